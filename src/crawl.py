@@ -1,0 +1,60 @@
+"""Stage crawl: the articles of a year on a board that pass the filters → data/articles.jsonl."""
+
+import datetime
+from dataclasses import asdict
+
+from pttfaces import cli, files
+from pttfaces.board import ids, listing
+from pttfaces.board.client import Client, Manners
+from pttfaces.demo.site import board_url, open_door, world_of
+from pttfaces.denylist import DenyList
+from pttfaces.errors import DataError
+from pttfaces.params import Params, load
+
+
+def main() -> None:
+    params = load()
+    deny = DenyList.read("data/denylist.txt")
+    board, base = params.board, board_url(params)
+    span = ids.Span.of_days(board.year, *board.dates)
+    rows = [] if params.source == "inbox" else rows_of(params, base, span)
+    articles, left_out = listing.choose(rows, base, span, board.min_nrec, deny)
+    if params.source != "inbox" and not articles:
+        why = ", ".join(f"{name} {count}" for name, count in left_out.items() if count) or "no post"
+        raise DataError(
+            f"no article of {board.name} from {span} passes the filters ({why}); "
+            "choose other board.dates, board.year or board.min_nrec."
+        )
+    files.write_jsonl("data/articles.jsonl", (asdict(article) for article in articles))
+    counts = {"rows_seen": len(rows), "kept": len(articles), "left_out": left_out}
+    files.write_metrics("crawl", counts)
+    if params.source == "inbox":
+        print("crawl: source is inbox, so no board is read; data/inbox/ joins at download.")
+    else:
+        print(f"crawl: {len(articles)} of {len(rows)} rows of {board.name} kept, {span}.")
+
+
+def rows_of(params: Params, base: str, span: ids.Span) -> list[listing.Row]:
+    board = params.board
+    now = datetime.datetime.now(ids.TAIPEI)
+    if span.start > now.timestamp():
+        raise DataError(f"board.year {board.year}: {span} has not begun; choose a day that has.")
+    over = span.end < now.timestamp()
+    kept = listing.kept_path(base, board.name, span)
+    if params.source == "ptt" and over and (rows := listing.kept_rows(kept)) is not None:
+        return rows
+    # While posts go on arriving, a half-read list is good for a day.
+    today = "" if over else now.date().isoformat()
+    with (
+        files.resuming("crawl", [base, board.name, str(span), today, world_of(params)]) as work,
+        open_door(params) as door,
+        Client(door, Manners(board.rate_per_s)) as client,
+    ):
+        rows = listing.list_rows(client, base, board.name, span, work)
+        if params.source == "ptt" and over:
+            listing.keep_rows(kept, rows)
+    return rows
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,63 @@
+"""Stage curate: chooses among the crops, splits them by article, writes the data set."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from pttfaces import cli, files, params, pictures
+from pttfaces.denylist import DenyList
+from pttfaces.faces import curation, dataset, detection
+from pttfaces.faces.detectors import make_detector
+from pttfaces.progress import progress
+
+CROPS, TRAIN, HOLDOUT = Path("data/crops"), Path("data/dataset/train"), Path("data/dataset/holdout")
+
+
+def main() -> None:
+    options = params.load()
+    threshold = options.blur_threshold
+    crops = curation.candidates(
+        files.read_csv("data/crops.csv", curation.NUMBERS),
+        files.read_csv("data/ledger.csv"),
+        files.read_jsonl("data/articles.jsonl"),
+    )
+    denies = DenyList.read("data/denylist.txt").denies
+    crops = curation.judge(crops, threshold, denies, lambda crop: files.digest_file(CROPS / crop))
+    names = [crop.crop for crop in crops if not crop.reason]
+    files.clean_folder(TRAIN)
+    files.clean_folder(HOLDOUT)
+    with progress("curate", len(names), " crops") as bar:
+        for name, made in dataset.make_all(names, CROPS, TRAIN, picture_maker(options)):
+            crops = crops if made else curation.give_up(crops, name)
+            bar.update()
+    sides = curation.split(crops, options.curate.holdout)
+    for name in (name for name, side in sides.items() if side == "holdout"):
+        (TRAIN / name).replace(HOLDOUT / name)
+    files.write_csv("data/dataset.csv", curation.rows_of(crops, sides), curation.COLUMNS)
+    counts = curation.summary(crops, sides)
+    files.write_metrics("curate", counts)
+    sheet = dataset.contact_sheet(curation.sheet_sections(crops, sides, threshold), CROPS)
+    pictures.save_png("metrics/pictures/contact_sheet.png", sheet)
+    chart = dataset.blur_chart(curation.variances(crops), threshold)
+    files.write_bytes("metrics/plots/blur.png", chart)
+    curation.check_enough(counts)
+    print(f"curate: {curation.sentence(counts)}")
+
+
+def picture_maker(options: params.Params) -> Callable[[Path], np.ndarray | None]:
+    """What makes a picture of the data set from a crop's file."""
+    if not options.curate.recrop:
+        return dataset.Downscaler(options.image_size)
+    from pttfaces.faces.cropping import FaceCropper, Recropper  # takes seconds: torch
+
+    search, shape = options.detect, options.crop
+    detector = make_detector(
+        search.detector, search.weights, search.threshold, search.min_size, search.max_side
+    )
+    memory = detection.Memory(files.cache_dir("detections"), detector)
+    return Recropper(memory, FaceCropper(options.image_size, shape.face_factor, shape.padding))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,21 @@
+"""Stage download: data/links.jsonl and data/inbox → data/raw, data/ledger.csv, data/failed.txt."""
+
+from pttfaces import cli, files, images, params
+from pttfaces.demo.site import open_door, world_of
+from pttfaces.denylist import DenyList
+
+
+def main() -> None:
+    """Fetches what is not there yet and writes what became of every link."""
+    settings = params.load()
+    links = files.read_jsonl("data/links.jsonl")
+    deny = DenyList.read("data/denylist.txt")
+    limits = images.Limits(**settings.download.model_dump())
+    with open_door(settings) as door:
+        report = images.download(links, door, world_of(settings), limits, deny)
+    files.write_metrics("download", report.metrics)
+    print(report.sentence)
+
+
+if __name__ == "__main__":
+    cli.run(main)

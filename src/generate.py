@@ -1,0 +1,53 @@
+"""Stage generate: samples pictures from the best model; data/generated/, its zip and a grid."""
+
+import shutil
+import sys
+from pathlib import Path
+
+from pttfaces import cli, files, params, pictures
+
+MODEL, OUT, ARCHIVE = "models/ddpm/best_model", Path("data/generated"), "data/generated.zip"
+SHOWN = 64
+
+
+def main() -> None:
+    everything = params.load()
+    options = everything.generate
+    from pttfaces.diffusion import generation, models, sampling
+
+    model = models.load(Path(MODEL), generation.device())
+    sampler = sampling.Sampler(options.sampler, everything.infer_steps, options.timestep_spacing)
+    if warning := sampling.start_warning(model.process, sampler):
+        print(f"warning: {warning}", file=sys.stderr)
+    order = generation.Order(sampler, everything.seed, options.num_images, options.batch_size)
+    digest = files.digest_tree(MODEL)
+    with files.resuming("generate", generation.determinants(order, digest)) as work:
+        made = generation.generate(model, order, work)
+        files.clean_folder(OUT)
+        for path in made.paths:
+            shutil.copyfile(path, OUT / path.name)
+    files.pack(OUT, ARCHIVE)
+    shown = pictures.read_rgb(sorted(OUT.glob("*.png"))[:SHOWN])
+    scale = 2 if shown.shape[1] <= 64 else 1
+    pictures.save_png("metrics/pictures/samples.png", pictures.grid(shown, scale=scale))
+    figures = {
+        "num_images": options.num_images,
+        "sampler": sampler.name,
+        "infer_steps": sampler.steps,
+        "timestep_spacing": sampler.visits,
+        "first_timestep_snr": float(f"{sampling.first_snr(model.process, sampler):.3g}"),
+        "images_per_s": round(made.images_per_s, 2),
+        "device": generation.device().type,
+        "precision": "fp32",
+        "seed": everything.seed,
+        "model_digest": digest,
+    }
+    files.write_metrics("generate", figures)
+    print(
+        f"generate: {options.num_images} pictures by {sampler.name} in {sampler.steps} steps, "
+        f"{made.images_per_s:.1f} a second on {figures['device']}"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,163 @@
+"""The table of picture hosts: how a link to each is turned into the address of the original.
+
+A rule takes a split URL and returns the pictures behind it. A new host is one entry in `RULES`.
+Knows nothing of pages; nothing here touches the network.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import SplitResult, parse_qs
+
+EXTENSIONS = ("jpg", "jpeg", "jfif", "png", "gif", "webp", "avif")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A picture behind a link.
+
+    url: the original's address; None where only the page behind the link could tell it (an album).
+    key: the same for all forms of a link to one picture. kind: what form of link it was.
+    """
+
+    url: str | None
+    key: str
+    kind: str
+
+
+Rule = Callable[[SplitResult], list[Found]]
+
+_EXTENSION = re.compile(rf"\.({'|'.join(EXTENSIONS)})$", re.IGNORECASE)
+_IMGUR_FILE = re.compile(r"/(?:download/)?([A-Za-z0-9]{5,10})(_d)?(?:\.([A-Za-z0-9]+))?/?")
+_IMGUR_IDS = re.compile(r"/(?:[^/,.]*-)?((?:[A-Za-z0-9]{5,10},)*[A-Za-z0-9]{5,10})/?")
+_IMGUR_ALBUM = re.compile(r"/(?:a|gallery|t/[^/]+|r/[^/]+)/(?:[^/]*-)?([A-Za-z0-9]{5,10})/?")
+# Pages of imgur's own whose names look like a picture's id.
+_IMGUR_PAGES = frozenset(
+    {"about", "apidocs", "account", "gallery", "memegen", "privacy", "random", "register"}
+    | {"removal", "removed", "rules", "search", "signin", "signup", "topics", "upload", "vidgif"}
+)
+_IMGUR_SIZES = "sbtmlh"  # a letter after the id asks for a smaller copy
+_TWIMG = re.compile(r"/media/([A-Za-z0-9_-]+)(?:\.([A-Za-z]+))?(?::[a-z0-9]+)?")
+_MEEE = re.compile(r"/([A-Za-z0-9]{5,12})(?:\.([A-Za-z]+))?/?")
+
+
+def _imgur_original(name: str) -> str:
+    # Ids have 5 or 7 letters; a sixth or eighth can only be the letter of a size.
+    return name[:-1] if len(name) in (6, 8) and name[-1] in _IMGUR_SIZES else name
+
+
+def _imgur_file(url: SplitResult) -> list[Found]:
+    match = _IMGUR_FILE.fullmatch(url.path)
+    if not match or match[1] in _IMGUR_PAGES:
+        return []
+    # `_d` is the name of a copy for phones, made as WebP from an original of any format.
+    extension = "jpg" if match[2] else (match[3] or "jpg").lower()
+    kind = "gifv" if extension == "gifv" else "file"
+    extension = "gif" if extension == "gifv" else extension
+    if extension not in EXTENSIONS:
+        return []  # a film
+    name = _imgur_original(match[1])
+    return [Found(f"https://i.imgur.com/{name}.{extension}", f"imgur:{name}", kind)]
+
+
+def _imgur_page(url: SplitResult) -> list[Found]:
+    if album := _IMGUR_ALBUM.fullmatch(url.path):
+        return [Found(None, f"imgur album:{album[1]}", "album")]
+    if "." in url.path:
+        return _imgur_file(url)
+    match = _IMGUR_IDS.fullmatch(url.path)
+    names = [name for name in match[1].split(",") if name not in _IMGUR_PAGES] if match else []
+    return [Found(f"https://i.imgur.com/{n}.jpg", f"imgur:{n}", "page") for n in names]
+
+
+def _twimg(url: SplitResult) -> list[Found]:
+    match = _TWIMG.fullmatch(url.path)
+    if not match:
+        return _by_extension(url)
+    extension = (parse_qs(url.query).get("format", [""])[0] or match[2] or "jpg").lower()
+    if extension not in EXTENSIONS:
+        return []
+    address = f"https://pbs.twimg.com/media/{match[1]}?format={extension}&name=orig"
+    return [Found(address, f"twimg:{match[1]}", "media")]
+
+
+def _meee(url: SplitResult) -> list[Found]:
+    match = _MEEE.fullmatch(url.path)
+    if not match:
+        return _file(url)
+    name, extension = match[1], (match[2] or "jpg").lower()
+    if extension not in EXTENSIONS:
+        return []
+    kind = "file" if match[2] else "page"
+    return [Found(f"https://i.meee.com.tw/{name}.{extension}", f"meee:{name}", kind)]
+
+
+def _file(url: SplitResult) -> list[Found]:
+    """A host of files only, where a query changes nothing about the original."""
+    if not _EXTENSION.search(url.path):
+        return []
+    address = f"https://{_host(url)}{url.path}"
+    return [Found(address, address, "file")]
+
+
+def _by_extension(url: SplitResult) -> list[Found]:
+    """Any other host: a picture if the path says so, at its address as posted."""
+    if not _EXTENSION.search(url.path):
+        return []
+    address = url._replace(netloc=url.netloc.lower(), fragment="").geturl()
+    return [Found(address, address.partition(":")[2], "file")]
+
+
+def _behind_page(url: SplitResult) -> list[Found]:
+    """A host whose pages show a picture and do not tell its address in their own."""
+    if len(url.path) < 2:
+        return []
+    return _file(url) or [Found(None, f"{_host(url)}{url.path}", "page")]
+
+
+RULES: dict[str, Rule] = {
+    "i.imgur.com": _imgur_file,
+    "imgur.com": _imgur_page,
+    "m.imgur.com": _imgur_page,
+    "www.imgur.com": _imgur_page,
+    "pbs.twimg.com": _twimg,
+    "i.meee.com.tw": _meee,
+    "meee.com.tw": _meee,
+    "d.img.vision": _file,
+    "i.ibb.co": _file,
+    "ibb.co": _behind_page,
+}
+
+# The embedded demo board's hosts, under the reserved top-level domain .test, obey the same rules.
+DEMO_HOSTS = {
+    "i.imgur.test": "i.imgur.com",
+    "imgur.test": "imgur.com",
+    "m.imgur.test": "m.imgur.com",
+    "pbs.twimg.test": "pbs.twimg.com",
+    "i.meee.test": "i.meee.com.tw",
+    "meee.test": "meee.com.tw",
+    "d.img.test": "d.img.vision",
+    "i.ibb.test": "i.ibb.co",
+}
+NAMES = frozenset({*RULES, *DEMO_HOSTS})
+_DEMO_NAMES = {real: demo for demo, real in DEMO_HOSTS.items()}
+
+
+def pictures_at(url: SplitResult) -> list[Found]:
+    """The pictures behind a link, by its host's rule; [] for a link to something else."""
+    host = _host(url)
+    real = DEMO_HOSTS.get(host, host)
+    found = RULES.get(real, _by_extension)(url._replace(netloc=real) if real != host else url)
+    return [_in_demo(one) for one in found] if real != host else found
+
+
+def _in_demo(found: Found) -> Found:
+    if found.url is None:
+        return found
+    parts = found.url.split("/", 3)
+    parts[2] = _DEMO_NAMES.get(parts[2], parts[2])
+    return Found("/".join(parts), found.key, found.kind)
+
+
+def _host(url: SplitResult) -> str:
+    return (url.hostname or "").lower().rstrip(".")

@@ -1,0 +1,413 @@
+"""What the embedded board holds: its posts, its made-up people's pictures and how they are linked.
+
+Everything follows from the seed. Knows no HTML, no drawing and no network.
+"""
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+BOARD_HOST = "www.ptt.test"
+PICTURE_HOSTS = (
+    "i.imgur.test",
+    "imgur.test",
+    "m.imgur.test",
+    "pbs.twimg.test",
+    "i.meee.test",
+    "meee.test",
+    "d.img.test",
+    "i.ibb.test",
+    "pictures.test",
+)
+
+_TAIPEI = datetime.timezone(datetime.timedelta(hours=8))
+_BEFORE, _AFTER = 70, 30  # posts of the years around the board's
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the site.
+
+    shows: portrait, blurred, group or scene; people: numbers of the made-up persons on it; format:
+    JPEG, PNG, GIF or WEBP; rotated: stored on its side, with EXIF's word about it; answer: how the
+    server answers for it: ok, truncated, html (that calls itself a JPEG), missing (404), removed
+    (a redirect to a placeholder), busy 429 or busy 503 (once, then ok).
+    """
+
+    number: int
+    shows: str
+    people: tuple[int, ...]
+    format: str = "JPEG"
+    rotated: bool = False
+    answer: str = "ok"
+
+
+@dataclass(frozen=True)
+class Push:
+    """A line below an article: its tag (推, 噓 or →), who wrote what, and when (MM/DD hh:mm)."""
+
+    tag: str
+    user: str
+    text: str
+    time: str
+
+
+@dataclass(frozen=True)
+class Post:
+    """A post of the board.
+
+    nrec: −100 to 100, None for a blank cell; mark: M, S, ! or blank; metalines: 3, 2 (the time is
+    glued to the title) or 0; page: ok, deleted (its row has no link), gone (404), empty, truncated,
+    malformed; old_layout: embeds of the kind that older pages carry.
+    """
+
+    id: str
+    title: str
+    author: str
+    nrec: int | None
+    mark: str = ""
+    page: str = "ok"
+    metalines: int = 3
+    old_layout: bool = False
+    lines: tuple[str, ...] = ()
+    pushes: tuple[Push, ...] = ()
+
+    @property
+    def time(self) -> datetime.datetime:
+        """When it was posted, in the board's time."""
+        return datetime.datetime.fromtimestamp(int(self.id.split(".")[1]), _TAIPEI)
+
+
+@dataclass
+class World:
+    """A board's posts, oldest first, its pinned posts, and pictures by host and path.
+
+    A picture's key has no extension and no query: i.imgur.test answers alike for all of them.
+    """
+
+    board: str
+    seed: int = 0
+    posts: list[Post] = field(default_factory=list)
+    pinned: list[Post] = field(default_factory=list)
+    pictures: dict[str, Picture] = field(default_factory=dict)
+
+
+def make_world(seed: int, articles: int, board: str, year: int) -> World:
+    """A board of which `articles` posts of `year` pass the default filters.
+
+    Among them and around them stands every kind of row, link and picture that real boards show;
+    from 24 articles on, also every kind of broken page.
+    """
+    return _Maker(seed, articles, board, year).make()
+
+
+_TAGS = ("正妹", "正妹", "正妹", "帥哥", "神人", "攝影", "寫真")
+_TOPICS = (
+    "日常", "咖啡廳", "捷運上", "畢業照", "海邊", "陽台的早晨", "新髮型", "下班後", "書店",
+    "音樂祭", "大學同學", "隨手拍", "生日", "社團成發", "夜市", "旅行的最後一天", "雨天",
+    "樓下的鄰居", "市集", "晴天",
+)  # fmt: skip
+_SENTENCES = (
+    "整理相簿翻到的,分享給大家", "今天天氣很好", "手機隨手拍,畫質請見諒", "本人同意放上來",
+    "看了心情會變好", "光線不太夠", "最後一張最喜歡", "有人也常去這家店嗎", "(圖多)", "以下",
+)  # fmt: skip
+_REPLIES = (
+    "推", "好看", "氣質真好", "這是在哪裡", "笑容很棒", "第三張!", "朝聖", "已存", "可以", "普通",
+    "感謝分享", "髮型不錯", "看過,之前有人貼過", "樓下幫補圖", "光線真好",
+)  # fmt: skip
+_SYLLABLES = (
+    "mo", "ra", "ki", "lan", "wei", "tea", "sun", "moon", "rab", "cat", "blue", "fish", "leaf",
+    "ori", "ze", "pan", "yu", "hao", "lin", "star",
+)  # fmt: skip
+_ELSEWHERE = (
+    "https://video.test/watch?v=dQw4w9",
+    "https://maps.test/place/25.03,121.56",
+    "https://shop.test/item.html",
+    "http://blog.test/2024/05/spring.html#photos",
+)
+# How a picture is linked: name of the form, and about how many in a thousand of the facts' year.
+_FORMS = {
+    "imgur": 480,
+    "imgur jpeg": 160,
+    "imgur http": 30,
+    "imgur upper": 15,
+    "imgur page": 25,
+    "imgur mobile": 10,
+    "imgur gifv": 12,
+    "imgur png": 40,
+    "imgur query": 10,
+    "imgur wrong host": 8,
+    "meee": 60,
+    "meee page": 12,
+    "dimg": 60,
+    "ibb": 20,
+    "twimg": 25,
+    "twimg large": 8,
+    "webp": 15,
+    "other query": 10,
+}
+_FORMATS = {"imgur gifv": "GIF", "imgur png": "PNG", "webp": "WEBP", "other query": "PNG"}
+# Beside its portraits, article after article shows one of these (or nothing) …
+_BESIDE = ("blurred", "scene", "group", "blurred", "", "blurred", "scene", "")
+# … and the first articles have one picture each that the server does not simply hand out.
+_ANSWERS = ("truncated", "html", "missing", "removed", "busy 429", "busy 503", "missing", "html")
+
+
+class _Maker:
+    def __init__(self, seed: int, articles: int, board: str, year: int) -> None:
+        self.rng = np.random.default_rng([seed, year, articles])
+        self.articles = articles
+        self.year = year
+        self.world = World(board, seed)
+        self.number = 0  # of the last picture
+        self.turn = 0  # links that were free to take any form
+        self.names: set[str] = set()
+
+    def make(self) -> World:
+        start, end = self._new_year(self.year), self._new_year(self.year + 1)
+        left_out = self._left_out()
+        kept = [self._article(index) for index in range(self.articles)]
+        order = self.rng.permutation(len(kept) + len(left_out))
+        # What is kept stays in its order: the first articles are the ones with the oddities.
+        slots = np.zeros(len(order), bool)
+        slots[np.sort(order[: len(left_out)])] = True
+        a, b = iter(kept), iter(left_out)
+        inside = [next(b) if leave else next(a) for leave in slots]
+        before = [self._stray() for _ in range(_BEFORE)]
+        after = [self._stray() for _ in range(_AFTER)]
+        month = 30 * 86400
+        times = [
+            *self._times(start - 3 * month, start, _BEFORE),
+            *self._times(start, end, len(inside)),
+            *self._times(end, end + month, _AFTER),
+        ]
+        posts = [*before, *inside, *after]
+        self.world.posts = [
+            self._dated(post, time, index)
+            for index, (post, time) in enumerate(zip(posts, times, strict=True))
+        ]
+        self.world.pinned = self._pinned()
+        return self.world
+
+    # ------------------------------------------------------------------------------------- rows
+
+    def _new_year(self, year: int) -> int:
+        return int(datetime.datetime(year, 1, 1, tzinfo=_TAIPEI).timestamp())
+
+    def _times(self, start: int, end: int, count: int) -> list[int]:
+        """Rising times, the first and the last second among them; two posts share one."""
+        times = np.sort(self.rng.integers(start, end, count))
+        times[0], times[-1] = start, end - 1
+        if count > 4:
+            times[2] = times[1]
+        return [int(time) for time in times]
+
+    def _dated(self, post: Post, time: int, index: int) -> Post:
+        suffix = f".{self.rng.integers(0x1000):03X}"
+        if index == 3:
+            suffix = ""  # as very old ids are
+        kind = "G" if index == 5 else "M"
+        day = datetime.datetime.fromtimestamp(time, _TAIPEI)
+        minutes = (datetime.timedelta(minutes=20 + 7 * i) for i in range(len(post.pushes)))
+        pushes = tuple(
+            replace(push, time=f"{day + later:%m/%d %H:%M}")
+            for push, later in zip(post.pushes, minutes, strict=True)
+        )
+        return replace(post, id=f"{kind}.{time}.A{suffix}", pushes=pushes)
+
+    def _left_out(self) -> list[Post]:
+        """Posts of the year that the default filters leave out, for each reason."""
+        titles = (
+            "[公告] 板規修正",
+            "[公告] 水桶名單",
+            "Re: [公告] 徵求板主",
+            "Fw: [公告] 系統維護",
+        )
+        posts = [Post("", title, self._user(), 12, mark="M") for title in titles]
+        gone = [f"(本文已被刪除) [{self._user()}]" for _ in range(4)]
+        posts += [Post("", title, "-", None, page="deleted") for title in gone]
+        posts += [replace(self._stray(), nrec=None) for _ in range(6)]
+        posts += [replace(self._stray(), title="") for _ in range(2)]
+        return [posts[int(i)] for i in self.rng.permutation(len(posts))]
+
+    def _stray(self) -> Post:
+        """A post that the demo's own year never reads."""
+        lines = (self._sentence(), f"https://i.imgur.test/{self._name()}.jpg")
+        return Post("", self._title(), self._user(), self._nrec(), lines=lines)
+
+    def _pinned(self) -> list[Post]:
+        old = self._new_year(self.year - 4)
+        titles = ("[公告] 板規 (發文前請看)", "[公告] 檢舉區", "[正妹] 置底閒聊")
+        return [
+            self._dated(
+                Post("", title, "ptthost", 99, mark="!", lines=(self._sentence(),)),
+                old + 1000 * index,
+                9,
+            )
+            for index, title in enumerate(titles)
+        ]
+
+    def _nrec(self) -> int:
+        draw = int(self.rng.integers(20))
+        return {0: 100, 1: -10, 2: -100, 3: -30, 4: 100}.get(draw, int(self.rng.integers(1, 100)))
+
+    def _title(self) -> str:
+        return f"[{self._pick(_TAGS)}] {self._pick(_TOPICS)}"
+
+    def _user(self) -> str:
+        word = self._pick(_SYLLABLES) + self._pick(_SYLLABLES) + self._pick(_SYLLABLES)
+        return f"{word[:9]}{self.rng.integers(10, 100)}"
+
+    def _sentence(self) -> str:
+        return self._pick(_SENTENCES)
+
+    def _pick(self, choices: Sequence[str]) -> str:
+        return choices[int(self.rng.integers(len(choices)))]
+
+    # --------------------------------------------------------------------------------- articles
+
+    def _article(self, index: int) -> Post:
+        page, odd = "ok", self.articles // 6
+        if self.articles >= 24 and index in (odd, 2 * odd, 3 * odd, 4 * odd):
+            page = ("gone", "empty", "truncated", "malformed")[index // odd - 1]
+        author, title = self._user(), self._title()
+        nrec = (100, -10, -100, 1, 99)[index] if index < 5 else self._nrec()
+        post = Post("", title, author, nrec, mark="MS! "[index % 4].strip(), page=page)
+        metalines = {1: 0, 2: 2}.get(index % 9, 3)
+        if page in ("gone", "empty", "malformed"):
+            return post
+        return replace(
+            post,
+            metalines=metalines,
+            old_layout=index % 5 == 4,
+            lines=tuple(self._lines(index)),
+            pushes=self._pushes(index),
+        )
+
+    def _lines(self, index: int) -> list[str]:
+        links = [self._portrait(index) for _ in range(5 if index % 3 == 2 else 4)]
+        if beside := _BESIDE[index % len(_BESIDE)]:
+            links.append(self._link(self._picture(beside, index)))
+        if index < len(_ANSWERS):
+            odd = self._picture("portrait", index, answer=_ANSWERS[index])
+            links.insert(2, self._link(odd, form="imgur"))
+        lines = [self._sentence(), "", *links, "", self._pick(_ELSEWHERE), "", self._sentence()]
+        first = f"https://i.imgur.test/{self._name()}.jpeg"
+        self._hang(first, self._picture("portrait", index))
+        match index % 12:
+            case 0:  # typed without a space between, as people do
+                second = self._link(self._picture("portrait", index), form="imgur jpeg")
+                lines.insert(3, first + second)
+            case 1:  # a sentence's end is swallowed by the link
+                lines.insert(3, f"({first})")
+                lines.insert(4, f"{self._portrait(index)},")
+            case 2:  # the same picture in two forms
+                lines.insert(3, first)
+                lines.insert(5, first.replace("//i.imgur", "//m.imgur").removesuffix(".jpeg"))
+            case 3:  # the same bytes under another name
+                other = f"https://i.ibb.test/{self._name()}/{self._name()}.jpg"
+                self._hang(other, self._at(first))
+                lines[3:3] = [first, other]
+            case 4:
+                album = "a" if index < 12 else "gallery"
+                lines.insert(3, f"https://imgur.test/{album}/{self._name()}")
+                lines.insert(4, first)
+            case 5:
+                lines[3:3] = [first, f"聯絡: {self._user()}@mail.test"]
+            case 6:
+                lines[3:3] = [f"https://blog.test/@{self._user()}@mail.test/post", first]
+            case 7:
+                rotated = self._picture("portrait", index, rotated=True)
+                lines.insert(3, self._link(rotated, form="imgur"))
+            case 9:  # which the older layout embeds once more, by a link of its own
+                lines.insert(3, first.replace("//i.imgur", "//imgur").removesuffix(".jpeg"))
+            case _:
+                lines.insert(3, first)
+        return lines
+
+    def _pushes(self, index: int) -> tuple[Push, ...]:
+        tags = ("推", "推", "推", "→", "噓")
+        pushes = [
+            Push(self._pick(tags), self._user(), self._pick(_REPLIES), "")
+            for _ in range(int(self.rng.integers(2, 9)))
+        ]
+        if index % 4 == 0:
+            pushes[0] = Push("推", self._user(), f"補一張 {self._portrait(index)}", "")
+        if index % 6 == 3:
+            pushes[1] = Push("→", self._user(), self._pick(_ELSEWHERE), "")
+        return tuple(pushes)
+
+    # --------------------------------------------------------------------------------- pictures
+
+    def _portrait(self, index: int) -> str:
+        return self._link(self._picture("portrait", index))
+
+    def _picture(
+        self, shows: str, person: int, *, answer: str = "ok", rotated: bool = False
+    ) -> Picture:
+        people = {"scene": (), "group": (person, 10**6 + person)}.get(shows, (person,))
+        if shows == "group" and person % 2:
+            people = (*people, 2 * 10**6 + person)
+        self.number += 1
+        return Picture(self.number, shows, people, answer=answer, rotated=rotated)
+
+    def _link(self, picture: Picture, form: str = "") -> str:
+        """Puts a picture onto a host and returns a link to it as a person would post it."""
+        if not form:
+            # Every form once in the first articles, then as often as people use them.
+            forms, weights = list(_FORMS), np.array(list(_FORMS.values()), float)
+            turn, self.turn = self.turn, self.turn + 1
+            drawn = forms[int(self.rng.choice(len(forms), p=weights / weights.sum()))]
+            form = forms[turn % len(forms)] if turn < 2 * len(forms) else drawn
+        picture = replace(picture, format=_FORMATS.get(form, "JPEG"))
+        name = self._name()
+        links = {
+            "imgur": f"https://i.imgur.test/{name}.jpg",
+            "imgur jpeg": f"https://i.imgur.test/{name}.jpeg",
+            "imgur http": f"http://i.imgur.test/{name}.jpg",
+            "imgur upper": f"https://I.Imgur.test/{name}.JPG",
+            "imgur page": f"https://imgur.test/{name}",
+            "imgur mobile": f"https://m.imgur.test/{name}",
+            "imgur gifv": f"https://i.imgur.test/{name}.gifv",
+            "imgur png": f"https://i.imgur.test/{name}.png",
+            "imgur query": f"https://i.imgur.test/{name}.jpg?1",
+            "imgur wrong host": f"https://imgur.test/{name}.jpg",
+            "meee": f"https://i.meee.test/{name}.jpg",
+            "meee page": f"https://meee.test/{name}",
+            "dimg": f"https://d.img.test/u/{name}.jpeg",
+            "ibb": f"https://i.ibb.test/{name}/{name}.jpg",
+            "twimg": f"https://pbs.twimg.test/media/{name}?format=jpg&name=small",
+            "twimg large": f"https://pbs.twimg.test/media/{name}.jpg:large",
+            "webp": f"https://pictures.test/{self.year}/{name}.webp",
+            "other query": f"https://pictures.test/{self.year}/{name}.PNG?w=640&from=ptt",
+        }
+        self._hang(links[form], picture)
+        return links[form]
+
+    def _hang(self, link: str, picture: Picture) -> None:
+        self.world.pictures[picture_key(link)] = picture
+
+    def _at(self, link: str) -> Picture:
+        return self.world.pictures[picture_key(link)]
+
+    def _name(self) -> str:
+        while True:
+            name = "".join(_LETTERS[int(i)] for i in self.rng.integers(len(_LETTERS), size=7))
+            if name not in self.names:
+                self.names.add(name)
+                return name
+
+
+def picture_key(url: str) -> str:
+    """The key of a picture's address in `World.pictures`: host and path without an extension."""
+    host, _, path = url.partition("://")[2].partition("/")
+    path = path.partition("?")[0].partition(":")[0]
+    stem, dot, extension = path.rpartition(".")
+    path = stem if dot and "/" not in extension else path
+    family = {"imgur.test": "i.imgur.test", "m.imgur.test": "i.imgur.test"}
+    family["meee.test"] = "i.meee.test"
+    host = host.lower()
+    return f"{family.get(host, host)}/{path}"

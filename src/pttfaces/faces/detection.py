@@ -1,0 +1,201 @@
+"""Finding the faces of many pictures, each once: the table of detections and the memory behind it.
+
+Knows a folder of pictures and a detector; not where the pictures came from.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from pttfaces import files
+from pttfaces.errors import DataError
+from pttfaces.faces.decode import UnreadableError, decode
+from pttfaces.faces.face import Detector, Face, within_limits
+from pttfaces.faces.parallel import ordered_map
+
+# Besides the detector's own module: other code gives other faces for the same picture.
+_DECIDING = ("decode.py", "detection.py", "face.py")
+
+Selection = Literal["largest", "best", "all"]
+
+_POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+LANDMARK_COLUMNS = tuple(f"{point}_{axis}" for point in _POINTS for axis in "xy")
+COLUMNS = (
+    *("image", "width", "height", "face", "score", "box_x", "box_y", "box_w", "box_h"),
+    *LANDMARK_COLUMNS,
+    *("eyes_found", "reason"),
+)
+_REAL = ("score", "box_x", "box_y", "box_w", "box_h", *LANDMARK_COLUMNS)
+NUMBERS = {
+    **dict.fromkeys(("width", "height", "face", "eyes_found"), "Int64"),
+    **dict.fromkeys(_REAL, "Float64"),
+}
+
+
+@dataclass(frozen=True)
+class Located:
+    """A face of a picture, as the table has it.
+
+    number: of the face in its picture; face_px: shorter side of its box, in pixels of the picture;
+    landmarks: (5, 2) float32, in pixels of the picture; score: the detector's.
+    """
+
+    number: int
+    face_px: float
+    landmarks: np.ndarray
+    score: float
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture to search. path: relative to the folder of pictures; sha256: of its bytes."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in a picture.
+
+    width, height: in pixels, upright; 0 where the picture cannot be decoded, for which `reason`
+    says why. faces: all that the detector saw, whatever its limits.
+    """
+
+    width: int
+    height: int
+    faces: list[Face]
+    reason: str = ""
+
+
+def search(content: bytes, detector: Detector) -> Found:
+    """Decodes a picture's bytes and searches it."""
+    try:
+        image = decode(content)
+    except UnreadableError as error:
+        return Found(0, 0, [], f"cannot be decoded: {error}")
+    height, width = image.shape[:2]
+    return Found(width, height, detector.search(image))
+
+
+class Memory:
+    """A detector that remembers: a picture is searched once in its life.
+
+    folder: where the results lie, by content, detector and code; one small file a picture, so that
+    a kill costs the pictures under way and no more.
+    """
+
+    def __init__(self, folder: Path, detector: Detector) -> None:
+        self.detector = detector
+        own = sys.modules[type(detector).__module__]
+        code = files.code_digest(own, *(Path(__file__).with_name(name) for name in _DECIDING))
+        key = files.digest_json({"code": code, "detector": detector.identity})
+        self._folder = folder / f"{detector.name}-{key[:16]}"
+
+    def search(self, sha256: str, read: Callable[[], bytes]) -> Found:
+        """What is in the picture of that digest; `read` gives its bytes if it is a new one."""
+        path = self._folder / sha256[:2] / f"{sha256}.json"
+        if path.exists():
+            value = files.read_json(path)
+            return Found(**{**value, "faces": [_face_of(face) for face in value["faces"]]})
+        found = search(read(), self.detector)
+        faces = [{**asdict(face), "landmarks": face.landmarks.tolist()} for face in found.faces]
+        files.write_json(path, {**asdict(found), "faces": faces})
+        return found
+
+
+def _face_of(value: dict[str, Any]) -> Face:
+    landmarks = np.array(value["landmarks"], np.float32)
+    return Face(value["score"], tuple(value["box"]), landmarks, value["eyes_found"])
+
+
+def search_all(
+    pictures: Iterable[Picture], folder: Path, memory: Memory
+) -> Iterator[tuple[Picture, Found]]:
+    """What is in each picture, in their order, on all cores.
+
+    DataError: a picture of the list is not in the folder.
+    """
+
+    def look(picture: Picture) -> Found:
+        return memory.search(picture.sha256, lambda: _read(folder / picture.path))
+
+    return ordered_map(look, pictures)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(
+            f"{path} is in the ledger and not on disk; run `dvc repro download` to fetch it again."
+        ) from None
+
+
+def select(faces: Sequence[Face], which: Selection) -> list[tuple[int, Face]]:
+    """The faces that count, each with its number in `faces` (largest first).
+
+    which: "largest" and "best" (highest score) give one face at most, "all" every face.
+    """
+    numbered = list(enumerate(faces))
+    if which == "all" or not numbered:
+        return numbered
+    if which == "largest":
+        return numbered[:1]
+    return [max(numbered, key=lambda entry: entry[1].score)]
+
+
+def rows_of(
+    picture: Picture, found: Found, detector: Detector, which: Selection
+) -> list[dict[str, Any]]:
+    """Rows of the table (COLUMNS): one a face, or one that says why there is none."""
+    size = {"image": picture.path, "width": found.width, "height": found.height}
+    if found.reason:
+        return [{"image": picture.path, "reason": found.reason}]
+    chosen = select(within_limits(found.faces, detector.limits), which)
+    if not chosen:
+        return [{**size, "reason": "no face"}]
+    return [size | {"face": number} | _row(face) for number, face in chosen]
+
+
+def _row(face: Face) -> dict[str, Any]:
+    numbers = (face.score, *face.box, *face.landmarks.ravel().tolist())
+    row = {column: f"{number:.2f}" for column, number in zip(_REAL, numbers, strict=True)}
+    return row | {"eyes_found": face.eyes_found, "reason": ""}
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Counts over a whole table's rows; eyes_found_share: faces of which both eyes were seen."""
+    faces = [row for row in rows if not row["reason"]]
+    pictures = len({row["image"] for row in rows})
+    with_face = len({row["image"] for row in faces})
+    unreadable = sum(row["reason"].startswith("cannot be decoded") for row in rows)
+    both = sum(row["eyes_found"] == 2 for row in faces)
+    return {
+        "pictures": pictures,
+        "with_face": with_face,
+        "without_face": pictures - with_face - unreadable,
+        "unreadable": unreadable,
+        "faces": len(faces),
+        "eyes_found_share": round(both / len(faces), 4) if faces else 0.0,
+    }
+
+
+def located_faces(table: pd.DataFrame) -> list[tuple[str, list[Located]]]:
+    """The faces of every picture that has any, from the table of detections read with NUMBERS."""
+    faces = table[table["reason"] == ""]
+    return [
+        (str(image), [_located(row) for _, row in rows.iterrows()])
+        for image, rows in faces.groupby("image", sort=True)
+    ]
+
+
+def _located(row: pd.Series) -> Located:
+    landmarks = row[list(LANDMARK_COLUMNS)].to_numpy(np.float32).reshape(5, 2)
+    face_px = min(float(row["box_w"]), float(row["box_h"]))
+    return Located(int(row["face"]), face_px, landmarks, float(row["score"]))

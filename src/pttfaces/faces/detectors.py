@@ -1,0 +1,43 @@
+"""Face detectors by name, behind one interface: a picture in; scores, boxes and landmarks out."""
+
+from pttfaces.errors import ParamsError
+from pttfaces.faces.face import Detector, Face, Limits
+
+__all__ = ["NAMES", "Detector", "Face", "Limits", "make_detector"]
+
+NAMES = ("haar", "yunet", "retinaface")
+
+
+def make_detector(
+    name: str,
+    weights: str | None = None,
+    threshold: float = 0.0,
+    min_size: int = 48,
+    max_side: int = 640,
+    weights_key: str = "detect.weights",
+) -> Detector:
+    """The detector called `name`: haar, yunet or retinaface.
+
+    weights: a file of weights in place of the one looked up (haar needs none); weights_key: the
+    parameter that names it, for error messages. threshold: least score, 0…1, besides the floor
+    that every detector has. min_size: shortest side of a face's box, in pixels of the picture.
+    max_side: larger pictures are searched shrunk to this size, in pixels.
+
+    Raises WeightsError (missing, not to be fetched, or other weights than expected) and
+    ParamsError (no such detector).
+    """
+    limits = Limits(threshold, min_size, max_side)
+    # Imported here: torch alone takes seconds, and only one of them is wanted.
+    if name == "haar":
+        from pttfaces.faces.haar import HaarDetector
+
+        return HaarDetector(limits)
+    if name == "yunet":
+        from pttfaces.faces import yunet
+
+        return yunet.YuNetDetector(limits, yunet.find_weights(weights, weights_key))
+    if name == "retinaface":
+        from pttfaces.faces import retinaface
+
+        return retinaface.RetinaFaceDetector(limits, retinaface.find_weights(weights, weights_key))
+    raise ParamsError(f"there is no detector {name!r}; known are {', '.join(NAMES)}.")

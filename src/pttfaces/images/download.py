@@ -1,0 +1,163 @@
+"""The download from end to end: what is missing is fetched, the inbox joins, the ledger is written.
+
+What an earlier run fetched is taken from its journal and from data/raw. Knows nothing of boards.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pttfaces import files
+from pttfaces.denylist import DenyList
+from pttfaces.door import Door
+from pttfaces.errors import DataError, SiteError
+from pttfaces.images import inbox as inboxes
+from pttfaces.images import journal as journals
+from pttfaces.images import ledger
+from pttfaces.images.client import Client
+from pttfaces.images.fetching import fetch_all
+from pttfaces.images.outcome import MAY_STILL_COME, Limits, Outcome, Picture, judge
+from pttfaces.images.recognise import NotAnImageError, recognise
+from pttfaces.images.store import Store
+from pttfaces.progress import progress
+
+# What decides an outcome: what other code than this has found out is not believed.
+_DECIDING = ("client.py", "fetching.py", "outcome.py", "recognise.py")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of it. metrics: see `ledger.metrics`; fetched: URLs asked for in this run."""
+
+    metrics: dict[str, Any]
+    fetched: int
+
+    @property
+    def sentence(self) -> str:
+        """One line for a person."""
+        counts = self.metrics
+        others = ", ".join(
+            f"{count} {status.replace('_', ' ')}"
+            for status, count in counts["status"].items()
+            if count and status != "ok"
+        )
+        return (
+            f"download: {counts['pictures']} pictures ({counts['bytes'] / 2**20:.1f} MiB) from "
+            f"{counts['links']} links and {counts['inbox']} files of the inbox; "
+            f"{self.fetched} URLs asked in this run"
+            + (f"; {others} (see data/ledger.csv)" if others else "")
+        )
+
+
+def download(
+    links: Sequence[Mapping[str, Any]],
+    door: Door,
+    world: Any,
+    limits: Limits,
+    deny: DenyList,
+    data: str | Path = "data",
+) -> Report:
+    """Fills `data`/raw from links and `data`/inbox; writes ledger.csv and failed.txt beside it.
+
+    links: rows of links.jsonl. world: JSON value that says which web the URLs are of, since the
+    demo's URLs lead to other pictures under other parameters; what is known of a URL is kept for
+    each world under `.cache/download`. Nothing fetched is lost when this is killed or raises. After
+    a change of this code all URLs are asked again but those whose pictures still lie in `data`/raw.
+
+    SiteError: there were links, and no host answered any. DataError: no picture came of anything.
+    """
+    data = Path(data)
+    store = Store(data / "raw")
+
+    def wanted(picture: Picture) -> bool:
+        return judge(picture, limits).kept and not deny.denies(sha256=picture.sha256)
+
+    def settled(outcome: Outcome) -> bool:
+        if outcome.picture:
+            return not wanted(outcome.picture) or store.has(outcome.picture)
+        if outcome.at_least is not None:
+            return outcome.at_least > limits.max_bytes
+        return outcome.status not in MAY_STILL_COME
+
+    urls = ledger.allowed_urls(links, deny)
+    cache, name = files.cache_dir("download"), files.digest_json(world)[:16]
+    code = files.code_digest(*(Path(__file__).with_name(module) for module in _DECIDING))[:16]
+    path = cache / f"{name}-{code}.jsonl"
+    older = [other for other in sorted(cache.glob(f"{name}-*.jsonl")) if other != path]
+    with journals.opened(path) as journal:
+        known = journal.known
+        for url, outcome in _looked_at_again(older, set(urls) - set(known), store, data / "raw"):
+            journal.add(url, outcome)
+        missing = [url for url in urls if url not in known or not settled(known[url])]
+        client = Client(door, store, limits, wanted)
+        asyncio.run(_fetch(missing, len(urls), journal, client, limits))
+        outcomes = {url: known[url] for url in urls}
+    inbox = data / "inbox"
+    found = [inboxes.take(file, inbox, store, limits, wanted) for file in inboxes.list_inbox(inbox)]
+    rows = ledger.build(links, outcomes, found, limits, deny)
+    files.write_csv(data / "ledger.csv", rows, ledger.COLUMNS)
+    files.write_text(data / "failed.txt", "".join(f"{url}\n" for url in ledger.failures(rows)))
+    _check(rows, outcomes)
+    store.sweep(ledger.paths(rows))
+    return Report(ledger.metrics(rows), len(missing))
+
+
+def _looked_at_again(
+    older: Sequence[Path], urls: set[str], store: Store, raw: Path
+) -> Iterator[tuple[str, Outcome]]:
+    """Outcomes of `urls` from other code's journals, where the picture still lies in `raw`: as this
+    code sees its bytes."""
+    for path in older if urls else ():
+        for url, outcome in journals.read(path).items():
+            known = outcome.picture
+            if url in urls and known and store.has(known):
+                try:
+                    picture = recognise(raw / known.path, known.sha256)
+                except NotAnImageError:
+                    continue
+                urls.discard(url)
+                yield url, replace(outcome, picture=picture)
+
+
+async def _fetch(
+    missing: Sequence[str], total: int, journal: journals.Journal, client: Client, limits: Limits
+) -> None:
+    if not missing:
+        return
+    started, received, failed = time.monotonic(), 0, 0
+    with progress("download", total, " links", initial=total - len(missing)) as bar:
+
+        def settle(url: str, outcome: Outcome) -> None:
+            nonlocal received, failed
+            journal.add(url, outcome)
+            received += outcome.picture.bytes if outcome.picture else 0
+            failed += outcome.status in MAY_STILL_COME
+            rate = received / 2**20 / max(time.monotonic() - started, 1e-3)
+            bar.set_postfix_str(f"{rate:.1f} MiB/s, {failed} failed", refresh=False)
+            bar.update()
+
+        async with client:
+            await fetch_all(missing, client, limits, settle)
+
+
+def _check(rows: Sequence[ledger.Row], known: Mapping[str, Outcome]) -> None:
+    if known and all(
+        outcome.status in MAY_STILL_COME and outcome.http_status is None
+        for outcome in known.values()
+    ):
+        reason = next(iter(known.values())).error
+        raise SiteError(
+            f"no host answered for any of the {len(known)} links (the first: {reason}); look at "
+            "the network and at data/ledger.csv, and run the same command again."
+        )
+    if not ledger.paths(rows):
+        counts = ledger.metrics(rows)["status"]
+        came = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        raise DataError(
+            f"there is no picture to go on with ({came or 'no link, and nothing in data/inbox'}); "
+            "put photographs into data/inbox, or let more of the board count with `board` and "
+            "`links` in params.yaml."
+        )

@@ -1,0 +1,115 @@
+"""One host's queue: how many requests at once, how often, and when to leave the host alone.
+
+A lane starts slowly and opens by one with every answer, up to the limit, and halves with every
+failure of the host, so that a dead host holds next to nothing of what the others share. It knows
+the time only as numbers given to it, and nothing of HTTP.
+"""
+
+import asyncio
+import heapq
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from yarl import URL
+
+from pttfaces.images.outcome import Limits
+
+GIVE_UP_AFTER = 7  # failures of the host in a row; about half a minute when it refuses at once
+_FIRST = 4  # requests at once before a host has shown what it bears
+_CATCH_UP_S = 0.1  # sleeping is coarse: starts that are late by less than this are made up for
+_PAUSE_S, _THROTTLED_S, _LONGEST_S = 0.25, 5.0, 300.0
+
+
+@dataclass(order=True, slots=True)
+class Job:
+    """A link on its way: `at` is the address of the next request, after `hops` redirects."""
+
+    ready: float
+    number: int
+    link: str = field(compare=False)
+    start: URL = field(compare=False)
+    at: URL = field(compare=False)
+    attempt: int = field(compare=False, default=1)
+    hops: int = field(compare=False, default=0)
+
+
+class Lane:
+    """The jobs that wait for one host. `changed` is set when `delay` may have become less."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.running = 0
+        self.changed = asyncio.Event()
+        self._most, self._step = limits.per_host, 1 / limits.rate_per_host
+        self._allowed = min(limits.per_host, _FIRST)
+        self._fresh: deque[Job] = deque()
+        self._later: list[Job] = []
+        self._next = self._rest_until = self._failed_at = float("-inf")
+        self._failures = 0
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the host has failed too often in a row to be asked further in this run."""
+        return self._failures >= GIVE_UP_AFTER
+
+    def put(self, job: Job) -> None:
+        """Queues a first request."""
+        self._fresh.append(job)
+        self.changed.set()
+
+    def put_again(self, job: Job) -> None:
+        """Queues a request for `job.ready`, ahead of first ones."""
+        heapq.heappush(self._later, job)
+        self.changed.set()
+
+    def delay(self, now: float) -> float | None:
+        """Seconds until the next job may start; None when something has to change before."""
+        if self.running >= self._allowed or not (self._fresh or self._later):
+            return None
+        ready = now if self._fresh else self._later[0].ready
+        return max(0.0, max(ready, self._next, self._rest_until) - now)
+
+    def take(self, now: float) -> Job:
+        """Starts the next job; only when `delay` is 0."""
+        self.running += 1
+        self._next = max(self._next, now - _CATCH_UP_S) + self._step
+        if self._later and self._later[0].ready <= now:
+            return heapq.heappop(self._later)
+        return self._fresh.popleft()
+
+    def drain(self) -> Iterator[Job]:
+        """Takes out all jobs that wait."""
+        while self._later:
+            yield heapq.heappop(self._later)
+        while self._fresh:
+            yield self._fresh.popleft()
+
+    def served(self) -> None:
+        """The host gave an answer that is about the link, not about the host."""
+        self._failures = 0
+        self._allowed = min(self._most, self._allowed + 1)
+
+    def failed(self, started: float, now: float) -> None:
+        """The host did not answer, or not well, to a request that began at `started`."""
+        if self._is_new(started, now) and self._failures > 1:
+            self._rest(now, _PAUSE_S * 2**self._failures)
+
+    def throttled(self, started: float, now: float, wait: float | None) -> None:
+        """The host asks for fewer requests: all its links rest. wait: its Retry-After, seconds."""
+        new = self._is_new(started, now)
+        if wait is not None:
+            self._rest(now, wait)
+        elif new:
+            self._rest(now, _THROTTLED_S * 2 ** (self._failures - 1))
+
+    def _is_new(self, started: float, now: float) -> bool:
+        """Counts a failure, unless the request was under way at the last: that is the same one."""
+        if started <= self._failed_at:
+            return False
+        self._failures += 1
+        self._allowed = max(1, self._allowed // 2)
+        self._failed_at = now
+        return True
+
+    def _rest(self, now: float, seconds: float) -> None:
+        self._rest_until = max(self._rest_until, now + min(seconds, _LONGEST_S))

@@ -1,0 +1,141 @@
+"""The ledger: one row for every link and inbox file, in their order, whatever came first.
+
+Pure: from links, outcomes, limits and the deny list to rows, counts and names of files.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pttfaces.denylist import DenyList
+from pttfaces.images.inbox import Found
+from pttfaces.images.outcome import MAY_STILL_COME, STATUSES, Limits, Outcome, judge
+
+COLUMNS = (
+    "article",
+    "position",
+    "place",
+    "url",
+    "status",
+    "error",
+    "attempts",
+    "http_status",
+    "final_url",
+    "bytes",
+    "sha256",
+    "format",
+    "width",
+    "height",
+    "path",
+)
+Row = dict[str, Any]
+
+
+def allowed_urls(links: Sequence[Mapping[str, Any]], deny: DenyList) -> list[str]:
+    """The distinct URLs to fetch, in the links' order; none that is denied, or posted as one."""
+    urls: dict[str, None] = {}
+    denied = set()
+    for link in links:
+        url, posted = link["url"], link["posted"]
+        if url is not None:
+            urls[url] = None
+            if deny.denies(url=url) or (posted != url and deny.denies(url=posted)):
+                denied.add(url)
+    return [url for url in urls if url not in denied]
+
+
+def build(
+    links: Sequence[Mapping[str, Any]],
+    known: Mapping[str, Outcome],
+    inbox: Sequence[Found],
+    limits: Limits,
+    deny: DenyList,
+) -> list[Row]:
+    """The ledger's rows (COLUMNS; what is not known is ""), links first, then the inbox.
+
+    known: the outcomes of `allowed_urls`.
+    """
+    rows = []
+    for link in links:
+        row = _empty(link["article"], link["position"], link["place"], link["url"])
+        if link["url"] is None:
+            row.update(url=link["posted"], status="unresolved")
+        elif link["url"] not in known:
+            row["status"] = "denied"
+        else:
+            _fill(row, known[link["url"]], limits, deny)
+        rows.append(row)
+    for found in inbox:
+        row = _empty("", "", "inbox", found.url)
+        if deny.denies(url=found.url):
+            row["status"] = "denied"
+        else:
+            _fill(row, found.outcome, limits, deny)
+            row["attempts"] = ""
+        rows.append(row)
+    seen: set[str] = set()
+    for row in rows:
+        if row["path"] in seen:
+            row["status"] = "duplicate"
+        elif row["path"]:
+            seen.add(row["path"])
+    return rows
+
+
+def paths(rows: Sequence[Row]) -> set[str]:
+    """The files that belong to data/raw."""
+    return {row["path"] for row in rows if row["path"]}
+
+
+def failures(rows: Sequence[Row]) -> list[str]:
+    """The URLs that the next run takes up again, each once, in the ledger's order."""
+    return list(dict.fromkeys(row["url"] for row in rows if row["status"] in MAY_STILL_COME))
+
+
+def metrics(rows: Sequence[Row]) -> dict[str, Any]:
+    """Counts: links, inbox files, pictures and their bytes, rows by status, pictures by format."""
+    firsts = {row["path"]: row for row in rows if row["path"] and row["status"] != "duplicate"}
+    statuses = Counter(row["status"] for row in rows)
+    formats = Counter(row["format"] for row in firsts.values())
+    return {
+        "links": sum(row["place"] != "inbox" for row in rows),
+        "inbox": sum(row["place"] == "inbox" for row in rows),
+        "pictures": len(firsts),
+        "bytes": sum(row["bytes"] for row in firsts.values()),
+        "status": {status: statuses[status] for status in STATUSES},
+        "format": dict(sorted(formats.items())),
+    }
+
+
+def _empty(article: str, position: int | str, place: str, url: str) -> Row:
+    row = dict.fromkeys(COLUMNS, "")
+    row.update(article=article, position=position, place=place, url=url)  # type: ignore[arg-type]
+    return row
+
+
+def _fill(row: Row, outcome: Outcome, limits: Limits, deny: DenyList) -> None:
+    row.update(
+        status=outcome.status,
+        error=outcome.error,
+        attempts=outcome.attempts,
+        http_status="" if outcome.http_status is None else outcome.http_status,
+        final_url=outcome.final_url,
+        bytes="" if outcome.at_least is None else outcome.at_least,
+    )
+    picture = outcome.picture
+    if picture:
+        verdict = judge(picture, limits)
+        row.update(
+            status=verdict.status,
+            error=verdict.error,
+            bytes=picture.bytes,
+            sha256=picture.sha256,
+            format=picture.format,
+            width=picture.width,
+            height=picture.height,
+            path=picture.path if verdict.kept else "",
+        )
+        if deny.denies(sha256=picture.sha256):
+            row.update(status="denied", error="", path="")
+    if outcome.final_url != row["url"] and deny.denies(url=outcome.final_url):
+        row.update(status="denied", error="", path="")

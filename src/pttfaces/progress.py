@@ -1,0 +1,44 @@
+"""Progress for long work: a bar on a terminal, one plain line now and then in a log."""
+
+import io
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from tqdm import tqdm
+
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+class _PlainLines(tqdm):
+    """tqdm for a log file: whole lines, seldom, without a bar or carriage returns."""
+
+    @staticmethod
+    def status_printer(_file: Any) -> Callable[[str], None]:
+        return lambda line: print(line, file=sys.stderr, flush=True)
+
+
+def progress(desc: str, total: int | None, unit: str, initial: int = 0) -> tqdm:
+    """A tqdm bar over `total` things; use as a context manager, call `update(n)`.
+
+    Shows the rate and the time left. desc: what is being done ("download"); unit: what is counted,
+    with a leading space (" pictures"); initial: how many were already done before a restart.
+    """
+    if total == 0:
+        return tqdm(disable=True)
+    if sys.stderr.isatty():
+        return tqdm(desc=desc, total=total, unit=unit, initial=initial, dynamic_ncols=True)
+    form = (
+        "{desc}: {n_fmt} of {total_fmt}{unit}, {rate_fmt}{postfix}, "
+        "{elapsed} so far, {remaining} left"
+    )
+    return _PlainLines(
+        desc=desc,
+        total=total,
+        unit=unit,
+        initial=initial,
+        file=io.StringIO(),  # swallows the line end that tqdm adds of itself when it closes
+        bar_format=form if total is not None else None,
+        mininterval=_SECONDS_BETWEEN_LINES,
+        miniters=1,
+    )

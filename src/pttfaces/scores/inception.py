@@ -1,0 +1,111 @@
+"""pytorch-fid's Inception network and its weights, without pytorch-fid's own unchecked download.
+
+Knows tensors and one file of weights. Importing it takes seconds (torchvision).
+"""
+
+import pickle
+from pathlib import Path
+
+import torch
+from pytorch_fid.inception import (
+    FID_WEIGHTS_URL,
+    FIDInceptionA,
+    FIDInceptionC,
+    FIDInceptionE_1,
+    FIDInceptionE_2,
+)
+from torch import nn
+from torch.nn import functional
+from torchvision.models import Inception3
+
+from pttfaces import weights
+from pttfaces.errors import WeightsError
+
+# The file's name carries the first digits of its SHA-256; its authors published no more of it.
+SHA256_PREFIX = "6726825d"
+_NETWORK_SIDE = 299
+# The network's layers up to 64, 192, 768 and 2,048 channels.
+_BLOCKS = {
+    64: ["Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3"],
+    192: ["Conv2d_3b_1x1", "Conv2d_4a_3x3"],
+    768: [f"Mixed_{name}" for name in ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e")],
+    2048: ["Mixed_7a", "Mixed_7b", "Mixed_7c"],
+}
+_POOLED = (64, 192)  # max-pooling follows
+# What torch's unpickler raises on bytes that are no weights, and load_state_dict on other ones.
+_NO_WEIGHTS = (
+    *(pickle.UnpicklingError, RuntimeError, EOFError),
+    *(AttributeError, TypeError, LookupError, ValueError),
+)
+
+
+class FIDInception(nn.Module):
+    """(B, 3, H, W) in 0..1 → (B, dims): pytorch-fid's features of that many dimensions.
+
+    dims: 64, 192, 768 or 2048. As there, pictures are resized to 299×299 (bilinear, not
+    antialiased), and feature maps are averaged over their places.
+    """
+
+    def __init__(self, dims: int, state: dict[str, torch.Tensor]) -> None:
+        super().__init__()
+        whole = _fid_inception()
+        whole.load_state_dict(state, assign=True)
+        layers: list[nn.Module] = []
+        for channels, names in _BLOCKS.items():
+            layers += [getattr(whole, name) for name in names]
+            if channels in _POOLED:
+                layers.append(nn.MaxPool2d(kernel_size=3, stride=2))
+            if channels == dims:
+                break
+        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.eval().requires_grad_(False)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        size = (_NETWORK_SIDE, _NETWORK_SIDE)
+        x = functional.interpolate(pictures, size, mode="bilinear", align_corners=False)
+        x = (2 * x - 1).contiguous(memory_format=torch.channels_last)
+        return self.layers(x).mean(dim=(2, 3))
+
+
+def find_weights(given: str | None) -> Path:
+    """The file of weights: the given one, torch.hub's, or fetched there; WeightsError says how."""
+    name = FID_WEIGHTS_URL.rsplit("/", 1)[1]
+    kept = Path(torch.hub.get_dir()) / "checkpoints" / name
+    try:
+        return weights.find(
+            "Inception (for FID)", given, [kept], FID_WEIGHTS_URL, SHA256_PREFIX, "evaluate.weights"
+        )
+    except WeightsError as error:
+        raise WeightsError(
+            f"{error} To go on without: `dvc exp run -S evaluate.features=random`, whose distance "
+            "is no FID but compares runs."
+        ) from None
+
+
+def load(path: Path, dims: int) -> FIDInception:
+    """The network with the weights of a file; nothing but tensors is unpickled from it."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return FIDInception(dims, state)
+    except _NO_WEIGHTS as error:
+        reason = str(error).split("\n", 1)[0]
+        raise WeightsError(
+            f"{path} does not hold the weights of pytorch-fid's Inception ({reason}); delete it to "
+            "have it fetched again, or correct evaluate.weights."
+        ) from None
+
+
+def _fid_inception() -> Inception3:
+    """The network without values, patched as in pytorch-fid's fid_inception_v3."""
+    with torch.device("meta"):
+        network = Inception3(num_classes=1008, aux_logits=False, init_weights=False)
+        network.Mixed_5b = FIDInceptionA(192, pool_features=32)
+        network.Mixed_5c = FIDInceptionA(256, pool_features=64)
+        network.Mixed_5d = FIDInceptionA(288, pool_features=64)
+        network.Mixed_6b = FIDInceptionC(768, channels_7x7=128)
+        network.Mixed_6c = FIDInceptionC(768, channels_7x7=160)
+        network.Mixed_6d = FIDInceptionC(768, channels_7x7=160)
+        network.Mixed_6e = FIDInceptionC(768, channels_7x7=192)
+        network.Mixed_7b = FIDInceptionE_1(1280)
+        network.Mixed_7c = FIDInceptionE_2(2048)
+    return network

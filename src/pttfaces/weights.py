@@ -1,0 +1,110 @@
+"""Finding a network's file of weights: where a person put it, where it was kept, or from its site.
+
+Ground floor: knows files, digests and addresses, not what the weights are for.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import requests
+
+from pttfaces import files
+from pttfaces.door import Door
+from pttfaces.errors import WeightsError
+from pttfaces.progress import progress
+
+_PIECE = 1 << 18
+_TIMEOUT_S = (10, 60)  # to connect; between two pieces
+
+
+def find(
+    name: str,
+    given: str | None,
+    candidates: Sequence[Path],
+    url: str | None,
+    sha256: str | None,
+    key: str | None = None,
+    door: Door | None = None,
+) -> Path:
+    """The file of weights called `name`, with its digest checked.
+
+    given: the path that a person named, as `files.named` finds it; when set, nothing else is
+    looked at.
+    candidates: where the file may lie already, in order of preference; the first one is also where
+    a download is put.
+    url: where the file is published; None when it cannot be fetched.
+    sha256: the expected digest, or its first hex digits; None where none was ever published.
+    key: the parameter by which a person names a file, for the sentence ("detect.weights").
+
+    Raises WeightsError: missing and not to be had, or a file with another digest.
+    """
+    advice = f"set {key} to the file" if key else "name the file"
+    if given is not None:
+        path = files.named(given)
+        if not path.is_file():
+            raise WeightsError(
+                f"{name}: the file of weights {path} does not exist; put it there, or correct "
+                f"{key or 'the path'}."
+            )
+        _check(path, name, sha256, f"put the right file there, or correct {key or 'the path'}")
+        return path
+    for path in candidates:
+        if path.is_file():
+            _check(path, name, sha256, "delete it and run the same command again")
+            return path
+    target = candidates[0]
+    if url is None:
+        raise WeightsError(f"{name}: there is no file of weights; put it at {target}, or {advice}.")
+    _download(name, url, target, sha256, advice, door or Door())
+    return target
+
+
+def _download(
+    name: str, url: str, target: Path, sha256: str | None, advice: str, door: Door
+) -> None:
+    try:
+        with (
+            door.session() as session,
+            session.get(url, stream=True, timeout=_TIMEOUT_S) as response,
+        ):
+            response.raise_for_status()
+            length = int(response.headers.get("Content-Length") or 0)
+            digest = hashlib.sha256()
+            with (
+                files.atomic(target) as handle,
+                progress(f"fetch {name}", length or None, " bytes") as bar,
+            ):
+                for piece in response.iter_content(_PIECE):
+                    handle.write(piece)
+                    digest.update(piece)
+                    bar.update(len(piece))
+                # Before the block ends: what is refused never appears under its name.
+                _compare(digest.hexdigest(), f"what {url} serves", name, sha256, advice)
+    except requests.RequestException as error:
+        raise WeightsError(
+            f"{name}: its weights are not on this machine, and {url} cannot be fetched "
+            f"({_reason(error)}); put the file at {target}, or {advice}."
+        ) from None
+
+
+def _check(path: Path, name: str, sha256: str | None, remedy: str) -> None:
+    _compare(files.digest_file(path), str(path), name, sha256, remedy)
+
+
+def _compare(found: str, what: str, name: str, sha256: str | None, remedy: str) -> None:
+    if sha256 is not None and not found.startswith(sha256.lower()):
+        raise WeightsError(
+            f"{name}: {what} is not the expected file of weights (its SHA-256 begins with "
+            f"{found[:16]}, expected {sha256[:16]}); {remedy}."
+        )
+
+
+def _reason(error: requests.RequestException) -> str:
+    if error.response is not None:
+        return f"HTTP {error.response.status_code}"
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    if isinstance(error, requests.ConnectionError):
+        return "no connection"
+    return type(error).__name__

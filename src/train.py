@@ -1,0 +1,65 @@
+"""Stage train: learns a diffusion model from data/dataset; models/, curves and sample grids."""
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from pttfaces import cli, files, params
+from pttfaces.errors import DataError
+
+DATASET, MODELS, GRIDS = Path("data/dataset"), Path("models"), Path("metrics/pictures/train")
+CURVES = ("epoch", "train_loss", "val_loss", "learning_rate", "grad_norm", "images_per_s")
+
+
+def main() -> None:
+    everything = params.load()
+    options = everything.train
+    if not any((DATASET / "train").glob("*.png")):
+        raise DataError(
+            f"{DATASET / 'train'} holds no picture to train on; run `dvc repro`, or unpack a zip "
+            "of crops there with `python src/pack.py`."
+        )
+    from pttfaces import tracking
+    from pttfaces.diffusion import data, training
+    from pttfaces.diffusion.network import Architecture
+    from pttfaces.diffusion.schedule import NoiseProcess
+
+    noise = {"timesteps", "prediction", "zero_terminal_snr"}
+    task = training.Task(
+        Architecture(everything.image_size, **everything.model.model_dump()),
+        NoiseProcess(everything.noise_schedule, **options.model_dump(include=noise)),
+        training.Recipe(everything.seed, **options.model_dump(exclude={*noise, "register_model"})),
+        data.load(DATASET / "train", everything.image_size),
+        data.load(DATASET / "holdout", everything.image_size),
+    )
+    training.updates_an_epoch(task)  # too few pictures: told before a run begins
+    with (
+        files.resuming("train", training.determinants(task)) as work,
+        tracking.training_run(everything, task.train_set.digest, work / "mlflow_run") as run,
+    ):
+
+        def on_epoch(report: training.EpochReport) -> None:
+            run.log_metrics({key: getattr(report, key) for key in CURVES[1:]}, step=report.epoch)
+            if report.is_best:
+                run.log_metrics({"best_epoch": report.epoch}, step=report.epoch)
+            if report.grid:
+                run.log_picture(report.grid, f"samples/{report.grid.name}")
+
+        trained = training.train(task, work, on_epoch)
+        run.log_tags({"device": trained.device, "precision_used": trained.precision})
+        for source, place in training.LEAVES.items():
+            shutil.rmtree(MODELS / place, ignore_errors=True)
+            shutil.copytree(work / source, MODELS / place)
+        shutil.rmtree(GRIDS, ignore_errors=True)
+        shutil.copytree(work / "grids", GRIDS)
+        rows = [asdict(report) for report in trained.reports]
+        files.write_csv("metrics/plots/epochs.csv", rows, CURVES)
+        model = MODELS / "ddpm" / "best_model"
+        figures = {**trained.figures(task), "model_digest": files.digest_tree(model)}
+        files.write_metrics("train", figures)
+        run.log_model(model, figures["model_digest"], register=options.register_model)
+    print(trained.summary())
+
+
+if __name__ == "__main__":
+    cli.run(main)

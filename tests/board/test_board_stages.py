@@ -1,0 +1,157 @@
+"""The stages crawl and links as they are run, on the demo board."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+import crawl
+import links
+from pttfaces import files
+from pttfaces.board import index
+from pttfaces.demo.site import serve
+from pttfaces.demo.world import make_world
+from pttfaces.errors import DataError
+
+PRESET = Path(__file__).parents[2] / "presets" / "demo.yaml"
+
+Configure = Callable[..., None]
+
+
+@pytest.fixture
+def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configure:
+    """In an empty folder, writes a params.yaml for a small demo with changes made to it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+
+    def write(**changes: Any) -> None:
+        values = YAML(typ="safe").load(PRESET.read_text(encoding="utf-8"))
+        values["demo"]["articles"] = 8
+        for key, value in changes.items():
+            group, _, name = key.partition("__")
+            if name:
+                values[group][name] = value
+            else:
+                values[group] = value
+        YAML().dump(values, Path("params.yaml"))
+
+    write()
+    return write
+
+
+OUTPUTS = ("data/articles.jsonl", "data/links.jsonl", "data/articles_read.csv")
+
+
+def outputs() -> list[bytes]:
+    return [Path(name).read_bytes() for name in OUTPUTS]
+
+
+def metrics(stage: str) -> dict[str, Any]:
+    return dict(json.loads(Path(f"metrics/{stage}.json").read_text(encoding="utf-8")))
+
+
+def test_two_runs_write_the_same_bytes_and_no_port(configure: Configure) -> None:
+    crawl.main()
+    links.main()
+    first = outputs()
+    crawl.main()
+    links.main()
+    assert outputs() == first
+    assert b"127.0.0.1" not in b"".join(first)
+    assert not list(Path(".resume").iterdir())
+
+
+def test_the_files_say_what_the_metrics_say(
+    configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crawl.main()
+    links.main()
+    articles, found = files.read_jsonl(OUTPUTS[0]), files.read_jsonl(OUTPUTS[1])
+    assert len(articles) == metrics("crawl")["kept"] == 8
+    assert list(articles[0]) == ["id", "url", "title", "author", "date", "nrec"]
+    assert {article["date"][:4] for article in articles} == {"2024"}
+    assert len(found) == metrics("links")["links"]
+    assert list(found[0]) == ["article", "position", "posted", "url", "place"]
+    read = files.read_csv(OUTPUTS[2], {"links": "int64"})
+    assert list(read["article"]) == [article["id"] for article in articles]
+    assert read["links"].sum() == len(found)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["crawl", "links"]
+
+
+def test_source_inbox_reads_no_board(
+    configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(source="inbox")
+    crawl.main()
+    links.main()
+    assert outputs() == [b"", b"", b"article,status,links\n"]
+    assert capsys.readouterr().out.count("source is inbox") == 2
+
+
+def test_links_of_pushes_can_be_left_out(configure: Configure) -> None:
+    configure(links__pushes=False)
+    crawl.main()
+    links.main()
+    assert {row["place"] for row in files.read_jsonl(OUTPUTS[1])} == {"body"}
+
+
+def test_who_is_on_the_deny_list_is_in_no_output(configure: Configure) -> None:
+    crawl.main()
+    denied = files.read_jsonl(OUTPUTS[0])[0]
+    Path("data/denylist.txt").write_text(f"author:{denied['author']}\n")
+    links.main()
+    assert metrics("links")["denied"] == 1
+    crawl.main()
+    assert metrics("crawl")["left_out"]["denied"] == 1
+    assert denied["id"].encode() not in b"".join(outputs())
+
+
+def test_a_year_that_has_not_begun_is_named(configure: Configure) -> None:
+    configure(board__year=2099)
+    with pytest.raises(DataError, match=r"board.year 2099: .* has not begun"):
+        crawl.main()
+
+
+def test_dates_without_a_post_are_named(configure: Configure) -> None:
+    crawl.main()
+    days = {row["date"][5:].replace("-", "") for row in files.read_jsonl(OUTPUTS[0])}
+    day = next(f"03{n:02}" for n in range(1, 32) if f"03{n:02}" not in days)
+    configure(board__dates=[day, day])
+    with pytest.raises(DataError, match=r"no article of Beauty from .* passes the filters"):
+        crawl.main()
+
+
+def test_a_year_that_is_over_is_read_once(configure: Configure) -> None:
+    with serve(make_world(5, 8, "Beauty", 2024)) as port:
+        address = f"http://127.0.0.1:{port}"
+        configure(source="ptt", board__base_url=address)
+        crawl.main()
+        links.main()
+    first = outputs()
+    # The site is gone; what it said stays, under other filters too.
+    configure(source="ptt", board__base_url=address, board__min_nrec=-100)
+    crawl.main()
+    assert len(files.read_jsonl(OUTPUTS[0])) == 8 + 6
+    configure(source="ptt", board__base_url=address)
+    crawl.main()
+    links.main()
+    assert outputs() == first
+
+
+def test_a_year_is_listed_anew_when_the_code_that_reads_it_has_changed(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve(make_world(5, 8, "Beauty", 2024)) as port:
+        configure(source="ptt", board__base_url=f"http://127.0.0.1:{port}")
+        crawl.main()
+        (kept,) = Path(".cache/listings").iterdir()
+        kept.write_text('{"a field": "of old"}\n')
+        changed = Path("index.py")
+        changed.write_bytes(Path(index.__file__).read_bytes() + b"# changed\n")
+        monkeypatch.setattr(index, "__file__", str(changed))
+        crawl.main()
+    assert metrics("crawl")["kept"] == 8

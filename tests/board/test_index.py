@@ -1,0 +1,100 @@
+"""Index pages as ptt.cc writes them, in both layouts, and what is none."""
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pttfaces.board.index import parse_index, popularity
+from pttfaces.errors import SiteError
+
+URL = "https://www.ptt.cc/bbs/Beauty/index2.html"
+
+ROW_2020 = """
+<div class="r-ent"><div class="nrec"><span class="hl f3">38</span></div>
+<div class="title">
+<a href="/bbs/Beauty/M.1704040318.A.E87.html">[正妹] 一</a>
+</div>
+<div class="meta"><div class="author">someone</div>
+<div class="article-menu"><div class="trigger">&#x22ef;</div><div class="dropdown">
+<div class="item"><a href="/bbs/Beauty/search?q=thread%3A1">搜尋同標題文章</a></div></div></div>
+<div class="date"> 1/01</div><div class="mark">M</div></div></div>"""
+ROW_2016 = """
+<div class="r-ent"><div class="nrec"><span class="hl f1">爆</span></div><div class="mark"></div>
+<div class="title"><a href="/bbs/Beauty/G.1451577600.A.0F1.html">[神人] 二</a></div>
+<div class="meta"><div class="date"> 1/01</div><div class="author">other</div></div></div>"""
+DELETED = """
+<div class="r-ent"><div class="nrec"></div><div class="title">
+(本文已被刪除) [somebody]
+</div><div class="meta"><div class="author">-</div><div class="article-menu"></div>
+<div class="date"> 1/02</div><div class="mark"></div></div></div>"""
+PINNED = ROW_2020.replace("M.1704040318.A.E87", "M.1400000000.A.001").replace("一", "板規")
+
+
+def page(rows: str, before: str = "/bbs/Beauty/index1.html") -> str:
+    href = f'href="{before}"' if before else ""
+    return f"""<html><head><title>看板 Beauty</title></head><body>
+    <div class="btn-group btn-group-paging"><a class="btn wide" href="/bbs/B/index1.html">最舊</a>
+    <a class="btn wide" {href}>&lsaquo; 上頁</a><a class="btn wide disabled">下頁 &rsaquo;</a>
+    <a class="btn wide" href="/bbs/Beauty/index.html">最新</a></div>
+    <div class="r-list-container action-bar-margin bbs-screen">{rows}</div></body></html>"""
+
+
+def test_a_row_of_2020_and_one_of_2016_read_alike() -> None:
+    index = parse_index(page(ROW_2020 + ROW_2016), URL)
+    first, second = index.rows
+    assert index.number == 2
+    assert (first.id, first.title, first.author) == ("M.1704040318.A.E87", "[正妹] 一", "someone")
+    assert first.href == "/bbs/Beauty/M.1704040318.A.E87.html"
+    assert first.nrec == 38
+    assert (second.id, second.title, second.author) == ("G.1451577600.A.0F1", "[神人] 二", "other")
+    assert second.nrec == 100
+
+
+def test_a_deleted_row_has_no_article() -> None:
+    (row,) = parse_index(page(DELETED), URL).rows
+    assert row.id is None
+    assert row.author == "-"
+    assert row.title.startswith("(本文已被刪除)")
+
+
+def test_rows_below_the_separator_are_pinned_and_left_out() -> None:
+    index = parse_index(page(ROW_2020 + '<div class="r-list-sep"></div>' + PINNED), URL)
+    assert [row.title for row in index.rows] == ["[正妹] 一"]
+
+
+def test_the_oldest_page_has_number_one() -> None:
+    assert parse_index(page(ROW_2020, before=""), URL).number == 1
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [("爆", 100), ("99", 99), ("1", 1), ("", None), ("X1", -10), ("X9", -90), ("XX", -100)],
+)
+def test_popularity_is_a_number(cell: str, value: int | None) -> None:
+    assert popularity(f" {cell}\n") == value
+
+
+def test_a_login_page_is_named_as_what_it_is() -> None:
+    with pytest.raises(SiteError, match=r"not an index page .*Please log in"):
+        parse_index("<html><title>Please log in</title><form></form></html>", URL)
+
+
+@given(st.binary(max_size=2000))
+def test_any_bytes_raise_nothing_but_the_rooms_error(content: bytes) -> None:
+    with suppress(SiteError):
+        parse_index(content.decode(errors="replace"), URL)
+
+
+BITS = ["<div class='r-ent'>", "</div>", "<a href='", "<!", "<![", "<!--", "&#", "]>", "<?"]
+BITS += ["<div class='nrec'>", "<a class=btn href=/index99999999999999999999.html>", DELETED]
+BITS += ["<div class='r-list-container'>", "<div class='btn-group-paging'>", "&#99999999999;"]
+MARKUP = st.lists(st.sampled_from(BITS) | st.text(max_size=12), max_size=30).map("".join)
+
+
+@given(MARKUP)
+def test_any_markup_raises_nothing_but_the_rooms_error(text: str) -> None:
+    for candidate in (text, page(text)):
+        with suppress(SiteError):
+            parse_index(candidate, URL)

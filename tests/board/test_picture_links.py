@@ -1,0 +1,164 @@
+"""From posted links to the pictures behind them: every form that the board has shown."""
+
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pttfaces.board.article import PostedLink
+from pttfaces.board.hosts import DEMO_HOSTS, RULES, pictures_at
+from pttfaces.board.links import Sorted, cut_punctuation, sort_links, split_glued
+
+PAGE = "https://www.ptt.cc/bbs/Beauty/M.1704040318.A.E87.html"
+
+
+def sort(*hrefs: str, place: str = "body") -> Sorted:
+    return sort_links([PostedLink(href, place, "") for href in hrefs], PAGE)
+
+
+IMGUR = "https://i.imgur.com/abcdefg"
+FORMS = [
+    # imgur: files
+    ("https://i.imgur.com/abcdefg.jpg", f"{IMGUR}.jpg"),
+    ("https://i.imgur.com/abcdefg.jpeg", f"{IMGUR}.jpeg"),
+    ("http://i.imgur.com/abcdefg.jpg", f"{IMGUR}.jpg"),
+    ("HTTPS://I.IMGUR.COM/abcdefg.JPG", f"{IMGUR}.jpg"),
+    ("https://i.imgur.com/abcdefg.png?1", f"{IMGUR}.png"),
+    ("https://i.imgur.com/abcdefg.gifv", f"{IMGUR}.gif"),
+    ("https://i.imgur.com/abcdefg.webp", f"{IMGUR}.webp"),
+    ("https://i.imgur.com/abcdefgh.jpg", f"{IMGUR}.jpg"),  # a smaller copy's address
+    ("https://i.imgur.com/abcdefg_d.webp?maxwidth=760&fidelity=grand", f"{IMGUR}.jpg"),
+    ("https://i.imgur.com/abcdefg", f"{IMGUR}.jpg"),
+    ("https://i.imgur.com/aBc12.jpg", "https://i.imgur.com/aBc12.jpg"),
+    # imgur: pages
+    ("https://imgur.com/abcdefg", f"{IMGUR}.jpg"),
+    ("https://imgur.com/abcdefg.jpg", f"{IMGUR}.jpg"),
+    ("http://m.imgur.com/abcdefg", f"{IMGUR}.jpg"),
+    ("https://imgur.com/some-title-abcdefg", f"{IMGUR}.jpg"),
+    ("//imgur.com/abcdefg", f"{IMGUR}.jpg"),
+    # other hosts
+    (
+        "https://pbs.twimg.com/media/GABc_d-1?format=jpg&name=small",
+        "https://pbs.twimg.com/media/GABc_d-1?format=jpg&name=orig",
+    ),
+    (
+        "https://pbs.twimg.com/media/GABc_d-1?format=png&name=4096x4096",
+        "https://pbs.twimg.com/media/GABc_d-1?format=png&name=orig",
+    ),
+    (
+        "https://pbs.twimg.com/media/GABc_d-1.jpg:large",
+        "https://pbs.twimg.com/media/GABc_d-1?format=jpg&name=orig",
+    ),
+    ("https://meee.com.tw/AbCdEf1", "https://i.meee.com.tw/AbCdEf1.jpg"),
+    ("https://meee.com.tw/AbCdEf1.png", "https://i.meee.com.tw/AbCdEf1.png"),
+    ("https://i.meee.com.tw/AbCdEf1.jpg", "https://i.meee.com.tw/AbCdEf1.jpg"),
+    ("https://d.img.vision/user/one.jpeg", "https://d.img.vision/user/one.jpeg"),
+    ("https://i.ibb.co/AbC123/one.jpg", "https://i.ibb.co/AbC123/one.jpg"),
+    # any other host, by extension
+    ("https://host.test/a/b.webp", "https://host.test/a/b.webp"),
+    ("https://host.test/b.AVIF?sig=1&x=2#top", "https://host.test/b.AVIF?sig=1&x=2"),
+    ("http://host.test:8080/b.png", "http://host.test:8080/b.png"),
+    # what the site swallowed
+    ("https://i.imgur.com/abcdefg.jpg)", f"{IMGUR}.jpg"),
+    ("https://i.imgur.com/abcdefg.jpg,", f"{IMGUR}.jpg"),
+    ("https://i.imgur.com/abcdefg.jpg...", f"{IMGUR}.jpg"),
+    ("https://host.test/a_(1).jpg", "https://host.test/a_(1).jpg"),
+]
+
+
+@pytest.mark.parametrize(("posted", "url"), FORMS)
+def test_each_form_leads_to_the_original(posted: str, url: str) -> None:
+    (picture,) = sort(posted).pictures
+    assert picture.url == url
+    assert picture.posted == posted
+
+
+@pytest.mark.parametrize("demo", DEMO_HOSTS)
+def test_the_demos_hosts_obey_the_rules_of_the_real_ones(demo: str) -> None:
+    for posted, url in FORMS:
+        if urlsplit(posted).hostname == DEMO_HOSTS[demo]:
+            (picture,) = sort(posted.lower().replace(DEMO_HOSTS[demo], demo)).pictures
+            assert picture.url is not None
+            assert urlsplit(picture.url).hostname in DEMO_HOSTS
+            assert urlsplit(picture.url).path.lower() == urlsplit(url).path.lower()
+
+
+@pytest.mark.parametrize(
+    "posted",
+    [
+        "https://www.youtube.com/watch?v=1",
+        "https://i.imgur.com/abcdefg.mp4",
+        "https://imgur.com/upload",
+        "https://imgur.com/",
+        "https://host.test/page.html",
+        "https://host.test/",
+        "mailto:me@host.test",
+        "javascript:void(0)",
+        "https://[/a.jpg",
+        "https://host.test:99999/a.jpg",
+        "/bbs/Beauty/index.html",
+    ],
+)
+def test_other_links_are_counted_and_left(posted: str) -> None:
+    assert sort(posted) == Sorted((), 1, 0)
+
+
+@pytest.mark.parametrize("path", ["a/abcde", "gallery/abcdefg", "gallery/a-title-abcdefg"])
+def test_an_album_is_kept_as_unresolved(path: str) -> None:
+    (picture,) = sort(f"https://imgur.com/{path}").pictures
+    assert (picture.url, picture.kind) == (None, "album")
+
+
+def test_several_pictures_in_one_address() -> None:
+    urls = [picture.url for picture in sort("https://imgur.com/abcdefg,hijklmn").pictures]
+    assert urls == [f"{IMGUR}.jpg", "https://i.imgur.com/hijklmn.jpg"]
+
+
+def test_links_typed_without_a_space_are_several() -> None:
+    posted = "https://i.imgur.com/abcdefg.jpeghttps://i.imgur.com/hijklmn.jpeg"
+    assert [picture.url for picture in sort(posted).pictures] == [
+        f"{IMGUR}.jpeg",
+        "https://i.imgur.com/hijklmn.jpeg",
+    ]
+
+
+def test_one_picture_in_many_forms_counts_once_and_first_in_the_body() -> None:
+    forms = [posted for posted, url in FORMS if url.startswith(f"{IMGUR}.")]
+    links = [PostedLink("https://imgur.com/abcdefg", "push", "fan")]
+    links += [PostedLink(form, "body", "") for form in forms]
+    result = sort_links(links, PAGE)
+    assert [(picture.posted, picture.place) for picture in result.pictures] == [(forms[0], "body")]
+    assert result.repeated == len(forms)
+
+
+def test_every_host_of_the_table_finds_something() -> None:
+    paths = ["abcdefg.jpg", "media/abcdefg?format=jpg", "abcdefg"]
+    for host in RULES:
+        assert any(pictures_at(urlsplit(f"https://{host}/{path}")) for path in paths), host
+
+
+# Letters and digits at the end: punctuation there is cut, as it is the sentence's.
+URLS = st.from_regex(r"https?://[a-z]{1,8}\.test/[!-~]{0,20}[a-z0-9]", fullmatch=True).filter(
+    lambda url: "http://" not in url[4:].lower() and "https://" not in url[4:].lower()
+)
+
+
+@given(st.lists(URLS, min_size=1, max_size=6))
+def test_splitting_is_the_inverse_of_gluing(urls: list[str]) -> None:
+    assert split_glued("".join(urls)) == urls
+
+
+@given(URLS, st.text(".,;:!?'\"*~|", max_size=5))
+def test_punctuation_at_the_end_is_cut_and_nothing_else(url: str, end: str) -> None:
+    assert cut_punctuation(url + end) == url
+
+
+@given(st.text(max_size=60))
+def test_no_text_breaks_the_sorting(text: str) -> None:
+    sort(
+        text,
+        f"https://{text}",
+        f"https://i.imgur.com/{text}",
+        f"https://pbs.twimg.com/media/{text}",
+    )

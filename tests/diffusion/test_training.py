@@ -1,0 +1,275 @@
+"""Trainings of tiny networks: what comes out, resume after a kill, what a person is told."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_training as tiny
+import torch
+from diffusers import DDPMPipeline
+from PIL import Image
+
+from pttfaces import files
+from pttfaces.diffusion import data, memory, models, network, sampling, training, validation
+from pttfaces.diffusion.network import Architecture
+from pttfaces.diffusion.sampling import Sampler
+from pttfaces.diffusion.schedule import NoiseProcess, snr
+from pttfaces.errors import DataError, ParamsError
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def quiet(report: training.EpochReport) -> None:
+    pass
+
+
+def train(folder: Path, **changes: object) -> tuple[training.Trained, Path]:
+    work = folder / "work"
+    work.mkdir()
+    return training.train(tiny.task(folder, **changes), work, quiet), work
+
+
+def test_a_training_leaves_models_grids_and_reports(tmp_path: Path) -> None:
+    task, work, seen = tiny.task(tmp_path), tmp_path / "work", []
+    work.mkdir()
+    trained = training.train(task, work, seen.append)
+    assert [report.epoch for report in seen] == [1, 2, 3]
+    assert seen == trained.reports
+    assert trained.best.val_loss == min(report.val_loss for report in seen)
+    assert [p.name for p in sorted((work / "grids").iterdir())] == [
+        "epoch-0002.png",
+        "epoch-0003.png",
+    ]
+    assert [p.name for p in (work / "checkpoints").iterdir()] == ["epoch-0003"]
+    assert (trained.device, trained.precision) == ("cpu", "fp32")
+    json.dumps(trained.figures(task), allow_nan=False)
+    assert "best is epoch" in trained.summary()
+
+
+def test_a_model_folder_is_a_diffusers_pipeline_with_a_card(tmp_path: Path) -> None:
+    trained, work = train(tmp_path)
+    pipeline = DDPMPipeline.from_pretrained(work / "best_model")
+    pipeline.set_progress_bar_config(disable=True)
+    sampled = pipeline(batch_size=1, num_inference_steps=2, output_type="np").images
+    assert sampled.shape == (1, 16, 16, 3)
+    card = (work / "best_model" / "README.md").read_text(encoding="utf-8")
+    for words in (data.load(tmp_path / "train", 16).digest, f"epoch: {trained.best.epoch}"):
+        assert words in card
+    assert "pictures of people" in card
+    loaded = models.load(work / "best_model", "cpu")
+    assert loaded.process == tiny.COSINE
+    found = validation.x0_error(
+        loaded.network, loaded.process, data.load(tmp_path / "holdout", 16), 4
+    )
+    assert found == pytest.approx(trained.best.val_loss, rel=1e-5)
+
+
+def test_the_same_training_gives_the_same_bytes_and_another_seed_does_not(tmp_path: Path) -> None:
+    digests = []
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        (tmp_path / name).mkdir()
+        _, work = train(tmp_path / name, epochs=1, seed=seed)
+        digests.append(files.digest_tree(work / "best_model"))
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(tmp_path: Path) -> None:
+    epochs = 8
+    undisturbed = tiny.task(tmp_path, epochs=epochs)
+    (tmp_path / "whole").mkdir()
+    whole = training.train(undisturbed, tmp_path / "whole", quiet)
+
+    command = [sys.executable, tiny.__file__, str(tmp_path), str(epochs)]
+    paths = os.pathsep.join(sys.path)
+    child = subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    for _ in range(3):
+        assert child.stdout.readline(), "the child ended before it could be killed"
+    time.sleep(0.05)
+    child.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+    child.wait()
+    child.stdout.close()
+    state = torch.load(tmp_path / "work" / "state.pt", weights_only=True)["progress"]
+    assert 0 < state["step"] < epochs * 4, "it was to be killed half-way"
+
+    resumed = training.train(undisturbed, tmp_path / "work", quiet)
+
+    def without_speed(reports: list[training.EpochReport]) -> list[dict]:
+        return [asdict(replace(r, images_per_s=0, grid=None)) for r in reports]
+
+    assert without_speed(resumed.reports) == without_speed(whole.reports)
+    for folder in ("best_model", "last", "grids"):
+        assert files.digest_tree(tmp_path / "work" / folder) == files.digest_tree(
+            tmp_path / "whole" / folder
+        )
+
+
+def test_accumulated_gradients_equal_a_larger_batch(tmp_path: Path) -> None:
+    """Not the same draws (they belong to batches), so compared by what a weight update uses."""
+    trained, _ = train(tmp_path, batch_size=2, gradient_accumulation=2, epochs=2)
+    assert len(trained.reports) == 2
+    task = tiny.task(tmp_path, batch_size=2, gradient_accumulation=10)
+    with pytest.raises(DataError, match=r"lower train\.batch_size to at most 1"):
+        training.train(task, tmp_path / "work", quiet)
+
+
+def test_eight_pictures_are_learnt_by_heart(tmp_path: Path) -> None:
+    eight = tiny.draw_pictures(tmp_path / "eight", 8)
+    repeated = replace(eight, pixels=eight.pixels.repeat(8, 1, 1, 1))  # 8 updates an epoch
+    recipe = replace(
+        tiny.RECIPE,
+        epochs=40,
+        batch_size=8,
+        learning_rate=4e-3,
+        flip=False,
+        sample_every=40,
+        keep_checkpoints=0,
+    )
+    shape = Architecture(16, (16, 32, 32), 1, (False, False, False), 0.0)
+    work = tmp_path / "work"
+    work.mkdir()
+    task = training.Task(shape, tiny.COSINE, recipe, repeated, eight)
+    reports = training.train(task, work, quiet).reports
+    assert reports[-1].train_loss < 0.05
+    model = models.load(work / "last", "cpu")
+    sampler = Sampler("dpmsolver++", 20, "trailing")
+    samples = sampling.sample(model.network, model.process, sampler, 0, range(16))
+    known = eight.pixels.permute(0, 2, 3, 1).numpy().reshape(8, -1).astype(float)
+    drawn = samples.reshape(16, -1).astype(float)
+    nearest = np.sqrt(((drawn[:, None] - known) ** 2).mean(2)).min(1)  # (16,)
+    apart = np.sqrt(((known[:, None] - known) ** 2).mean(2))  # (8, 8)
+    assert np.median(nearest) < 0.75 * np.median(apart[apart > 0])
+
+
+def test_validation_loss_is_the_same_number_twice_and_for_any_batch(tmp_path: Path) -> None:
+    held_out = tiny.draw_pictures(tmp_path, 11)
+    unet = network.build(tiny.ARCHITECTURE, seed=1).eval()
+    first = validation.x0_error(unet, tiny.COSINE, held_out, 4)
+    assert validation.x0_error(unet, tiny.COSINE, held_out, 4) == first
+    assert validation.x0_error(unet, tiny.COSINE, held_out, 11) == pytest.approx(first, rel=1e-5)
+    assert validation.x0_error(unet, tiny.COSINE, data.load(tmp_path / "none", 16), 4) is None
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_levels_of_the_validation_are_those_of_the_process(schedule: str) -> None:
+    process = NoiseProcess(schedule, 1000, "epsilon", False)  # type: ignore[arg-type]
+    at = validation.timestep_at(process, snr(process).log()[[10, 500, 900]])
+    assert at.tolist() == pytest.approx([10, 500, 900], abs=1e-3)
+
+
+def test_the_seed_shape_is_the_tutorial_network() -> None:
+    with torch.device("meta"):
+        unet = network.build(
+            Architecture(
+                64,
+                (128, 128, 256, 256, 512, 512),
+                2,
+                (False, False, False, False, True, False),
+                0.0,
+            ),
+            seed=0,
+        )
+    assert unet.num_parameters() == 113_673_219
+
+
+def test_half_precision_on_a_cpu_is_told_and_recorded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained, _ = train(tmp_path, epochs=1, precision="fp16")
+    assert trained.precision == "fp32"
+    assert "fp16 on a CPU is float32" in capsys.readouterr().err
+
+
+def test_too_few_pictures_and_a_missing_holdout_are_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"there are 3 training pictures.*at most 3"):
+        train(tmp_path, count=3)
+    task = tiny.task(tmp_path / "two", held_out=0)
+    with pytest.raises(DataError, match=r"curate\.holdout"):
+        training.train(task, tmp_path, quiet)
+
+
+def test_a_loss_that_is_not_finite_ends_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"epoch \d+ is not a finite number; lower"):
+        train(tmp_path, learning_rate=1e20, warmup_steps=0)
+
+
+def test_a_lack_of_memory_ends_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_much(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(data, "batch", too_much)
+    with pytest.raises(ParamsError, match=r"train\.batch_size 4 .*halve train\.batch_size"):
+        train(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("MPS backend out of memory"),
+    ],
+)
+def test_every_device_s_lack_of_memory_is_known(error: Exception) -> None:
+    sentence = r"for batch_size 4 with this network; halve it\."
+    with pytest.raises(ParamsError, match=sentence), memory.enough_for("batch_size 4", "halve it"):
+        raise error
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), NotImplementedError("a bug")])
+def test_other_errors_are_no_lack_of_memory(error: Exception) -> None:
+    with pytest.raises(type(error), match="a bug"), memory.enough_for("batch_size 4", "halve it"):
+        raise error
+
+
+def test_pictures_of_another_size_or_kind_are_named(tmp_path: Path) -> None:
+    tiny.draw_pictures(tmp_path, 2, size=12)
+    with pytest.raises(DataError, match=r"000\.png is 12×12.*16×16"):
+        data.load(tmp_path, 16)
+    (tmp_path / "000.png").write_bytes(b"<html>")
+    with pytest.raises(DataError, match=r"000\.png cannot be decoded"):
+        data.load(tmp_path, 12)
+
+
+def test_the_digest_is_of_pixels_and_names(tmp_path: Path) -> None:
+    first = tiny.draw_pictures(tmp_path, 3).digest
+    path = tmp_path / "001.png"
+    pixels = np.asarray(Image.open(path))
+    Image.fromarray(pixels).save(path, compress_level=0)
+    assert data.load(tmp_path, 16).digest == first
+    Image.fromarray(255 - pixels).save(path)
+    assert data.load(tmp_path, 16).digest != first
+
+
+def test_batches_hold_pixels_from_minus_one_to_one_and_mirror_what_is_said(tmp_path: Path) -> None:
+    pictures = tiny.draw_pictures(tmp_path, 4)
+    batch = data.batch(pictures.pixels, torch.tensor([2, 0]), "cpu")
+    assert batch.shape == (2, 3, 16, 16)
+    assert torch.equal(((batch + 1) * 127.5).round().to(torch.uint8), pictures.pixels[[2, 0]])
+    flipped = data.mirrored(batch, torch.tensor([True, False]))
+    assert torch.equal(flipped[0], batch[0].flip(2))
+    assert torch.equal(flipped[1], batch[1])
+
+
+def test_what_decides_the_weights_decides_the_resume_folder(tmp_path: Path) -> None:
+    task = tiny.task(tmp_path)
+    same = training.determinants(tiny.task(tmp_path, save_every_minutes=1))
+    assert same == training.determinants(task)
+    assert training.determinants(tiny.task(tmp_path, learning_rate=2e-3)) != same
+    torch.set_num_threads(2)
+    assert training.determinants(task) != same

@@ -1,0 +1,123 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from face_crop_plus import Cropper
+from faces_support import Portrait, encoded
+from PIL import Image
+
+from pttfaces import files, pictures
+from pttfaces.faces import cropping
+from pttfaces.faces.cropping import FaceCropper
+from pttfaces.faces.decode import decode
+from pttfaces.faces.detection import Located
+from pttfaces.faces.detectors import make_detector
+
+
+@pytest.fixture(scope="module")
+def cropper() -> FaceCropper:
+    return FaceCropper(256, 0.65, "replicate")
+
+
+def difference(left: np.ndarray, right: np.ndarray) -> float:
+    return float(np.abs(left.astype(int) - right).mean())
+
+
+def test_a_crop_is_what_face_crop_plus_makes_of_the_same_landmarks(
+    tmp_path: Path, portraits: list[Portrait], cropper: FaceCropper
+) -> None:
+    chosen = portraits[:3]
+    names = [f"{number}.png" for number in range(len(chosen))]
+    for name, portrait in zip(names, chosen, strict=True):
+        files.write_bytes(tmp_path / "in" / name, portrait.png())
+    given = np.stack([portrait.landmarks for portrait in chosen]).astype(np.float32)
+    peer = Cropper(output_size=256, face_factor=0.65, padding="replicate", landmarks=(given, names))
+    peer.landmarks = (given, np.array(names))
+    peer.process_dir(str(tmp_path / "in"), str(tmp_path / "out"), desc=None)
+    for name, portrait in zip(names, chosen, strict=True):
+        crop = cropper.crop(portrait.pixels, portrait.landmarks)
+        assert crop is not None
+        assert (crop.pixels == pictures.read_rgb([tmp_path / "out" / name])[0]).all()
+
+
+def test_eyes_come_to_the_same_place_whatever_the_pose(
+    portraits: list[Portrait], cropper: FaceCropper
+) -> None:
+    """A dot on each true eye, drawn into the picture, is where alignment should bring it."""
+    places = []
+    for portrait in portraits:
+        marked = np.zeros_like(portrait.pixels)
+        for x, y in portrait.landmarks[:2]:
+            cv2.circle(marked, (round(x), round(y)), 3, (255, 255, 255), -1)
+        crop = cropper.crop(marked, portrait.landmarks)
+        assert crop is not None
+        weight = crop.pixels[..., 0].astype(float)
+        columns = np.arange(256)
+        halves = (columns < 128, columns >= 128)
+        places.append([(weight * half * columns).sum() / (weight * half).sum() for half in halves])
+    spread = np.array(places).std(axis=0)
+    assert spread.max() < 256 * 0.03
+
+
+def test_exif_rotation_gives_the_same_crop(portraits: list[Portrait], cropper: FaceCropper) -> None:
+    portrait, detector = portraits[2], make_detector("haar")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = Image.fromarray(portrait.pixels).transpose(Image.Transpose.ROTATE_90)
+    crops = []
+    for content in (portrait.png(), encoded(turned, "JPEG", quality=95, exif=exif)):
+        pixels = decode(content)
+        crop = cropper.crop(pixels, detector.detect(pixels)[0].landmarks)
+        assert crop is not None
+        crops.append(crop.pixels)
+    assert difference(crops[0], crops[1]) < 5
+
+
+def test_a_large_picture_is_shrunk_without_aliasing(cropper: FaceCropper) -> None:
+    """Single-pixel stripes average to grey; skipping pixels would leave stripes."""
+    stripes = np.zeros((3000, 3000, 3), np.uint8)
+    stripes[:, ::2] = 255
+    mean_face = cropper._cropper.landmarks_target / 256
+    crop = cropper.crop(stripes, (mean_face * 2600 + 200).astype(np.float32))
+    assert crop is not None
+    assert crop.upscale < 0.11
+    assert crop.pixels.std() < 12
+
+
+def test_shrinking_first_does_not_move_the_face(
+    portraits: list[Portrait], cropper: FaceCropper
+) -> None:
+    portrait = portraits[4]
+    larger = cv2.resize(portrait.pixels, None, fx=5, fy=5, interpolation=cv2.INTER_CUBIC)
+    small = cropper.crop(portrait.pixels, portrait.landmarks)
+    large = cropper.crop(larger, (portrait.landmarks + 0.5) * 5 - 0.5)
+    assert small is not None
+    assert large is not None
+    assert large.upscale == pytest.approx(small.upscale / 5, rel=1e-3)
+    assert difference(small.pixels, large.pixels) < 3
+
+
+def test_landmarks_in_one_point_give_no_crop(cropper: FaceCropper) -> None:
+    assert cropper.crop(np.zeros((50, 50, 3), np.uint8), np.full((5, 2), 7, np.float32)) is None
+
+
+def test_crops_are_written_measured_and_named_after_their_picture(
+    tmp_path: Path, portraits: list[Portrait], cropper: FaceCropper
+) -> None:
+    entries = []
+    for number, portrait in enumerate(portraits[:3]):
+        name = f"{str(number) * 64}.png"
+        files.write_bytes(tmp_path / "raw" / name, portrait.png())
+        nowhere = Located(1, 9, np.zeros((5, 2), np.float32), 0.1)
+        entries.append((name, [Located(0, 120, portrait.landmarks, 0.7), nowhere]))
+    rows = [
+        row
+        for rows in cropping.crop_all(entries, tmp_path / "raw", tmp_path / "crops", cropper)
+        for row in rows
+    ]
+    assert [row["crop"] for row in rows] == [f"{str(n) * 16}-0.png" for n in range(3)]
+    assert sorted(p.name for p in (tmp_path / "crops").iterdir()) == [row["crop"] for row in rows]
+    assert {row["face_px"] for row in rows} == {120}
+    assert all(row["blur"] > 0 and 0 < row["brightness"] < 255 for row in rows)
+    assert cropping.summary(rows, 6)["not_aligned"] == 3

@@ -1,0 +1,145 @@
+import hashlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from faces_support import Portrait
+
+from pttfaces import files
+from pttfaces.errors import DataError
+from pttfaces.faces import detection
+from pttfaces.faces.face import Detector, Face, Limits
+
+LANDMARKS = np.arange(10, dtype=np.float32).reshape(5, 2)
+
+
+def face(score: float, side: float) -> Face:
+    return Face(score, (1.0, 2.0, side, side), LANDMARKS, 2)
+
+
+class Counting(Detector):
+    """Finds a large unsure, a small sure and a tiny face in every picture, and counts the calls."""
+
+    name = "counting"
+
+    def __init__(self, limits: Limits, version: int = 1) -> None:
+        self.limits, self.identity, self.calls = limits, {"version": version}, 0
+
+    def search(self, image: np.ndarray) -> list[Face]:
+        self.calls += 1
+        return [face(0.9, 60), face(0.5, 200), face(0.8, 10)]
+
+
+def stored(folder: Path, *contents: bytes) -> list[detection.Picture]:
+    listed = []
+    for content in contents:
+        sha256 = hashlib.sha256(content).hexdigest()
+        files.write_bytes(folder / f"{sha256}.png", content)
+        listed.append(detection.Picture(f"{sha256}.png", sha256))
+    return listed
+
+
+def table(
+    pictures: list[detection.Picture], folder: Path, detector: Detector, which: str = "all"
+) -> list[dict]:
+    memory = detection.Memory(folder / "memory", detector)
+    found = detection.search_all(pictures, folder, memory)
+    return [
+        row for picture, what in found for row in detection.rows_of(picture, what, detector, which)
+    ]
+
+
+def test_a_picture_is_searched_once_in_its_life(tmp_path: Path, portraits: list[Portrait]) -> None:
+    pictures = stored(tmp_path, *(portrait.png() for portrait in portraits[:3]))
+    detector = Counting(Limits())
+    first = table(pictures, tmp_path, detector)
+    assert detector.calls == 3
+    for picture in pictures:
+        (tmp_path / picture.path).unlink()
+    assert table(pictures, tmp_path, detector) == first
+    assert detector.calls == 3
+    more = stored(tmp_path, portraits[3].png())
+    table(pictures + more, tmp_path, detector)
+    assert detector.calls == 4
+
+
+def test_other_limits_do_not_search_again_and_another_detector_does(
+    tmp_path: Path, portraits: list[Portrait]
+) -> None:
+    pictures = stored(tmp_path, portraits[0].png())
+    assert len(table(pictures, tmp_path, Counting(Limits(0.0, 8, 640)))) == 3
+    stricter = Counting(Limits(0.85, 8, 640))
+    assert len(table(pictures, tmp_path, stricter)) == 1
+    assert stricter.calls == 0
+    other = Counting(Limits(), version=2)
+    table(pictures, tmp_path, other)
+    assert other.calls == 1
+
+
+def test_changed_code_searches_again(
+    tmp_path: Path, portraits: list[Portrait], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = stored(tmp_path, portraits[0].png())[0]
+    detector = Counting(Limits())
+    code = Path(detection.__file__).parent
+    monkeypatch.setattr(detection, "__file__", str(tmp_path / "code" / "detection.py"))
+    for name in ("decode.py", "detection.py", "face.py"):
+        files.write_bytes(tmp_path / "code" / name, (code / name).read_bytes())
+    table([picture], tmp_path, detector)
+    for calls, name in enumerate(("decode.py", "detection.py", "face.py"), 2):
+        changed = tmp_path / "code" / name
+        changed.write_text(changed.read_text("utf-8") + "\n", encoding="utf-8")
+        table([picture], tmp_path, detector)
+        table([picture], tmp_path, detector)
+        assert detector.calls == calls
+
+
+def test_changed_code_of_a_detector_searches_again(
+    tmp_path: Path, portraits: list[Portrait], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = stored(tmp_path, portraits[0].png())[0]
+    detector, module = Counting(Limits()), sys.modules[__name__]
+    table([picture], tmp_path, detector)
+    (tmp_path / "other.py").write_text("")
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "other.py"))
+    table([picture], tmp_path, detector)
+    assert detector.calls == 2
+
+
+@pytest.mark.parametrize(
+    ("which", "expected"),
+    [("largest", [(0, "0.50")]), ("best", [(1, "0.90")]), ("all", [(0, "0.50"), (1, "0.90")])],
+)
+def test_the_faces_that_count(
+    tmp_path: Path, portraits: list[Portrait], which: str, expected: list[tuple[int, str]]
+) -> None:
+    pictures = stored(tmp_path, portraits[0].png())
+    rows = table(pictures, tmp_path, Counting(Limits(0.0, 48, 640)), which)
+    assert [(row["face"], row["score"]) for row in rows] == expected
+
+
+def test_broken_and_faceless_pictures_have_a_row_with_the_reason(
+    tmp_path: Path, portraits: list[Portrait]
+) -> None:
+    pictures = stored(tmp_path, b"<html>", portraits[0].png())
+    rows = table(pictures, tmp_path, Counting(Limits(min_size=4000)))
+    assert [row["reason"] for row in rows] == ["cannot be decoded: not a picture", "no face"]
+    counts = detection.summary(rows)
+    assert (counts["pictures"], counts["unreadable"], counts["without_face"]) == (2, 1, 1)
+
+
+def test_a_picture_of_the_ledger_that_is_gone_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.png is in the ledger"):
+        table([detection.Picture("gone.png", "0" * 64)], tmp_path, Counting(Limits()))
+
+
+def test_the_table_gives_the_faces_back(tmp_path: Path, portraits: list[Portrait]) -> None:
+    pictures = stored(tmp_path, portraits[0].png(), b"broken")
+    rows = table(pictures, tmp_path, Counting(Limits(min_size=48)))
+    files.write_csv(tmp_path / "table.csv", rows, detection.COLUMNS)
+    read = files.read_csv(tmp_path / "table.csv", detection.NUMBERS)
+    ((image, faces),) = detection.located_faces(read)
+    assert image == pictures[0].path
+    assert [(f.number, f.face_px, f.score) for f in faces] == [(0, 200, 0.5), (1, 60, 0.9)]
+    assert (faces[0].landmarks == LANDMARKS).all()

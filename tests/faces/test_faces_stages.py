@@ -1,0 +1,117 @@
+"""detect, crop and curate as the stages that they are, on a folder as download leaves it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from faces_support import Portrait, Posted, Workspace
+from PIL import Image
+
+import crop
+import curate
+import detect
+from pttfaces import files, pictures
+from pttfaces.demo import drawing
+from pttfaces.errors import DataError
+
+TABLES = ("data/detections.csv", "data/crops.csv", "data/dataset.csv", "metrics/plots/blur.csv")
+FOLDERS = ("data/crops", "data/dataset", "metrics/pictures", "metrics/plots")
+
+
+@pytest.fixture
+def posted(portraits: list[Portrait]) -> list[Posted]:
+    """Nine faces in four articles, one face in the inbox; one picture twice, a blurred face, a
+    scene and something broken."""
+    rng = np.random.default_rng(5)
+    soft = drawing.blurred(drawing.portrait(drawing.Person.random(rng), rng), rng)
+    scene = drawing.scene(rng)
+    contents = [portrait.png() for portrait in portraits[:9]]
+    contents += [contents[0], pictures.png_bytes(soft.image), pictures.png_bytes(scene.image)]
+    board = [
+        Posted(content, f"M.{number % 4}", f"https://i.example/{number}.png")
+        for number, content in enumerate([*contents, b"broken"])
+    ]
+    return [*board, Posted(portraits[9].png(), "", "inbox:ann/1.png")]
+
+
+def run() -> None:
+    detect.main()
+    crop.main()
+    curate.main()
+
+
+def outputs(root: Path) -> dict[str, str]:
+    tables = {name: files.digest_file(root / name) for name in TABLES}
+    return tables | {name: files.digest_tree(root / name) for name in FOLDERS}
+
+
+def test_from_pictures_to_a_data_set(workspace: Workspace, posted: list[Posted]) -> None:
+    root = workspace(posted)
+    run()
+    counts = files.read_json("metrics/detect.json")
+    assert (counts["pictures"], counts["with_face"]) == (13, 11)
+    assert (counts["without_face"], counts["unreadable"]) == (1, 1)
+    table = files.read_csv("data/dataset.csv")
+    assert list(table["reason"]).count("blurred") == 1
+    kept = table[table["reason"] == ""]
+    assert len(kept) == 10
+    assert set(kept["split"]) == {"train", "holdout"}
+    assert all(kept.groupby("article")["split"].nunique() == 1)
+    assert set(table[table["article"] != ""]["author"]) <= {f"byM.{n}" for n in range(4)}
+    for side in ("train", "holdout"):
+        names = sorted(path.name for path in (root / "data/dataset" / side).iterdir())
+        assert names == sorted(kept[kept["split"] == side]["crop"])
+        read = pictures.read_rgb([root / "data/dataset" / side / name for name in names])
+        assert read.shape[1:] == (64, 64, 3)
+    assert Image.open("metrics/pictures/contact_sheet.png").width > 64
+    assert files.read_json("metrics/curate.json")["left_out"]["blurred"] == 1
+
+
+def test_two_runs_write_the_same_bytes(workspace: Workspace, posted: list[Posted]) -> None:
+    root = workspace(posted)
+    run()
+    first = outputs(root)
+    run()
+    assert outputs(root) == first
+    for path in sorted((root / ".cache").rglob("*.json")):
+        path.unlink()
+    run()
+    assert outputs(root) == first
+
+
+def test_what_is_denied_is_not_in_the_data_set(workspace: Workspace, posted: list[Posted]) -> None:
+    root = workspace(posted)
+    files.write_text("data/denylist.txt", "article:M.1\n")
+    run()
+    table = files.read_csv("data/dataset.csv")
+    assert "M.1" not in set(table["article"])
+    denied = set(table[table["reason"] == "denied"]["crop"])
+    assert denied
+    assert not denied & {path.name for path in (root / "data/dataset").rglob("*.png")}
+
+
+def test_cropping_again_finds_the_face_on_its_crop(
+    workspace: Workspace, posted: list[Posted]
+) -> None:
+    root = workspace(posted[:5], again=("recrop: false", "recrop: true"))
+    run()
+    made = sorted((root / "data/dataset").rglob("*.png"))
+    assert len(made) >= 4
+    assert pictures.read_rgb(made).shape[1:] == (64, 64, 3)
+    once = [pictures.read_rgb([root / "data/crops" / path.name])[0] for path in made]
+    shrunk = np.stack([np.asarray(Image.fromarray(c).resize((64, 64))) for c in once])
+    assert np.abs(pictures.read_rgb(made).astype(int) - shrunk).mean() < 25
+
+
+def test_no_face_anywhere_is_one_sentence(workspace: Workspace) -> None:
+    scene = drawing.scene(np.random.default_rng(1))
+    workspace([Posted(pictures.png_bytes(scene.image), "M.1", "https://i.example/1.png")])
+    with pytest.raises(DataError, match=r"haar found no face in any of the 1 pictures"):
+        detect.main()
+    assert Path("data/detections.csv").exists()
+
+
+def test_too_few_crops_are_one_sentence(workspace: Workspace, posted: list[Posted]) -> None:
+    workspace(posted[:3], threshold=("blur_threshold: 100", "blur_threshold: 100000"))
+    with pytest.raises(DataError, match="of 3 crops 0 can be used"):
+        run()

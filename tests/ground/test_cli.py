@@ -1,0 +1,84 @@
+"""How a command ends: one sentence and exit code 2 for a mistake, a stack trace for a bug."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+
+def run(tmp_path: Path, body: str) -> subprocess.CompletedProcess[str]:
+    program = tmp_path / "command.py"
+    program.write_text(
+        "import os, signal, time\n"
+        "from pttfaces import cli, files\n"
+        "from pttfaces.errors import DataError\n"
+        # A shell starts background jobs with SIGINT ignored, and these tests may run in one.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"def main():\n{textwrap.indent(textwrap.dedent(body), '    ')}\n"
+        "if __name__ == '__main__':\n    cli.run(main)\n"
+    )
+    return subprocess.run(
+        [sys.executable, str(program)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path("src").resolve())},
+        cwd=tmp_path,
+    )
+
+
+def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
+    ended = run(tmp_path, "raise DataError('data/raw is empty; run crawl.')")
+    assert (ended.returncode, ended.stderr) == (2, "error: data/raw is empty; run crawl.\n")
+
+
+def test_a_bug_keeps_its_stack_trace(tmp_path: Path) -> None:
+    ended = run(tmp_path, "raise ValueError('bug')")
+    assert ended.returncode == 1
+    assert "Traceback" in ended.stderr
+
+
+def test_success_is_exit_code_0(tmp_path: Path) -> None:
+    assert run(tmp_path, "print('done')").returncode == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals between processes")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_stop_is_a_sentence_and_runs_what_must_run(tmp_path: Path, name: str) -> None:
+    ended = run(
+        tmp_path,
+        f"""
+        try:
+            os.kill(os.getpid(), signal.{name})
+            time.sleep(5)
+        finally:
+            print("closed")
+        """,
+    )
+    assert ended.returncode == 130
+    assert ended.stdout == "closed\n"
+    assert ended.stderr == "stopped; what is done is kept: run the same command to go on.\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
+    ended = run(tmp_path, "os.write(os.open('/dev/full', os.O_WRONLY), b'x')")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: the disk is full")
+
+
+def test_progress_in_a_log_is_plain_lines_with_rate_and_time_left(tmp_path: Path) -> None:
+    ended = run(
+        tmp_path,
+        """
+        from pttfaces.progress import progress
+        with progress("download", 4, " pictures") as bar:
+            for _ in range(4):
+                bar.update()
+        """,
+    )
+    assert "\r" not in ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("download: 4 of 4 pictures, ")
+    assert "left" in ended.stderr

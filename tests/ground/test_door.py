@@ -1,0 +1,83 @@
+"""The door: made-up names lead to the loopback, all others out, and nobody sees a port."""
+
+import email.utils
+import http.server
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from pttfaces.door import USER_AGENT, Door, retry_after
+
+
+class Site(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        if self.path == "/moved":
+            self.send_response(302)
+            self.send_header("Location", "/here?a=1")
+            self.send_header("Set-Cookie", "seen=1; Path=/")
+            self.end_headers()
+            return
+        body = "|".join(
+            [
+                self.path,
+                self.headers["Host"],
+                self.headers["User-Agent"],
+                self.headers["Cookie"] or "",
+            ]
+        ).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def door() -> Iterator[Door]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield Door({"www.board.test": server.server_address[1]})
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_made_up_name_is_answered_on_the_loopback(door: Door, scheme: str) -> None:
+    with door.session() as session:
+        response = session.get(f"{scheme}://www.board.test/page?x=1")
+    assert response.text == f"/page?x=1|www.board.test|{USER_AGENT}|"
+    assert response.url == f"{scheme}://www.board.test/page?x=1"
+
+
+def test_redirects_and_cookies_stay_with_the_name(door: Door) -> None:
+    with door.session() as session:
+        response = session.get("https://www.board.test/moved")
+        assert response.url == "https://www.board.test/here?a=1"
+        assert response.text.endswith("|seen=1")
+        assert [cookie.domain for cookie in session.cookies] == ["www.board.test"]
+
+
+def test_all_other_names_go_out_as_they_are(door: Door) -> None:
+    assert door.wire("https://www.ptt.cc/bbs/x?y=1") == ("https://www.ptt.cc/bbs/x?y=1", {})
+    assert Door().wire("http://www.board.test/") == ("http://www.board.test/", {})
+
+
+def test_upper_case_names_and_missing_paths_are_the_same_place(door: Door) -> None:
+    address, headers = door.wire("HTTPS://WWW.Board.TEST")
+    assert address.startswith("http://127.0.0.1:")
+    assert address.endswith("/")
+    assert headers["Host"].lower() == "www.board.test"
+
+
+def test_a_time_to_wait_is_a_number_or_a_date() -> None:
+    assert retry_after(" 7 ") == 7
+    date = email.utils.formatdate(time.time() + 100, usegmt=True)
+    assert retry_after(date) == pytest.approx(100, abs=5)
+    assert retry_after("Mon, 01 Jan 2024 00:00:00 GMT") == 0
+    for nonsense in ("", "-5", "nan", "inf", "soon", "٣", "Mon, 99 Jan 2024 00:00:00 GMT"):
+        assert retry_after(nonsense) is None

@@ -1,0 +1,292 @@
+"""Files: whole or not there, the same bytes for the same content, back as they were."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pttfaces import files
+from pttfaces.errors import DataError
+
+NAMES = st.from_regex(r"[a-z0-9]{1,8}(/[a-z0-9]{1,8}){0,2}\.png", fullmatch=True)
+
+
+def fill(folder: Path, content: dict[str, bytes]) -> None:
+    for name, data in content.items():
+        files.write_bytes(folder / name, data)
+
+
+def read_all(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    files.write_text(path, "old")
+    with pytest.raises(RuntimeError), files.atomic(path) as handle:
+        handle.write(b"half")
+        raise RuntimeError
+    assert path.read_text(encoding="utf-8") == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_a_killed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    files.write_text(path, "old")
+    program = textwrap.dedent("""
+        import sys, time
+        from pttfaces import files
+        with files.atomic(sys.argv[1]) as handle:
+            handle.write(b"half")
+            handle.flush()
+            print("writing", flush=True)
+            time.sleep(60)
+    """)
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, str(path)],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": "src"},
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"writing\n"
+    child.send_signal(signal.SIGKILL) if hasattr(signal, "SIGKILL") else child.kill()
+    child.wait()
+    child.stdout.close()
+    assert path.read_text(encoding="utf-8") == "old"
+
+
+@given(content=st.dictionaries(NAMES, st.binary(max_size=50), min_size=1, max_size=6))
+def test_unpacking_gives_back_what_was_packed(
+    tmp_path_factory: pytest.TempPathFactory, content: dict[str, bytes]
+) -> None:
+    base = tmp_path_factory.mktemp("pack")
+    fill(base / "in", content)
+    files.pack(base / "in", base / "a.zip")
+    files.unpack(base / "a.zip", base / "out")
+    assert read_all(base / "out") == read_all(base / "in")
+
+
+def test_the_same_content_gives_the_same_zip(tmp_path: Path) -> None:
+    content = {"train/b.png": b"2", "train/a.png": b"1", "holdout/c.png": b"3"}
+    fill(tmp_path / "one", content)
+    time.sleep(0.01)
+    fill(tmp_path / "two", dict(reversed(content.items())))
+    (tmp_path / "two/train/a.png").chmod(0o600)
+    os.utime(tmp_path / "two/train/a.png", (0, 1e9))
+    files.pack(tmp_path / "one", tmp_path / "one.zip")
+    files.pack(tmp_path / "two", tmp_path / "two.zip")
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil.png", "/evil.png", "a/../../evil.png", "C:/evil.png", "a/D:/e.png"]
+)
+def test_names_that_lead_outside_are_refused(tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as bundle:
+        bundle.writestr("good.png", b"1")
+        bundle.writestr(name, b"2")
+    with pytest.raises(DataError, match="leads outside"):
+        files.unpack(tmp_path / "evil.zip", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["evil.zip"]
+
+
+@pytest.mark.parametrize("names", [("a", "a/b"), ("a", "a/b/c"), ("a/b", "a"), ("a", "./a")])
+def test_a_name_that_is_there_twice_is_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as bundle:
+        for name in names:
+            bundle.writestr(name, b"1")
+    with pytest.raises(DataError, match="is in it twice, or a file and a folder"):
+        files.unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_what_python_cannot_unpack_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as bundle:
+        bundle.writestr("a.png", b"1")
+    with pytest.raises(DataError, match="compressed by a rare method"):
+        files.unpack(path, tmp_path / "out")
+    content = bytearray(path.read_bytes())
+    directory = content.index(b"PK\x01\x02")
+    content[directory + 8] |= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="encrypted"):
+        files.unpack(path, tmp_path / "out")
+
+
+@example(place=0.985, value=1, cut=1)  # a place before the file's begin
+@example(place=0.617, value=0, cut=1)  # an empty name
+@given(place=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255), cut=st.floats(0.5, 1))
+def test_a_damaged_zip_is_told_or_unpacked_never_a_crash(
+    tmp_path_factory: pytest.TempPathFactory, place: float, value: int, cut: float
+) -> None:
+    path = tmp_path_factory.mktemp("zip") / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bundle:
+        bundle.writestr("b/字.png", b"12345" * 9)
+        bundle.writestr("c.png", b"")
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] = value
+    path.write_bytes(content[: int(len(content) * cut)] if cut < 0.9 else content)
+    with contextlib.suppress(DataError):
+        files.unpack(path, path.parent / "out")
+
+
+def test_links_are_neither_packed_nor_unpacked(tmp_path: Path) -> None:
+    fill(tmp_path / "in", {"a.png": b"1"})
+    (tmp_path / "in/link.png").symlink_to("/etc/hostname")
+    with pytest.raises(DataError, match="symbolic link"):
+        files.pack(tmp_path / "in", tmp_path / "a.zip")
+    entry = zipfile.ZipInfo("link.png")
+    entry.create_system, entry.external_attr = 3, 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as bundle:
+        bundle.writestr(entry, "/etc/hostname")
+    with pytest.raises(DataError, match="symbolic link"):
+        files.unpack(tmp_path / "evil.zip", tmp_path / "out")
+
+
+def test_unpacking_over_something_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path / "in", {"a.png": b"1"})
+    files.pack(tmp_path / "in", tmp_path / "a.zip")
+    with pytest.raises(DataError, match="already holds something"):
+        files.unpack(tmp_path / "a.zip", tmp_path / "in")
+
+
+def test_what_is_no_zip_and_what_is_no_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(b"not a zip")
+    with pytest.raises(DataError, match="not a readable zip"):
+        files.unpack(tmp_path / "a.zip", tmp_path / "out")
+    with pytest.raises(DataError, match="not a readable zip"):
+        files.unpack(tmp_path / "none.zip", tmp_path / "out")
+    with pytest.raises(DataError, match="is not a folder"):
+        files.pack(tmp_path / "none", tmp_path / "b.zip")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no file"):
+        files.pack(tmp_path / "empty", tmp_path / "b.zip")
+
+
+@given(
+    rows=st.lists(
+        st.fixed_dictionaries({"title": st.text(), "nrec": st.integers() | st.none()}), max_size=5
+    )
+)
+def test_json_lines_come_back_as_they_were(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, object]]
+) -> None:
+    path = tmp_path_factory.mktemp("jsonl") / "rows.jsonl"
+    files.write_jsonl(path, rows)
+    assert files.read_jsonl(path) == rows
+
+
+def test_a_cut_json_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n{"a": ')
+    with pytest.raises(DataError, match="line 2"):
+        files.read_jsonl(path)
+
+
+def test_a_table_comes_back_with_its_texts_and_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    rows = [{"id": "007", "n": 3, "x": 0.5}, {"id": "NA", "n": None, "x": None}]
+    files.write_csv(path, rows, ["id", "n", "x"])
+    table = files.read_csv(path, {"n": "Int64", "x": "float64"})
+    assert list(table["id"]) == ["007", "NA"]
+    assert table["n"][0] == 3
+    assert table["n"].isna().tolist() == [False, True]
+    assert b"\r" not in path.read_bytes()
+
+
+def test_a_missing_table_says_what_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="dvc repro"):
+        files.read_csv(tmp_path / "none.csv")
+    with pytest.raises(DataError, match="dvc repro"):
+        files.read_jsonl(tmp_path / "none.jsonl")
+
+
+def test_a_digest_of_a_folder_follows_names_and_contents(tmp_path: Path) -> None:
+    fill(tmp_path / "one", {"a": b"1", "b/c": b"2"})
+    fill(tmp_path / "two", {"b/c": b"2", "a": b"1"})
+    assert files.digest_tree(tmp_path / "one") == files.digest_tree(tmp_path / "two")
+    fill(tmp_path / "two", {"a": b"3"})
+    assert files.digest_tree(tmp_path / "one") != files.digest_tree(tmp_path / "two")
+
+
+def test_state_lies_under_the_main_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    with files.resuming("train", {"rate": 1, "digest": "a"}) as one:
+        assert one.parent == tmp_path / ".resume"
+    with files.resuming("train", {"digest": "a", "rate": 1}) as same:
+        assert same == one
+    with files.resuming("train", {"digest": "b", "rate": 1}) as other:
+        assert other != one
+    assert files.cache_dir("pages") == tmp_path / ".cache/pages"
+
+
+def test_metrics_end_with_the_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    files.write_metrics("crawl", {"rows": 3})
+    assert list(json.loads(Path("metrics/crawl.json").read_text(encoding="utf-8"))) == [
+        "rows",
+        "seconds",
+    ]
+
+
+def test_half_done_work_stays_after_a_failure_and_goes_after_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    with pytest.raises(KeyboardInterrupt), files.resuming("generate", 1) as work:
+        (work / "000000.png").write_bytes(b"done")
+        raise KeyboardInterrupt
+    with files.resuming("generate", 1) as work:
+        assert (work / "000000.png").read_bytes() == b"done"
+    assert not work.exists()
+
+
+def test_two_runs_never_work_on_the_same_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    program = textwrap.dedent("""
+        from pttfaces import files
+        with files.resuming("train", 1) as work:
+            print("inside", len(list(work.iterdir())), flush=True)
+    """)
+    with files.resuming("train", 1) as work:
+        (work / "state.pt").write_bytes(b"mine")
+        child = subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": str(Path("src").resolve())},
+        )
+        assert child.stderr is not None
+        assert b"waiting for it" in child.stderr.readline()
+        assert child.poll() is None
+    assert child.communicate(timeout=60)[0] == b"inside 0\n"
+
+
+def test_a_codes_digest_is_that_of_its_sources_wherever_they_lie(tmp_path: Path) -> None:
+    for room in ("here", "there"):
+        fill(tmp_path / room, {"one.py": b"1", "two.py": b"2", "notes.md": room.encode()})
+    one, two = tmp_path / "here" / "one.py", tmp_path / "here" / "two.py"
+    digest = files.code_digest(one, two)
+    assert digest == files.code_digest(two, one) == files.code_digest(tmp_path / "there")
+    assert files.code_digest(files) == files.code_digest(Path(files.__file__))
+    two.write_bytes(b"3")
+    assert files.code_digest(one, two) != digest

@@ -1,0 +1,139 @@
+"""params.yaml: every mistake is one sentence with the key, what was found and what is allowed."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pttfaces import params
+from pttfaces.errors import ParamsError
+
+PRESETS = sorted(Path("presets").glob("*.yaml"))
+
+
+@pytest.fixture
+def values() -> dict[str, Any]:
+    return copy.deepcopy(params.read("presets/demo.yaml"))
+
+
+def put(values: dict[str, Any], key: str, value: Any) -> None:
+    *groups, last = key.split(".")
+    for group in groups:
+        values = values[group]
+    values[last] = value
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_every_preset_is_allowed(path: Path) -> None:
+    assert params.load(path).image_size == 64
+
+
+def test_the_three_presets_are_there() -> None:
+    assert {path.stem for path in PRESETS} == {"demo", "seed", "best"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("infer_steps", "abc", "infer_steps is 'abc'; allowed is a whole number from 1 to 10000"),
+        ("infer_steps", 20.5, "infer_steps is 20.5; allowed is a whole number"),
+        ("infer_steps", True, "infer_steps is True; allowed is a whole number"),
+        ("infer_steps", 0, "infer_steps is 0; allowed is a whole number from 1"),
+        ("infer_steps", 1001, "infer_steps is 1001; allowed is 1 to train.timesteps, 1000"),
+        ("noise_schedule", "cubic", "noise_schedule is 'cubic'; allowed is one of linear, cosine"),
+        ("train.epoch", 3, "train.epoch is not a known key; did you mean train.epochs?"),
+        ("colour", "red", "colour is not a known key; known are source, seed"),
+        ("train", 7, "train is 7; allowed is a group of timesteps, epochs"),
+        ("train.ema", 1.5, "train.ema is 1.5; allowed is a number above 0 below 1 or null"),
+        ("train.ema", "yes", "train.ema is 'yes'; allowed is a number above 0 below 1 or null"),
+        ("train.flip", "yes", "train.flip is 'yes'; allowed is true or false"),
+        ("model.channels", [32, 4], "model.channels[1] is 4; allowed is a list of 2 to 8 values"),
+        ("model.attention", [True, False], "one true or false for each of the 5 model.channels"),
+        ("image_size", 60, "image_size is 60; allowed is multiples of 16"),
+        ("image_size", 512, "image_size is 512; allowed is at most crop.size, 256"),
+        (
+            "board.dates",
+            ["0230", "1231"],
+            "board.dates is '0230'; allowed is days of the year 2024",
+        ),
+        ("board.dates", ["0301", "0201"], "a first day that is not after the last"),
+        ("board.dates", [101, "1231"], "board.dates[0] is 101; allowed is a list of 2 values"),
+        ("board.year", 1800, "board.year is 1800; allowed is a whole number from 1995 to 2100"),
+        ("evaluate.reference", "tain", "evaluate.reference is 'tain'; allowed is text: train"),
+        ("train.prediction", "epsilon", None),
+        ("board.dates", ["0229", "0229"], None),
+        ("train.learning_rate", 1, None),
+    ],
+)
+def test_a_value_is_taken_or_refused_with_one_sentence(
+    values: dict[str, Any], key: str, value: Any, said: str | None
+) -> None:
+    put(values, key, value)
+    if said is None:
+        params.check(values)
+        return
+    with pytest.raises(ParamsError) as caught:
+        params.check(values)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("params.yaml: ")
+
+
+def test_29_february_is_refused_in_a_year_without_one(values: dict[str, Any]) -> None:
+    values["board"] |= {"year": 2023, "dates": ["0229", "1231"]}
+    with pytest.raises(ParamsError, match=r"board\.dates is '0229'"):
+        params.check(values)
+
+
+def test_a_missing_key_says_what_to_add(values: dict[str, Any]) -> None:
+    del values["train"]["epochs"]
+    with pytest.raises(ParamsError, match=r"train\.epochs is missing; add it \(a whole number"):
+        params.check(values)
+
+
+def test_two_mistakes_are_two_sentences(values: dict[str, Any]) -> None:
+    values["seed"], values["generate"]["num_images"] = -1, "many"
+    with pytest.raises(ParamsError) as caught:
+        params.check(values)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_zero_terminal_snr_wants_v_prediction(values: dict[str, Any]) -> None:
+    values["train"] |= {"zero_terminal_snr": True, "prediction": "epsilon"}
+    with pytest.raises(ParamsError, match="v_prediction"):
+        params.check(values)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [1", "line 1"),
+        ("a: 1\na: 2", "line 2"),
+        ("a: !!python/object/apply:os.system ['true']", "not plain YAML"),
+        ("", "should hold"),
+        ("just words", "should hold"),
+    ],
+)
+def test_a_file_that_is_no_plain_yaml_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ParamsError, match=said):
+        params.load(path)
+
+
+def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.yaml"
+    path.write_text("rate: 1e-4\nday: '0101'\n")
+    assert params.read(path) == {"rate": 1e-4, "day": "0101"}
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"python src/preset\.py demo"):
+        params.load(tmp_path / "params.yaml")
+
+
+def test_every_key_stands_in_the_documents_as_the_schema_has_it() -> None:
+    text = Path("docs/pipeline.md").read_text(encoding="utf-8")
+    for key, allowed, meaning in params.describe():
+        assert f"| `{key}` | {allowed} | {meaning} |" in text, key

@@ -1,0 +1,527 @@
+"""A run after a run: what is there is reused, what was killed goes on, the order is the links'."""
+
+import asyncio
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hostile_site import Request, Site, limits, picture
+
+from pttfaces import files
+from pttfaces.denylist import DenyList
+from pttfaces.door import Door
+from pttfaces.errors import DataError, SiteError
+from pttfaces.images import Report, download, store
+from pttfaces.images import journal as journals
+from pttfaces.images.outcome import Outcome
+
+Links = list[dict[str, object]]
+
+
+def links_to(*urls: str | None) -> Links:
+    return [
+        {"article": f"M.{at}", "position": at, "posted": url or "x", "url": url, "place": "body"}
+        for at, url in enumerate(urls)
+    ]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+
+
+async def numbered(request: Request) -> None:
+    """`/7.jpg` is the picture of seed 7."""
+    number = "".join(filter(str.isdigit, request.path))
+    await request.answer(200, picture("JPEG", int(number), (16, 16)))
+
+
+def get(links: Links, door: Door, deny: str = "", world: str = "web", **changes: float) -> Report:
+    Path("denylist.txt").write_text(deny, encoding="utf-8")
+    return download(links, door, world, limits(**changes), DenyList.read("denylist.txt"))
+
+
+def ledger() -> list[dict[str, str]]:
+    return files.read_csv("data/ledger.csv").to_dict("records")
+
+
+def statuses() -> list[str]:
+    return [row["status"] for row in ledger()]
+
+
+def raw() -> dict[str, bytes]:
+    folder = Path("data/raw")
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+MANY = links_to(*(f"http://{'abc'[at % 3]}.test/{at}.jpg" for at in range(60)), None)
+
+
+def test_two_runs_from_nothing_write_the_same_bytes() -> None:
+    written = []
+    for _ in range(2):
+        with Site({"a.test": numbered, "b.test": numbered, "c.test": numbered}) as site:
+            get(MANY, site.door())
+        written.append((Path("data/ledger.csv").read_bytes(), raw()))
+        shutil.rmtree("data")
+        shutil.rmtree(".cache")
+    assert written[0] == written[1]
+    assert len(written[0][1]) == 60
+
+
+def test_the_first_link_is_the_first_even_when_its_host_is_the_slowest() -> None:
+    async def slow(request: Request) -> None:
+        await asyncio.sleep(0.4)
+        await request.answer(200, picture("PNG"))
+
+    async def fast(request: Request) -> None:
+        await request.answer(200, picture("PNG"))
+
+    with Site({"slow.test": slow, "fast.test": fast}) as site:
+        get(links_to("http://slow.test/", "http://fast.test/"), site.door())
+    assert statuses() == ["ok", "duplicate"]
+    assert len(raw()) == 1
+
+
+def test_a_second_run_fetches_only_what_is_new_or_lost() -> None:
+    with Site({"a.test": numbered, "b.test": numbered, "c.test": numbered}) as site:
+        get(MANY[:30], site.door())
+        first = raw()
+        report = get(MANY, site.door())
+        assert report.fetched == 30
+        (Path("data/raw") / next(iter(first))).unlink()
+        short = Path("data/raw") / list(first)[1]
+        short.write_bytes(short.read_bytes()[:100])
+        assert get(MANY, site.door()).fetched == 2
+        assert get(MANY, site.door()).fetched == 0
+        assert sorted(site.asked.values()) == [1] * 58 + [2] * 2
+    assert len(raw()) == 60
+
+
+def test_what_no_link_names_any_more_is_removed() -> None:
+    with Site({"a.test": numbered, "b.test": numbered, "c.test": numbered}) as site:
+        get(MANY, site.door())
+        Path("data/raw/zz").mkdir()
+        Path("data/raw/zz/stray.jpg").write_bytes(b"x")
+        get(MANY[:2], site.door())
+    assert set(raw()) == {row["path"] for row in ledger()}
+    assert len(raw()) == 2
+    assert len(list(Path("data/raw").iterdir())) == len({name[:2] for name in raw()})
+
+
+def test_only_what_can_succeed_is_tried_again() -> None:
+    codes = {"/gone": 404, "/busy": 503, "/page": 200}
+
+    async def handler(request: Request) -> None:
+        await request.answer(codes[request.path], b"<html>")
+
+    links = links_to(*(f"http://a.test{path}" for path in codes), "http://b.test/1")
+    with Site({"a.test": handler, "b.test": numbered}) as site:
+        get(links, site.door(), attempts=1)
+        get(links, site.door(), attempts=1)
+    assert statuses() == ["gone", "failed", "not_an_image", "ok"]
+    assert dict(site.asked) == {"a.test/gone": 1, "a.test/busy": 2, "a.test/page": 1, "b.test/1": 1}
+    assert Path("data/failed.txt").read_text(encoding="utf-8") == "http://a.test/busy\n"
+
+
+def test_other_code_asks_again_for_all_but_the_pictures_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def page(request: Request) -> None:
+        await request.answer(200, b"<html>")
+
+    module = sys.modules["pttfaces.images.download"]
+    room = tmp_path / "room"
+    shutil.copytree(Path(str(module.__file__)).parent, room)
+    links = links_to("http://a.test/1", "http://a.test/2", "http://b.test/page")
+    with Site({"a.test": numbered, "b.test": page}) as site:
+        get(links, site.door())
+        written = Path("data/ledger.csv").read_bytes()
+        (room / "recognise.py").write_text("# other code", encoding="utf-8")
+        monkeypatch.setattr(module, "__file__", str(room / "download.py"))
+        assert get(links, site.door()).fetched == 1
+        assert get(links, site.door()).fetched == 0
+        assert dict(site.asked) == {"a.test/1": 1, "a.test/2": 1, "b.test/page": 2}
+    assert Path("data/ledger.csv").read_bytes() == written
+    assert len(raw()) == 2
+
+
+def test_what_other_code_took_a_picture_for_is_not_believed() -> None:
+    with Site({"a.test": numbered}) as site:
+        get(links_to("http://a.test/1"), site.door())
+        (path,) = Path(".cache/download").iterdir()
+        text = path.read_text().replace('"width": 16', '"width": 99')
+        assert "99" in text
+        path.unlink()
+        path.with_name(f"{path.name.partition('-')[0]}-0000.jsonl").write_text(text)
+        assert get(links_to("http://a.test/1"), site.door()).fetched == 0
+    assert ledger()[0]["width"] == "16"
+
+
+def test_other_limits_are_applied_without_fetching_where_that_is_enough() -> None:
+    async def handler(request: Request) -> None:
+        body = picture("PNG", size=(900, 900)) if request.path == "/big" else picture("PNG")[:-9]
+        await request.answer(200, body)
+
+    links = links_to("http://a.test/big", "http://a.test/cut", "http://b.test/1")
+    with Site({"a.test": handler, "b.test": numbered}) as site:
+        get(links, site.door(), max_mib=1)
+        assert statuses() == ["too_large", "truncated", "ok"]
+        assert get(links, site.door(), max_mib=2).fetched == 0  # it was announced to be larger
+        assert get(links, site.door(), max_mib=4).fetched == 1
+        assert statuses() == ["ok", "truncated", "ok"]
+        assert get(links, site.door(), max_mib=4, max_megapixels=0.5).fetched == 0
+        assert statuses() == ["too_large", "truncated", "ok"]
+        assert len(raw()) == 1
+        assert get(links, site.door(), max_mib=4, keep_truncated=True).fetched == 2
+    assert statuses() == ["ok", "truncated", "ok"]
+    assert all(row["path"] for row in ledger())
+    assert len(raw()) == 3
+
+
+def test_another_world_does_not_believe_what_this_one_knows() -> None:
+    with Site({"a.test": numbered}) as site:
+        get(links_to("http://a.test/1"), site.door(), world="web")
+        assert get(links_to("http://a.test/1"), site.door(), world="demo").fetched == 1
+
+
+def test_denied_pictures_vanish_and_are_not_fetched_again() -> None:
+    links = links_to(*(f"http://a.test/{at}" for at in range(4)))
+    with Site({"a.test": numbered}) as site:
+        get(links, site.door())
+        denied = ledger()[2]["sha256"]
+        deny = f"url:http://a.test/1\nsha256:{denied}\n"
+        assert get(links, site.door(), deny=deny).fetched == 0
+        assert statuses() == ["ok", "denied", "denied", "ok"]
+        assert not any(denied in name for name in raw())
+        assert len(raw()) == 2
+        assert get(links, site.door()).fetched == 2
+
+
+def test_a_picture_denied_by_digest_is_dropped_as_it_comes() -> None:
+    digest = files.digest_bytes(picture("JPEG", 1, (16, 16)))
+    with Site({"a.test": numbered}) as site:
+        get(links_to("http://a.test/0", "http://a.test/1"), site.door(), f"sha256:{digest}")
+    assert statuses() == ["ok", "denied"]
+    assert len(raw()) == 1
+
+
+def test_a_denied_url_is_never_asked_for() -> None:
+    with Site({"a.test": numbered}) as site:
+        get(links_to("http://a.test/0", "http://a.test/1"), site.door(), "url:http://a.test/1")
+        assert list(site.asked) == ["a.test/0"]
+
+
+# --- the inbox
+
+
+def test_the_inbox_joins_after_the_links() -> None:
+    inbox = Path("data/inbox")
+    (inbox / "trip/.thumbs").mkdir(parents=True)
+    (inbox / "trip/b.jpg").write_bytes(picture("PNG", 5))  # known by its bytes
+    (inbox / "a.jpeg").write_bytes(picture("JPEG", 7, (16, 16)))  # what the link gives, too
+    (inbox / "cut.jpg").write_bytes(picture("JPEG", 6)[:-9])
+    (inbox / "notes.doc").write_bytes(b"dear diary")
+    (inbox / "huge.jpg").write_bytes(b"\xff\xd8\xff" + b"\0" * 2**20)
+    (inbox / "README.txt").write_bytes(b"put photographs here")
+    (inbox / ".hidden.jpg").write_bytes(picture("JPEG"))
+    (inbox / "trip/.thumbs/t.jpg").write_bytes(picture("JPEG"))
+    with Site({"a.test": numbered}) as site:
+        report = get(links_to("http://a.test/7"), site.door(), "url:inbox:none")
+    rows = [(row["url"], row["status"], row["place"], row["article"]) for row in ledger()[1:]]
+    assert rows == [
+        ("inbox:a.jpeg", "duplicate", "inbox", ""),
+        ("inbox:cut.jpg", "truncated", "inbox", ""),
+        ("inbox:huge.jpg", "too_large", "inbox", ""),
+        ("inbox:notes.doc", "not_an_image", "inbox", ""),
+        ("inbox:trip/b.jpg", "ok", "inbox", ""),
+    ]
+    assert set(raw().values()) == {picture("PNG", 5), picture("JPEG", 7, (16, 16))}
+    assert report.metrics["inbox"] == 5
+    assert Path("data/failed.txt").read_text(encoding="utf-8") == ""
+
+
+def test_the_inbox_alone_is_enough() -> None:
+    Path("data/inbox").mkdir(parents=True)
+    Path("data/inbox/me.webp").write_bytes(picture("WEBP"))
+    assert get([], Door()).metrics["pictures"] == 1
+    assert [name.suffix for name in map(Path, raw())] == [".webp"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links and pipes need rights there")
+def test_links_and_pipes_in_the_inbox_are_not_followed() -> None:
+    Path("data/inbox").mkdir(parents=True)
+    Path("secret.jpg").write_bytes(picture("JPEG"))
+    Path("data/inbox/link.jpg").symlink_to(Path("secret.jpg").resolve())
+    Path("data/inbox/loop").symlink_to(Path("data").resolve())
+    os.mkfifo("data/inbox/pipe.jpg")
+    Path("data/inbox/real.jpg").write_bytes(picture("JPEG", 1))
+    Path(os.fsdecode(b"data/inbox/\xff.jpg")).write_bytes(picture("JPEG", 2))
+    get([], Door())
+    assert statuses() == ["not_an_image"] * 3 + ["ok"] * 2
+    assert ledger()[4]["url"] == "inbox:\\udcff.jpg"
+    assert len(raw()) == 2
+
+
+# --- when there is nothing
+
+
+def test_no_link_and_no_inbox_is_a_sentence() -> None:
+    with pytest.raises(DataError, match="put photographs into data/inbox"):
+        get([], Door())
+
+
+def test_links_without_a_picture_among_them_are_a_sentence() -> None:
+    async def gone(request: Request) -> None:
+        await request.answer(404)
+
+    with Site({"a.test": gone}) as site, pytest.raises(DataError, match=r"\(2 gone\)"):
+        get(links_to("http://a.test/1", "http://a.test/2"), site.door())
+
+
+def test_no_network_is_a_sentence_and_what_is_there_stays() -> None:
+    with Site({"a.test": numbered}) as site:
+        get(links_to("http://a.test/1"), site.door())
+        door = site.door()
+    shutil.rmtree(".cache")
+    with pytest.raises(SiteError, match="no host answered for any of the 2 links"):
+        get(links_to("http://a.test/1", "http://x.invalid/"), door, attempts=1)
+    assert len(raw()) == 1
+
+
+def test_a_host_that_is_down_is_left_alone_and_the_others_are_not_held_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pttfaces.images.lane._PAUSE_S", 0.02)
+    with Site({}) as closed:
+        port = closed.port
+    links = links_to(*(f"http://{'ab'[at % 2]}.test/{at}" for at in range(200)))
+    with Site({"a.test": numbered}) as site:
+        door = Door({"a.test": site.port, "b.test": port})
+        get(links, door, attempts=3)
+        took = max(site.times["a.test"]) - min(site.times["a.test"])
+    assert statuses() == ["ok", "failed"] * 100
+    assert any("left alone" in row["error"] for row in ledger())
+    assert took < 2
+
+
+# --- manners
+
+
+def test_a_slow_host_does_not_hold_up_a_fast_one() -> None:
+    ended: list[str] = []
+
+    def paced(name: str, seconds: float) -> Callable[[Request], object]:
+        async def handler(request: Request) -> None:
+            await asyncio.sleep(seconds)
+            await numbered(request)
+            ended.append(name)
+
+        return handler
+
+    slow = [f"http://slow.test/{at}" for at in range(24)]
+    fast = [f"http://fast.test/{at + 100}" for at in range(24)]
+    routes = {"slow.test": paced("slow", 0.3), "fast.test": paced("fast", 0.0)}
+    with Site(routes) as site:  # type: ignore[arg-type]
+        get(links_to(*slow, *fast), site.door(), concurrency=4, per_host=4)
+    assert ended[:34].count("fast") == 24
+
+
+def test_a_host_is_not_asked_more_often_or_for_more_at_once_than_agreed() -> None:
+    now = most = 0
+
+    async def handler(request: Request) -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.1)
+        await numbered(request)
+        now -= 1
+
+    with Site({"a.test": handler}) as site:
+        links = links_to(*(f"http://a.test/{at}" for at in range(24)))
+        get(links, site.door(), rate_per_host=20, per_host=2)
+    times = site.times["a.test"]
+    assert times[-1] - times[0] > 0.95  # 24 at 20 a second, a tenth of a second forgiven
+    assert most == 2
+
+
+def test_one_429_quiets_all_requests_to_its_host() -> None:
+    async def handler(request: Request) -> None:
+        if request.path == "/0" and request.number == 1:
+            await request.answer(429, Retry_After="1")
+        else:
+            await asyncio.sleep(0.1)
+            await numbered(request)
+
+    with Site({"a.test": handler, "b.test": numbered}) as site:
+        links = links_to(
+            *(f"http://a.test/{at}" for at in range(20)),
+            *(f"http://b.test/{at}" for at in range(9)),
+        )
+        get(links, site.door(), per_host=2)
+    times = site.times["a.test"]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert max(gaps) > 0.9
+    assert gaps.index(max(gaps)) < 3
+    assert max(site.times["b.test"]) - times[0] < 0.9
+    assert statuses().count("ok") == 20
+
+
+def test_a_connection_is_used_again() -> None:
+    ports = set()
+
+    async def handler(request: Request) -> None:
+        ports.add(request.writer.get_extra_info("peername"))
+        await numbered(request)
+
+    with Site({"a.test": handler}) as site:
+        get(links_to(*(f"http://a.test/{at}" for at in range(40))), site.door(), per_host=2)
+    assert len(ports) <= 2
+
+
+# --- kill -9 and a full disk
+
+CHILD = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from hostile_site import limits
+from pttfaces.denylist import DenyList
+from pttfaces.door import Door
+from pttfaces.images import download
+links, door = json.loads(Path("links.json").read_text(encoding="utf-8"))
+if __name__ == "__main__":
+    download(links, Door(door), "web", limits(per_host=3, concurrency=6), DenyList())
+"""
+
+
+async def unhurried(request: Request) -> None:
+    """Each picture comes in two halves, and some links are no pictures."""
+    number = int("".join(filter(str.isdigit, request.path)))
+    if number % 10 == 9:
+        await request.answer(404)
+        return
+    body = picture("JPEG", number, (40, 40))
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n"
+    await request.send(head.encode() + body[:700])
+    await asyncio.sleep(0.03)
+    await request.send(body[700:])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_kill_9_in_the_middle_loses_nothing_and_fetches_nothing_whole_twice() -> None:
+    with Site({"a.test": unhurried, "b.test": unhurried}) as site:
+        get(KILLED, site.door())
+        undisturbed = (Path("data/ledger.csv").read_bytes(), raw())
+        shutil.rmtree("data")
+        shutil.rmtree(".cache")
+        site.asked.clear()
+
+        Path("links.json").write_text(json.dumps([KILLED, dict(site.door().local)]))
+        Path("child.py").write_text(CHILD)
+        helpers = str(Path(__file__).parent)
+        paths = os.pathsep.join([str(Path(files.__file__).parents[1]), *sys.path])
+        command = [sys.executable, "child.py", helpers]
+        before: set[str] = set()
+        for goal in (30, 80):
+            child = subprocess.Popen(
+                command, env={**os.environ, "PYTHONPATH": paths}, stderr=subprocess.DEVNULL
+            )
+            deadline = time.monotonic() + 60
+            while len(journal()) < goal and child.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+            known = journal()
+            assert before <= known < {str(link["url"]) for link in KILLED}
+            before = known
+        line = next(Path(".cache/download").iterdir())
+        line.write_bytes(line.read_bytes()[:-20])  # as a kill in the middle of a line leaves it
+        known = journal()
+
+        asked = dict(site.asked)
+        assert (
+            subprocess.run(
+                command,
+                env={**os.environ, "PYTHONPATH": paths},
+                stderr=subprocess.DEVNULL,
+                check=False,
+            ).returncode
+            == 0
+        )
+        assert (Path("data/ledger.csv").read_bytes(), raw()) == undisturbed
+        for url in known:
+            name = url.removeprefix("http://")
+            assert site.asked[name] == asked[name]
+    assert all(count <= 2 for count in site.asked.values())  # once, and once when it was cut
+
+
+KILLED = links_to(*(f"http://{'ab'[at % 2]}.test/{at}.jpg" for at in range(120)))
+
+
+def journal() -> set[str]:
+    """The URLs that the journal on disk tells of."""
+    urls = set()
+    for path in Path(".cache/download").glob("*.jsonl"):
+        for line in path.read_bytes().splitlines(keepends=True):
+            if line.endswith(b"}\n"):
+                urls.add(json.loads(line)["url"])
+    return urls
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_ends_the_run_at_once_and_the_next_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, made = store.Part.write, 0
+
+    def full_after_ten(self: store.Part, chunk: bytes) -> None:
+        nonlocal made
+        made += 1
+        if made > 10:
+            Path("/dev/full").write_bytes(b"x")
+        real(self, chunk)
+
+    with Site({"a.test": numbered, "b.test": numbered, "c.test": numbered}) as site:
+        with monkeypatch.context() as patch:
+            patch.setattr(store.Part, "write", full_after_ten)
+            with pytest.raises(OSError, match="No space left"):
+                get(MANY, site.door())
+        assert get(MANY, site.door()).fetched == 50
+    assert len(raw()) == 60
+
+
+def test_a_journal_of_many_retries_is_made_short_again() -> None:
+    path = Path("journal.jsonl")
+    with journals.opened(path) as notes:
+        for at in range(3000):
+            notes.add(f"http://a.test/{at % 7}", Outcome("failed", attempts=at))
+    with journals.opened(path) as notes:
+        assert len(notes.known) == 7
+        assert notes.known["http://a.test/3"].attempts == 2999 - (2999 - 3) % 7
+    assert path.read_bytes().count(b"\n") == 7
+
+
+def test_the_line_after_a_cut_one_is_not_lost_with_it() -> None:
+    path = Path("journal.jsonl")
+    for number in range(3):
+        with journals.opened(path) as notes:
+            assert list(notes.known) == [str(earlier) for earlier in range(number)]
+            notes.add(str(number), Outcome("gone"))
+        with path.open("ab") as handle:
+            handle.write(b'{"url": "cut')

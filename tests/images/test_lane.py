@@ -1,0 +1,96 @@
+"""A host's lane: how many, how often, and when a host is left alone."""
+
+import pytest
+from hostile_site import limits
+from yarl import URL
+
+from pttfaces.images.lane import GIVE_UP_AFTER, Job, Lane
+
+
+def job(number: int, ready: float = 0.0) -> Job:
+    url = URL(f"http://i.test/{number}")
+    return Job(ready, number, str(url), url, url)
+
+
+def lane(count: int = 20, **changes: float) -> Lane:
+    made = Lane(limits(**changes))
+    for number in range(count):
+        made.put(job(number))
+    return made
+
+
+def test_an_empty_lane_waits_for_a_change() -> None:
+    assert lane(0).delay(0.0) is None
+
+
+def test_a_lane_opens_with_success_and_closes_with_failure() -> None:
+    host = lane(per_host=6)
+    while host.delay(10.0) == 0:
+        host.take(10.0)
+    assert host.running == 4
+    for _ in range(5):
+        host.served()
+    while host.delay(10.0) == 0:
+        host.take(10.0)
+    assert host.running == 6
+    host.failed(10.0, 11.0)
+    host.running = 3
+    assert host.delay(20.0) is None
+    host.running = 2
+    assert host.delay(20.0) == 0
+
+
+def test_requests_keep_their_distance_and_late_ones_are_made_up_for() -> None:
+    host = lane(rate_per_host=10)
+    host.take(5.0)
+    assert host.delay(5.0) == 0  # a tenth of a second may be made up for
+    host.take(5.0)
+    assert host.delay(5.0) == pytest.approx(0.1)
+    assert host.delay(5.1) == pytest.approx(0)
+
+
+def test_what_is_due_again_goes_first_and_not_before_its_time() -> None:
+    host = lane(1)
+    host.put_again(job(99, ready=3.0))
+    assert host.take(1.0).number == 0
+    assert host.delay(1.0) == 2.0
+    assert host.take(3.0).number == 99
+
+
+def test_the_failures_of_requests_under_way_together_count_once() -> None:
+    host = lane()
+    for _ in range(GIVE_UP_AFTER * 2):
+        host.failed(started=1.0, now=2.0)
+        host.failed(started=1.5, now=2.5)
+    assert not host.given_up
+
+
+def test_a_host_that_keeps_failing_is_given_up_and_an_answer_forgives() -> None:
+    host = lane()
+    for at in range(GIVE_UP_AFTER - 1):
+        host.failed(float(at), float(at))
+    host.served()
+    host.failed(100.0, 100.0)
+    assert not host.given_up
+    for at in range(GIVE_UP_AFTER):
+        host.failed(200.0 + at, 200.0 + at)
+    assert host.given_up
+    assert len(list(host.drain())) == 20
+    assert host.delay(1000.0) is None
+
+
+def test_a_throttling_host_rests_as_long_as_it_asks_but_not_for_ever() -> None:
+    host = lane()
+    host.throttled(0.0, 0.0, 7.0)
+    assert host.delay(0.0) == 7.0
+    host.throttled(8.0, 8.0, 1e9)
+    assert host.delay(8.0) == 300.0
+
+
+def test_a_throttling_host_that_names_no_time_rests_longer_each_time() -> None:
+    host = lane()
+    host.throttled(0.0, 0.0, None)
+    host.throttled(0.0, 0.0, None)
+    assert host.delay(0.0) == 5.0
+    host.throttled(6.0, 6.0, None)
+    assert host.delay(6.0) == 10.0

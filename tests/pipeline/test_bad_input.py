@@ -1,0 +1,174 @@
+"""What a person gets wrong, stage by stage: one sentence on stderr, exit code 2, nothing lost.
+
+Each case runs a stage script as a child process in a small folder, as `dvc repro` would.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+class Workplace:
+    """A folder with a params.yaml, in which stages run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.values = YAML(typ="safe").load(
+            (PROJECT / "presets/demo.yaml").read_text(encoding="utf-8")
+        )
+
+    def put(self, **settings: Any) -> None:
+        """Sets keys; a double underscore stands for the dot: train__batch_size=2."""
+        for key, value in settings.items():
+            *groups, last = key.split("__")
+            place = self.values
+            for group in groups:
+                place = place[group]
+            place[last] = value
+
+    def run(self, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        with (self.path / "params.yaml").open("w") as handle:
+            YAML().dump(self.values, handle)
+        drop = ("DVC_", "MLFLOW_")
+        return subprocess.run(
+            [sys.executable, str(PROJECT / "src" / script), *arguments],
+            cwd=self.path,
+            env={k: v for k, v in os.environ.items() if not k.startswith(drop)},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+
+    def refused(self, script: str, *arguments: str) -> str:
+        """Runs a script that must end with one sentence and exit code 2; returns the sentence."""
+        ended = self.run(script, *arguments)
+        assert ended.returncode == 2, ended.stdout + ended.stderr
+        assert "Traceback" not in ended.stderr
+        (sentence,) = [row for row in ended.stderr.splitlines() if row.startswith("error: ")]
+        return sentence
+
+    def ok(self, script: str) -> None:
+        ended = self.run(script)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+
+    def up_to(self, *scripts: str) -> None:
+        for script in scripts:
+            self.ok(script)
+
+    def pictures(self, folder: str, count: int, side: int) -> None:
+        place = self.path / folder
+        place.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+        for number, pixels in enumerate(noise):
+            Image.fromarray(pixels).save(place / f"{number:06d}.png")
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Workplace:
+    return Workplace(tmp_path)
+
+
+def test_a_wrong_type_is_told_by_every_stage(workplace: Workplace) -> None:
+    workplace.put(infer_steps="abc")
+    for stage in ("crawl.py", "evaluate.py"):
+        assert "infer_steps is 'abc'; allowed is a whole number" in workplace.refused(stage)
+
+
+def test_no_network_is_told_with_the_address(workplace: Workplace) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    workplace.put(source="ptt", board__base_url=address)
+    assert address in workplace.refused("crawl.py")
+
+
+def test_a_port_in_use_is_told(workplace: Workplace) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert port in workplace.refused("demo_site.py", "--port", port)
+
+
+def test_a_board_without_an_article_that_counts_says_why(workplace: Workplace) -> None:
+    workplace.put(board__dates=["0102", "0102"], demo__articles=3)
+    assert "choose other board.dates" in workplace.refused("crawl.py")
+
+
+def test_an_empty_inbox_and_no_board_say_what_to_do(workplace: Workplace) -> None:
+    workplace.put(source="inbox")
+    workplace.up_to("crawl.py", "links.py")
+    assert "put photographs into data/inbox" in workplace.refused("download.py")
+
+
+def test_pictures_without_a_face_say_what_to_try(workplace: Workplace) -> None:
+    workplace.put(source="inbox")
+    workplace.pictures("data/inbox", 2, 200)
+    workplace.up_to("crawl.py", "links.py", "download.py")
+    assert "found no face in any of the 2 pictures" in workplace.refused("detect.py")
+    assert (workplace.path / "data/ledger.csv").exists()
+
+
+def test_an_unreadable_picture_is_counted_and_the_rest_goes_on(workplace: Workplace) -> None:
+    from skimage import data
+
+    workplace.put(source="inbox")
+    inbox = workplace.path / "data/inbox"
+    inbox.mkdir(parents=True)
+    Image.fromarray(data.astronaut()).save(inbox / "person.png")
+    whole = (inbox / "person.png").read_bytes()
+    (inbox / "broken.png").write_bytes(whole[:20000] + b"\0" * 5000 + whole[25000:])
+    (inbox / "notes.docx").write_bytes(b"PK\x03\x04 no picture")
+    workplace.up_to("crawl.py", "links.py", "download.py", "detect.py", "crop.py")
+    found = json.loads((workplace.path / "metrics/detect.json").read_text(encoding="utf-8"))
+    assert (found["with_face"], found["unreadable"]) == (1, 1)
+    assert "at least 2" in workplace.refused("curate.py")
+
+
+def test_fewer_crops_than_a_batch_say_which_number_to_lower(workplace: Workplace) -> None:
+    workplace.put(train__batch_size=16, image_size=16, train__select_by="train_loss")
+    workplace.pictures("data/dataset/train", 3, 16)
+    assert "lower train.batch_size to at most 3" in workplace.refused("train.py")
+
+
+def test_no_data_set_and_no_model_say_what_makes_them(workplace: Workplace) -> None:
+    assert "dvc repro" in workplace.refused("train.py")
+    assert "dvc repro" in workplace.refused("generate.py")
+
+
+@pytest.mark.parametrize("exists", [False, True], ids=["missing", "wrong digest"])
+def test_weights_that_are_not_right_are_named_with_the_way_out(
+    workplace: Workplace, exists: bool
+) -> None:
+    weights = workplace.path / "inception.pth"
+    if exists:
+        weights.write_bytes(b"not these")
+    workplace.put(evaluate__features="inception", evaluate__weights=str(weights), image_size=16)
+    workplace.pictures("data/dataset/train", 4, 16)
+    workplace.pictures("data/generated", 4, 16)
+    made = {"sampler": "ddpm", "infer_steps": 2, "model_digest": "x"}
+    (workplace.path / "metrics").mkdir()
+    (workplace.path / "metrics/generate.json").write_text(json.dumps(made))
+    sentence = workplace.refused("evaluate.py")
+    assert str(weights) in sentence
+    assert "evaluate.weights" in sentence
+
+
+def test_a_detector_without_weights_says_where_to_put_them(workplace: Workplace) -> None:
+    workplace.put(source="inbox", detect__detector="yunet", detect__weights="nowhere.onnx")
+    workplace.pictures("data/inbox", 1, 100)
+    workplace.up_to("crawl.py", "links.py", "download.py")
+    sentence = workplace.refused("detect.py")
+    assert "nowhere.onnx" in sentence
+    assert "detect.weights" in sentence

@@ -1,0 +1,273 @@
+"""The whole line in a real git + DVC repository in a temporary folder, made small.
+
+One repository is made and run once; the tests look at what it left, then run it again.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+# The fixture runs nine stages; a busy machine must not make it fail.
+pytestmark = pytest.mark.timeout(1200)
+
+PROJECT = Path(__file__).resolve().parents[2]
+STAGES = ["crawl", "links", "download", "detect", "crop", "curate", "train", "generate", "evaluate"]
+SMALL = {
+    "image_size": 16,
+    "infer_steps": 4,
+    "demo.articles": 4,
+    "curate.holdout": 0.25,
+    "model.channels": "[8,16]",
+    "model.attention": "[false,false]",
+    "train.epochs": 2,
+    "train.batch_size": 4,
+    "train.sample_every": 1,
+    "train.sample_images": 4,
+    "train.checkpoint_every": 2,
+    "generate.num_images": 6,
+    "generate.batch_size": 4,
+}
+
+
+@dataclass(frozen=True)
+class Repository:
+    path: Path
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        drop = ("DVC_", "MLFLOW_", "GIT_")
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(drop)}
+        environment |= {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "DVC_NO_ANALYTICS": "1",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_AUTHOR_NAME": "test",
+            "GIT_AUTHOR_EMAIL": "test@localhost",
+            "GIT_COMMITTER_NAME": "test",
+            "GIT_COMMITTER_EMAIL": "test@localhost",
+        }
+        return subprocess.run(
+            command, cwd=self.path, env=environment, capture_output=True, text=True, timeout=600
+        )
+
+    def ok(self, *command: str) -> str:
+        ended = self.run(*command)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended.stdout
+
+    def commit(self, message: str) -> None:
+        self.ok("git", "add", "--all")
+        self.ok("git", "commit", "--quiet", "--allow-empty", "--message", message)
+
+    def metrics(self, stage: str) -> dict:
+        return json.loads((self.path / f"metrics/{stage}.json").read_text(encoding="utf-8"))
+
+
+def make_repository(path: Path, settings: dict[str, object]) -> Repository:
+    """A fresh clone of the project as it stands in the working tree, with small parameters."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    for name in listed:
+        source = PROJECT / name
+        if source.is_file() and not name.startswith(("tests/", "docs/", "metrics/", "dvc.lock")):
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, path / name)
+    shutil.copy(PROJECT / "presets/demo.yaml", path / "params.yaml")
+    repository = Repository(path)
+    repository.ok("git", "init", "--quiet")
+    repository.ok("python", "src/inputs.py")
+    put(path / "params.yaml", settings)
+    repository.commit("as cloned")
+    return repository
+
+
+def put(params: Path, settings: dict[str, object]) -> None:
+    """Sets keys of a params.yaml."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    values = yaml.load(params.read_text(encoding="utf-8"))
+    for key, value in settings.items():
+        *groups, last = key.split(".")
+        place = values
+        for group in groups:
+            place = place[group]
+        place[last] = yaml.load(value) if isinstance(value, str) else value
+    with params.open("w") as handle:
+        yaml.dump(values, handle)
+
+
+def ran(output: str) -> list[str]:
+    return [stage for stage in STAGES if f"Running stage '{stage}'" in output]
+
+
+def runs(repository: Repository, stage: str) -> list:
+    client = MlflowClient(f"sqlite:///{(repository.path / 'mlflow.db').as_posix()}")
+    experiment = client.get_experiment_by_name("pttfaces")
+    assert experiment is not None
+    return client.search_runs([experiment.experiment_id], f"tags.stage = '{stage}'")
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    repository = make_repository(tmp_path_factory.mktemp("line"), SMALL)
+    assert ran(repository.ok("dvc", "repro")) == STAGES
+    repository.commit("first run")
+    return repository
+
+
+def test_every_stage_leaves_its_files_and_its_metrics(line: Repository) -> None:
+    for stage in STAGES:
+        assert line.metrics(stage)["seconds"] > 0
+    funnel = [
+        line.metrics("crawl")["kept"],
+        len((line.path / "data/links.jsonl").read_text(encoding="utf-8").splitlines()),
+        len(list((line.path / "data/raw").rglob("*.*"))),
+        len(list((line.path / "data/crops").glob("*.png"))),
+        len(list((line.path / "data/dataset/train").glob("*.png"))),
+    ]
+    assert funnel[0] == 4
+    assert all(count > 0 for count in funnel)
+    assert len(list((line.path / "data/generated").glob("*.png"))) == 6
+    assert (line.path / "data/generated.zip").stat().st_size > 0
+    with Image.open(line.path / "data/generated/000000.png") as image:
+        assert (image.size, image.mode) == ((16, 16), "RGB")
+
+
+def test_every_crop_is_in_one_final_state_with_its_source(line: Repository) -> None:
+    table = pd.read_csv(line.path / "data/dataset.csv", keep_default_na=False)
+    crops = {path.name for path in (line.path / "data/crops").glob("*.png")}
+    assert set(table["crop"]) == crops
+    assert ((table["split"] == "") == (table["reason"] != "")).all()
+    assert (table["article"] != "").all()
+    assert (table["sha256"].str.len() == 64).all()
+    for split in ("train", "holdout"):
+        lying = {path.name for path in (line.path / "data/dataset" / split).glob("*.png")}
+        assert lying == set(table["crop"][table["split"] == split])
+    by_article = table[table["split"] != ""].groupby("article")["split"].nunique()
+    assert (by_article == 1).all()
+
+
+def test_the_score_has_a_name_of_its_own(line: Repository) -> None:
+    scores = line.metrics("evaluate")
+    assert "fid" not in scores
+    assert scores["random_feature_distance"] > 0
+    assert {"detector", "generated", "real"} <= scores["face_rate"].keys()
+
+
+def test_the_history_has_the_training_with_every_epoch_and_the_score(line: Repository) -> None:
+    (training,), (evaluation,) = runs(line, "train"), runs(line, "evaluate")
+    client = MlflowClient(f"sqlite:///{(line.path / 'mlflow.db').as_posix()}")
+    history = client.get_metric_history(training.info.run_id, "train_loss")
+    assert [point.step for point in history] == [1, 2]
+    assert training.data.params["train.epochs"] == "2"
+    assert training.info.status == evaluation.info.status == "FINISHED"
+    assert evaluation.data.tags["mlflow.parentRunId"] == training.info.run_id
+    scores = line.metrics("evaluate")
+    assert evaluation.data.metrics["random_feature_distance"] == pytest.approx(
+        scores["random_feature_distance"]
+    )
+    artifacts = {entry.path for entry in client.list_artifacts(training.info.run_id)}
+    assert {"model", "samples", "params.yaml"} <= artifacts
+
+
+def test_a_second_repro_runs_nothing(line: Repository) -> None:
+    assert ran(line.ok("dvc", "repro")) == []
+    assert line.ok("git", "status", "--porcelain") == ""
+
+
+def test_no_git_file_names_a_person_or_a_source(line: Repository) -> None:
+    tracked = line.ok("git", "ls-files", "data", "metrics", "models").split()
+    text = "\n".join(
+        (line.path / name).read_text(errors="replace") for name in tracked if ".png" not in name
+    )
+    rows = (line.path / "data/articles.jsonl").read_text(encoding="utf-8").splitlines()
+    articles = [json.loads(row) for row in rows]
+    for article in articles:
+        assert article["id"] not in text
+        assert article["author"] not in text
+    pictures = [name for name in tracked if name.startswith("metrics/pictures/")]
+    assert pictures == ["metrics/pictures/.gitignore"]
+
+
+def test_the_same_seed_gives_the_same_bytes_from_crawl_to_curate(
+    line: Repository, tmp_path: Path
+) -> None:
+    again = make_repository(tmp_path, SMALL)
+    again.ok("dvc", "repro", "curate")
+    for name in ("articles.jsonl", "links.jsonl", "articles_read.csv", "ledger.csv", "failed.txt"):
+        assert (again.path / "data" / name).read_bytes() == (
+            line.path / "data" / name
+        ).read_bytes(), name
+    for name in ("detections.csv", "crops.csv", "dataset.csv"):
+        assert (again.path / "data" / name).read_bytes() == (
+            line.path / "data" / name
+        ).read_bytes(), name
+    for folder in ("raw", "crops", "dataset"):
+        one, other = (
+            {
+                path.relative_to(base.path).as_posix(): path.read_bytes()
+                for path in (base.path / "data" / folder).rglob("*")
+                if path.is_file()
+            }
+            for base in (line, again)
+        )
+        assert one == other, folder
+
+
+def test_an_experiment_with_other_steps_runs_two_stages_and_can_be_compared(
+    line: Repository,
+) -> None:
+    output = line.ok("dvc", "exp", "run", "--name", "seven", "-S", "infer_steps=7")
+    assert ran(output) == ["generate", "evaluate"]
+    (training,), evaluations = runs(line, "train"), runs(line, "evaluate")
+    assert {run.data.params["infer_steps"] for run in evaluations} == {"4", "7"}
+    assert {run.data.tags["mlflow.parentRunId"] for run in evaluations} == {training.info.run_id}
+    shown = line.ok("dvc", "exp", "show", "--csv", "--no-pager")
+    assert "seven" in shown
+    assert "random_feature_distance" in shown
+    difference = json.loads(line.ok("dvc", "metrics", "diff", "--json"))
+    assert difference["metrics/generate.json"]["infer_steps"] == {
+        "old": 4,
+        "new": 7,
+        "diff": 3,
+    }
+    line.ok("dvc", "plots", "show", "--out", "dvc_plots")
+    page = (line.path / "dvc_plots/index.html").read_text(encoding="utf-8")
+    assert "train_loss" in page
+    assert "samples.png" in page
+
+
+def test_a_wrong_type_on_the_command_line_is_one_sentence_and_costs_nothing(
+    line: Repository,
+) -> None:
+    ended = line.run("dvc", "exp", "run", "-S", "infer_steps=abc")
+    assert ended.returncode != 0
+    said = ended.stdout + ended.stderr
+    assert "error: params.yaml: infer_steps is 'abc'; allowed is a whole number from 1" in said
+    assert "Traceback" not in said
+    line.ok("git", "checkout", "--quiet", "params.yaml")
+    assert (line.path / "models/ddpm/best_model/model_index.json").exists()
+
+
+def test_crops_packed_here_start_a_training_elsewhere(line: Repository, tmp_path: Path) -> None:
+    line.ok("python", "src/pack.py", "data/dataset", "crops.zip")
+    notebook = make_repository(tmp_path, SMALL)
+    shutil.move(line.path / "crops.zip", notebook.path)
+    notebook.ok("python", "src/pack.py", "--unpack", "crops.zip", "data/dataset")
+    output = notebook.ok("dvc", "repro", "--downstream", "train")
+    assert ran(output) == ["train", "generate", "evaluate"]
+    assert notebook.metrics("train")["model_digest"] == line.metrics("train")["model_digest"]

@@ -1,0 +1,190 @@
+"""The evaluate stage on small folders of drawn pictures: its figures, pictures, run and errors."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+import evaluate
+from pttfaces import params, pictures
+from pttfaces.errors import DataError, PttFacesError, WeightsError
+from pttfaces.scores import comparison, features, folder, frechet, untrained
+
+ROOT = Path(__file__).parents[2]
+
+
+def draw(path: Path, count: int, seed: int, side: int = 64) -> None:
+    path.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    for index in range(count):
+        coarse = rng.integers(0, 256, (6, 6, 3), np.uint8)
+        Image.fromarray(coarse).resize((side, side)).save(path / f"{index:06}.png")
+
+
+def set_params(place: Path, **changes: object) -> None:
+    values = params.read(ROOT / "presets" / "demo.yaml")
+    values["evaluate"] |= changes
+    YAML().dump(values, place / "params.yaml")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder as generate leaves it: 40 samples, 90 training and 10 held-out pictures."""
+    draw(tmp_path / "data" / "generated", 40, 0)
+    draw(tmp_path / "data" / "dataset" / "train", 90, 1)
+    draw(tmp_path / "data" / "dataset" / "holdout", 10, 2)
+    draw(tmp_path / "metrics" / "pictures", 0, 0)
+    Image.new("RGB", (8, 8)).save(tmp_path / "metrics" / "pictures" / "samples.png")
+    made = {"sampler": "dpmsolver++", "infer_steps": 20, "model_digest": "ab" * 32}
+    (tmp_path / "metrics" / "generate.json").write_text(json.dumps(made))
+    set_params(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    return tmp_path
+
+
+def test_it_writes_every_figure_under_an_honest_name_and_logs_them(place: Path) -> None:
+    command = [sys.executable, str(ROOT / "src" / "evaluate.py")]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{place / 'runs.db'}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("evaluate: random_feature_distance ")
+    assert "40 samples for 64 dimensions" in done.stderr
+
+    figures = json.loads((place / "metrics" / "evaluate.json").read_text(encoding="utf-8"))
+    assert figures["random_feature_distance"] > 0
+    assert not any(name in key for key in figures for name in ("fid", "inception"))
+    assert abs(figures["random_feature_kid"]) < 3 * figures["random_feature_kid_deviation"]
+    assert figures["floor"] > 0
+    assert (figures["generated"], figures["real"], figures["floor_count"]) == (40, 90, 40)
+    assert figures["features"] == "random"
+    assert figures["dims"] == 64
+    assert figures["face_rate"] == {"detector": "haar", "generated": 0.0, "real": 0.0}
+    assert set(figures["copies"]) == {"pixels", "features"}
+    assert figures["copies"]["pixels"]["near_one_picture"] == 0
+    assert (figures["sampler"], figures["infer_steps"]) == ("dpmsolver++", 20)
+    with Image.open(place / "metrics" / "pictures" / "nearest.png") as picture:
+        assert picture.size[0] > 8 * 64
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(environment["MLFLOW_TRACKING_URI"])
+    experiment = client.get_experiment_by_name("pttfaces")
+    assert experiment
+    [run] = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    logged = run.data.metrics["random_feature_distance"]
+    assert logged == pytest.approx(figures["random_feature_distance"])
+    assert run.data.metrics["face_rate_generated"] == 0
+    assert run.data.tags["model_digest"] == "ab" * 32
+
+
+def sets(place: Path, reference: str = "train") -> comparison.Sets:
+    data = place / "data"
+    real = Path(reference) if reference.endswith(".npz") else data / "dataset" / reference
+    return comparison.Sets(
+        folder.open_folder(data / "generated", ""),
+        real if reference.endswith(".npz") else folder.open_folder(real, ""),
+        folder.open_folder(data / "dataset" / "train", ""),
+        folder.open_if_any(data / "dataset" / "holdout"),
+    )
+
+
+def test_the_reference_is_computed_once_and_again_when_a_picture_changes(place: Path) -> None:
+    cache = place / "cache"
+    extractor = features.make_extractor("random", 64, None, 16, cache)
+    first, _ = comparison.score(extractor, sets(place))
+    kept = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
+    assert len(kept) == 2  # train and holdout
+    again, _ = comparison.score(extractor, sets(place))
+    assert again == first
+    assert {path: path.stat().st_mtime_ns for path in cache.iterdir()} == kept
+    for path in kept:
+        path.write_bytes(b"a disk was full")
+    assert comparison.score(extractor, sets(place))[0] == first
+    draw(place / "new", 1, 7)
+    (place / "new" / "000000.png").replace(place / "data" / "dataset" / "train" / "000000.png")
+    changed, _ = comparison.score(extractor, sets(place))
+    assert changed["random_feature_distance"] != first["random_feature_distance"]
+
+
+def test_the_reference_is_computed_again_when_the_code_changes(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = place / "cache"
+
+    def embed() -> None:
+        features.make_extractor("random", 64, None, 16, cache).embed_once(sets(place).trained)
+
+    embed()
+    (place / "other.py").write_text("")
+    for kept, module in enumerate((untrained, frechet, pictures, features), 2):
+        monkeypatch.setattr(module, "__file__", str(place / "other.py"))
+        embed()
+        embed()
+        assert len(list(cache.iterdir())) == kept
+
+
+def test_statistics_stand_for_their_pictures_but_only_with_their_own_network(place: Path) -> None:
+    cache = place / "cache"
+    extractor = features.make_extractor("random", 64, None, 16, cache)
+    by_pictures, _ = comparison.score(extractor, sets(place))
+    train = extractor.embed(sets(place).trained)
+    kept = next(
+        path for path in cache.iterdir() if len(frechet.read_npz(path, 64)[1]["rows"]) == 90
+    )
+    by_statistics, _ = comparison.score(extractor, sets(place, str(kept)))
+    assert by_statistics["random_feature_distance"] == pytest.approx(
+        by_pictures["random_feature_distance"]
+    )
+    assert "floor" not in by_statistics
+    frechet.write_npz("pytorch_fid.npz", train.statistics)
+    with pytest.raises(DataError, match=r"pytorch_fid\.npz was not made with the network"):
+        comparison.score(extractor, sets(place, "pytorch_fid.npz"))
+
+
+def test_without_held_out_pictures_the_figures_that_need_them_are_left_out(place: Path) -> None:
+    for path in (place / "data" / "dataset" / "holdout").iterdir():
+        path.unlink()
+    extractor = features.make_extractor("random", 64, None, 16, place / "cache")
+    figures, _ = comparison.score(extractor, sets(place))
+    assert "closer_than_holdout" not in figures["copies"]["pixels"]
+    assert "median" in figures["copies"]["pixels"]
+
+
+def refused(kind: type[PttFacesError]) -> str:
+    with pytest.raises(kind) as caught:
+        evaluate.main()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_every_mistake_is_one_sentence(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_params(place, reference="reference")
+    assert "data/reference holds no picture; put pictures there" in refused(DataError)
+    draw(place / "data" / "reference", 5, 0, side=32)
+    assert "64×64" in refused(DataError)
+    set_params(place, reference="missing.npz")
+    assert "missing.npz does not exist" in refused(DataError)
+    (place / "broken.npz").write_bytes(b"PK hello")
+    set_params(place, reference="broken.npz")
+    assert "broken.npz does not hold" in refused(DataError)
+    frechet.write_npz("big.npz", frechet.Statistics(np.zeros(192), np.eye(192)))
+    set_params(place, reference="big.npz")
+    assert "evaluate.dims" in refused(DataError)
+    set_params(place, features="inception", weights="none.pth")
+    assert "none.pth" in refused(WeightsError)
+    set_params(place)
+    for path in sorted((place / "data" / "generated").iterdir())[1:]:
+        path.unlink()
+    assert "one picture" in refused(DataError)
+    (place / "data" / "generated" / "000000.png").unlink()
+    assert "data/generated holds no picture" in refused(DataError)
+    (place / "metrics" / "generate.json").unlink()
+    assert "generate.json does not exist" in refused(DataError)

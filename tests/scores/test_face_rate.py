@@ -1,0 +1,51 @@
+"""face_rate: the share of pictures in which a detector sees a face with both eyes."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pttfaces.scores.faces import face_rate, face_rates
+from pttfaces.scores.folder import Pictures, open_folder
+
+
+@dataclass
+class Seen:
+    eyes_found: int
+
+
+def eyes_by_brightness(image: np.ndarray) -> list[Seen]:
+    """Finds nothing in the dark, an eye at half light, two in the light; wants large pictures."""
+    assert image.shape == (64, 64, 3)
+    assert image.dtype == np.uint8
+    level = image.mean()
+    return [] if level < 50 else [Seen(1)] if level < 150 else [Seen(0), Seen(2)]
+
+
+def folder_of(path: Path, levels: list[int]) -> Pictures:
+    path.mkdir()
+    for index, level in enumerate(levels):
+        Image.new("RGB", (16, 16), (level,) * 3).save(path / f"{index:05}.png")
+    return open_folder(path, "")
+
+
+def test_only_faces_with_both_eyes_count(tmp_path: Path) -> None:
+    pictures = folder_of(tmp_path / "p", [0, 0, 100, 200, 200])
+    with ThreadPoolExecutor(2) as threads:
+        assert face_rate(pictures, eyes_by_brightness, threads) == pytest.approx(2 / 5)
+
+
+def test_real_pictures_are_judged_by_the_same_detector_and_number(tmp_path: Path) -> None:
+    samples = folder_of(tmp_path / "s", [0, 200])
+    real = folder_of(tmp_path / "r", [200] * 10)
+    calls = []
+
+    def counting(image: np.ndarray) -> list[Seen]:
+        calls.append(image)
+        return eyes_by_brightness(image)
+
+    assert face_rates(samples, real, counting) == {"generated": 0.5, "real": 1.0}
+    assert len(calls) == 4

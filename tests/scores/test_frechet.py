@@ -1,0 +1,137 @@
+"""The Fréchet distance against closed forms and pytorch-fid's own function; statistics files."""
+
+import io
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pytorch_fid.fid_score import calculate_frechet_distance, compute_statistics_of_path
+
+from pttfaces.errors import DataError
+from pttfaces.scores import frechet
+from pttfaces.scores.frechet import Statistics, distance, statistics
+
+
+def random_features(count: int, dims: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    mixing = rng.normal(size=(dims, dims)) / np.sqrt(dims)
+    return rng.normal(size=(count, dims)) @ mixing + rng.normal(size=dims)
+
+
+def test_gaussians_with_diagonal_covariances_have_the_distance_of_the_closed_form() -> None:
+    mu1, mu2 = np.array([0.0, 1.0, 2.0]), np.array([1.0, 1.0, -1.0])
+    std1, std2 = np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 0.5])
+    found = distance(Statistics(mu1, np.diag(std1**2)), Statistics(mu2, np.diag(std2**2)))
+    assert found == pytest.approx(np.square(mu1 - mu2).sum() + np.square(std1 - std2).sum())
+
+
+@pytest.mark.filterwarnings("ignore:The `disp` argument:DeprecationWarning")
+@settings(max_examples=25, deadline=None)
+@given(dims=st.integers(2, 24), seed=st.integers(0, 1000))
+def test_it_agrees_with_pytorch_fid(dims: int, seed: int) -> None:
+    first = statistics(random_features(10 * dims + 10, dims, seed))
+    second = statistics(random_features(12 * dims + 10, dims, seed + 1))
+    theirs = calculate_frechet_distance(first.mu, first.sigma, second.mu, second.sigma)
+    assert distance(first, second) == pytest.approx(theirs, rel=1e-6, abs=1e-6)
+    assert distance(second, first) == pytest.approx(theirs, rel=1e-6, abs=1e-6)
+
+
+def test_statistics_are_those_of_pytorch_fid() -> None:
+    features = random_features(50, 7, 0)
+    found = statistics(features.astype(np.float32))
+    np.testing.assert_allclose(found.mu, features.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(found.sigma, np.cov(features, rowvar=False), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [40, 2000])
+def test_a_set_has_no_distance_from_itself_even_with_fewer_rows_than_dimensions(count: int) -> None:
+    found = statistics(random_features(count, 256, 3) * 10)
+    assert distance(found, found) < 1e-6
+
+
+def test_a_shift_is_found_where_both_covariances_are_singular() -> None:
+    features = random_features(40, 256, 3)
+    moved = statistics(features + 0.5)
+    assert distance(statistics(features), moved) == pytest.approx(256 * 0.25, rel=1e-9)
+
+
+def test_a_constant_set_has_the_distance_of_a_point() -> None:
+    features = random_features(500, 8, 1)
+    point = statistics(np.zeros((5, 8)))
+    expected = np.square(features.mean(axis=0)).sum() + np.trace(np.cov(features, rowvar=False))
+    assert distance(statistics(features), point) == pytest.approx(expected)
+    assert distance(point, statistics(features)) == pytest.approx(expected)
+
+
+def test_the_floor_shrinks_with_the_number_of_pictures_and_says_how_many_it_took() -> None:
+    features = random_features(4000, 32, 0)
+    few, count = frechet.floor(features, 100)
+    many, _ = frechet.floor(features, 1500)
+    assert count == 100
+    assert 0 < many < few / 3
+    assert frechet.floor(features[:300], 250)[1] == 150
+
+
+def test_pytorch_fid_reads_our_statistics_and_we_read_its(tmp_path: Path) -> None:
+    ours = statistics(random_features(90, 64, 0))
+    frechet.write_npz(tmp_path / "ours.npz", ours, rows=np.zeros((2, 2)))
+    mu, sigma = compute_statistics_of_path(str(tmp_path / "ours.npz"), None, 1, 64, "cpu")
+    np.testing.assert_array_equal(mu, ours.mu)
+    np.testing.assert_array_equal(sigma, ours.sigma)
+    np.savez_compressed(tmp_path / "theirs.npz", mu=mu, sigma=sigma)  # as its save_fid_stats does
+    back, beside = frechet.read_npz(tmp_path / "theirs.npz", 64)
+    assert distance(back, ours) < 1e-9
+    assert beside == {}
+
+
+class Trap:
+    def __reduce__(self) -> tuple:
+        return (pytest.fail, ("a statistics file was unpickled",))
+
+
+def test_pickled_damaged_and_foreign_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "stats.npz"
+    eye, zero = np.eye(64), np.zeros(64)
+    whole = io.BytesIO()
+    np.savez(whole, mu=zero, sigma=eye)
+    trap = np.array([Trap()], dtype=object)
+    contents = {
+        "pickled array": lambda: np.savez(path, mu=trap, sigma=eye),
+        "bare pickle": lambda: path.write_bytes(pickle.dumps(Trap())),
+        "no archive": lambda: path.write_bytes(b"hello"),
+        "empty": lambda: path.write_bytes(b""),
+        "half": lambda: path.write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2]),
+        "one bit": lambda: path.write_bytes(flipped(whole.getvalue())),
+        "other names": lambda: np.savez(path, mean=zero, cov=eye),
+        "a single array": lambda: path.write_bytes(npy(eye)),
+        "text": lambda: np.savez(path, mu=np.array(["a"] * 64), sigma=eye),
+        "not finite": lambda: np.savez(path, mu=zero, sigma=eye * np.nan),
+    }
+    for name, make in contents.items():
+        make()
+        with pytest.raises(DataError) as caught:
+            frechet.read_npz(path, 64)
+        assert "stats.npz" in str(caught.value), name
+        assert "\n" not in str(caught.value), name
+
+
+def test_statistics_of_other_dimensions_name_both_and_the_key(tmp_path: Path) -> None:
+    frechet.write_npz(tmp_path / "big.npz", Statistics(np.zeros(192), np.eye(192)))
+    with pytest.raises(DataError, match=r"\(192,\).*\(64,\).*evaluate\.dims"):
+        frechet.read_npz(tmp_path / "big.npz", 64)
+    with pytest.raises(DataError, match="does not exist"):
+        frechet.read_npz(tmp_path / "none.npz", 64)
+
+
+def flipped(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()

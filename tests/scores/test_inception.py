@@ -1,0 +1,92 @@
+"""pytorch-fid's features from a file of weights: the same numbers, and a checked file only."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pytorch_fid import inception as theirs
+
+from pttfaces import files
+from pttfaces.errors import WeightsError
+from pttfaces.scores import features, inception
+from pttfaces.scores.folder import Pictures, open_folder
+
+
+@pytest.fixture(scope="module")
+def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Random weights of the right shape that keep the signal, in the real file's old format."""
+    path = tmp_path_factory.mktemp("weights") / "inception.pth"
+    network = inception._fid_inception().to_empty(device="cpu")
+    random = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            torch.nn.init.kaiming_normal_(module.weight, generator=random)
+        elif isinstance(module, torch.nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.reset_parameters()
+    torch.nn.init.zeros_(network.fc.bias)
+    torch.save(network.state_dict(), path, _use_new_zipfile_serialization=False)
+    yield path
+    path.unlink()  # 95 MB
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for index in range(2):
+        coarse = rng.integers(0, 256, (8, 8, 3), np.uint8)
+        Image.fromarray(coarse).resize((64, 64)).save(folder / f"{index}.png")
+    return open_folder(folder, "")
+
+
+def test_features_of_all_dimensions_are_those_of_pytorch_fid(
+    weights_file: Path, pictures: Pictures, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    state = torch.load(weights_file, weights_only=True)
+    monkeypatch.setattr(theirs, "load_state_dict_from_url", lambda *_, **__: state)
+    monkeypatch.setattr(inception, "SHA256_PREFIX", files.digest_file(weights_file)[:8])
+    pixels = torch.from_numpy(next(pictures.batches(2))).permute(0, 3, 1, 2) / 255
+    with torch.inference_mode():
+        maps = theirs.InceptionV3([0, 1, 2, 3]).eval()(pixels)
+    for expected in (features_map.mean(dim=(2, 3)).numpy() for features_map in maps):
+        dims = expected.shape[1]
+        ours = features.make_extractor("inception", dims, str(weights_file), 2, tmp_path)
+        found = ours.embed(pictures).rows
+        assert expected.std() > 0.01
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * expected.std())
+    assert dims == 2048
+    assert ours.distance_name == "fid"
+    assert ours.digest == files.digest_file(weights_file)
+
+
+def test_a_file_with_another_digest_is_refused(weights_file: Path) -> None:
+    with pytest.raises(WeightsError, match="6726825d"):
+        features.make_extractor("inception", 64, str(weights_file), 2, weights_file.parent)
+
+
+def test_missing_weights_say_where_to_put_them_and_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    nobody_listens = "http://127.0.0.1:9/pt_inception-2015-12-05-6726825d.pth"
+    monkeypatch.setattr(inception, "FID_WEIGHTS_URL", nobody_listens)
+    with pytest.raises(WeightsError) as caught:
+        inception.find_weights(None)
+    kept = tmp_path / "hub" / "checkpoints" / "pt_inception-2015-12-05-6726825d.pth"
+    assert str(kept) in str(caught.value)
+    assert "evaluate.features=random" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_holds_something_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.pth"
+    torch.save({"weight": torch.zeros(3)}, path)
+    with pytest.raises(WeightsError, match=r"other\.pth does not hold the weights"):
+        inception.load(path, 64)
+    path.write_bytes(b"hello")
+    with pytest.raises(WeightsError, match=r"other\.pth does not hold the weights"):
+        inception.load(path, 64)

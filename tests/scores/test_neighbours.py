@@ -1,0 +1,104 @@
+"""Nearest neighbours against brute force, and what the figures on copying say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pttfaces.scores import neighbours
+from pttfaces.scores.folder import Pictures, open_folder
+from pttfaces.scores.neighbours import copy_figures, nearest
+
+
+def smooth_pictures(count: int, seed: int) -> np.ndarray:
+    coarse = np.random.default_rng(seed).integers(0, 256, (count, 4, 4, 3), np.uint8)
+    return np.stack([np.asarray(Image.fromarray(c).resize((64, 64))) for c in coarse])
+
+
+def folder_of(path: Path, pictures: np.ndarray) -> Pictures:
+    path.mkdir()
+    for index, picture in enumerate(pictures):
+        Image.fromarray(picture).save(path / f"{index:04}.png")
+    return open_folder(path, "")
+
+
+def test_it_finds_what_brute_force_finds_across_block_borders(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(neighbours, "_QUERIES", 7)
+    monkeypatch.setattr(neighbours, "_KEYS", 5)
+    rng = np.random.default_rng(0)
+    views = [rng.normal(size=(23, 6)).astype(np.float32) for _ in range(2)]
+    keys = rng.normal(size=(31, 6)).astype(np.float32)
+    exact = np.min([np.linalg.norm(v[:, None] - keys[None], axis=2) for v in views], axis=0)
+    found = nearest(views, keys)
+    np.testing.assert_array_equal(found.index, exact.argmin(axis=1))
+    np.testing.assert_allclose(found.first, np.sort(exact, axis=1)[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(found.second, np.sort(exact, axis=1)[:, 1], rtol=1e-6)
+
+
+def test_an_exact_copy_is_at_distance_zero_far_from_the_origin() -> None:
+    keys = np.random.default_rng(0).integers(0, 256, (40, 3072), np.uint8)
+    found = nearest([keys[[3, 17]]], keys)
+    assert found.index.tolist() == [3, 17]
+    assert found.first.tolist() == [0, 0]
+
+
+def test_a_single_key_has_no_second() -> None:
+    found = nearest([np.zeros((2, 3))], np.ones((1, 3)))
+    assert found.first == pytest.approx([3**0.5] * 2)
+    assert np.isinf(found.second).all()
+    assert copy_figures(found, None)["near_one_picture"] == 0
+
+
+def test_copies_are_caught_mirrored_and_noisy_ones_too_and_fresh_pictures_are_not(
+    tmp_path: Path,
+) -> None:
+    trained = smooth_pictures(120, 0)
+    noisy = trained[:40].astype(int) + np.random.default_rng(9).integers(-6, 7, trained[:40].shape)
+    copied = np.clip(noisy, 0, 255).astype(np.uint8)
+    copied[::2] = copied[::2, :, ::-1]
+    views = {
+        name: neighbours.pixel_views(folder_of(tmp_path / name, pictures))
+        for name, pictures in {
+            "trained": trained,
+            "copied": copied,
+            "fresh": smooth_pictures(40, 1),
+            "held_out": smooth_pictures(30, 2),
+        }.items()
+    }
+    keys = views["trained"][0]
+    held_out = nearest(views["held_out"], keys)
+    caught = nearest(views["copied"], keys)
+    assert caught.index.tolist() == list(range(40))
+    figures = copy_figures(caught, held_out, unit=3072**0.5)
+    assert figures["closer_than_holdout"] == 1
+    assert figures["near_one_picture"] == 1
+    assert figures["median"] < 3 < 20 < figures["holdout_median"]  # colour levels
+    fresh = copy_figures(nearest(views["fresh"], keys), held_out)
+    assert fresh["closer_than_holdout"] < 0.2
+    assert fresh["near_one_picture"] == 0
+
+
+def test_real_pictures_are_closer_than_held_out_ones_one_time_in_twenty() -> None:
+    rng = np.random.default_rng(0)
+    keys, held_out, samples = (rng.normal(size=(count, 8)) for count in (500, 2000, 2000))
+    figures = copy_figures(nearest([samples], keys), nearest([held_out], keys))
+    assert figures["closer_than_holdout"] == pytest.approx(0.05, abs=0.015)
+
+
+def test_the_picture_shows_the_closest_pairs_first(tmp_path: Path) -> None:
+    pictures = smooth_pictures(20, 0)
+    samples = np.concatenate([smooth_pictures(3, 5), pictures[[7]]])
+    sampled = folder_of(tmp_path / "samples", samples)
+    trained = folder_of(tmp_path / "trained", pictures)
+    near = nearest(neighbours.pixel_views(sampled), neighbours.pixel_views(trained)[0])
+    sheet = np.asarray(neighbours.pairs_picture(sampled, trained, near, near))
+    rows, columns = np.where((sheet[:120, :, :] != sheet[5, 5]).any(axis=2))
+    left = sheet[28 : 28 + 64, 2 : 2 + 64]
+    right = sheet[28 : 28 + 64, 68 : 68 + 64]
+    assert rows.size
+    assert columns.size
+    np.testing.assert_array_equal(left, pictures[7])
+    np.testing.assert_array_equal(right, pictures[7])
