@@ -94,9 +94,9 @@ def test_posts_that_arrive_or_are_purged_meanwhile_cost_nothing(tmp_path: Path) 
     def change() -> None:
         for number in range(400):
             world.posts.append(post_at(1767196800 + number, number))
-            if number % 40 == 0:
+            if number % 10 == 0:
                 del world.posts[number]  # an old post: every younger row moves
-            if ended.wait(0.004):
+            if ended.wait(0.002):
                 return
 
     with client_of(world) as client:

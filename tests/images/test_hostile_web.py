@@ -184,8 +184,8 @@ CASES: dict[str, Case] = {
     "gzip-that-is-none": Case(
         "failed", gives(200, JPEG, Content_Encoding="gzip"), BROKE, attempts=2
     ),
-    "drip": Case("timeout", drip, "not done within 3 s", attempts=2),
-    "silent": Case("timeout", silent, "not done within 3 s", attempts=2),
+    "drip": Case("timeout", drip, "not done within 10 s", attempts=2),
+    "silent": Case("timeout", silent, "not done within 10 s", attempts=2),
     "html-as-jpeg": Case(
         "not_an_image", gives(200, b"<!DOCTYPE html><p>hi", Content_Type="image/jpeg"), "HTML"
     ),
@@ -342,7 +342,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         patch.delenv("DVC_ROOT", raising=False)
         tracemalloc.start()
         report = download(
-            links, site.door(), "web", limits(concurrency=100), DenyList(), folder / "data"
+            links, site.door(), "web", limits(concurrency=100, timeout_s=10), DenyList(), folder / "data"
         )
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

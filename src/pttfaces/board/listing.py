@@ -21,7 +21,6 @@ from pttfaces.errors import DataError, SiteError
 from pttfaces.progress import progress
 
 ANNOUNCEMENT = "[公告]"
-_MOST_PASSES = 3
 
 REASONS = (
     "other_date",
@@ -49,30 +48,24 @@ class Article:
 def list_rows(client: Client, base_url: str, board: str, span: Span, folder: Path) -> list[Row]:
     """All rows of the index pages that hold `span`, oldest first, no article twice, none pinned.
 
-    Pages are read from the newest down: a post that is purged meanwhile moves younger rows to
-    lower pages, where they are still to come, and new posts only join above. Where rows have moved
-    all the same, the stretch is read again. `folder` keeps the pages of this listing for a restart.
+    Pages are read from the newest down, several at once; new posts only join above. Where the rows
+    have moved meanwhile, because an old post was purged, the stretch is read again, page by page.
+    `folder` keeps the pages of this listing for a restart.
     SiteError: no such board, or no board at all. DataError: the board is empty.
     """
     # Apart, since a page that was read to find the edges is older than the page above it in the
     # list: a post purged between the two would hide a row.
     probed, listed = PageStore(folder / "edges"), PageStore(folder / "pages")
-    rows: list[Row] = []
-    for _ in range(_MOST_PASSES):
-        reader = _Reader(client, base_url, board)
-        newest = reader.newest(probed)
-        top = reader.last_page_before(span.end, newest, probed)
-        bottom = max(1, reader.last_page_before(span.start, newest, probed))
-        if top == 0:
-            return []  # the board is younger than that
-        read = reader.walk_down(top, bottom, span.start, listed)
-        rows = _joined(read)
-        # A post purged below the stretch has moved its last page's rows; one fresh look tells.
-        if _times(next(reader.pages([top], None)))[:1] == _times(read[0])[:1]:
-            break
+    reader = _Reader(client, base_url, board)
+    read = reader.stretch(span, probed, listed, at_once=True)
+    # A post purged below the stretch has moved its last page's rows; one fresh look tells.
+    if read and _moved(read[0], reader.page(read[0].number, None)):
         probed.clear()
         listed.clear()
-    return rows
+        # A page that is asked for when the one above has come can only have gained that one's
+        # rows: whatever is purged now, no row slips through.
+        read = reader.stretch(span, probed, listed, at_once=False)
+    return _joined(read)
 
 
 @dataclass(frozen=True)
@@ -124,22 +117,41 @@ class _Reader:
         """When a page's first post was made; that of older pages where all are deleted."""
         for candidate in range(number, 0, -1):
             at_hand = candidate == newest.number
-            page = newest if at_hand else next(self.pages([candidate], store))
+            page = newest if at_hand else self.page(candidate, store)
             if times := _times(page):
                 return times[0]
         return 0
 
-    def walk_down(self, top: int, bottom: int, start: int, store: PageStore) -> list[IndexPage]:
-        """The pages from `top` down to `bottom`, and further down while none is from before
-        `start`: the first rows may have moved there meanwhile."""
+    def page(self, number: int, store: PageStore | None) -> IndexPage:
+        return next(self.pages([number], store))
+
+    def stretch(
+        self, span: Span, probed: PageStore, listed: PageStore, at_once: bool
+    ) -> list[IndexPage]:
+        """The pages that hold `span`, newest first; none where the board is younger.
+
+        at_once: several pages under way at a time, else each is asked for when the one above has
+        come.
+        """
+        newest = self.newest(probed)
+        top = self.last_page_before(span.end, newest, probed)
+        if top == 0:
+            return []
+        bottom = max(1, self.last_page_before(span.start, newest, probed))
+        numbers = range(top, bottom - 1, -1)
         read: list[IndexPage] = []
-        with progress("index pages", top - bottom + 1, " pages") as bar:
-            for page in self.pages(range(top, bottom - 1, -1), store):
+        with progress("index pages", len(numbers), " pages") as bar:
+            for page in (
+                self.pages(numbers, listed)
+                if at_once
+                else (self.page(number, listed) for number in numbers)
+            ):
                 read.append(page)
                 bar.update()
-        while bottom > 1 and all(time >= start for page in read for time in _times(page)):
+        # The first rows may have moved further down meanwhile.
+        while bottom > 1 and all(time >= span.start for page in read for time in _times(page)):
             bottom -= 1
-            read += self.pages([bottom], store)
+            read.append(self.page(bottom, listed))
         return read
 
 
@@ -216,6 +228,12 @@ def _reason(row: Row, time: int | None, span: Span, min_nrec: int | None, deny: 
     if min_nrec is not None and (row.nrec or 0) < min_nrec:
         return "below_min_nrec"
     return "denied" if deny.denies(article=row.id, author=row.author) else ""
+
+
+def _moved(before: IndexPage, now: IndexPage) -> bool:
+    """Whether the rows of a page stand elsewhere now; posts may have joined at its end."""
+    ids_before = [row.id for row in before.rows]
+    return [row.id for row in now.rows][: len(ids_before)] != ids_before
 
 
 def _times(page: IndexPage) -> list[int]:
