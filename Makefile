@@ -32,7 +32,7 @@ test: .venv/installed ## the tests
 check: .venv/installed ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy src/pttfaces $(wildcard src/*.py)
+	$(BIN)/mypy src/pttfaces $(wildcard src/*.py benchmarks/*.py)
 
 format: .venv/installed ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
