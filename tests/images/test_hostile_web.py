@@ -342,7 +342,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         patch.delenv("DVC_ROOT", raising=False)
         tracemalloc.start()
         report = download(
-            links, site.door(), "web", limits(concurrency=100, timeout_s=10), DenyList(), folder / "data"
+            links,
+            site.door(),
+            "web",
+            limits(concurrency=100, timeout_s=10),
+            DenyList(),
+            folder / "data",
         )
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

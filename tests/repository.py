@@ -1,0 +1,103 @@
+"""A real git + DVC repository of this project in a temporary folder, made small, for tests."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+PROJECT = Path(__file__).resolve().parents[1]
+STAGES = ["crawl", "links", "download", "detect", "crop", "curate", "train", "generate", "evaluate"]
+SMALL = {
+    "image_size": 16,
+    "infer_steps": 4,
+    "demo.articles": 4,
+    "curate.holdout": 0.25,
+    "model.channels": "[8,16]",
+    "model.attention": "[false,false]",
+    "train.epochs": 2,
+    "train.batch_size": 4,
+    "train.sample_every": 1,
+    "train.sample_images": 4,
+    "train.checkpoint_every": 2,
+    "generate.num_images": 6,
+    "generate.batch_size": 4,
+}
+
+
+@dataclass(frozen=True)
+class Repository:
+    path: Path
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        drop = ("DVC_", "MLFLOW_", "GIT_")
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(drop)}
+        environment |= {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "DVC_NO_ANALYTICS": "1",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_AUTHOR_NAME": "test",
+            "GIT_AUTHOR_EMAIL": "test@localhost",
+            "GIT_COMMITTER_NAME": "test",
+            "GIT_COMMITTER_EMAIL": "test@localhost",
+        }
+        return subprocess.run(
+            command, cwd=self.path, env=environment, capture_output=True, text=True, timeout=600
+        )
+
+    def ok(self, *command: str) -> str:
+        ended = self.run(*command)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended.stdout
+
+    def commit(self, message: str) -> None:
+        self.ok("git", "add", "--all")
+        self.ok("git", "commit", "--quiet", "--allow-empty", "--message", message)
+
+    def metrics(self, stage: str) -> dict:
+        return json.loads((self.path / f"metrics/{stage}.json").read_text(encoding="utf-8"))
+
+
+def make_repository(path: Path, settings: dict[str, object]) -> Repository:
+    """A fresh clone of the project as it stands in the working tree, with small parameters."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    for name in listed:
+        source = PROJECT / name
+        if source.is_file() and not name.startswith(("tests/", "docs/", "metrics/", "dvc.lock")):
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, path / name)
+    shutil.copy(PROJECT / "presets/demo.yaml", path / "params.yaml")
+    repository = Repository(path)
+    repository.ok("git", "init", "--quiet")
+    repository.ok("python", "src/inputs.py")
+    put(path / "params.yaml", settings)
+    repository.commit("as cloned")
+    return repository
+
+
+def put(params: Path, settings: dict[str, object]) -> None:
+    """Sets keys of a params.yaml."""
+    yaml = YAML()
+    values = yaml.load(params.read_text(encoding="utf-8"))
+    for key, value in settings.items():
+        *groups, last = key.split(".")
+        place = values
+        for group in groups:
+            place = place[group]
+        place[last] = yaml.load(value) if isinstance(value, str) else value
+    with params.open("w") as handle:
+        yaml.dump(values, handle)
+
+
+def ran(output: str) -> list[str]:
+    return [stage for stage in STAGES if f"Running stage '{stage}'" in output]
