@@ -57,4 +57,4 @@ def rows_of(params: Params, base: str, span: ids.Span) -> list[listing.Row]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run_stage(main)

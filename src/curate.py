@@ -60,4 +60,4 @@ def picture_maker(options: params.Params) -> Callable[[Path], np.ndarray | None]
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run_stage(main)

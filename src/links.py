@@ -54,4 +54,4 @@ def read_all(params: Params, articles: list[Article], work: Path) -> list[readin
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run_stage(main)

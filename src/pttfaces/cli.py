@@ -6,8 +6,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
+from pttfaces import files
 from pttfaces.errors import PttFacesError
 
 _MISTAKE, _INTERRUPTED = 2, 130
@@ -36,10 +38,28 @@ def run(main: Callable[[], None]) -> NoReturn:
     except OSError as error:
         if error.errno in _FULL_DISK:
             _leave("error: the disk is full; make room and run the same command to go on.", 2)
-        if isinstance(error, PermissionError):
+        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
             _leave(f"error: no permission for {error.filename}; make it writable and try again.", 2)
         raise
     sys.exit(0)
+
+
+def run_stage(main: Callable[[], None]) -> NoReturn:
+    """Runs a stage of the line as `run` does, alone in its working folder.
+
+    Where dvc is killed, its stage goes on; the next `dvc repro` starts the same stage a second
+    time, and the two would write the same outs. Of several processes that share one stage
+    (torchrun's RANK), the first holds the lock for all.
+    """
+    stage = Path(sys.argv[0]).stem
+
+    def with_lock() -> None:
+        if os.environ.get("RANK", "0") != "0":
+            return main()
+        with files.alone(stage, f"stage-{stage}-{files.digest_json(str(Path.cwd()))[:16]}"):
+            return main()
+
+    run(with_lock)
 
 
 def _interrupt(*_: object) -> None:

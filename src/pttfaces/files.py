@@ -72,18 +72,28 @@ def resuming(name: str, determinants: Any) -> Iterator[Path]:
     folder. It is removed when the block ends without an error. A second process with the same
     determinants waits until the first has ended.
     """
-    digest = digest_json(determinants)[:16]
-    folder = root() / ".resume" / f"{name}-{digest}"
-    lock = FileLock(cache_dir("locks") / f"{name}-{digest}.lock")
+    key = f"{name}-{digest_json(determinants)[:16]}"
+    folder = root() / ".resume" / key
+    with alone(name, key):
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def alone(name: str, key: str) -> Iterator[None]:
+    """Only one process at a time is in this block with this key; a second one waits, and says so.
+
+    name: what to call it to a person. The system lets go of the lock however a process ends.
+    """
+    lock = FileLock(cache_dir("locks") / f"{key}.lock")
     try:
         lock.acquire(blocking=False)
     except Timeout:
         print(f"{name}: another run is at work on the same; waiting for it.", file=sys.stderr)
         lock.acquire()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield folder
-        shutil.rmtree(folder)
+        yield
     finally:
         lock.release()
 

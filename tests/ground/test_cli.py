@@ -62,6 +62,35 @@ def test_a_stop_is_a_sentence_and_runs_what_must_run(tmp_path: Path, name: str) 
     assert ended.stderr == "stopped; what is done is kept: run the same command to go on.\n"
 
 
+def test_a_stage_waits_for_the_one_that_a_killed_dvc_left_at_work(tmp_path: Path) -> None:
+    program = tmp_path / "crop.py"
+    program.write_text(
+        "import time\n"
+        "from pathlib import Path\n"
+        "from pttfaces import cli\n"
+        "def main():\n"
+        "    assert not Path('at_work').exists()\n"
+        "    Path('at_work').touch()\n"
+        "    print('at work', flush=True)\n"
+        "    while not Path('go_on').exists():\n"
+        "        time.sleep(0.01)\n"
+        "    Path('at_work').unlink()\n"
+        "cli.run_stage(main)\n"
+    )
+    command = [sys.executable, str(program)]
+    environment = os.environ | {"PYTHONPATH": str(Path("src").resolve())}
+    first = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE)
+    assert first.stdout is not None
+    first.stdout.readline()
+    second = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert second.stderr is not None
+    assert second.stderr.readline() == "crop: another run is at work on the same; waiting for it.\n"
+    (tmp_path / "go_on").touch()
+    assert (first.wait(60), second.wait(60)) == (0, 0)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
     ended = run(tmp_path, "os.write(os.open('/dev/full', os.O_WRONLY), b'x')")
