@@ -13,16 +13,19 @@ SHOWN = 64
 def main() -> None:
     everything = params.load()
     options = everything.generate
-    from pttfaces.diffusion import generation, models, sampling
+    from pttfaces.diffusion import generation, models, processes, sampling
 
-    model = models.load(Path(MODEL), generation.device())
+    model = models.load(Path(MODEL), processes.device())
     sampler = sampling.Sampler(options.sampler, everything.infer_steps, options.timestep_spacing)
-    if warning := sampling.start_warning(model.process, sampler):
+    warning = sampling.start_warning(model.process, sampler)
+    if warning and processes.is_first():
         print(f"warning: {warning}", file=sys.stderr)
     order = generation.Order(sampler, everything.seed, options.num_images, options.batch_size)
     digest = files.digest_tree(MODEL)
-    with files.resuming("generate", generation.determinants(order, digest)) as work:
+    with processes.resuming("generate", generation.determinants(order, digest)) as work:
         made = generation.generate(model, order, work)
+        if not processes.is_first():  # which writes what all have made
+            return
         files.clean_folder(OUT)
         for path in made.paths:
             shutil.copyfile(path, OUT / path.name)
@@ -37,7 +40,8 @@ def main() -> None:
         "timestep_spacing": sampler.visits,
         "first_timestep_snr": float(f"{sampling.first_snr(model.process, sampler):.3g}"),
         "images_per_s": round(made.images_per_s, 2),
-        "device": generation.device().type,
+        "device": processes.device().type,
+        "processes": processes.count(),
         "precision": "fp32",
         "seed": everything.seed,
         "model_digest": digest,

@@ -4,19 +4,23 @@ Knows nothing of scores or of the folder's later use.
 """
 
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from accelerate import PartialState
+import numpy as np
 from PIL import Image
 
 from pttfaces import pictures
-from pttfaces.diffusion import memory, resume, sampling
+from pttfaces.diffusion import memory, processes, resume, sampling
 from pttfaces.diffusion.models import Model
 from pttfaces.diffusion.sampling import Sampler
 from pttfaces.progress import progress
+
+_WRITERS = 4
 
 
 @dataclass(frozen=True)
@@ -31,15 +35,11 @@ class Order:
 
 @dataclass(frozen=True)
 class Generated:
-    """paths: the pictures in order; images_per_s: of those that this run sampled, 0 if none."""
+    """paths: the pictures in order; images_per_s: of those that this run's
+    processes sampled together, 0 if none."""
 
     paths: list[Path]
     images_per_s: float
-
-
-def device() -> torch.device:
-    """The device that accelerate picks: the machine's accelerator, else the CPU."""
-    return PartialState().device
 
 
 def determinants(order: Order, model_digest: str) -> dict[str, Any]:
@@ -51,21 +51,58 @@ def generate(model: Model, order: Order, folder: Path) -> Generated:
     """Samples an order's pictures into `folder`/000000.png …; keeps those that are there already.
 
     A batch of which a picture is missing is sampled whole, so that a killed run's second half is
-    made of the same batches, and bit for bit the same, as an undisturbed run's.
+    made of the same batches, and bit for bit the same, as an undisturbed run's. Several processes
+    each sample every n-th missing batch. Returns when all pictures of all processes are there.
     ParamsError: memory does not suffice for a batch.
     """
     paths = [folder / f"{index:06d}.png" for index in range(order.count)]
     starts = range(0, order.count, order.batch_size)
     batches = [range(start, min(start + order.batch_size, order.count)) for start in starts]
     missing = [batch for batch in batches if not all(paths[index].is_file() for index in batch)]
-    sampled = sum(len(batch) for batch in missing)
+    processes.wait()  # all have looked before one writes, so that all share the same list
+    mine, sampled = processes.share(missing), sum(len(batch) for batch in missing)
+    others = sum(len(batch) for batch in batches) - sum(len(batch) for batch in mine)
     started = time.monotonic()
     batch_size = f"generate.batch_size {order.batch_size}"
     enough = memory.enough_for(batch_size, "halve generate.batch_size")
-    with progress("generate", order.count, " pictures", order.count - sampled) as bar, enough:
-        for batch in missing:
+    with (
+        progress("generate", order.count, " pictures", others) as bar,
+        enough,
+        _writing() as writer,
+    ):
+        for batch in mine:
             images = sampling.sample(model.network, model.process, order.sampler, order.seed, batch)
-            for index, pixels in zip(batch, images, strict=True):
-                pictures.save_png(paths[index], Image.fromarray(pixels))
+            writer.write([paths[index] for index in batch], images)
             bar.update(len(batch))
+    processes.wait()
     return Generated(paths, sampled / (time.monotonic() - started))
+
+
+class _Writer:
+    """Writes a batch while the next one is sampled; holds no more than one batch."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
+        self._pending: list[Future[None]] = []
+
+    def write(self, paths: list[Path], images: np.ndarray) -> None:
+        """images: (B, H, W, 3) uint8. Waits for the batch before, and raises what befell it."""
+        self.finish()
+        pairs = zip(paths, images, strict=True)
+        self._pending = [self._pool.submit(_save, path, pixels) for path, pixels in pairs]
+
+    def finish(self) -> None:
+        for future in self._pending:
+            future.result()
+
+
+@contextmanager
+def _writing() -> Iterator[_Writer]:
+    with ThreadPoolExecutor(_WRITERS, "png") as pool:
+        writer = _Writer(pool)
+        yield writer
+        writer.finish()
+
+
+def _save(path: Path, pixels: np.ndarray) -> None:
+    pictures.save_png(path, Image.fromarray(pixels))

@@ -11,9 +11,9 @@ from typing import Any
 
 import diffusers
 import torch
-from accelerate import PartialState
 
 from pttfaces import files
+from pttfaces.diffusion import processes
 
 
 def surroundings() -> dict[str, Any]:
@@ -25,7 +25,7 @@ def surroundings() -> dict[str, Any]:
         "code": files.code_digest(Path(__file__).parent),
         "torch": torch.__version__,
         "diffusers": diffusers.__version__,
-        "device": PartialState().device.type,
+        "device": processes.device().type,
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
     }

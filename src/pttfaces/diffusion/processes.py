@@ -1,0 +1,66 @@
+"""Several processes that share one piece of work, as `accelerate launch` or torchrun starts them.
+
+A process that was started alone is the first of one. Knows nothing of what is shared.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, parse_flag_from_env
+
+from pttfaces import files
+
+T = TypeVar("T")
+
+
+def state() -> PartialState:
+    """accelerate's knowledge of the processes; the first call of a process settles it.
+
+    accelerate takes processes on a machine without an accelerator for strangers to each other,
+    unless it is told that the CPU is meant.
+    """
+    asked = parse_flag_from_env("ACCELERATE_USE_CPU")
+    return PartialState(cpu=asked or not torch.accelerator.is_available())
+
+
+def device() -> torch.device:
+    """The device that accelerate gives to this process: an accelerator of its own, else the CPU."""
+    return state().device
+
+
+def count() -> int:
+    """How many processes share the work."""
+    return state().num_processes
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes what all have made."""
+    return state().is_main_process
+
+
+def wait() -> None:
+    """Returns when every process has come here. Where one dies, its launcher ends the others."""
+    state().wait_for_everyone()
+
+
+def share(work: Sequence[T]) -> list[T]:
+    """This process' part of `work`, which is the same list in each: every n-th piece."""
+    return list(work[state().process_index :: state().num_processes])
+
+
+@contextmanager
+def resuming(name: str, determinants: Any) -> Iterator[Path]:
+    """`files.resuming`, in which all processes are at work: one folder, removed by the first.
+
+    All enter together and leave together; the first holds the lock for all.
+    """
+    with ExitStack() as stack:
+        folder: list[Any] = [None]
+        if is_first():
+            folder = [str(stack.enter_context(files.resuming(name, determinants)))]
+        yield Path(broadcast_object_list(folder)[0])
+        wait()

@@ -1,0 +1,123 @@
+"""The stage generate as a person starts it: killed at some moment, or on several processes."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_training as tiny
+
+from pttfaces import files, pictures
+from pttfaces.diffusion import generation, models, network
+from pttfaces.diffusion.generation import Order
+from pttfaces.diffusion.sampling import Sampler
+
+REPOSITORY = Path(__file__).parents[2]
+STAGE = str(REPOSITORY / "src/generate.py")
+COUNT, BATCH = 40, 7
+SAMPLER = Sampler("ddpm", 20, "trailing")
+PATIENCE_S = 300.0
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "best_model"
+    models.save(folder, network.build(tiny.ARCHITECTURE, seed=0), tiny.COSINE, {})
+    return folder
+
+
+def workplace(folder: Path, model: Path) -> Path:
+    """A folder in which the stage can run: its parameters and its model."""
+    text = (REPOSITORY / "presets/demo.yaml").read_text(encoding="utf-8")
+    for old, new in (
+        ("num_images: 128\n  batch_size: 32", f"num_images: {COUNT}\n  batch_size: {BATCH}"),
+        ("sampler: dpmsolver++", f"sampler: {SAMPLER.name}"),
+        ("infer_steps: 20", f"infer_steps: {SAMPLER.steps}"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    shutil.copytree(model, folder / "models/ddpm/best_model")
+    (folder / "params.yaml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def start(folder: Path, *launcher: str) -> subprocess.Popen[bytes]:
+    environment = {key: os.environ[key] for key in os.environ if key != "DVC_ROOT"}
+    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY / "src")}
+    environment |= {"ACCELERATE_USE_CPU": "true", "USE_LIBUV": "0"}
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, *launcher, STAGE], cwd=folder, env=environment, stdout=log, stderr=log
+        )
+
+
+def finish(folder: Path, *launcher: str) -> None:
+    log = folder / "log"
+    assert start(folder, *launcher).wait(PATIENCE_S) == 0, log.read_text(encoding="utf-8")
+
+
+def metrics(folder: Path) -> dict[str, object]:
+    return dict(json.loads((folder / "metrics/generate.json").read_text(encoding="utf-8")))
+
+
+def pixels(folder: Path) -> np.ndarray:
+    return pictures.read_rgb(sorted(folder.glob("*.png"))).astype(int)
+
+
+def assert_same_pictures(first: np.ndarray, second: np.ndarray) -> None:
+    """At most one level apart in 99.9 % of the pixels: rounding depends on the batch."""
+    assert first.shape == second.shape
+    assert (np.abs(first - second) <= 1).mean() >= 0.999
+
+
+@pytest.fixture(scope="module")
+def undisturbed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = workplace(tmp_path_factory.mktemp("undisturbed"), model)
+    finish(folder)
+    return folder
+
+
+def test_killed_at_random_moments_it_leaves_the_undisturbed_folder(
+    undisturbed: Path, model: Path, tmp_path: Path
+) -> None:
+    folder = workplace(tmp_path / "killed", model)
+    kills = int(os.environ.get("PTTFACES_KILLS", "3"))
+    for wanted in sorted(random.randrange(1, COUNT) for _ in range(kills)):
+        process, limit = start(folder), time.monotonic() + PATIENCE_S
+        while process.poll() is None and time.monotonic() < limit:
+            if len(list(folder.glob(".resume/generate-*/*.png"))) >= wanted:
+                break
+            time.sleep(0.001)
+        process.kill()
+        process.wait(PATIENCE_S)
+    finish(folder)
+    assert files.digest_tree(folder / "data") == files.digest_tree(undisturbed / "data")
+    assert not list((folder / ".resume").iterdir())
+
+
+def test_two_processes_share_the_pictures_and_one_of_them_writes(
+    undisturbed: Path, model: Path, tmp_path: Path
+) -> None:
+    folder = workplace(tmp_path / "two", model)
+    finish(folder, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    assert metrics(folder)["processes"] == 2
+    assert metrics(undisturbed)["processes"] == 1
+    assert_same_pictures(pixels(folder / "data/generated"), pixels(undisturbed / "data/generated"))
+    said = (folder / "log").read_text(encoding="utf-8")
+    assert said.count("pictures by ddpm") == 1
+    assert not list((folder / ".resume").iterdir())
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 32])
+def test_pictures_are_the_same_in_batches_of_any_size(
+    batch_size: int, undisturbed: Path, model: Path, tmp_path: Path
+) -> None:
+    order = Order(SAMPLER, seed=0, count=COUNT, batch_size=batch_size)
+    generation.generate(models.load(model, "cpu"), order, tmp_path / "made")
+    assert_same_pictures(pixels(tmp_path / "made"), pixels(undisturbed / "data/generated"))
