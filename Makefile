@@ -7,36 +7,43 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
+# pip's own progress bars, where somebody watches.
+PIP = $(BIN)/python -m pip install --disable-pip-version-check $(if $(MAKE_TERMOUT),,--quiet)
+LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --no-header --no-annotate \
+  --no-emit-index-url
+# What one compares between experiments, out of some hundred figures.
+SHOWN := ^(Experiment|noise_schedule|blur_threshold|train\.epochs|val_loss|fid
+SHOWN := $(SHOWN)|random_feature_distance|face_rate\.generated|(params\.yaml:)?infer_steps)$$
 
 .DEFAULT_GOAL := help
-.PHONY: help repro update test check format ui site lock clean
+.PHONY: help repro update report experiments history ui site test torture check format lock gpu clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 repro: .venv/installed .git ## from an empty folder to a scored model (dvc repro)
 	@$(BIN)/python src/inputs.py
+	@$(BIN)/python src/outlook.py
 	$(BIN)/dvc repro
+	@$(BIN)/python src/report.py
 	@echo
 	@echo "Look at   metrics/pictures/samples.png   the pictures that the model makes"
-	@echo "Browse    make ui                        the history of runs"
-	@echo "Compare   README.md, \"Change one number, compare\""
+	@echo "Read      report.html                    funnel, curves, samples and scores on one page"
+	@echo "Browse    make ui                        the history of runs in the MLflow UI"
 
 update: .venv/installed ## ask again for what is new or has failed, then bring all up to date
+	@$(BIN)/python src/inputs.py
 	$(BIN)/dvc repro --force download
 	$(BIN)/dvc repro
 
-test: .venv/installed ## the tests
-	$(BIN)/python -m pytest
+report: .venv/installed ## one page with funnel, curves, samples and the scores of all experiments
+	@$(BIN)/python src/report.py
 
-check: .venv/installed ## ruff and mypy
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy src/pttfaces $(wildcard src/*.py benchmarks/*.py)
+experiments: .venv/installed ## all experiments side by side, in a few columns (dvc exp show)
+	@$(BIN)/dvc exp show --md --drop '.*' --keep '$(SHOWN)'
 
-format: .venv/installed ## mend what ruff can mend
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+history: .venv/installed ## all runs; python src/history.py NAME leads from one to its data and model
+	@$(BIN)/python src/history.py
 
 ui: .venv/installed ## the history of runs in the MLflow UI, on this machine only
 	@echo "Open http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning"
@@ -46,10 +53,29 @@ ui: .venv/installed ## the history of runs in the MLflow UI, on this machine onl
 site: .venv/installed ## the embedded board, for a look in a browser
 	$(BIN)/python src/demo_site.py
 
-lock: .venv/installed ## resolve pyproject.toml into requirements.lock anew
-	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --universal --python-version 3.11 --no-header --no-annotate \
-	  --no-emit-index-url --group dev pyproject.toml -o requirements.lock
+test: .venv/installed-dev ## the tests, on two cores
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
+torture: .venv/installed-dev ## 60 lines, each disturbed five times at random moments: hours
+	PYTHONPATH=src:tests $(BIN)/python -m torture.campaign --lines 60 --disturbances 5
+
+check: .venv/installed-dev ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy src/pttfaces $(wildcard src/*.py benchmarks/*.py)
+
+format: .venv/installed-dev ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: .venv/installed ## resolve pyproject.toml into the three requirements*.lock anew
+	$(PIP) uv
+	$(LOCK) -o requirements.lock pyproject.toml
+	$(LOCK) -o requirements-dev.lock -c requirements.lock --group dev pyproject.toml
+	$(LOCK) -o requirements-gpu.lock -c requirements.lock --group gpu
+
+gpu: .venv/installed ## what only a machine with an NVIDIA GPU has a use for
+	$(PIP) -r requirements-gpu.lock
 
 clean: ## remove the virtual environment and tools' caches; data, models and history stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -58,7 +84,13 @@ clean: ## remove the virtual environment and tools' caches; data, models and his
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "Python 3.11 to 3.13 is needed; name one: make PYTHON=python3.12 ..."; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@echo "Installing $$(grep -c == requirements.lock) packages into .venv: some 3 GB to fetch," \
+	  "about 3 minutes on a fast network. This happens once."
+	$(PIP) -r requirements.lock
+	@touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.lock
+	$(PIP) -r requirements-dev.lock
 	@touch $@
 
 # DVC keeps experiments as git commits; a downloaded archive of the project has no repository.

@@ -26,7 +26,7 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler
 
 from pttfaces import params
-from pttfaces.diffusion import generation, models, network, processes, schedule
+from pttfaces.diffusion import devices, generation, models, network, processes, schedule
 from pttfaces.diffusion.generation import Order
 from pttfaces.diffusion.models import Model
 from pttfaces.diffusion.sampling import Sampler
@@ -40,7 +40,9 @@ def demo_model() -> Model:
     """The network of params.yaml, untrained: as fast as a trained one, of no worth otherwise."""
     everything = params.load()
     shape = network.Architecture(everything.image_size, **everything.model.model_dump())
-    unet = network.build(shape, seed=0).to(processes.device()).eval().requires_grad_(False)
+    device = processes.device()
+    unet = network.build(shape, seed=0).to(device, memory_format=devices.memory_format(device))
+    unet = unet.eval().requires_grad_(False)
     return Model(unet, schedule.NoiseProcess("cosine", 1000, "v_prediction", False))
 
 
@@ -119,7 +121,7 @@ def speed(model: Model, count: int, batch: int, rounds: int) -> None:
 def distances(model: Model, sampler: Sampler, real: Path, count: int, batch: int) -> list[float]:
     """The distance to the real pictures for three sampling seeds."""
     with tempfile.TemporaryDirectory() as place:
-        judge = features.make_extractor("random", 64, None, batch, Path(place) / "cache")
+        judge = features.make_extractor("random", 64, None, None, batch, Path(place) / "cache")
         truth = judge.embed(folder.open_folder(real, "name a folder of pictures"))
         found = []
         for seed in range(3):

@@ -6,9 +6,10 @@ By default in a scratch clone at 32×32 with 128 samples, for a CPU; --full take
 stands, for a GPU; --only-closed-form trains nothing and takes seconds.
 
 {linear, cosine} × {leading, trailing} × {100, 300, 1000} DDPM steps, and ddim and dpmsolver++ at
-10, 20 and 50: 24 experiments, of which two train. Each is scored against the training pictures.
-Beside it stands what an ideal network would give for Gaussian data, by the same samplers. The table
-and a picture are left in the folder named by --out; the clone is left beside them for a look.
+10, 20 and 50: 24 cases, of which two train, and two share an experiment with another. Each is
+scored against the training pictures. Beside it stands what an ideal network would give for Gaussian
+data, by the same samplers. The table and a picture are left in the folder named by --out; the clone
+is left beside them for a look. Started again with the same --out it goes on where it was stopped.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import csv
 import io
 import math
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -26,18 +28,22 @@ import torch
 from PIL import Image
 from ruamel.yaml import YAML
 
+from pttfaces import pictures
 from pttfaces.diffusion import sampling
 from pttfaces.diffusion.draws import Purpose, generator
 from pttfaces.diffusion.sampling import Sampler
 from pttfaces.diffusion.schedule import NoiseProcess, alpha_bar
 
 PROJECT = Path(__file__).resolve().parents[1]
+TRAINED = 1000  # timesteps of the noise schedule
 MEAN, VARIANCE, SIDE = 30.0, 100.0, 96
+READY, NONE, SHOWN = "The study's data and parameters", "–", 12
 SMALL: dict[str, object] = {
     "image_size": 32,
-    "model.channels": [16, 32, 48],
-    "model.attention": [False, False, False],
-    "train.epochs": 60,
+    "model.channels": [8, 16, 32, 32],
+    "model.attention": [False, False, False, False],
+    "train.batch_size": 16,
+    "train.epochs": 40,
     "generate.num_images": 128,
     "generate.batch_size": 32,
 }
@@ -53,7 +59,17 @@ class Case:
     @property
     def name(self) -> str:
         solver = self.sampler.name.replace("+", "p")
-        return f"{self.schedule}-{solver}-{self.sampler.spacing}-{self.sampler.steps}"
+        return f"{self.schedule}-{solver}-{self._visits}-{self.sampler.steps}"
+
+    @property
+    def _visits(self) -> str:
+        """All of the 1,000 timesteps are the same ones in either spacing: one experiment."""
+        return "all" if self.sampler.steps == TRAINED else self.sampler.spacing
+
+    @property
+    def caption(self) -> str:
+        one = self.sampler
+        return f"{self.schedule}, {one.name}, {one.steps} steps, {one.visits}"
 
     @property
     def settings(self) -> list[str]:
@@ -78,7 +94,7 @@ def closed_form(case: Case) -> tuple[float, float, float]:
 
     The data: Gaussian pixels of mean 30 and variance 100, whose denoiser is known exactly.
     """
-    process = NoiseProcess(case.schedule, 1000, "v_prediction", False)  # type: ignore[arg-type]
+    process = NoiseProcess(case.schedule, TRAINED, "v_prediction", False)  # type: ignore[arg-type]
     signal = alpha_bar(process).float()
 
     def ideal(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -115,8 +131,7 @@ class Clone:
 
     def prepare(self, changes: dict[str, object]) -> None:
         """The clone, its parameters changed, and the data up to the training pictures."""
-        if not self.path.exists():
-            subprocess.run(["git", "clone", "-q", str(PROJECT), str(self.path)], check=True)
+        subprocess.run(["git", "clone", "-q", str(PROJECT), str(self.path)], check=True)
         yaml, file = YAML(), self.path / "params.yaml"
         values = yaml.load(file.read_text(encoding="utf-8"))
         for key, changed in changes.items():
@@ -130,47 +145,92 @@ class Clone:
         self.run(sys.executable, "src/inputs.py")
         self.run("dvc", "repro", "curate")
         self.run("git", "add", "--all")
-        self.run("git", "commit", "-q", "--allow-empty", "-m", "The study's data and parameters")
+        self.run("git", "commit", "-q", "--allow-empty", "-m", READY)
+
+    def ready(self) -> bool:
+        """Whether `prepare` has come to its end here before."""
+        return (self.path / ".git").exists() and READY in self.run("git", "log", "--oneline")
 
     def results(self) -> dict[str, dict[str, str]]:
-        """What `dvc exp show` says of each experiment, by its name."""
+        """What `dvc exp show` says of each experiment that has ended well, by its name."""
         rows = csv.DictReader(io.StringIO(self.run("dvc", "exp", "show", "--csv")))
-        return {row["Experiment"]: row for row in rows if row.get("Experiment")}
+        under_way = ("Queued", "Running", "Failed")  # those show their baseline's figures
+        ended = (row for row in rows if row.get("State") not in under_way)
+        named = {row["Experiment"]: row for row in ended if row.get("Experiment")}
+        return {name: row for name, row in named.items() if score(row, "generated") != NONE}
+
+    def work_off(self, chosen: list[Case], jobs: str) -> None:
+        """Queues the cases that have no result yet, and runs the queue."""
+        done = self.results()
+        self.run("dvc", "queue", "remove", "--queued", "--failed")  # of a run that was stopped
+        by_name = {case.name: case for case in chosen}
+        quick_first = sorted(by_name.items(), key=lambda item: item[1].sampler.steps)
+        for name, case in quick_first:
+            if name not in done:
+                self.run("dvc", "exp", "run", "--queue", "--name", name, *case.settings)
+        self.run("dvc", "exp", "run", "--run-all", "--jobs", jobs)
+
+    def samples(self, case: Case) -> np.ndarray:
+        """The pictures (N, H, W, 3) uint8 that a case has made."""
+        place = self.path.parent / "samples" / case.name
+        if not place.exists():
+            place.parent.mkdir(exist_ok=True)
+            source = ("data/generated", "--rev", case.name, "--out", str(place))
+            self.run("dvc", "get", ".", *source)
+        return pictures.read_rgb(sorted(place.glob("*.png")))
 
 
-def score(row: dict[str, str] | None, metric: str) -> str:
+def score(row: dict[str, str], metric: str) -> str:
     """A metric of an experiment, to four digits; a dash where the experiment has none."""
-    cells = [cell for key, cell in (row or {}).items() if key.split(":")[-1] == metric]
-    return f"{float(cells[0]):.4g}" if cells and cells[0] not in ("", "-", "!") else "–"
+    cells = [cell for key, cell in row.items() if key.split(":")[-1] == metric]
+    return f"{float(cells[0]):.4g}" if cells and cells[0] not in ("", "-", "!") else NONE
 
 
-def table(chosen: list[Case], results: dict[str, dict[str, str]]) -> str:
-    lines = [
-        "| schedule | sampler | spacing | steps | first SNR | std | mean | distance | faces |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+def contrast(images: np.ndarray) -> float:
+    """Standard deviation of the levels within a picture, in the mean of (N, H, W, 3) pictures."""
+    return float(images.std(axis=(1, 2, 3)).mean())
+
+
+def variety(images: np.ndarray) -> float:
+    """Standard deviation of the mean level from picture to picture: the slowest to be denoised."""
+    return float(images.mean(axis=(1, 2)).std(axis=0).mean())
+
+
+def trained_cells(row: dict[str, str], samples: np.ndarray, real: np.ndarray) -> list[str]:
+    """A trained network's cells in the table: its distance, faces, contrast and variety."""
+    ratios = contrast(samples) / contrast(real), variety(samples) / variety(real)
+    known = [score(row, name) for name in ("random_feature_distance", "face_rate.generated")]
+    return known + [f"{ratio:.2f}" for ratio in ratios]
+
+
+def table(chosen: list[Case], trained: dict[str, list[str]]) -> str:
+    """Markdown: a row a case, with the cells of its trained network where there is one."""
+    heads = "schedule, sampler, spacing, steps, first SNR, std, mean, distance, faces"
+    names = [*heads.split(", "), "contrast", "variety"]
+    lines = [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
     for case in chosen:
         first, std, mean = closed_form(case)
-        row, one = results.get(case.name), case.sampler
-        scores = f"{score(row, 'random_feature_distance')} | {score(row, 'face_rate.generated')}"
-        lines.append(
-            f"| {case.schedule} | {one.name} | {one.visits} | {one.steps} | {first:.1e} "
-            f"| {std:.3f} | {mean:.3f} | {scores} |"
-        )
+        one = case.sampler
+        cells = [case.schedule, one.name, one.visits, str(one.steps), f"{first:.1e}"]
+        cells += [f"{std:.3f}", f"{mean:.3f}", *trained.get(case.name, [NONE] * 4)]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def picture(clone: Clone, chosen: list[Case]) -> Image.Image:
-    """The first row of each experiment's samples, in the order of the table."""
-    strips = []
-    for case in chosen:
-        place = clone.path.parent / "samples" / f"{case.name}.png"
-        place.parent.mkdir(exist_ok=True)
-        source = ("metrics/pictures/samples.png", "--rev", case.name, "--out", str(place))
-        clone.run("dvc", "get", "--force", ".", *source)
-        with Image.open(place) as image:
-            strips.append(np.asarray(image.convert("RGB"))[: image.width // 8 + 1])  # 8 × 8 tiles
-    return Image.fromarray(np.concatenate(strips)).quantize(128)
+def picture(samples: dict[Case, np.ndarray]) -> Image.Image:
+    """The first samples of each case, each schedule's in a column of their own."""
+    sheets = []
+    for schedule in ("linear", "cosine"):
+        sections = [
+            (case.caption, images[:SHOWN])
+            for case, images in samples.items()
+            if case.schedule == schedule
+        ]
+        if sections:
+            sheets.append(np.asarray(pictures.sheet(sections, SHOWN)))
+    height = max(len(one) for one in sheets)
+    level = [np.pad(one, ((0, height - len(one)), (0, 0), (0, 0))) for one in sheets]
+    return Image.fromarray(np.concatenate(level, axis=1)).quantize(128)
 
 
 def main() -> None:
@@ -186,20 +246,23 @@ def main() -> None:
     out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     chosen = [case for case in cases() if options.only in case.name]
-    results: dict[str, dict[str, str]] = {}
+    trained: dict[str, list[str]] = {}
     if not options.only_closed_form:
         clone = Clone(out / "clone")
         changes = {} if options.full else dict(SMALL)
         changes |= {"generate.num_images": options.samples} if options.samples else {}
         changes |= {"train.epochs": options.epochs} if options.epochs else {}
-        clone.prepare(changes)
-        for case in chosen:
-            clone.run("dvc", "exp", "run", "--queue", "--name", case.name, *case.settings)
-        clone.run("dvc", "exp", "run", "--run-all", "--jobs", options.jobs)
+        if not clone.ready():
+            shutil.rmtree(clone.path, ignore_errors=True)
+            clone.prepare(changes)
+        clone.work_off(chosen, options.jobs)
         results = clone.results()
-        done = [case for case in chosen if case.name in results]
-        picture(clone, done).save(out / "timesteps.png", optimize=True)
-    text = table(chosen, results)
+        samples = {case: clone.samples(case) for case in chosen if case.name in results}
+        real = pictures.read_rgb(sorted((clone.path / "data/dataset/train").glob("*.png")))
+        for case, images in samples.items():
+            trained[case.name] = trained_cells(results[case.name], images, real)
+        picture(samples).save(out / "timesteps.png", optimize=True)
+    text = table(chosen, trained)
     (out / "table.md").write_text(text, encoding="utf-8")
     print(text)
 

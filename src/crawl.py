@@ -1,11 +1,12 @@
 """Stage crawl: the articles of a year on a board that pass the filters → data/articles.jsonl."""
 
-import datetime
+import time
 from dataclasses import asdict
 
 from pttfaces import cli, files
 from pttfaces.board import ids, listing
 from pttfaces.board.client import Client, Manners
+from pttfaces.board.shelf import Shelf
 from pttfaces.demo.site import board_url, open_door, world_of
 from pttfaces.denylist import DenyList
 from pttfaces.errors import DataError
@@ -14,6 +15,7 @@ from pttfaces.params import Params, load
 
 def main() -> None:
     params = load()
+    files.make_editable("data/denylist.txt")
     deny = DenyList.read("data/denylist.txt")
     board, base = params.board, board_url(params)
     span = ids.Span.of_days(board.year, *board.dates)
@@ -35,25 +37,18 @@ def main() -> None:
 
 
 def rows_of(params: Params, base: str, span: ids.Span) -> list[listing.Row]:
-    board = params.board
-    now = datetime.datetime.now(ids.TAIPEI)
-    if span.start > now.timestamp():
+    board, now = params.board, int(time.time())
+    if span.start > now:
         raise DataError(f"board.year {board.year}: {span} has not begun; choose a day that has.")
-    over = span.end < now.timestamp()
-    kept = listing.kept_path(base, board.name, span)
-    if params.source == "ptt" and over and (rows := listing.kept_rows(kept)) is not None:
-        return rows
-    # While posts go on arriving, a half-read list is good for a day.
-    today = "" if over else now.date().isoformat()
+    site = [base, board.name, world_of(params)]
+    shelf = Shelf(files.cache_dir("listings") / files.digest_json(site)[:16])
     with (
-        files.resuming("crawl", [base, board.name, str(span), today, world_of(params)]) as work,
+        files.resuming("crawl", [*site, str(span)]) as work,
         open_door(params) as door,
         Client(door, Manners(board.rate_per_s)) as client,
     ):
-        rows = listing.list_rows(client, base, board.name, span, work)
-        if params.source == "ptt" and over:
-            listing.keep_rows(kept, rows)
-    return rows
+        settled = now - ids.SETTLED_AFTER_S
+        return listing.list_rows(client, base, board.name, span, work, shelf, settled)
 
 
 if __name__ == "__main__":

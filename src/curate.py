@@ -2,31 +2,36 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from pttfaces import cli, files, params, pictures
+from pttfaces import cli, files, manifest, params, pictures
 from pttfaces.denylist import DenyList
-from pttfaces.faces import curation, dataset, detection
+from pttfaces.faces import curation, dataset, detection, measures
 from pttfaces.faces.detectors import make_detector
 from pttfaces.progress import progress
 
-CROPS, TRAIN, HOLDOUT = Path("data/crops"), Path("data/dataset/train"), Path("data/dataset/holdout")
+if TYPE_CHECKING:
+    import numpy as np
+
+CROPS, DATASET = Path("data/crops"), Path("data/dataset")
+TRAIN, HOLDOUT = DATASET / "train", DATASET / "holdout"
 
 
 def main() -> None:
     options = params.load()
     threshold = options.blur_threshold
     crops = curation.candidates(
-        files.read_csv("data/crops.csv", curation.NUMBERS),
-        files.read_csv("data/ledger.csv"),
-        files.read_jsonl("data/articles.jsonl"),
+        files.read_csv("data/crops.csv", columns=measures.COLUMNS),
+        files.read_csv("data/ledger.csv", columns=curation.LEDGER_COLUMNS),
+        files.read_jsonl("data/articles.jsonl", ["id", "author"]),
     )
+    limits = options.curate.model_dump(exclude={"holdout", "recrop"})
     denies = DenyList.read("data/denylist.txt").denies
-    crops = curation.judge(crops, threshold, denies, lambda crop: files.digest_file(CROPS / crop))
+    crops = curation.judge(crops, curation.Limits(threshold, **limits), denies)
     names = [crop.crop for crop in crops if not crop.reason]
-    files.clean_folder(TRAIN)
-    files.clean_folder(HOLDOUT)
+    files.clean_folder(DATASET)
+    for folder in (TRAIN, HOLDOUT):
+        folder.mkdir()
     with progress("curate", len(names), " crops") as bar:
         for name, made in dataset.make_all(names, CROPS, TRAIN, picture_maker(options)):
             crops = crops if made else curation.give_up(crops, name)
@@ -42,21 +47,21 @@ def main() -> None:
     chart = dataset.blur_chart(curation.variances(crops), threshold)
     files.write_bytes("metrics/plots/blur.png", chart)
     curation.check_enough(counts)
+    manifest.write(DATASET)
     print(f"curate: {curation.sentence(counts)}")
 
 
-def picture_maker(options: params.Params) -> Callable[[Path], np.ndarray | None]:
+def picture_maker(options: params.Params) -> "Callable[[Path], np.ndarray | None]":
     """What makes a picture of the data set from a crop's file."""
     if not options.curate.recrop:
         return dataset.Downscaler(options.image_size)
     from pttfaces.faces.cropping import FaceCropper, Recropper  # takes seconds: torch
 
     search, shape = options.detect, options.crop
-    detector = make_detector(
-        search.detector, search.weights, search.threshold, search.min_size, search.max_side
-    )
+    limits = (search.threshold, search.min_size, search.max_side)
+    detector = make_detector(search.detector, search.weights, *limits)
     memory = detection.Memory(files.cache_dir("detections"), detector)
-    return Recropper(memory, FaceCropper(options.image_size, shape.face_factor, shape.padding))
+    return Recropper(memory, FaceCropper(**shape.model_dump() | {"size": options.image_size}))
 
 
 if __name__ == "__main__":

@@ -11,12 +11,11 @@ from pttfaces.progress import progress
 
 def main() -> None:
     options = params.load().detect
-    ledger = files.read_csv("data/ledger.csv")
+    ledger = files.read_csv("data/ledger.csv", columns=("path", "sha256"))
     known = ledger[ledger["path"] != ""].drop_duplicates("path").sort_values("path")
     pictures = [detection.Picture(row.path, row.sha256) for row in known.itertuples()]
-    detector = make_detector(
-        options.detector, options.weights, options.threshold, options.min_size, options.max_side
-    )
+    limits = (options.threshold, options.min_size, options.max_side, options.batch_size)
+    detector = make_detector(options.detector, options.weights, *limits)
     memory = detection.Memory(files.cache_dir("detections"), detector)
     rows = []
     with progress("detect", len(pictures), " pictures") as bar:

@@ -8,7 +8,7 @@ from pttfaces.denylist import DenyList
 def main() -> None:
     """Fetches what is not there yet and writes what became of every link."""
     settings = params.load()
-    links = files.read_jsonl("data/links.jsonl")
+    links = files.read_jsonl("data/links.jsonl", images.LINK_FIELDS)
     deny = DenyList.read("data/denylist.txt")
     limits = images.Limits(**settings.download.model_dump())
     with open_door(settings) as door:

@@ -1,5 +1,6 @@
 """Stage evaluate: scores the generated pictures; metrics/evaluate.json and an MLflow run."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,7 +11,8 @@ FOLDERS = {  # evaluate.reference: where it lies, and what to do where nothing l
     "holdout": ("data/dataset/holdout", "raise curate.holdout, or set evaluate.reference: train"),
     "reference": ("data/reference", "put pictures there, or set evaluate.reference: train"),
 }
-SHOWN = Path("metrics/pictures")
+SAMPLES = "data/generated", "run `dvc repro`, which makes them"
+MODEL, SHOWN = Path("models/ddpm/best_model"), Path("metrics/pictures")
 
 
 def main() -> None:
@@ -21,37 +23,55 @@ def main() -> None:
     from pttfaces.scores import comparison, faces, features, folder
 
     made = files.read_json("metrics/generate.json")
-    samples = folder.open_folder("data/generated", "run `dvc repro`, which makes them")
-    sets = comparison.Sets(
-        samples,
-        folder.open_folder(*FOLDERS[name]) if name in FOLDERS else files.named(name),
-        folder.open_folder(*FOLDERS["train"]),
-        folder.open_if_any(FOLDERS["holdout"][0]),
-    )
+    samples, trained = folder.open_folder(*SAMPLES), folder.open_folder(*FOLDERS["train"])
+    reference = folder.open_folder(*FOLDERS[name]) if name in FOLDERS else files.named(name)
+    held_out = folder.open_if_any(FOLDERS["holdout"][0])
     least = samples.size[0]  # of a face: a quarter of the enlarged picture's side
     judge, key = (options.detector, options.detector_weights), "evaluate.detector_weights"
     detector = make_detector(*judge, min_size=least, weights_key=key)
-    kind, cache = (options.features, options.dims, options.weights), files.cache_dir("statistics")
-    extractor = features.make_extractor(*kind, batch_size=options.batch_size, cache=cache)
-    figures, pairs = comparison.score(extractor, sets)
-    rates = faces.face_rates(samples, sets.trained, detector.detect)
+    weights, cache = (options.weights, options.weights_sha256), files.cache_dir("statistics")
+    kind = options.features, options.dims
+    extractor = features.make_extractor(*kind, *weights, options.batch_size, cache)
+    report = comparison.score(
+        extractor, comparison.Sets(samples, reference, trained, held_out), options.max_copied
+    )
+    figures, distance = report.figures, extractor.distance_name
+    if options.repeats > 1:
+        from pttfaces.diffusion import generation  # takes seconds
+
+        more = generation.other_seeds(MODEL, generation.order_of(everything), options.repeats)
+        others = [
+            comparison.distance(extractor, folder.open_folder(*one), reference) for one in more
+        ]
+        figures["repeats"] = comparison.repeated([figures[distance], *others], everything.seed)
+    rates = faces.face_rates(samples, trained, detector.detect)
     figures |= {"reference": name, "face_rate": {"detector": options.detector, **rates}}
     figures |= {key: made[key] for key in ("sampler", "infer_steps", "model_digest")}
     figures = comparison.rounded(figures)
-    pictures.save_png(SHOWN / "nearest.png", pairs)
+    for title, picture in report.pictures.items():
+        pictures.save_png(SHOWN / title, picture)
+    files.write_csv("data/neighbours.csv", report.neighbours, list(report.neighbours[0]))
+    files.write_csv("metrics/plots/nearest.csv", report.distances, list(report.distances[0]))
     files.write_metrics("evaluate", figures)
-    with tracking.evaluation_run(everything, model_digest=made["model_digest"]) as run:
+    # One run for all that say the same of the same, such as those before and after a kill.
+    same = [everything.flat(), figures, os.environ.get("DVC_EXP_NAME")]
+    with (
+        files.resuming("evaluate", same, until_noted=True) as work,
+        tracking.evaluation_run(everything, made["model_digest"], work / "mlflow_run") as run,
+    ):
         run.log_metrics(comparison.numbers(figures))
-        run.log_tags({key: figures[key] for key in ("features", "network", "reference")})
-        for title in ("samples.png", "nearest.png"):
+        run.log_tags({key: str(figures[key]) for key in (*comparison.COMPARABLE, "reference")})
+        for title in ("samples.png", *report.pictures):
             run.log_picture(SHOWN / title, title)
-    for sentence in comparison.warnings(figures):
+        run.log_verdict(report.copy_warning)
+        run.move_best(distance, comparison.COMPARABLE)
+    for sentence in [*comparison.warnings(figures), *filter(None, [report.copy_warning])]:
         print(f"warning: {sentence}", file=sys.stderr)
     floor = f" (floor {figures['floor']:.4g})" if "floor" in figures else ""
     print(
-        f"evaluate: {extractor.distance_name} {figures[extractor.distance_name]:.4g}{floor} of "
-        f"{len(samples)} pictures; {options.detector} finds a face in {rates['generated']:.0%} of "
-        f"them and in {rates['real']:.0%} of real crops"
+        f"evaluate: {distance} {figures[distance]:.4g}{floor} of {len(samples)} pictures; "
+        f"{options.detector} finds a face in {rates['generated']:.0%} of them and in "
+        f"{rates['real']:.0%} of real crops; {figures['copies']['copied']:.1%} are copies"
     )
 
 

@@ -16,11 +16,11 @@ def main() -> None:
     from pttfaces.diffusion import generation, models, processes, sampling
 
     model = models.load(Path(MODEL), processes.device())
-    sampler = sampling.Sampler(options.sampler, everything.infer_steps, options.timestep_spacing)
+    order = generation.order_of(everything)
+    sampler = order.sampler
     warning = sampling.start_warning(model.process, sampler)
     if warning and processes.is_first():
         print(f"warning: {warning}", file=sys.stderr)
-    order = generation.Order(sampler, everything.seed, options.num_images, options.batch_size)
     digest = files.digest_tree(MODEL)
     with processes.resuming("generate", generation.determinants(order, digest)) as work:
         made = generation.generate(model, order, work)
@@ -39,7 +39,7 @@ def main() -> None:
         "infer_steps": sampler.steps,
         "timestep_spacing": sampler.visits,
         "first_timestep_snr": float(f"{sampling.first_snr(model.process, sampler):.3g}"),
-        "images_per_s": round(made.images_per_s, 2),
+        "images_per_s": round(made.images_per_s, 2) or None,  # none where all were there already
         "device": processes.device().type,
         "processes": processes.count(),
         "precision": "fp32",
@@ -47,11 +47,12 @@ def main() -> None:
         "model_digest": digest,
     }
     files.write_metrics("generate", figures)
+    rate = f"{made.images_per_s:.1f} a second" if made.images_per_s else "made before a kill"
     print(
         f"generate: {options.num_images} pictures by {sampler.name} in {sampler.steps} steps, "
-        f"{made.images_per_s:.1f} a second on {figures['device']}"
+        f"{rate} on {figures['device']}"
     )
 
 
 if __name__ == "__main__":
-    cli.run_stage(main)
+    cli.run_stage_on_processes(main)

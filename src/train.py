@@ -1,6 +1,7 @@
 """Stage train: learns a diffusion model from data/dataset; models/, curves and sample grids."""
 
 import shutil
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,11 +20,13 @@ def main() -> None:
             f"{DATASET / 'train'} holds no picture to train on; run `dvc repro`, or unpack a zip "
             "of crops there with `python src/pack.py`."
         )
-    from pttfaces import tracking
-    from pttfaces.diffusion import data, training
+    from pttfaces import manifest, tracking
+    from pttfaces.diffusion import data, processes, resume, training
     from pttfaces.diffusion.network import Architecture
     from pttfaces.diffusion.schedule import NoiseProcess
 
+    if processes.is_first():
+        manifest.check(DATASET)
     noise = {"timesteps", "prediction", "zero_terminal_snr"}
     task = training.Task(
         Architecture(everything.image_size, **everything.model.model_dump()),
@@ -33,33 +36,40 @@ def main() -> None:
         data.load(DATASET / "holdout", everything.image_size),
     )
     training.updates_an_epoch(task)  # too few pictures: told before a run begins
-    with (
-        files.resuming("train", training.determinants(task)) as work,
-        tracking.training_run(everything, task.train_set.digest, work / "mlflow_run") as run,
-    ):
+    determinants = training.determinants(task)
+    with processes.resuming("train", determinants) as work:
+        if not processes.is_first():  # which writes and logs for all
+            training.train(task, work, lambda report: None)
+            return
+        if reason := resume.why_anew(work, determinants):
+            print(f"train: {reason}", file=sys.stderr)
+        with tracking.training_run(everything, task.train_set.digest, work / "mlflow_run") as run:
+            # So that forgetting finds the models that saw a picture, whatever DVC still keeps.
+            names = sorted(path.name for path in (DATASET / "train").glob("*.png"))
+            run.log_text("\n".join(names), tracking.TRAINING_PICTURES)
 
-        def on_epoch(report: training.EpochReport) -> None:
-            run.log_metrics({key: getattr(report, key) for key in CURVES[1:]}, step=report.epoch)
-            if report.is_best:
-                run.log_metrics({"best_epoch": report.epoch}, step=report.epoch)
-            if report.grid:
-                run.log_picture(report.grid, f"samples/{report.grid.name}")
+            def on_epoch(report: training.EpochReport) -> None:
+                figures = {key: getattr(report, key) for key in CURVES[1:]}
+                figures["best_epoch"] = report.epoch if report.is_best else None
+                run.log_metrics(figures, report.epoch)
+                if report.grid:
+                    run.log_picture(report.grid, f"samples/{report.grid.name}")
 
-        trained = training.train(task, work, on_epoch)
-        run.log_tags({"device": trained.device, "precision_used": trained.precision})
-        for source, place in training.LEAVES.items():
-            shutil.rmtree(MODELS / place, ignore_errors=True)
-            shutil.copytree(work / source, MODELS / place)
-        shutil.rmtree(GRIDS, ignore_errors=True)
-        shutil.copytree(work / "grids", GRIDS)
-        rows = [asdict(report) for report in trained.reports]
-        files.write_csv("metrics/plots/epochs.csv", rows, CURVES)
-        model = MODELS / "ddpm" / "best_model"
-        figures = {**trained.figures(task), "model_digest": files.digest_tree(model)}
-        files.write_metrics("train", figures)
-        run.log_model(model, figures["model_digest"], register=options.register_model)
+            trained = training.train(task, work, on_epoch)
+            run.log_tags({"device": trained.device, "precision_used": trained.precision})
+            for source, place in training.LEAVES.items():
+                shutil.rmtree(MODELS / place, ignore_errors=True)
+                shutil.copytree(work / source, MODELS / place)
+            shutil.rmtree(GRIDS, ignore_errors=True)
+            shutil.copytree(work / "grids", GRIDS)
+            rows = [asdict(report) for report in trained.reports]
+            files.write_csv("metrics/plots/epochs.csv", rows, CURVES)
+            model = MODELS / "ddpm" / "best_model"
+            figures = {**trained.figures(task), "model_digest": files.digest_tree(model)}
+            files.write_metrics("train", figures)
+            run.log_model(model, figures["model_digest"], register=options.register_model)
     print(trained.summary())
 
 
 if __name__ == "__main__":
-    cli.run_stage(main)
+    cli.run_stage_on_processes(main)

@@ -27,16 +27,33 @@ SMALL = {
     "generate.num_images": 6,
     "generate.batch_size": 4,
 }
+DVC_LOCK = """schema: '2.0'
+stages:
+  crawl:
+    cmd: python src/crawl.py
+    outs:
+    - path: data/articles.jsonl
+      md5: crawl-1
+  train:
+    cmd: python src/train.py
+    outs:
+    - path: models/ddpm
+      md5: train-1
+  train_more:
+    cmd: x
+"""
 
 
 @dataclass(frozen=True)
 class Repository:
     path: Path
 
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        drop = ("DVC_", "MLFLOW_", "GIT_")
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a command starts with: this Python's programs, and nothing of the tests' own."""
+        drop = ("DVC_", "MLFLOW_", "GIT_", "MAKE", "MFLAGS")  # such as what `make test` hands on
         environment = {k: v for k, v in os.environ.items() if not k.startswith(drop)}
-        environment |= {
+        return environment | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "DVC_NO_ANALYTICS": "1",
             "GIT_CONFIG_GLOBAL": os.devnull,
@@ -45,8 +62,15 @@ class Repository:
             "GIT_COMMITTER_NAME": "test",
             "GIT_COMMITTER_EMAIL": "test@localhost",
         }
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            command, cwd=self.path, env=environment, capture_output=True, text=True, timeout=600
+            command,
+            cwd=self.path,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
         )
 
     def ok(self, *command: str) -> str:

@@ -1,18 +1,48 @@
-"""How every command of `src/` starts and ends: one sentence for a person's mistake, exit code 2."""
+"""How every command of `src/` starts and ends: one sentence for a person's mistake, exit code 2.
+
+A command imports this first: from then on a Ctrl-C or SIGTERM ends in a sentence, also while the
+slower imports are still under way. Nothing but commands imports it.
+"""
 
 import errno
+import gc
 import io
 import os
+import shlex
 import signal
+import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from pttfaces import files
-from pttfaces.errors import PttFacesError
+try:
+    from pttfaces import files
+    from pttfaces.errors import ParamsError, PttFacesError
+    from pttfaces.text import printable
+except ModuleNotFoundError as missing:  # dvc starts whatever `python` comes first
+    print(
+        f"error: {sys.executable} has no {missing.name}; activate the project's environment first: "
+        ". .venv/bin/activate (Windows: .venv\\Scripts\\activate).",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
+LAUNCHER = "PTTFACES_LAUNCHER"
+"""The variable that says how to start a stage on several processes: "torchrun --nproc-per-node 4".
+
+In the environment, not in the stage's command: that is the same on every machine for dvc.lock."""
+
+_STOPPED = "stopped; what is done is kept: run the same command to go on."
 _MISTAKE, _INTERRUPTED = 2, 130
+_WATCH_S = 0.2
+
+# Torch, diffusers and MLflow make a million objects that all stay; to look for garbage among them
+# every 700 takes a sixth of a stage's start.
+gc.set_threshold(100_000)
+
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
 
 
@@ -22,7 +52,6 @@ def run(main: Callable[[], None]) -> NoReturn:
     A SIGTERM is treated as Ctrl-C, so that `finally` blocks run. Other errors keep their stack
     trace: they are bugs.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
     for stream in (sys.stdout, sys.stderr):  # titles are Chinese; a Windows console may not be
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -31,7 +60,7 @@ def run(main: Callable[[], None]) -> NoReturn:
     except PttFacesError as error:
         _leave(f"error: {error}", _MISTAKE)
     except KeyboardInterrupt:
-        _leave("stopped; what is done is kept: run the same command to go on.", _INTERRUPTED)
+        _leave(_STOPPED, _INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(_INTERRUPTED)
@@ -45,21 +74,71 @@ def run(main: Callable[[], None]) -> NoReturn:
 
 
 def run_stage(main: Callable[[], None]) -> NoReturn:
-    """Runs a stage of the line as `run` does, alone in its working folder.
+    """Runs a stage of the line as `run` does, alone in its working folder, and not without dvc.
 
-    Where dvc is killed, its stage goes on; the next `dvc repro` starts the same stage a second
+    Where dvc is killed, its stage would go on; the next `dvc repro` starts the same stage a second
     time, and the two would write the same outs. Of several processes that share one stage
     (torchrun's RANK), the first holds the lock for all.
     """
     stage = Path(sys.argv[0]).stem
+    _stop_with_dvc()
 
     def with_lock() -> None:
         if os.environ.get("RANK", "0") != "0":
             return main()
         with files.alone(stage, f"stage-{stage}-{files.digest_json(str(Path.cwd()))[:16]}"):
+            files.forget_noted_work()
             return main()
 
     run(with_lock)
+
+
+def run_stage_on_processes(main: Callable[[], None]) -> NoReturn:
+    """As `run_stage`; where the environment names a launcher, it starts the stage's processes."""
+    launcher = os.environ.get(LAUNCHER, "").strip()
+    if not launcher or "RANK" in os.environ:  # alone, or one of those that it started
+        run_stage(main)
+
+    def launch() -> None:
+        words = [word.strip('"') for word in shlex.split(launcher, posix=os.name != "nt")]
+        # Without the variable: what starts a single process sets no RANK, and that one would start
+        # the next.
+        others = {key: value for key, value in os.environ.items() if key != LAUNCHER}
+        try:
+            started = subprocess.Popen([*words, *sys.argv], env=others)
+        except (FileNotFoundError, PermissionError):
+            raise ParamsError(
+                f"{LAUNCHER} is {launcher!r}, which cannot be started; it should be a launcher of "
+                "processes with its options, such as torchrun --nproc-per-node 2."
+            ) from None
+        try:
+            code = started.wait()
+        except BaseException:  # a signal: let it end what it has started
+            started.terminate()
+            started.wait()
+            raise
+        if code:
+            sys.exit(_MISTAKE)
+
+    _stop_with_dvc()
+    run(launch)
+
+
+def _stop_with_dvc() -> None:
+    """Ends this process as a SIGTERM does as soon as the dvc that started it is gone: nobody would
+    note in dvc.lock what it makes from then on. A stage that was started by hand has no such bond.
+    Windows does not tell when a parent has ended.
+    """
+    if "DVC_ROOT" not in os.environ or os.name == "nt":
+        return
+    dvc = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == dvc:
+            time.sleep(_WATCH_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="watch over dvc", daemon=True).start()
 
 
 def _interrupt(*_: object) -> None:
@@ -67,5 +146,17 @@ def _interrupt(*_: object) -> None:
 
 
 def _leave(sentence: str, code: int) -> NoReturn:
-    print(sentence, file=sys.stderr)
+    print(printable(sentence), file=sys.stderr)
     sys.exit(code)
+
+
+def _stopped_early(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """What an exception outside of `run` prints."""
+    if issubclass(kind, KeyboardInterrupt):
+        print(_STOPPED, file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+signal.signal(signal.SIGTERM, _interrupt)
+sys.excepthook = _stopped_early

@@ -3,10 +3,11 @@
 Ground floor: knows only the file's form, one `kind:value` a line. A missing file denies nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pttfaces import files
 from pttfaces.errors import DataError
 
 _KINDS = ("article", "author", "url", "sha256", "crop")
@@ -31,17 +32,43 @@ class DenyList:
             return cls()
         except UnicodeDecodeError:
             raise DataError(f"{path} is not UTF-8 text; save it as UTF-8.") from None
+        return cls.of(text.splitlines(), str(path))
+
+    @classmethod
+    def of(cls, lines: Iterable[str], name: str = "the deny list") -> "DenyList":
+        """From its lines, as a file called `name` has them; DataError as `read`."""
         entries: dict[str, set[str]] = {kind: set() for kind in _KINDS}
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(lines, 1):
             entry = "" if line.lstrip().startswith("#") else line.split(" #")[0].strip()
             if not entry:
                 continue
             kind, separator, value = (part.strip() for part in entry.partition(":"))
             if kind not in _KINDS or not separator or not value:
                 allowed = ", ".join(f"{kind}:…" for kind in _KINDS)
-                raise DataError(f"{path}, line {number}, is {entry!r}; allowed is {allowed}.")
+                raise DataError(f"{name}, line {number}, is {entry!r}; allowed is {allowed}.")
             entries[kind].add(_normal(kind, value))
         return cls({kind: frozenset(values) for kind, values in entries.items()})
+
+    def lines(self) -> list[str]:
+        """The entries as lines of a file, sorted."""
+        return sorted(
+            f"{kind}:{value}" for kind, values in self.entries.items() for value in values
+        )
+
+    def lacks(self, lines: Iterable[str]) -> list[str]:
+        """Those of the lines whose entries are not here, each once."""
+        there, asked = set(self.lines()), dict.fromkeys(lines)
+        return [line for line in asked if not there.issuperset(DenyList.of([line]).lines())]
+
+    @classmethod
+    def add(cls, path: str | Path, lines: Iterable[str]) -> int:
+        """Adds lines to a file, those whose entries it lacks; returns how many those were."""
+        path, new = Path(path), cls.read(path).lacks(lines)
+        text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
+        if new:
+            ending = "" if not text or text.endswith("\n") else "\n"
+            files.write_text(path, text + ending + "".join(f"{line}\n" for line in new))
+        return len(new)
 
     def denies(
         self,
@@ -53,12 +80,16 @@ class DenyList:
         crop: str = "",
     ) -> bool:
         """Whether any of the names given is an entry; an empty name never is."""
-        names = {"article": article, "author": author, "url": url, "sha256": sha256, "crop": crop}
-        return any(
-            _normal(kind, name) in self.entries.get(kind, frozenset())
-            for kind, name in names.items()
-            if name
-        )
+        for kind, name in (
+            ("article", article),
+            ("author", author),
+            ("url", url),
+            ("sha256", sha256),
+            ("crop", crop),
+        ):
+            if name and (entries := self.entries.get(kind)) and _normal(kind, name) in entries:
+                return True
+        return False
 
 
 def _normal(kind: str, value: str) -> str:

@@ -29,10 +29,14 @@ class Door:
 
     local: Mapping[str, int] = field(default_factory=dict)
 
+    def port(self, host: str | None) -> int | None:
+        """The port on 127.0.0.1 that answers for a host; None for a host out in the network."""
+        return self.local.get((host or "").lower())
+
     def wire(self, url: str) -> tuple[str, dict[str, str]]:
         """The address to connect to for `url`, and the headers that keep its host name."""
         parts = urlsplit(url)
-        port = self.local.get((parts.hostname or "").lower())
+        port = self.port(parts.hostname)
         if port is None:
             return url, {}
         address = urlunsplit(("http", f"127.0.0.1:{port}", parts.path or "/", parts.query, ""))

@@ -4,11 +4,15 @@ Ground floor: knows nothing of boards, faces or models. Every write goes to a te
 same folder and is renamed, so a reader never sees half a file, whenever the writer is killed.
 """
 
+import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
+import re
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -27,10 +31,15 @@ from pttfaces.errors import DataError
 if TYPE_CHECKING:  # half a second to import: only where a table is read or written
     import pandas as pd
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _STARTED = time.monotonic()
-_NO_ZIP = (  # what zipfile raises on bytes that are no zip, or a damaged one
+DONE = "done.json"  # in a folder of `resuming`: its work is done, and dvc has not noted it yet
+# What zipfile raises on bytes that are no zip, or a damaged one; besides, an OSError (EINVAL) for a
+# damaged place to seek, before the file's begin.
+NO_ZIP = (
     zipfile.BadZipFile,
-    NotImplementedError,  # a way of packing that it does not know
+    RuntimeError,  # an encrypted part; NotImplementedError: a way of packing that it does not know
     EOFError,
     ValueError,
     zlib.error,
@@ -65,19 +74,50 @@ def cache_dir(name: str) -> Path:
 
 
 @contextmanager
-def resuming(name: str, determinants: Any) -> Iterator[Path]:
+def resuming(name: str, determinants: Any, until_noted: bool = False) -> Iterator[Path]:
     """`.resume/<name>-<digest>`: half-done work of one result, for the run after a kill.
 
     determinants: everything that decides the result (JSON types); other determinants, another
     folder. It is removed when the block ends without an error. A second process with the same
     determinants waits until the first has ended.
+
+    until_noted: name is a stage's, whose work is dear: under dvc it stays until dvc.lock has the
+    stage's new outs, since a kill before that has the stage run again. `forget_noted_work` then
+    removes it.
     """
     key = f"{name}-{digest_json(determinants)[:16]}"
     folder = root() / ".resume" / key
     with alone(name, key):
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / DONE).unlink(missing_ok=True)
         yield folder
-        shutil.rmtree(folder)
+        if until_noted and "DVC_ROOT" in os.environ:
+            lock = Path("dvc.lock").absolute()
+            mark = {"lock": str(lock), "stage": name, "noted": _noted(lock, name)}
+            write_json(folder / DONE, mark)
+        else:
+            shutil.rmtree(folder)
+
+
+def forget_noted_work() -> None:
+    """Removes what `resuming` left of stages that dvc has noted since, or whose clone is gone."""
+    for mark in sorted((root() / ".resume").glob(f"*/{DONE}")):
+        # Of a damaged one, or one that is in use on Windows, the next stage's start may know more.
+        with contextlib.suppress(DataError, Timeout, KeyError, TypeError, OSError):
+            done = read_json(mark)
+            lock = Path(done["lock"])
+            if lock.parent.exists() and _noted(lock, done["stage"]) == done["noted"]:
+                continue
+            with FileLock(cache_dir("locks") / f"{mark.parent.name}.lock", timeout=0):
+                if mark.exists():
+                    shutil.rmtree(mark.parent)
+
+
+def _noted(lock: Path, stage: str) -> str:
+    """The digest of a stage's entry in a dvc.lock; of none where it has no such entry."""
+    text = lock.read_text(encoding="utf-8") if lock.exists() else ""
+    entry = re.search(rf"^  {stage}:\n(    .*\n)*", text, re.MULTILINE)
+    return digest_bytes(entry[0].encode() if entry else b"")
 
 
 @contextmanager
@@ -110,9 +150,27 @@ def atomic(path: str | Path) -> Iterator[IO[bytes]]:
             handle.flush()
             os.fsync(handle.fileno())
         Path(name).chmod(0o644)  # mkstemp's 0600 would lock out whoever shares the folder
+        if sys.platform == "win32" and path.exists():  # replaces no read-only file, as DVC's are
+            path.chmod(stat.S_IWRITE)
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Raises the OSError that a library hides: torch behind a RuntimeError, Rust's in a text."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        if said := re.search(r"\(os error (\d+)\)", str(error)):
+            number = int(said[1])
+            raise OSError(number, os.strerror(number)) from None
         raise
 
 
@@ -120,6 +178,16 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     """Writes `content` to `path`, atomically; parents are made."""
     with atomic(path) as handle:
         handle.write(content)
+
+
+def make_editable(path: str | Path) -> None:
+    """Gives a file that a person edits bytes of its own, where DVC linked it to its cache.
+
+    Such a link is read-only, and an editor that insists would change the cached version as well.
+    """
+    path = Path(path)
+    if path.exists() and (path.stat().st_nlink > 1 or not path.stat().st_mode & stat.S_IWUSR):
+        write_bytes(path, path.read_bytes())
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -138,7 +206,7 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise _missing(path) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON ({error}); delete it and run `dvc repro`.") from None
 
 
@@ -149,55 +217,123 @@ def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
             handle.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
 
 
-def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
-    """The objects of a JSON Lines file; DataError names file and line of what is no JSON."""
+def read_jsonl(path: str | Path, fields: Iterable[str] = ()) -> list[dict[str, Any]]:
+    """The objects of a JSON Lines file; DataError names file and line of what is no JSON, or lacks
+    one of `fields`."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise _missing(path) from None
-    rows = []
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8; delete it and run `dvc repro`.") from None
+    rows: list[Any] = []
+    needed = set(fields)
     # Not splitlines(): a title may hold U+2028, which is a line end there and no line end in JSON.
     for number, line in enumerate(text.split("\n"), 1):
         if line:
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
+            rows.append(_object(line))
+            if rows[-1] is None or not needed <= rows[-1].keys():
+                what = "is no JSON object" if rows[-1] is None else "is another kind of row"
                 raise DataError(
-                    f"{path}, line {number}, is not JSON; delete the file and run `dvc repro`."
-                ) from None
+                    f"{path}, line {number}, {what}; delete the file and run `dvc repro`."
+                )
     return rows
 
 
+def seal(content: bytes) -> bytes:
+    """The bytes behind their checksum (CRC-32), for a record that has to tell whether it is whole.
+
+    For what is kept beside DVC, which knows the digests of its own files.
+    """
+    return b"%08x %s" % (zlib.crc32(content), content)
+
+
+def unseal(record: bytes) -> bytes | None:
+    """What was sealed; None where bytes of it are missing or changed."""
+    checksum, found, content = record.partition(b" ")
+    return content if found and checksum == b"%08x" % zlib.crc32(content) else None
+
+
+def _object(line: str) -> dict[str, Any] | None:
+    """The JSON object in a line; None where there is none."""
+    with contextlib.suppress(ValueError, RecursionError):
+        value = json.loads(line)
+        return value if isinstance(value, dict) else None
+    return None
+
+
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Writes a table with a header, `\\n` line ends and the columns in the order given."""
+    """Writes a table with a header, `\\n` line ends and the columns in the order given.
+
+    A text that a spreadsheet would run as a formula (CSV injection, CWE-1236) gets a ' before it,
+    which `read_csv` takes off again; numbers stay as they are.
+    """
     import pandas as pd
 
-    frame = pd.DataFrame(rows, columns=list(columns))
+    cells = [[_inert(row.get(column)) for column in columns] for row in rows]
+    # As objects: beside an empty cell pandas would make whole numbers real ones.
+    frame = pd.DataFrame(cells, columns=list(columns), dtype=object)
     write_text(path, frame.to_csv(index=False, lineterminator="\n"))
 
 
-def read_csv(path: str | Path, numbers: Mapping[str, str] | None = None) -> "pd.DataFrame":
+def read_csv(
+    path: str | Path, numbers: Mapping[str, str] | None = None, columns: Iterable[str] = ()
+) -> "pd.DataFrame":
     """A table; every column is text (empty cells are "") but for those named in `numbers`.
 
     numbers: column → pandas dtype, such as {"width": "Int64"}; an empty cell is missing there.
+    columns: further ones that have to be there. DataError: it is not such a table, or not whole.
     """
     import pandas as pd
 
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        frame = _whole_table(Path(path).read_bytes())
+        if lacking := set(columns) - set(frame.columns):
+            raise KeyError(*sorted(lacking))
+        for column, dtype in (numbers or {}).items():
+            frame[column] = pd.to_numeric(frame[column].replace("", None)).astype(dtype)
     except FileNotFoundError:
         raise _missing(path) from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(f"{path} is not a table ({error}); run `dvc repro` to remake it.") from None
-    for column, dtype in (numbers or {}).items():
-        frame[column] = pd.to_numeric(frame[column].replace("", None)).astype(dtype)
+    # Of a damaged file: no table, a number that is none (or not whole), no such column
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(
+            f"{path} is not the table it should be ({error}); delete it and run `dvc repro`."
+        ) from None
     return frame
+
+
+def _whole_table(content: bytes) -> "pd.DataFrame":
+    """The table in the bytes of a file, all text; ValueError: there is none, or a row is cut."""
+    import pandas as pd
+
+    frame = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, encoding="utf-8")
+    # pandas fills short rows, and takes what long ones have too many for an index.
+    shifted = not isinstance(frame.index, pd.RangeIndex)
+    if shifted or not content.endswith(b"\n") or frame.isna().to_numpy().any():
+        raise ValueError("a row is not whole")
+    for column in frame.columns:
+        frame[column] = frame[column].str.removeprefix("'")
+    return frame
+
+
+def _inert(cell: Any) -> Any:
+    risky = isinstance(cell, str) and cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell)
+    return f"'{cell}" if risky else cell
 
 
 def write_metrics(stage: str, values: Mapping[str, Any]) -> None:
     """Writes `metrics/<stage>.json` with the seconds since the process began as its last entry."""
     seconds = round(time.monotonic() - _STARTED, 1)
     write_json(f"metrics/{stage}.json", {**values, "seconds": seconds})
+
+
+def links_and_devices(folder: str | Path) -> list[Path]:
+    """What lies below a folder and is neither a file nor a folder: links, pipes, devices."""
+    return [
+        path
+        for path in sorted(Path(folder).rglob("*"))
+        if path.is_symlink() or not (path.is_file() or path.is_dir())
+    ]
 
 
 def clean_folder(path: str | Path) -> Path:
@@ -302,9 +438,9 @@ def unpack(archive: str | Path, folder: str | Path) -> int:
         if folder.exists():
             folder.rmdir()
         work.replace(folder)
-    except (*_NO_ZIP, OSError) as error:
-        # EINVAL: a damaged place to seek, before the file's begin. Other troubles are the disk's.
-        if not isinstance(error, _NO_ZIP) and error.errno != errno.EINVAL:
+    except (*NO_ZIP, OSError) as error:
+        # Other troubles are the disk's.
+        if not isinstance(error, NO_ZIP) and error.errno != errno.EINVAL:
             raise
         raise DataError(f"{archive} is not a readable zip archive.") from None
     finally:

@@ -7,6 +7,7 @@ parameters are used for.
 
 import datetime
 import difflib
+import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -34,7 +35,8 @@ class Demo(_Group):
 class Board(_Group):
     """The board to list."""
 
-    base_url: str = Field(pattern=r"^https?://[^/\s]+$", description="scheme and host of the site")
+    # Without a name and password: parameters are in git and in MLflow.
+    base_url: str = Field(pattern=r"^https?://[^/\s@]+$", description="scheme and host of the site")
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,20}$", description="the board's name")
     year: int = Field(ge=1995, le=2100, description="the year to list, in the board's own time")
     dates: list[Annotated[str, Field(pattern=r"^\d{4}$")]] = Field(
@@ -50,6 +52,9 @@ class Links(_Group):
     """Which links of an article count."""
 
     pushes: bool = Field(description="also take the links that readers posted in pushes")
+    albums: Literal["page", "api", "leave"] = Field(
+        description="how imgur's albums are opened: by their pages, by its API, or not at all"
+    )
 
 
 class Download(_Group):
@@ -75,6 +80,7 @@ class Detect(_Group):
     threshold: Fraction = Field(description="least score of a face")
     min_size: int = Field(ge=8, le=4096, description="shortest side of a face's box, in pixels")
     max_side: int = Field(ge=64, le=8192, description="pictures are searched at this size at most")
+    batch_size: int = Field(ge=1, le=1024, description="pictures that a GPU searches at once")
 
 
 class Crop(_Group):
@@ -85,6 +91,7 @@ class Crop(_Group):
     padding: Literal["constant", "replicate", "reflect", "wrap", "reflect_101"] = Field(
         description="what fills a crop beyond the picture's edge"
     )
+    allow_skew: bool = Field(description="shear faces, too, so that their landmarks fit better")
 
 
 class Curate(_Group):
@@ -92,6 +99,30 @@ class Curate(_Group):
 
     holdout: float = Field(ge=0, le=0.5, description="share of the articles kept out of training")
     recrop: bool = Field(description="detect and crop once more at image_size, as the original did")
+    duplicate_bits: int = Field(
+        ge=0, le=128, description="crops look alike if at most so many of 256 hash bits differ"
+    )
+    min_face_px: Annotated[float, Field(ge=0)] | None = Field(
+        description="least size of a face in its picture, in pixels; null asks for none"
+    )
+    max_upscale: Annotated[float, Field(gt=0)] | None = Field(
+        description="most enlargement from picture to crop; null allows any"
+    )
+    min_brightness: Annotated[float, Field(ge=0, le=255)] | None = Field(
+        description="least mean grey value of a crop; null asks for none"
+    )
+    max_brightness: Annotated[float, Field(ge=0, le=255)] | None = Field(
+        description="greatest mean grey value of a crop; null allows any"
+    )
+    max_yaw: Annotated[float, Field(ge=0, le=180)] | None = Field(
+        description="most degrees that a head is turned aside; null allows any"
+    )
+    max_pitch: Annotated[float, Field(ge=0, le=90)] | None = Field(
+        description="most degrees that a head is turned up or down; null allows any"
+    )
+    min_score: Fraction | None = Field(
+        description="least score of the detector; null asks for none"
+    )
 
 
 class Model(_Group):
@@ -112,7 +143,7 @@ class Train(_Group):
 
     timesteps: int = Field(ge=2, le=10000, description="steps of the noise schedule")
     epochs: int = Field(ge=1, le=100000, description="passes over the training pictures")
-    batch_size: int = Field(ge=1, le=65536, description="pictures a device and step")
+    batch_size: int = Field(ge=1, le=65536, description="pictures a batch, all devices together")
     gradient_accumulation: int = Field(ge=1, le=4096, description="batches a weight update")
     learning_rate: float = Field(gt=0, le=1, description="AdamW's peak learning rate")
     lr_schedule: Literal["cosine", "linear", "constant"] = Field(
@@ -121,6 +152,7 @@ class Train(_Group):
     warmup_steps: int = Field(ge=0, le=10**7, description="updates of rising learning rate")
     max_grad_norm: float = Field(gt=0, description="gradients are clipped to this norm")
     precision: Literal["fp32", "fp16", "bf16"] = Field(description="arithmetic on a GPU")
+    compile: bool = Field(description="compile the network on a GPU, where that is possible")
     prediction: Literal["epsilon", "v_prediction"] = Field(description="what the network predicts")
     zero_terminal_snr: bool = Field(description="rescale the schedule so that it ends in noise")
     min_snr_gamma: Annotated[float, Field(gt=0)] | None = Field(
@@ -131,6 +163,9 @@ class Train(_Group):
     )
     flip: bool = Field(description="mirror half of the pictures")
     select_by: Literal["train_loss", "val_loss"] = Field(description="what makes a model the best")
+    early_stop: Annotated[int, Field(ge=1)] | None = Field(
+        description="epochs without a better model that end the training; null trains them all"
+    )
     sample_every: int = Field(ge=1, description="epochs between sample grids")
     sample_images: int = Field(ge=1, le=256, description="pictures in a sample grid")
     checkpoint_every: int = Field(ge=1, description="epochs between checkpoints")
@@ -159,11 +194,19 @@ class Evaluate(_Group):
     )
     dims: Literal[64, 192, 768, 2048] = Field(description="dimensions of the features")
     weights: str | None = Field(description="file of Inception's weights; null looks them up")
+    weights_sha256: str | None = Field(
+        pattern=r"^[0-9a-f]{8,64}$",
+        description="first digits of that file's SHA-256; null: it has to be pytorch-fid's",
+    )
     reference: str = Field(
         pattern=r"^(train|holdout|reference|.+\.npz)$",
         description="train, holdout, reference (data/reference/), or a .npz file of statistics",
     )
     batch_size: int = Field(ge=1, le=65536, description="pictures read at once")
+    repeats: int = Field(ge=1, le=100, description="sampling seeds that the distance is taken over")
+    max_copied: float = Field(
+        ge=0, le=1, description="share of samples that may be copies before evaluate warns"
+    )
     detector: Literal["haar", "yunet", "retinaface"] = Field(
         description="the detector that judges face_rate"
     )
@@ -222,6 +265,12 @@ class Params(_Group):
             )
         if self.train.select_by == "val_loss" and not self.curate.holdout:
             raise _misfit("train.select_by", "val_loss", "train_loss while curate.holdout is 0")
+        if self.evaluate.weights_sha256 and not self.evaluate.weights:
+            raise _misfit(
+                "evaluate.weights_sha256",
+                self.evaluate.weights_sha256,
+                "null, or the digest of the file that evaluate.weights names",
+            )
         if self.evaluate.reference == "holdout" and not self.curate.holdout:
             raise _misfit("evaluate.reference", "holdout", "train while curate.holdout is 0")
         first, last = (self._day(text) for text in self.board.dates)
@@ -244,21 +293,34 @@ def load(path: str | Path = "params.yaml") -> Params:
 
 
 def read(path: str | Path) -> Any:
-    """The plain values of a YAML 1.2 file, as DVC reads it (so 1e-4 is a number); no tags."""
+    """The plain values of a YAML file; see `parse`."""
     try:
-        return YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
+        return parse(Path(path).read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
         raise ParamsError(
             f"{path} does not exist; `python src/preset.py demo` writes one."
         ) from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
-        where = f", line {mark.line + 1}" if mark else ""
-        what = (isinstance(error, MarkedYAMLError) and error.problem) or "not UTF-8"
-        raise ParamsError(
-            f"{path}{where} is not plain YAML ({what}); mend that line, or start again with "
-            "`python src/preset.py demo`."
-        ) from None
+    except UnicodeDecodeError:
+        raise _no_yaml(str(path), "not UTF-8") from None
+
+
+def parse(text: str, name: str = "params.yaml") -> Any:
+    """The plain values of YAML 1.2, as DVC reads it (so 1e-4 is a number); no tags."""
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise _no_yaml(name + where, error.problem or "damaged") from None
+    # Of the library's own reading of values: 2024-13-01 is no date, 9999 digits no number
+    except (YAMLError, ValueError, LookupError, RecursionError) as error:
+        raise _no_yaml(name, str(error).partition("\n")[0]) from None
+
+
+def _no_yaml(where: str, what: str) -> ParamsError:
+    return ParamsError(
+        f"{where} is not plain YAML ({what}); mend that line, or start again with "
+        "`python src/preset.py demo`."
+    )
 
 
 def check(values: Any, name: str = "params.yaml") -> Params:
@@ -322,7 +384,15 @@ def _sentence(problem: Any) -> str:
             else f"known are {', '.join(siblings)}."
         )
         return f"{key} is not a known key; {hint}"
-    return f"{key} is {problem['input']!r}; allowed is {_allowed(schema)}."
+    return f"{key} is {_shown(problem['input'])}; allowed is {_allowed(schema)}."
+
+
+def _shown(value: Any) -> str:
+    """A value for a sentence: YAML's aliases make lists of lists that would fill any memory."""
+    shortener = reprlib.Repr()
+    shortener.maxlevel, shortener.maxlist, shortener.maxdict = 2, 10, 4
+    shortener.maxstring = shortener.maxother = shortener.maxlong = 100
+    return shortener.repr(value)
 
 
 def _group_at(path: list[str]) -> dict[str, Any]:

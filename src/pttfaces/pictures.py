@@ -78,14 +78,20 @@ def read_rgb(
     width, height = size
     pixels = np.empty((len(paths), height, width, 3), np.uint8)
     for row, path in zip(pixels, paths, strict=True):
-        with _opened(path) as image:
-            found, rgb = image.size, np.asarray(image.convert("RGB"))
-        if found != size:
+        image = read_image(path)
+        if image.size != size:
             raise DataError(
-                f"{path} is {found[0]}×{found[1]} pixels, expected are {width}×{height}; {remedy}."
+                f"{path} is {image.width}×{image.height} pixels, expected are {width}×{height}; "
+                f"{remedy}."
             )
-        row[:] = rgb
+        row[:] = np.asarray(image)
     return pixels
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """The picture decoded, RGB; DataError: it cannot be decoded."""
+    with _opened(path) as image:
+        return image.convert("RGB")
 
 
 def read_size(path: str | Path) -> tuple[int, int]:
@@ -110,8 +116,8 @@ def save_png(path: str | Path, image: Image.Image) -> None:
     files.write_bytes(path, png_bytes(image))
 
 
-def png_bytes(image: Image.Image) -> bytes:
-    """The picture as a PNG file's bytes."""
+def png_bytes(image: Image.Image, level: int = 6) -> bytes:
+    """The picture as a PNG file's bytes. level: of compression, 0…9, the fastest first."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    image.save(buffer, "PNG", compress_level=level)
     return buffer.getvalue()

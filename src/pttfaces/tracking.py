@@ -1,32 +1,43 @@
-"""The history of runs in MLflow; used by stage scripts only.
+"""The history of runs in MLflow; used by stage scripts and by the commands that read it.
 
 One run for each training and one for each evaluation, nested under the training that made the
 model. Logging never breaks a stage: the first failure is told on stderr and the rest is skipped;
-the stage's own metrics files are complete without it.
+the stage's own metrics files are complete without it. A run whose process was killed ends as
+KILLED when the next one starts.
 """
 
 import contextlib
+import importlib.util
+import itertools
 import math
 import os
 import re
 import shutil
+import sqlite3
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from pttfaces import files
+from pttfaces.errors import DataError
 from pttfaces.params import Params
+from pttfaces.text import printable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run as RecordedRun
+    from mlflow.entities.model_registry import ModelVersion
 
 EXPERIMENT = "pttfaces"
 MODEL = "pttfaces-ddpm"
+TRAINING_PICTURES = "training_pictures.txt"  # artifact of a training: their file names, one a line
+_NO_WARNING = "no warning"
 
 # A server that is away should cost a warning, not the minutes of MLflow's default retries.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -36,17 +47,24 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # a new database is no
 
 
 class Run:
-    """One MLflow run. No method raises: after the first failure they have no effect."""
+    """One MLflow run. No method raises: after the first failure they have no effect, but for
+    `end`, which tries once more, so that a server that was away for a while learns of the end.
 
-    def __init__(self, client: "MlflowClient | None", run_id: str) -> None:
-        self._client, self._id = client, run_id
+    alive: the lock that this process holds for as long as it lives; see `_end_killed_runs`.
+    """
+
+    def __init__(
+        self, client: "MlflowClient | None", run_id: str, alive: FileLock | None = None
+    ) -> None:
+        self._client, self.id, self._alive = client, run_id, alive
+        self._failed = client is None
 
     def log_params(self, values: Mapping[str, Any]) -> None:
         """Parameters, such as {"train.batch_size": 16}."""
         from mlflow.entities import Param
 
         params = [Param(key, str(value)) for key, value in values.items()]
-        self._attempt(lambda client: client.log_batch(self._id, params=params))
+        self._attempt(lambda client: client.log_batch(self.id, params=params))
 
     def log_metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
         """Figures at a step (an epoch, or 0); None and what is not finite is left out."""
@@ -59,14 +77,14 @@ class Run:
             for key, value in values.items()
             if value is not None and math.isfinite(value)
         ]
-        self._attempt(lambda client: client.log_batch(self._id, metrics=metrics))
+        self._attempt(lambda client: client.log_batch(self.id, metrics=metrics))
 
     def log_tags(self, values: Mapping[str, str]) -> None:
         """Tags, such as {"data_digest": "…"}."""
         from mlflow.entities import RunTag
 
         tags = [RunTag(key, value) for key, value in values.items()]
-        self._attempt(lambda client: client.log_batch(self._id, tags=tags))
+        self._attempt(lambda client: client.log_batch(self.id, tags=tags))
 
     def log_picture(self, path: str | Path, name: str) -> None:
         """A file as an artifact called `name`, such as "samples/epoch-0006.png"."""
@@ -76,49 +94,123 @@ class Run:
             with tempfile.TemporaryDirectory() as scratch:
                 copy = Path(scratch) / base
                 shutil.copyfile(path, copy)
-                client.log_artifact(self._id, str(copy), folder or None)
+                client.log_artifact(self.id, str(copy), folder or None)
 
         self._attempt(log)
+
+    def log_text(self, text: str, name: str) -> None:
+        """A text as an artifact called `name`, such as "training_pictures.txt"."""
+        self._attempt(lambda client: client.log_text(self.id, text, name))
 
     def log_model(self, folder: Path, digest: str, register: bool) -> None:
         """A model folder as the artifact `model`, its digest as a tag; registers a version."""
         self.log_tags({"model_digest": digest})
-        self._attempt(lambda client: client.log_artifacts(self._id, str(folder), "model"))
+        self._attempt(lambda client: client.log_artifacts(self.id, str(folder), "model"))
         if register:
-            self._attempt(lambda client: _register(client, self._id, digest))
+            self._attempt(lambda client: _register(client, self.id, digest))
+
+    def end(self, status: str, reason: str = "") -> None:
+        """Ends the run as FINISHED, FAILED or KILLED, with the reason as a tag."""
+
+        def close(client: "MlflowClient") -> None:
+            if reason:
+                client.set_tag(self.id, "reason", reason)
+            client.set_terminated(self.id, status)
+
+        told = self._client is not None and self._safely(close, self._client)
+        if self._alive:
+            self._alive.release()
+            if told:  # else the next run finds the file and ends this one
+                Path(self._alive.lock_file).unlink(missing_ok=True)
+
+    def log_verdict(self, warning: str | None) -> None:
+        """Whether an evaluation warns of copies: on the run, and on the model's versions."""
+        verdict = warning or _NO_WARNING
+        self.log_tags({"copies": verdict})
+
+        def tag(client: "MlflowClient") -> None:
+            model = client.get_run(self.id).data.tags["model_digest"]
+            for version in _versions_of(client, model):
+                client.set_model_version_tag(MODEL, version.version, "copies", verdict)
+
+        self._attempt(tag)
+
+    def move_best(self, distance: str, comparable: Sequence[str]) -> None:
+        """Gives the alias `best` to the version whose metric `distance` is the lowest.
+
+        Among the versions with evaluations like this one, equal in the tags `comparable`; those
+        with a warning are left out, since copies lower the distance.
+        """
+
+        def move(client: "MlflowClient") -> None:
+            run = client.get_run(self.id)
+            tags = {"stage": "evaluate"} | {key: run.data.tags[key] for key in comparable}
+            query = " and ".join(f"tags.{key} = '{value}'" for key, value in tags.items())
+            order = [f"metrics.{distance} ASC"]  # those without it come last
+            for other in client.search_runs([run.info.experiment_id], query, order_by=order):
+                versions = _versions_of(client, other.data.tags["model_digest"])
+                sound = [one for one in versions if one.tags.get("copies") == _NO_WARNING]
+                if sound:
+                    newest = max(sound, key=lambda one: int(one.version))
+                    client.set_registered_model_alias(MODEL, "best", newest.version)
+                    return
+
+        self._attempt(move)
 
     def _attempt(self, action: Callable[["MlflowClient"], Any]) -> None:
-        if self._client is None:
-            return
+        if self._client is not None and not self._failed:
+            self._safely(action, self._client)
+
+    def _safely(self, action: Callable[["MlflowClient"], Any], client: "MlflowClient") -> bool:
         try:
-            action(self._client)
+            action(client)
         except Exception as error:  # whatever ails the store, a stage must not die of it
-            _warn(error)
-            self._client = None
+            if not self._failed:
+                _warn(error)
+            self._failed = True
+            return False
+        return True
 
 
 @contextmanager
 def training_run(params: Params, data_digest: str, run_file: Path) -> Iterator[Run]:
     """The run of a training: all parameters, then whatever the caller logs.
 
-    run_file keeps the run's id for as long as the training is not finished, so that a training
-    that was killed goes on in its own run.
+    run_file keeps the run's id, so that a training that was killed goes on in its own run.
     """
     name = os.environ.get("DVC_EXP_NAME", "train")
     tags = {"stage": "train", "data_digest": data_digest}
-    known = run_file.read_text(encoding="utf-8") if run_file.exists() else None
-    with _run(name, params, tags, known) as run:
-        if run._id:
-            files.write_text(run_file, run._id)
+    with _run(name, params, tags, run_file) as run, _device_use(run):
         yield run
 
 
 @contextmanager
-def evaluation_run(params: Params, model_digest: str) -> Iterator[Run]:
-    """The run of a generate + evaluate, nested under the newest training with that model."""
-    name = f"{params.generate.sampler}, {params.infer_steps} steps"
+def _device_use(run: Run) -> Iterator[None]:
+    """Lets MLflow note the use of GPU, CPU and memory meanwhile, where nvidia-ml-py is installed
+    (the dependency group gpu)."""
+    monitor = None
+    if run.id and importlib.util.find_spec("pynvml"):
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        with contextlib.suppress(Exception):  # its figures are a help, not a result
+            monitor = SystemMetricsMonitor(run.id, resume_logging=True, tracking_uri=store_uri())
+            monitor.start()
+    try:
+        yield
+    finally:
+        if monitor:
+            monitor.finish()
+
+
+@contextmanager
+def evaluation_run(params: Params, model_digest: str, run_file: Path) -> Iterator[Run]:
+    """The run of a generate + evaluate, nested under the newest training with that model.
+
+    run_file: as for a training.
+    """
+    name = f"{params.infer_steps} steps, {params.generate.sampler}"
     tags = {"stage": "evaluate", "model_digest": model_digest}
-    with _run(name, params, tags, parent_digest=model_digest) as run:
+    with _run(name, params, tags, run_file, parent_digest=model_digest) as run:
         yield run
 
 
@@ -127,84 +219,243 @@ def _run(
     name: str,
     params: Params,
     tags: dict[str, str],
-    known: str | None = None,
+    run_file: Path,
     parent_digest: str | None = None,
 ) -> Iterator[Run]:
+    known = run_file.read_text(encoding="utf-8", errors="replace") if run_file.exists() else None
     run = _start(name, tags, known, parent_digest)
-    if not known:
+    if run.id != known:  # new, or new here
         run.log_params(params.flat())
         run.log_picture("params.yaml", "params.yaml")
+    if run.id:
+        files.write_text(run_file, run.id)
     try:
         yield run
     except BaseException as error:
         killed = isinstance(error, KeyboardInterrupt)
-        run.log_tags({"reason": str(error) or type(error).__name__})
-        run._attempt(
-            lambda client: client.set_terminated(run._id, "KILLED" if killed else "FAILED")
-        )
+        reason = str(error) or ("interrupted" if killed else type(error).__name__)
+        run.end("KILLED" if killed else "FAILED", reason)
         raise
-    run._attempt(lambda client: client.set_terminated(run._id, "FINISHED"))
+    run.end("FINISHED")
 
 
 def _start(name: str, tags: dict[str, str], known: str | None, parent_digest: str | None) -> Run:
     """Starts a run, or goes on with the known one where the store still has it."""
     from mlflow.exceptions import MlflowException
 
-    tags = tags | {
+    try:
+        # One process after the other: those that make a fresh database at the same time crash in
+        # each other's migrations, and a run must not look killed before its process holds its lock.
+        with FileLock(files.cache_dir("locks") / "mlflow.lock"):
+            client, experiment = _store()
+            _end_killed_runs(client)
+            if known:
+                # Deleted, or another store since: then a new run it is.
+                with contextlib.suppress(MlflowException):
+                    client.update_run(known, status="RUNNING")
+                    if "reason" in client.get_run(known).data.tags:  # why it was left last time
+                        client.delete_tag(known, "reason")
+                    return Run(client, known, _alive(known))
+            if parent_digest and (parent := _training_of(client, experiment, parent_digest)):
+                tags = tags | {"mlflow.parentRunId": parent.info.run_id}
+                if "data_digest" in parent.data.tags:
+                    tags["data_digest"] = parent.data.tags["data_digest"]
+            run_id = client.create_run(experiment, tags=tags | _origin(name, tags)).info.run_id
+            return Run(client, run_id, _alive(run_id))
+    except Exception as error:  # as in Run._safely
+        _warn(error)
+        return Run(None, "")
+
+
+def _origin(name: str, tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags that lead from a run to git and DVC; what is not known is left out.
+
+    The commit of an experiment does not exist while its stages run: its name and the commit that
+    it started from are what is known of it.
+    """
+    baseline = os.environ.get("DVC_EXP_BASELINE_REV") or _head()
+    known = {
         "mlflow.runName": name,
         "mlflow.source.name": f"src/{tags['stage']}.py",
         "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": baseline,
         "dvc_experiment": os.environ.get("DVC_EXP_NAME", ""),
-        "dvc_baseline": os.environ.get("DVC_EXP_BASELINE_REV", ""),
+        "dvc_baseline": baseline,
     }
+    return {key: value for key, value in known.items() if value}
+
+
+def _head() -> str:
+    """The commit that the working folder stands on; "" without git or before the first commit."""
     try:
-        client, experiment = _store()
-        if known:
-            # Deleted, or another store since: then a new run it is.
-            with contextlib.suppress(MlflowException):
-                client.update_run(known, status="RUNNING")
-                if "reason" in client.get_run(known).data.tags:  # why it was left the last time
-                    client.delete_tag(known, "reason")
-                return Run(client, known)
-        if parent_digest and (parent := _training_of(client, experiment, parent_digest)):
-            tags["mlflow.parentRunId"] = parent
-        return Run(client, client.create_run(experiment, tags=tags).info.run_id)
-    except Exception as error:  # as in Run._attempt
-        _warn(error)
-        return Run(None, "")
+        asked = ["git", "rev-parse", "--verify", "--quiet", "HEAD"]
+        return subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
+
+
+def _alive(run_id: str) -> FileLock:
+    """A lock named after store and run, held until `Run.end` or, however it ends, this process."""
+    store = files.digest_json(store_uri())[:8]
+    lock = FileLock(files.cache_dir("running") / f"{store}-{run_id}.lock")
+    lock.acquire()
+    return lock
+
+
+def _end_killed_runs(client: "MlflowClient") -> None:
+    """Ends as KILLED what this repository left RUNNING in this store and no process works on.
+
+    Other machines' runs in a shared store are not touched: their locks lie in their repositories.
+    """
+    from mlflow.exceptions import MlflowException
+
+    store = files.digest_json(store_uri())[:8]
+    for path in files.cache_dir("running").glob(f"{store}-*.lock"):
+        lock, run_id = FileLock(path), path.stem.removeprefix(f"{store}-")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            continue
+        try:
+            run = client.get_run(run_id)
+            if run.info.status == "RUNNING":
+                client.set_tag(run_id, "reason", "its process ended without a word (kill -9?)")
+                client.set_terminated(run_id, "KILLED", end_time=_last_sign(client, run))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # deleted meanwhile
+                raise
+        finally:
+            lock.release()
+        path.unlink(missing_ok=True)
+
+
+def _last_sign(client: "MlflowClient", run: Any) -> int:
+    """When the run logged its last figure, in ms; its start where it logged none."""
+    histories = (client.get_metric_history(run.info.run_id, key) for key in run.data.metrics)
+    stamps = [point.timestamp for history in histories for point in history]
+    return max([run.info.start_time, *stamps])
 
 
 def _store() -> tuple["MlflowClient", str]:
     """A client of the one store, and the id of this project's experiment in it."""
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
     where = store_uri()
-    # Processes that make a fresh database at the same time crash in each other's migrations.
-    with FileLock(files.cache_dir("locks") / "mlflow.lock"):
-        client = MlflowClient(where, registry_uri=where)
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        if experiment is not None:
-            return client, experiment.experiment_id
-        local = not os.environ.get("MLFLOW_TRACKING_URI")
+    _set_aside_if_damaged(where)
+    _make_whole(where)
+    client = MlflowClient(where, registry_uri=where)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        served = where.startswith(("http://", "https://"))
         # Pinned here: the default is the working folder, which may be a clone that is deleted.
-        place = (files.root() / "mlruns").resolve().as_uri() if local else None
-        return client, client.create_experiment(EXPERIMENT, artifact_location=place)
+        place = None if served else (files.root() / "mlruns").resolve().as_uri()
+        try:
+            tags = {"mlflow.experimentKind": "custom_model_development"}  # how the UI opens it
+            return client, client.create_experiment(EXPERIMENT, place, tags)
+        except MlflowException as error:  # another machine's process was quicker
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        assert experiment is not None
+    return client, experiment.experiment_id
+
+
+def _set_aside_if_damaged(where: str) -> None:
+    """Renames a SQLite file that is no sound database any more, so that the history goes on."""
+    path = Path(where.removeprefix("sqlite:///"))
+    if not where.startswith("sqlite:///") or not path.is_file() or not path.stat().st_size:
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            sound = database.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+    except sqlite3.OperationalError:  # somebody writes to it just now
+        return
+    except sqlite3.DatabaseError:
+        sound = False
+    if not sound:
+        numbers = itertools.count(1)
+        names = (path.with_name(f"{path.name}.damaged-{number}") for number in numbers)
+        aside = next(name for name in names if not name.exists())
+        path.rename(aside)
+        print(
+            f"warning: {path} is damaged; it is {aside.name} now, and a new history begins "
+            "(`sqlite3 DAMAGED .recover` may bring back what is left of it).",
+            file=sys.stderr,
+        )
+
+
+def _make_whole(where: str) -> None:
+    """Makes a SQLite store that is not there yet, under its name only when it is whole: one that a
+    kill left half made could never be opened again."""
+    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
+
+    path = Path(where.removeprefix("sqlite:///"))
+    if not where.startswith("sqlite:///") or path.exists():
+        return
+    half = path.with_name(f"{path.name}.new")
+    half.unlink(missing_ok=True)
+    engine = create_sqlalchemy_engine(f"sqlite:///{half.as_posix()}")
+    _initialize_tables(engine)
+    engine.dispose()
+    half.replace(path)
 
 
 def store_uri() -> str:
-    """MLFLOW_TRACKING_URI, or the SQLite database in the main repository."""
-    given = os.environ.get("MLFLOW_TRACKING_URI")
-    return given or f"sqlite:///{(files.root() / 'mlflow.db').resolve().as_posix()}"
+    """MLFLOW_TRACKING_URI, or the SQLite database in the main repository.
+
+    A relative path in it counts from the main repository, not from a temporary clone.
+    """
+    given = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    scheme, found, path = given.partition("sqlite:///")
+    if found and not scheme:
+        return f"sqlite:///{(files.root().resolve() / path).as_posix()}"
+    return given
 
 
-def _training_of(client: "MlflowClient", experiment: str, model_digest: str) -> str | None:
+def store_exists() -> bool:
+    """Whether there is a store; asking one of MLflow's clients would make it."""
+    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (files.root() / "mlflow.db").exists()
+
+
+def recorded() -> list["RecordedRun"]:
+    """All runs of the store, newest first; DataError where there is none or it does not answer."""
+    from mlflow import MlflowClient
+
+    where = store_uri()
+    path = where.removeprefix("sqlite:///")
+    if path != where and not Path(path).exists():  # asking MLflow would make an empty one
+        raise DataError(f"there is no history yet ({path}); `dvc repro` begins one.")
+    try:
+        client = MlflowClient(where)
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        found = (
+            client.search_runs([experiment.experiment_id], max_results=10000) if experiment else []
+        )
+    except Exception as error:  # of many kinds: SQLAlchemy's, requests', MLflow's
+        raise DataError(
+            f"{_away(error)}; check MLFLOW_TRACKING_URI, or start the server."
+        ) from None
+    if not found:
+        raise DataError(f"the history at {_named(where)} is empty; `dvc repro` begins it.")
+    return found
+
+
+def _training_of(client: "MlflowClient", experiment: str, model_digest: str) -> Any:
+    """The newest training with that model; None where there is none."""
     runs = client.search_runs(
         [experiment],
         f"tags.stage = 'train' and tags.model_digest = '{model_digest}'",
         order_by=["attributes.start_time DESC"],
         max_results=1,
     )
-    return runs[0].info.run_id if runs else None
+    return runs[0] if runs else None
+
+
+def _versions_of(client: "MlflowClient", model_digest: str) -> "list[ModelVersion]":
+    """The registered versions that are this model."""
+    query = f"name = '{MODEL}' and tags.model_digest = '{model_digest}'"
+    return list(client.search_model_versions(query))
 
 
 def _register(client: "MlflowClient", run_id: str, digest: str) -> None:
@@ -215,13 +466,22 @@ def _register(client: "MlflowClient", run_id: str, digest: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+    if any(version.run_id == run_id for version in _versions_of(client, digest)):
+        return  # before a kill
     source = f"{client.get_run(run_id).info.artifact_uri}/model"
     client.create_model_version(MODEL, source, run_id, tags={"model_digest": digest})
 
 
 def _warn(error: Exception) -> None:
+    warning = f"warning: {_away(error)}; the figures are in metrics/ all the same."
+    print(printable(warning), file=sys.stderr)  # a server's own words
+
+
+def _away(error: Exception) -> str:
     first = str(error).strip().splitlines() or [type(error).__name__]
-    sentence = f"warning: MLflow at {store_uri()} does not take this run ({first[0]}); "
-    # A server's address may hold a password: https://name:password@host
-    sentence = re.sub(r"(?<=://)[^/@\s]+@", "", sentence)
-    print(f"{sentence}the figures are in metrics/ all the same.", file=sys.stderr)
+    return _named(f"MLflow at {store_uri()} does not take or give this ({first[0]})")
+
+
+def _named(text: str) -> str:
+    """Without the password that a server's address may hold: https://name:password@host"""
+    return re.sub(r"(?<=://)[^/\s]+@", "", text)

@@ -11,10 +11,10 @@ from ruamel.yaml import YAML
 import crawl
 import links
 from pttfaces import files
-from pttfaces.board import index
 from pttfaces.demo.site import serve
 from pttfaces.demo.world import make_world
-from pttfaces.errors import DataError
+from pttfaces.errors import DataError, ParamsError
+from pttfaces.params import load
 
 PRESET = Path(__file__).parents[2] / "presets" / "demo.yaml"
 
@@ -74,7 +74,7 @@ def test_the_files_say_what_the_metrics_say(
     assert list(articles[0]) == ["id", "url", "title", "author", "date", "nrec"]
     assert {article["date"][:4] for article in articles} == {"2024"}
     assert len(found) == metrics("links")["links"]
-    assert list(found[0]) == ["article", "position", "posted", "url", "place"]
+    assert list(found[0]) == ["article", "position", "posted", "url", "place", "author"]
     read = files.read_csv(OUTPUTS[2], {"links": "int64"})
     assert list(read["article"]) == [article["id"] for article in articles]
     assert read["links"].sum() == len(found)
@@ -110,6 +110,16 @@ def test_who_is_on_the_deny_list_is_in_no_output(configure: Configure) -> None:
     assert denied["id"].encode() not in b"".join(outputs())
 
 
+def test_a_day_that_the_year_does_not_have_is_named(configure: Configure) -> None:
+    configure(board__year=2024, board__dates=["0229", "0301"])
+    load()
+    configure(board__year=2023, board__dates=["0229", "0301"])
+    with pytest.raises(
+        ParamsError, match=r"board.dates is '0229'; allowed is days of the year 2023"
+    ):
+        crawl.main()
+
+
 def test_a_year_that_has_not_begun_is_named(configure: Configure) -> None:
     configure(board__year=2099)
     with pytest.raises(DataError, match=r"board.year 2099: .* has not begun"):
@@ -142,16 +152,44 @@ def test_a_year_that_is_over_is_read_once(configure: Configure) -> None:
     assert outputs() == first
 
 
-def test_a_year_is_listed_anew_when_the_code_that_reads_it_has_changed(
-    configure: Configure, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kept_listing_that_is_damaged_is_read_anew(configure: Configure) -> None:
     with serve(make_world(5, 8, "Beauty", 2024)) as port:
         configure(source="ptt", board__base_url=f"http://127.0.0.1:{port}")
         crawl.main()
-        (kept,) = Path(".cache/listings").iterdir()
-        kept.write_text('{"a field": "of old"}\n')
-        changed = Path("index.py")
-        changed.write_bytes(Path(index.__file__).read_bytes() + b"# changed\n")
-        monkeypatch.setattr(index, "__file__", str(changed))
+        first = Path(OUTPUTS[0]).read_bytes()
+        (kept,) = Path(".cache/listings").glob("*/*")
+        kept.write_bytes(kept.read_bytes()[:-20])
         crawl.main()
-    assert metrics("crawl")["kept"] == 8
+    assert Path(OUTPUTS[0]).read_bytes() == first
+
+
+def test_albums_are_opened_by_page_or_by_api_or_left(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMGUR_CLIENT_ID", "not-to-be-written")
+    crawl.main()
+    found = {}
+    for how in ("leave", "page", "api"):
+        configure(links__albums=how)
+        links.main()
+        found[how] = files.read_jsonl(OUTPUTS[1])
+        assert metrics("links")["unresolved"] == (1 if how == "leave" else 0)
+    assert found["page"] == found["api"]
+    (left,) = [row for row in found["leave"] if row["url"] is None]
+    opened = [row for row in found["page"] if row["posted"] == left["posted"]]
+    assert len(opened) == 3
+    # Its first picture is linked by itself, too, further down.
+    assert len(found["page"]) == len(found["leave"]) - 1 + 3 - 1
+    assert all(row["url"].startswith("https://i.imgur.test/") for row in opened)
+    written = [path.read_bytes() for path in Path().rglob("*") if path.is_file()]
+    assert not any(b"not-to-be-written" in content for content in written)
+
+
+def test_the_api_without_a_client_id_is_named(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("IMGUR_CLIENT_ID", raising=False)
+    configure(links__albums="api")
+    crawl.main()
+    with pytest.raises(ParamsError, match=r"links\.albums is api, and .* IMGUR_CLIENT_ID holds no"):
+        links.main()

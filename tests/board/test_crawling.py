@@ -3,30 +3,39 @@
 import gzip
 import json
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from small_site import (
+    FAST,
+    YEAR,
+    Answer,
+    of_year,
+    plainly,
+    post_at,
+    rows_of,
+    server,
+    thirty_years,
+)
 
-from pttfaces.board.client import Client, Manners
+from pttfaces.board.client import Client
 from pttfaces.board.ids import Span, posted_at
+from pttfaces.board.index import Row
 from pttfaces.board.listing import Article, choose, list_rows
-from pttfaces.board.reading import count, permitted, read_articles
+from pttfaces.board.reading import count, permitted, read_articles, sentence
+from pttfaces.board.shelf import Shelf
 from pttfaces.board.store import PageStore
-from pttfaces.demo import pages
 from pttfaces.demo.site import HOSTS, serve
-from pttfaces.demo.world import Post, World, make_world, picture_key
+from pttfaces.demo.world import World, make_world, picture_key
 from pttfaces.denylist import DenyList
 from pttfaces.door import Door
 from pttfaces.errors import DataError, SiteError
 
 BASE = "https://www.ptt.test"
-FAST = Manners(rate_per_s=1000, attempts=3, first_wait_s=0.01)
-YEAR = Span.of_days(2024, "0101", "1231")
 
 
 @contextmanager
@@ -35,40 +44,38 @@ def client_of(world: World) -> Iterator[Client]:
         yield client
 
 
-def thirty_years(posts: int) -> World:
-    """A board from 1996 to 2025, ever busier; some posts are deleted, once a whole page of them."""
-    start, end = 820454400, 1767196800
-    world = World("Test")
-    for index in range(posts):
-        seconds = start + int((end - start) * (index / posts) ** 0.7)
-        deleted = index % 37 == 5 or 400 <= index < 420
-        world.posts.append(post_at(seconds, index, "deleted" if deleted else "ok"))
-    world.pinned = [post_at(start, 0xFFF), post_at(end, 0xFFE)]
-    return world
-
-
-def post_at(seconds: int, number: int, page: str = "ok") -> Post:
-    title = "(本文已被刪除) [a]" if page == "deleted" else f"[正妹] {number}"
-    return Post(f"M.{seconds}.A.{number % 4096:03X}", title, "someone", 5, page=page)
-
-
-def of_year(world: World, span: Span = YEAR) -> list[str]:
-    return [p.id for p in world.posts if p.page != "deleted" and posted_at(p.id) in span]
-
-
 def listed(client: Client, folder: Path, span: Span = YEAR) -> list[str]:
-    rows = list_rows(client, BASE, "Test", span, folder)
+    rows = rows_of(client, BASE, "Test", span, folder)
     return [row.id for row in rows if row.id and posted_at(row.id) in span]
 
 
-def test_the_year_is_found_exactly_and_by_few_pages(tmp_path: Path) -> None:
+def test_the_year_is_found_exactly_whatever_is_posted_meanwhile(tmp_path: Path) -> None:
     world = thirty_years(20 * 300)
-    with client_of(world) as client:
-        assert listed(client, tmp_path) == of_year(world)
-    edges = len(list(tmp_path.glob("edges/*/*")))
-    assert edges <= 2 * 10 + 1  # 2^9 pages; the newest page is one more
-    within = len(list(tmp_path.glob("pages/*/*")))
-    assert within <= len(of_year(world)) / 20 + 4
+    wanted, board, lock = of_year(world), plainly(world), threading.Lock()
+
+    def answer(path: str) -> Answer:
+        with lock:
+            for _ in range(7):
+                world.posts.append(post_at(1767196800 + len(world.posts), len(world.posts)))
+            return board(path)
+
+    with server(answer) as (base, asked), Client(Door(), FAST) as client:
+        rows = rows_of(client, base, "Test", YEAR, tmp_path)
+    assert [row.id for row in rows if row.id and posted_at(row.id) in YEAR] == wanted
+    paths = Counter(path for path, _, _ in asked)
+    assert set(paths.values()) == {1}
+    # robots.txt, the newest page at the beginning and at the end, 2^9 pages for either edge
+    assert len(paths) <= 3 + 2 * 10 + len(wanted) / 20 + 3
+
+
+def test_an_edge_of_a_board_of_4000_pages_is_found_by_16_pages(tmp_path: Path) -> None:
+    world = thirty_years(20 * 4000)
+    last_days = Span(posted_at(world.posts[-50].id) or 0, YEAR.end * 2)
+    with server(plainly(world)) as (base, asked), Client(Door(), FAST) as client:
+        rows = rows_of(client, base, "Test", last_days, tmp_path)
+    assert [row.id for row in rows if row.id][-48:] == of_year(world, last_days)[-48:]
+    # Beside the edge: robots.txt, the newest page at the end, and the pages of the last days.
+    assert len(asked) - 2 - 3 <= 16
 
 
 @pytest.mark.parametrize("year", [1995, 1996, 2006, 2025, 2026])
@@ -108,12 +115,28 @@ def test_posts_that_arrive_or_are_purged_meanwhile_cost_nothing(tmp_path: Path) 
     assert found == wanted
 
 
+@pytest.mark.parametrize("year", [2024, 2025])
+def test_a_board_that_loses_pages_meanwhile_is_read_again(year: int, tmp_path: Path) -> None:
+    world = thirty_years(20 * 120)
+    span = Span.of_days(year, "0101", "1231")
+    wanted, board, requests = of_year(world, span), plainly(world), iter(range(10**6))
+
+    def answer(path: str) -> Answer:
+        if next(requests) == 14:
+            del world.posts[0:90]
+        return board(path)
+
+    with server(answer) as (base, _), Client(Door(), FAST) as client:
+        rows = rows_of(client, base, "Test", span, tmp_path)
+    assert [row.id for row in rows if row.id and posted_at(row.id) in span] == wanted
+
+
 def test_rows_that_moved_behind_the_reader_are_read_again(tmp_path: Path) -> None:
     world = thirty_years(20 * 120)
     wanted = of_year(world)
     middle = world.posts.index(next(p for p in world.posts if p.id == wanted[len(wanted) // 2]))
     with client_of(world) as client:
-        list_rows(client, BASE, "Test", YEAR, tmp_path)
+        rows_of(client, BASE, "Test", YEAR, tmp_path)
         # As if killed before this page was read; then ten posts go, so that half of its rows stand
         # on the page below, which is kept as it was.
         for path in tmp_path.glob("pages/*/*"):
@@ -134,7 +157,7 @@ def test_no_row_comes_twice_even_if_posts_are_purged_all_the_time(tmp_path: Path
             return board(path)
 
     with server(answer) as (base, _), Client(Door(), FAST) as client:
-        rows = list_rows(client, base, "Test", YEAR, tmp_path)
+        rows = rows_of(client, base, "Test", YEAR, tmp_path)
     assert max(Counter(row.id for row in rows if row.id).values()) == 1
 
 
@@ -143,18 +166,18 @@ def test_a_board_that_does_not_exist_is_named(tmp_path: Path) -> None:
         client_of(thirty_years(30)) as client,
         pytest.raises(SiteError, match=r"no board Nowhere .*check board.name"),
     ):
-        list_rows(client, BASE, "Nowhere", YEAR, tmp_path)
+        rows_of(client, BASE, "Nowhere", YEAR, tmp_path)
 
 
 def test_an_empty_board_is_named(tmp_path: Path) -> None:
     with client_of(World("Test")) as client, pytest.raises(DataError, match=r"Test .* is empty"):
-        list_rows(client, BASE, "Test", YEAR, tmp_path)
+        rows_of(client, BASE, "Test", YEAR, tmp_path)
 
 
 def test_each_row_left_out_has_its_reason(tmp_path: Path) -> None:
     world = make_world(3, 30, "Test", 2024)
     with client_of(world) as client:
-        rows = list_rows(client, BASE, "Test", YEAR, tmp_path)
+        rows = rows_of(client, BASE, "Test", YEAR, tmp_path)
     articles, left_out = choose(rows, BASE, YEAR, None, DenyList())
     assert len(articles) == 30
     assert left_out["announcement"] == 4
@@ -177,13 +200,54 @@ def test_each_row_left_out_has_its_reason(tmp_path: Path) -> None:
     assert choose(rows, BASE, YEAR, None, deny)[1]["denied"] >= 2
 
 
+def test_a_row_that_leads_to_no_article_that_is_known_is_counted() -> None:
+    row = Row(None, "/bbs/Test/X.1.html", "[正妹]", "someone", 5)
+    articles, left_out = choose([row], BASE, YEAR, None, DenyList())
+    assert (articles, left_out["unknown_id"], left_out["deleted"]) == ([], 1, 0)
+
+
+def test_a_year_that_goes_on_is_brought_up_to_date_without_reading_it_all(tmp_path: Path) -> None:
+    world = thirty_years(20 * 300)
+    wanted, settled = of_year(world), YEAR.start + 300 * 86400
+    of_later = (settled + 40 * 86400, YEAR.end)
+    later = [p for p in world.posts if of_later[0] <= (posted_at(p.id) or 0) < of_later[1]]
+    del world.posts[world.posts.index(later[0]) :]  # not posted yet
+    shelf = Shelf(tmp_path / "shelf")
+
+    def read(base: str, moment: int) -> list[Row]:
+        with Client(Door(), FAST) as client:
+            work = tmp_path / f"work-{moment}"
+            return list_rows(client, base, "Test", YEAR, work, shelf, moment)
+
+    with server(plainly(world)) as (base, asked):
+        before = read(base, settled)
+        whole = len(asked)
+        world.posts += later
+        young = world.posts.index(later[0]) - 1
+        world.posts[young] = replace(world.posts[young], nrec=77)
+        asked.clear()
+        rows = read(base, settled + 60 * 86400)
+        assert [row.id for row in rows if row.id and posted_at(row.id) in YEAR] == wanted
+        assert len(before) < len(rows)
+        assert next(row.nrec for row in rows if row.id == world.posts[young].id) == 77
+        assert len(asked) < whole  # fewer pages, though the year has grown
+        ages = [posted_at(row.id) or 0 for row in rows if row.id]
+        index_pages = {path for path, _, _ in asked if "/index" in path}
+        assert len(index_pages) <= 1 + 9 + 1 + 2 + sum(settled <= age for age in ages) / 20
+        # Over and settled, it costs nothing, under other last days neither.
+        read(base, YEAR.end + 1)
+        asked.clear()
+        assert read(base, YEAR.end + 1) == rows
+        assert not asked
+
+
 # ------------------------------------------------------------------------------- reading articles
 
 
 def test_articles_are_read_with_their_status(tmp_path: Path) -> None:
     world = make_world(3, 30, "Test", 2024)
     with client_of(world) as client:
-        rows = list_rows(client, BASE, "Test", YEAR, tmp_path / "crawl")
+        rows = rows_of(client, BASE, "Test", YEAR, tmp_path / "crawl")
         articles, _ = choose(rows, BASE, YEAR, None, DenyList())
         reads = list(read_articles(client, articles, lambda _: PageStore(tmp_path / "links")))
     statuses = Counter(read.status for read in reads)
@@ -192,6 +256,7 @@ def test_articles_are_read_with_their_status(tmp_path: Path) -> None:
     counts = count(reads)
     assert counts["unresolved"] == 3
     assert counts["repeated"]
+    assert sentence(reads).endswith("; 2 articles could not be read (data/articles_read.csv).")
     posted = {url for read in reads for link in read.links.pictures if (url := link.url)}
     assert not {url for url in posted if "cache.ptt" in url}
     # Every address that was made out leads to a picture of the site.
@@ -201,7 +266,7 @@ def test_articles_are_read_with_their_status(tmp_path: Path) -> None:
 def test_pushes_and_denied_links_are_left_out(tmp_path: Path) -> None:
     world = make_world(3, 30, "Test", 2024)
     with client_of(world) as client:
-        rows = list_rows(client, BASE, "Test", YEAR, tmp_path / "crawl")
+        rows = rows_of(client, BASE, "Test", YEAR, tmp_path / "crawl")
         articles, _ = choose(rows, BASE, YEAR, None, DenyList())
         (read,) = read_articles(client, articles[:1], lambda _: PageStore(tmp_path / "links"))
     (pushed,) = [link for link in read.links.pictures if link.place == "push"]
@@ -214,60 +279,10 @@ def test_pushes_and_denied_links_are_left_out(tmp_path: Path) -> None:
         assert (allowed.links.pictures, taken) == (others, 1)
 
 
-# --------------------------------------------------------------------------------------- manners
-
-
-Answer = tuple[int, dict[str, str], str]
-
-
-@contextmanager
-def server(answer: Callable[[str], Answer]) -> Iterator[tuple[str, list[tuple[str, float, str]]]]:
-    """A small site; gives its address and the list of (path, time, User-Agent) of its requests."""
-    asked: list[tuple[str, float, str]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            asked.append((self.path, time.monotonic(), self.headers["User-Agent"]))
-            status, headers, text = answer(self.path)
-            body = text.encode()
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{httpd.server_address[1]}", asked
-    finally:
-        httpd.shutdown()
-        httpd.server_close()
-        thread.join()
-
-
-def plainly(world: World) -> Callable[[str], Answer]:
-    """A board without the question after the reader's age."""
-
-    def answer(path: str) -> Answer:
-        name = path.rpartition("/index")[2].removesuffix(".html")
-        if path == "/robots.txt" or not (name == "" or name.isdigit()):
-            return 404, {}, "nothing"
-        return 200, {}, pages.index_page(world, int(name or pages.page_count(world)))
-
-    return answer
-
-
 def test_a_board_without_a_gate_works_and_learns_who_reads(tmp_path: Path) -> None:
     world = thirty_years(20 * 40)
     with server(plainly(world)) as (base, asked), Client(Door(), FAST) as client:
-        rows = list_rows(client, base, "Test", YEAR, tmp_path)
+        rows = rows_of(client, base, "Test", YEAR, tmp_path)
     assert [r.id for r in rows if r.id and posted_at(r.id) in YEAR] == of_year(world)
     assert all(agent.startswith("pttfaces/") for _, _, agent in asked)
 
@@ -282,14 +297,14 @@ def test_a_listing_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
 
     with server(answer) as (base, asked):
         with Client(Door(), FAST) as client:
-            undisturbed = list_rows(client, base, "Test", YEAR, tmp_path / "undisturbed")
+            undisturbed = rows_of(client, base, "Test", YEAR, tmp_path / "undisturbed")
         whole, breaks_at = len(asked), 2 * len(asked) - 6
         with Client(Door(), FAST) as client, pytest.raises(SiteError, match="status 403"):
-            list_rows(client, base, "Test", YEAR, tmp_path / "stopped")
+            rows_of(client, base, "Test", YEAR, tmp_path / "stopped")
         breaks_at = 10**6
         asked.clear()
         with Client(Door(), FAST) as client:
-            assert list_rows(client, base, "Test", YEAR, tmp_path / "stopped") == undisturbed
+            assert rows_of(client, base, "Test", YEAR, tmp_path / "stopped") == undisturbed
     # robots.txt once more, and what was refused or not yet asked for: six of the first listing
     assert len(asked) == 1 + 6 < whole
 
@@ -310,10 +325,10 @@ def test_a_page_that_was_no_list_is_asked_for_again(
     everything = Span(everything.start, YEAR.end)
     with server(answer) as (base, _):
         with Client(Door(), FAST) as client, pytest.raises(SiteError):
-            list_rows(client, base, "Test", everything, tmp_path)
+            rows_of(client, base, "Test", everything, tmp_path)
         well = True
         with Client(Door(), FAST) as client:
-            rows = list_rows(client, base, "Test", everything, tmp_path)
+            rows = rows_of(client, base, "Test", everything, tmp_path)
     assert [r.id for r in rows if r.id and posted_at(r.id) in YEAR] == of_year(world)
 
 
@@ -352,90 +367,61 @@ def test_only_hosts_of_the_table_are_named_in_the_counts(tmp_path: Path) -> None
     assert count(reads)["hosts"] == {"other": 2, "i.imgur.com": 1}
 
 
-def test_a_busy_site_is_asked_again_after_the_time_it_names() -> None:
-    answers = iter([(503, {"Retry-After": "1"}, "busy"), (429, {}, "slow"), (200, {}, "here")])
+def test_a_site_that_serves_something_else_than_articles_is_named(tmp_path: Path) -> None:
+    login = "<title>Please log in</title><form></form>"
+    with server(lambda path: (404 if "robots" in path else 200, {}, login)) as (base, asked):
+        articles = [
+            Article(f"M.17040{n:05}.A.000", f"{base}/{n}", "", "", "", 1) for n in range(300)
+        ]
+        with (
+            Client(Door(), FAST) as client,
+            pytest.raises(SiteError, match=r"9 articles before it are no articles .*Please log in"),
+        ):
+            list(read_articles(client, articles, lambda _: PageStore(tmp_path)))
+    assert len(asked) < 50
+    assert not list(tmp_path.iterdir())  # nothing of it is kept
+
+
+def test_a_few_bad_articles_in_a_row_end_nothing(tmp_path: Path) -> None:
+    texts = {f"/{n}": "<p>500 - Internal Server Error" for n in range(9)}
+    texts["/9"] = '<div id="main-content">words</div>'
 
     def answer(path: str) -> Answer:
-        return (404, {}, "") if path == "/robots.txt" else next(answers)
+        return (200 if path in texts else 404), {}, texts.get(path, "")
 
-    with server(answer) as (base, asked), Client(Door(), FAST) as client:
-        assert client.get(f"{base}/x").text == "here"
-    (_, first, _), (_, second, _) = asked[1:3]
-    assert second - first >= 1
+    with server(answer) as (base, _), Client(Door(), FAST) as client:
+        articles = [
+            Article(f"M.17040{n:05}.A.000", f"{base}/{n}", "", "", "", 1) for n in range(10)
+        ]
+        reads = list(read_articles(client, articles, lambda _: PageStore(tmp_path)))
+    assert Counter(read.status for read in reads) == {"malformed": 9, "ok": 1}
 
 
-def test_a_page_that_stays_busy_is_not_kept(tmp_path: Path) -> None:
+def test_an_article_whose_address_leads_to_no_page_ends_nothing(tmp_path: Path) -> None:
     def answer(path: str) -> Answer:
-        return (404, {}, "") if path == "/robots.txt" else (500, {}, "Server Too Busy")
+        if path == "/1":
+            return 302, {"Location": "/1"}, ""
+        if path == "/2":
+            return 302, {"Location": "http://["}, ""
+        if path == "/3":
+            return 200, {}, "x" * (33 * 2**20)
+        if path in ("/4", "/5"):
+            return 302, {"Location": {"/4": "mailto:someone", "/5": "http://*.test/"}[path]}, ""
+        return (404 if "robots" in path else 200), {}, '<div id="main-content">words</div>'
 
-    store = PageStore(tmp_path)
-    with server(answer) as (base, asked), Client(Door(), FAST) as client:
-        assert client.get(f"{base}/x", store, lambda page: page.status == 200).status == 500
-        assert len(asked) == 1 + FAST.attempts
-        assert store.get(f"{base}/x") is None
-        articles = [Article(f"M.17040{n:05}.A.000", f"{base}/{n}", "", "", "", 1) for n in range(9)]
-        with pytest.raises(SiteError, match="4 articles before it answer with status 500"):
-            list(read_articles(client, articles, lambda _: store))
+    with server(answer) as (base, _), Client(Door(), FAST) as client:
+        articles = [
+            Article(f"M.170400000{n}.A.000", f"{base}/{n}", "", "", "", 1) for n in range(1, 7)
+        ]
+        reads = read_articles(client, articles, lambda _: PageStore(tmp_path))
+        assert [read.status for read in reads] == ["malformed"] * 5 + ["ok"]
 
 
-def test_robots_txt_is_respected() -> None:
-    rules = "User-agent: *\nDisallow: /bbs/\nCrawl-delay: 0.2\n"
+def test_rules_for_robots_that_lead_nowhere_end_the_reading(tmp_path: Path) -> None:
     with (
-        server(lambda path: (200, {}, rules)) as (base, asked),
+        server(lambda _: (302, {"Location": "/robots.txt"}, "")) as (base, _),
         Client(Door(), FAST) as client,
+        pytest.raises(SiteError, match=r"robots\.txt leads in a circle"),
     ):
-        with pytest.raises(SiteError, match=r"robots\.txt asks robots to stay away"):
-            client.get(f"{base}/bbs/Test/index.html")
-        for _ in range(3):
-            client.get(f"{base}/else")
-    assert {path for path, _, _ in asked} == {"/robots.txt", "/else"}
-
-
-def test_a_robots_txt_that_cannot_be_had_forbids_everything() -> None:
-    def answer(path: str) -> Answer:
-        return (503 if path == "/robots.txt" else 200), {}, ""
-
-    with (
-        server(answer) as (base, asked),
-        Client(Door(), FAST) as client,
-        pytest.raises(SiteError, match=r"robots\.txt answers with status 503, .* try again later"),
-    ):
-        client.get(f"{base}/bbs/Test/index.html")
-    assert {path for path, _, _ in asked} == {"/robots.txt"}
-
-
-def test_the_rate_limit_is_kept_and_used() -> None:
-    def answer(path: str) -> Answer:
-        time.sleep(0.05)
-        return 200, {}, ""
-
-    manners = Manners(rate_per_s=40)
-    with server(answer) as (base, asked), Client(Door(), manners) as client:
-        list(client.get_all((f"{base}/{n}", None) for n in range(41)))
-    times = [at for path, at, _ in asked if path != "/robots.txt"]
-    assert 1.0 <= times[-1] - times[0] + 0.01 < 1.4
-
-
-def test_a_site_that_is_down_ends_in_one_sentence() -> None:
-    with server(lambda path: (200, {}, "")) as (base, _):
-        pass
-    with (
-        Client(Door(), FAST) as client,
-        pytest.raises(SiteError, match=r"does not answer \(refused, 3 tries\); check the network"),
-    ):
-        client.get(f"{base}/bbs/Test/index.html")
-
-
-def test_a_name_that_is_not_known_ends_in_one_sentence() -> None:
-    with Client(Door(), FAST) as client, pytest.raises(SiteError, match=r"its name is not known"):
-        client.get("https://nowhere.invalid/bbs/Test/index.html")
-
-
-def test_another_sites_page_is_no_board(tmp_path: Path) -> None:
-    challenge = "<html><title>Just a moment...</title><body>checking your browser</body></html>"
-    with (
-        server(lambda path: (200, {}, challenge)) as (base, _),
-        Client(Door(), FAST) as client,
-        pytest.raises(SiteError, match=r"not an index page .*Just a moment"),
-    ):
-        list_rows(client, base, "Test", YEAR, tmp_path)
+        article = Article("M.1704000001.A.000", f"{base}/1", "", "", "", 1)
+        list(read_articles(client, [article], lambda _: PageStore(tmp_path)))

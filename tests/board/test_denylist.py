@@ -1,8 +1,11 @@
 """The deny list's file."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pttfaces.denylist import DenyList
 from pttfaces.errors import DataError
@@ -33,3 +36,28 @@ def test_a_line_that_is_no_entry_is_named(line: str, tmp_path: Path) -> None:
     path.write_text(f"author:a\n{line}\n")
     with pytest.raises(DataError, match=r"line 2, is .*allowed is article:"):
         DenyList.read(path)
+
+
+@given(st.binary(max_size=100) | st.text(max_size=60).map(lambda text: f"author:{text}".encode()))
+def test_any_bytes_are_a_list_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("deny") / "denylist.txt"
+    path.write_bytes(content)
+    with suppress(DataError):
+        deny = DenyList.read(path)
+        assert DenyList.of(deny.lines()).entries == deny.entries
+
+
+def test_entries_are_added_once_and_what_stands_there_stays(tmp_path: Path) -> None:
+    path = tmp_path / "denylist.txt"
+    path.write_text("# people who asked\nauthor:Someone  # by mail", encoding="utf-8")
+    assert DenyList.add(path, ["author:someone", "sha256:AB12", "article:M.1", "article:M.1"]) == 2
+    assert path.read_text(encoding="utf-8").splitlines() == [
+        "# people who asked",
+        "author:Someone  # by mail",
+        "sha256:AB12",
+        "article:M.1",
+    ]
+    assert DenyList.add(path, ["article:M.1"]) == 0
+    assert DenyList.add(tmp_path / "new.txt", ["crop:x"]) == 1

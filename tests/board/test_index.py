@@ -3,6 +3,8 @@
 from contextlib import suppress
 
 import pytest
+from hostile.pages import DELETED, PINNED, ROW_2016, ROW_2020
+from hostile.pages import index_page as page
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,35 +12,6 @@ from pttfaces.board.index import parse_index, popularity
 from pttfaces.errors import SiteError
 
 URL = "https://www.ptt.cc/bbs/Beauty/index2.html"
-
-ROW_2020 = """
-<div class="r-ent"><div class="nrec"><span class="hl f3">38</span></div>
-<div class="title">
-<a href="/bbs/Beauty/M.1704040318.A.E87.html">[正妹] 一</a>
-</div>
-<div class="meta"><div class="author">someone</div>
-<div class="article-menu"><div class="trigger">&#x22ef;</div><div class="dropdown">
-<div class="item"><a href="/bbs/Beauty/search?q=thread%3A1">搜尋同標題文章</a></div></div></div>
-<div class="date"> 1/01</div><div class="mark">M</div></div></div>"""
-ROW_2016 = """
-<div class="r-ent"><div class="nrec"><span class="hl f1">爆</span></div><div class="mark"></div>
-<div class="title"><a href="/bbs/Beauty/G.1451577600.A.0F1.html">[神人] 二</a></div>
-<div class="meta"><div class="date"> 1/01</div><div class="author">other</div></div></div>"""
-DELETED = """
-<div class="r-ent"><div class="nrec"></div><div class="title">
-(本文已被刪除) [somebody]
-</div><div class="meta"><div class="author">-</div><div class="article-menu"></div>
-<div class="date"> 1/02</div><div class="mark"></div></div></div>"""
-PINNED = ROW_2020.replace("M.1704040318.A.E87", "M.1400000000.A.001").replace("一", "板規")
-
-
-def page(rows: str, before: str = "/bbs/Beauty/index1.html") -> str:
-    href = f'href="{before}"' if before else ""
-    return f"""<html><head><title>看板 Beauty</title></head><body>
-    <div class="btn-group btn-group-paging"><a class="btn wide" href="/bbs/B/index1.html">最舊</a>
-    <a class="btn wide" {href}>&lsaquo; 上頁</a><a class="btn wide disabled">下頁 &rsaquo;</a>
-    <a class="btn wide" href="/bbs/Beauty/index.html">最新</a></div>
-    <div class="r-list-container action-bar-margin bbs-screen">{rows}</div></body></html>"""
 
 
 def test_a_row_of_2020_and_one_of_2016_read_alike() -> None:

@@ -132,6 +132,39 @@ def test_one_picture_in_many_forms_counts_once_and_first_in_the_body() -> None:
     assert result.repeated == len(forms)
 
 
+def test_pictures_stand_in_the_pages_order_though_the_bodys_counts_first() -> None:
+    links = [
+        PostedLink("https://i.imgur.com/aaaaaaa.jpg", "body", ""),
+        PostedLink("https://i.imgur.com/bbbbbbb.jpg", "push", "fan"),
+        PostedLink("https://imgur.com/ccccccc", "push", "fan"),
+        PostedLink("https://i.imgur.com/ccccccc.png", "body", ""),  # added below the pushes
+    ]
+    result = sort_links(links, PAGE)
+    assert [(picture.url, picture.place) for picture in result.pictures] == [
+        ("https://i.imgur.com/aaaaaaa.jpg", "body"),
+        ("https://i.imgur.com/bbbbbbb.jpg", "push"),
+        ("https://i.imgur.com/ccccccc.png", "body"),
+    ]
+    assert result.repeated == 1
+
+
+@pytest.mark.parametrize(
+    ("posted", "album"),
+    [
+        ("https://imgur.com/a/AbCdE", "https://imgur.com/a/AbCdE"),
+        ("http://m.imgur.com/a/AbCdE/", "https://imgur.com/a/AbCdE"),
+        ("https://imgur.com/a/a-title-AbCdEfG#3", "https://imgur.com/a/AbCdEfG"),
+        ("https://imgur.com/a/AbCdE/all", "https://imgur.com/a/AbCdE"),
+        ("https://imgur.com/gallery/AbCdE", "https://imgur.com/gallery/AbCdE"),
+        ("https://imgur.com/t/cats/AbCdE", "https://imgur.com/gallery/AbCdE"),
+        ("https://imgur.test/a/AbCdE", "https://imgur.test/a/AbCdE"),
+    ],
+)
+def test_an_album_names_its_page(posted: str, album: str) -> None:
+    (picture,) = sort(posted).pictures
+    assert (picture.url, picture.album) == (None, album)
+
+
 def test_every_host_of_the_table_finds_something() -> None:
     paths = ["abcdefg.jpg", "media/abcdefg?format=jpg", "abcdefg"]
     for host in RULES:

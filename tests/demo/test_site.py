@@ -206,6 +206,22 @@ def test_broken_pictures_are_broken_in_their_way(session: requests.Session) -> N
     assert removed.history[0].status_code == 302
 
 
+def test_albums_tell_their_pictures_on_their_page_and_by_the_api(
+    session: requests.Session,
+) -> None:
+    assert len(WORLD.albums) == 3
+    for name, addresses in WORLD.albums.items():
+        assert {picture_key(address) for address in addresses} <= set(WORLD.pictures)
+        text = session.get(f"https://imgur.test/a/{name}").text
+        assert all(address in text for address in addresses)
+    asked = f"https://api.imgur.test/3/album/{name}/images"
+    assert session.get(asked).status_code == 403
+    session.headers["Authorization"] = "Client-ID someone"
+    assert [image["link"] for image in session.get(asked).json()["data"]] == list(addresses)
+    assert session.get(asked.replace(name, "nothing")).status_code == 404
+    assert "window" not in session.get("https://imgur.test/gallery/nothing").text
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_busy_picture_comes_at_the_second_try(status: int) -> None:
     world = World("Beauty", pictures={"i.imgur.test/abcdefg": Picture(1, "scene", ())})

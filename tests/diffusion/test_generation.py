@@ -1,5 +1,6 @@
 """Samples in a folder: the same after a kill, and what a missing or foreign model says."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,14 +34,30 @@ def test_what_was_finished_before_a_kill_is_kept_and_the_rest_is_the_same(
     whole = files.digest_tree(tmp_path / "whole")
     half = tmp_path / "half"
     generation.generate(model, ORDER, half)
-    for index in (1, 5, 6):
+    for index in (1, 5):
         (half / f"{index:06d}.png").unlink()
+    cut = half / "000006.png"  # as a full disk or a power cut may leave one
+    cut.write_bytes(cut.read_bytes()[:-20])
     kept = (half / "000000.png").stat().st_mtime_ns
     generation.generate(model, ORDER, half)
     assert files.digest_tree(half) == whole
     assert (half / "000000.png").stat().st_mtime_ns >= kept
     again = generation.generate(model, ORDER, half)
     assert again.images_per_s == 0
+
+
+def test_other_seeds_give_the_pictures_that_they_give_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    folder = tmp_path / "model"
+    models.save(folder, network.build(tiny.ARCHITECTURE, seed=0), tiny.COSINE, {})
+    for seed, (work, _) in enumerate(generation.other_seeds(folder, ORDER, 3), ORDER.seed + 1):
+        alone = tmp_path / str(seed)
+        generation.generate(models.load(folder, "cpu"), replace(ORDER, seed=seed), alone)
+        assert files.digest_tree(work) == files.digest_tree(alone)
+    assert seed == ORDER.seed + 2
+    assert not list((tmp_path / ".resume").iterdir())
 
 
 def test_a_lack_of_memory_ends_in_a_sentence(

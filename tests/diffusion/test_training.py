@@ -14,10 +14,22 @@ import pytest
 import tiny_training as tiny
 import torch
 from diffusers import DDPMPipeline
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pttfaces import files
-from pttfaces.diffusion import data, memory, models, network, sampling, training, validation
+from pttfaces.diffusion import (
+    data,
+    devices,
+    memory,
+    models,
+    network,
+    resume,
+    sampling,
+    training,
+    validation,
+)
 from pttfaces.diffusion.network import Architecture
 from pttfaces.diffusion.sampling import Sampler
 from pttfaces.diffusion.schedule import NoiseProcess, snr
@@ -35,7 +47,7 @@ def quiet(report: training.EpochReport) -> None:
 
 def train(folder: Path, **changes: object) -> tuple[training.Trained, Path]:
     work = folder / "work"
-    work.mkdir()
+    work.mkdir(parents=True)
     return training.train(tiny.task(folder, **changes), work, quiet), work
 
 
@@ -66,6 +78,8 @@ def test_a_model_folder_is_a_diffusers_pipeline_with_a_card(tmp_path: Path) -> N
     for words in (data.load(tmp_path / "train", 16).digest, f"epoch: {trained.best.epoch}"):
         assert words in card
     assert "pictures of people" in card
+    assert "license: other" in card
+    assert "learning_rate 0.001" in card
     loaded = models.load(work / "best_model", "cpu")
     assert loaded.process == tiny.COSINE
     found = validation.x0_error(
@@ -116,15 +130,71 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(tmp_path:
         )
 
 
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_a_damaged_state_is_told_and_the_training_begins_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    task, (_, work) = tiny.task(tmp_path, epochs=1), train(tmp_path, epochs=1)
+    undisturbed = files.digest_tree(work / "best_model")
+    content = bytearray((work / "state.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (work / "state.pt").write_bytes(content[: len(content) // 2] if damage == "cut" else content)
+    training.train(task, work, quiet)
+    assert "state.pt is damaged" in capsys.readouterr().err
+    assert files.digest_tree(work / "best_model") == undisturbed
+
+
 def test_accumulated_gradients_equal_a_larger_batch(tmp_path: Path) -> None:
-    """Not the same draws (they belong to batches), so compared by what a weight update uses."""
-    trained, _ = train(tmp_path, batch_size=2, gradient_accumulation=2, epochs=2)
-    assert len(trained.reports) == 2
+    whole, _ = train(tmp_path / "whole", no_dropout=True)
+    parts, _ = train(tmp_path / "parts", no_dropout=True, batch_size=2, gradient_accumulation=2)
+    for one, other in zip(whole.reports, parts.reports, strict=True):
+        assert one.train_loss == pytest.approx(other.train_loss, rel=1e-4)
+        assert one.val_loss == pytest.approx(other.val_loss, rel=1e-4)
+        assert one.grad_norm == pytest.approx(other.grad_norm, rel=1e-3)
+
+
+def test_an_update_larger_than_the_data_is_told(tmp_path: Path) -> None:
     task = tiny.task(tmp_path, batch_size=2, gradient_accumulation=10)
     with pytest.raises(DataError, match=r"lower train\.batch_size to at most 1"):
         training.train(task, tmp_path / "work", quiet)
 
 
+class HostReads(TorchDispatchMode):
+    """Counts how often a tensor's value is read by Python: on a GPU each waits for the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_step_waits_for_the_device(tmp_path: Path) -> None:
+    """An epoch of eight updates reads as many values as an epoch of two."""
+    counts = []
+    for pictures in (8, 32):
+        task = tiny.task(tmp_path / str(pictures), pictures, epochs=1, select_by="train_loss")
+        work = tmp_path / f"work-{pictures}"
+        work.mkdir()
+        with HostReads() as reads:
+            training.train(replace(task, holdout=data.load(tmp_path, 16)), work, quiet)
+        counts.append(reads.count)
+    assert counts[0] == counts[1] > 0
+
+
+def test_a_training_that_gets_no_better_ends_early(tmp_path: Path) -> None:
+    stuck: dict[str, object] = {"learning_rate": 1e-30, "ema": None, "epochs": 9, "early_stop": 2}
+    trained, work = train(tmp_path, **stuck)
+    assert [report.is_best for report in trained.reports] == [True, False, False]
+    assert trained.reports[-1].grid == work / "grids" / "epoch-0003.png"
+    assert [p.name for p in (work / "checkpoints").iterdir()] == ["epoch-0003"]
+    again = training.train(tiny.task(tmp_path, **stuck), work, quiet)
+    assert again.reports == trained.reports
+
+
+@pytest.mark.timeout(900)
 def test_eight_pictures_are_learnt_by_heart(tmp_path: Path) -> None:
     eight = tiny.draw_pictures(tmp_path / "eight", 8)
     repeated = replace(eight, pixels=eight.pixels.repeat(8, 1, 1, 1))  # 8 updates an epoch
@@ -169,21 +239,6 @@ def test_levels_of_the_validation_are_those_of_the_process(schedule: str) -> Non
     assert at.tolist() == pytest.approx([10, 500, 900], abs=1e-3)
 
 
-def test_the_seed_shape_is_the_tutorial_network() -> None:
-    with torch.device("meta"):
-        unet = network.build(
-            Architecture(
-                64,
-                (128, 128, 256, 256, 512, 512),
-                2,
-                (False, False, False, False, True, False),
-                0.0,
-            ),
-            seed=0,
-        )
-    assert unet.num_parameters() == 113_673_219
-
-
 def test_half_precision_on_a_cpu_is_told_and_recorded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,6 +258,39 @@ def test_too_few_pictures_and_a_missing_holdout_are_told(tmp_path: Path) -> None
 def test_a_loss_that_is_not_finite_ends_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"epoch \d+ is not a finite number; lower"):
         train(tmp_path, learning_rate=1e20, warmup_steps=0)
+
+
+def test_fp16_that_overflows_for_good_ends_in_a_sentence() -> None:
+    devices.check_scale(None, 1)
+    devices.check_scale(torch.amp.GradScaler("cpu", init_scale=1.0), 1)
+    with pytest.raises(ParamsError, match=r"epoch 7\) and does not recover; set train\.precision"):
+        devices.check_scale(torch.amp.GradScaler("cpu", init_scale=0.5), 7)
+
+
+def test_a_network_that_cannot_be_compiled_goes_on_as_it_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    unet = network.build(replace(tiny.ARCHITECTURE, dropout=0.0), seed=1)
+    noisy, t = torch.randn(2, 3, 16, 16), torch.tensor([3.0, 700.0])
+    expected = unet(noisy, t).sample
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("no compiler found")
+
+    devices.compile_in_place(unet, 2, backend=broken)
+    said = capsys.readouterr().err
+    assert "no compiler found" in said
+    assert "going on without" in said
+    assert torch.equal(unet(noisy, t).sample, expected)
+    devices.compile_in_place(unet, 2, backend="eager")
+    assert capsys.readouterr().err == ""
+    assert torch.allclose(unet(noisy, t).sample, expected, atol=1e-5)
+
+
+def test_attention_is_torch_s_own() -> None:
+    unet = network.build(tiny.ARCHITECTURE, seed=1)
+    kinds = {type(part.processor) for part in unet.modules() if isinstance(part, Attention)}
+    assert kinds == {AttnProcessor2_0}
 
 
 def test_a_lack_of_memory_ends_in_a_sentence(
@@ -235,6 +323,27 @@ def test_every_device_s_lack_of_memory_is_known(error: Exception) -> None:
 def test_other_errors_are_no_lack_of_memory(error: Exception) -> None:
     with pytest.raises(type(error), match="a bug"), memory.enough_for("batch_size 4", "halve it"):
         raise error
+
+
+def test_pictures_that_do_not_fit_are_mapped_and_train_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    in_memory = tiny.draw_pictures(tmp_path / "train", 18)
+    monkeypatch.setattr(data, "IN_MEMORY", 0)
+    mapped = data.load(tmp_path / "train", 16)
+    assert (mapped.digest, mapped.pixels.tolist()) == (in_memory.digest, in_memory.pixels.tolist())
+    digests = []
+    for name, pictures in (("a", in_memory), ("b", mapped)):
+        (tmp_path / name).mkdir()
+        task = training.Task(
+            tiny.ARCHITECTURE, tiny.COSINE, replace(tiny.RECIPE, epochs=1), pictures, pictures
+        )
+        training.train(task, tmp_path / name, quiet)
+        digests.append(files.digest_tree(tmp_path / name / "last"))
+    assert digests[0] == digests[1]
+    assert list((tmp_path / ".cache/pixels").iterdir()) == []  # mapped, and gone with the process
 
 
 def test_pictures_of_another_size_or_kind_are_named(tmp_path: Path) -> None:
@@ -273,3 +382,23 @@ def test_what_decides_the_weights_decides_the_resume_folder(tmp_path: Path) -> N
     assert training.determinants(tiny.task(tmp_path, learning_rate=2e-3)) != same
     torch.set_num_threads(2)
     assert training.determinants(task) != same
+
+
+def test_a_training_that_begins_anew_says_why(tmp_path: Path) -> None:
+    task, folders = (
+        tiny.task(tmp_path),
+        [tmp_path / ".resume" / name for name in ("train-a", "train-b")],
+    )
+    for folder in folders:
+        folder.mkdir(parents=True)
+    before = training.determinants(task)
+    assert resume.why_anew(folders[0], before) is None
+    (folders[0] / "state.pt").write_bytes(b"half-done")
+    assert resume.why_anew(folders[0], before) is None
+    other = replace(task, recipe=replace(task.recipe, learning_rate=0.5))
+    said = resume.why_anew(folders[1], {**training.determinants(other), "code": "new"})
+    assert said is not None
+    assert "train-a, half-done, belongs to another configuration" in said
+    assert "recipe.learning_rate was 0.001 and is 0.5" in said
+    assert "code was" in said
+    assert said.count(" was ") == 2

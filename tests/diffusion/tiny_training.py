@@ -25,10 +25,12 @@ RECIPE = training.Recipe(
     warmup_steps=2,
     max_grad_norm=1.0,
     precision="fp32",
+    compile=False,
     min_snr_gamma=5.0,
     ema=0.9,
     flip=True,
     select_by="val_loss",
+    early_stop=None,
     sample_every=2,
     sample_images=4,
     checkpoint_every=2,
@@ -52,10 +54,12 @@ def draw_pictures(folder: Path, count: int, size: int = 16) -> data.Pictures:
     return data.load(folder, size)
 
 
-def task(folder: Path, count: int = 18, held_out: int = 5, **changes: object) -> training.Task:
+def task(
+    folder: Path, count: int = 18, held_out: int = 5, no_dropout: bool = False, **changes: object
+) -> training.Task:
     """A small training; `changes` are fields of its recipe."""
     return training.Task(
-        ARCHITECTURE,
+        replace(ARCHITECTURE, dropout=0.0) if no_dropout else ARCHITECTURE,
         COSINE,
         replace(RECIPE, **changes),
         draw_pictures(folder / "train", count),

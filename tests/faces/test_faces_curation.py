@@ -1,24 +1,34 @@
+import contextlib
+from dataclasses import replace
+
 import pandas as pd
 import pytest
+from damage import DAMAGES, Damage
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pttfaces import files
 from pttfaces.denylist import DenyList
 from pttfaces.errors import DataError
-from pttfaces.faces import curation
-from pttfaces.faces.curation import Candidate, Source
+from pttfaces.faces import curation, measures
+from pttfaces.faces.curation import Candidate, Limits, Source
+from pttfaces.faces.measures import MEASURES
+
+NOBODY = DenyList().denies
+SHARP = Limits(blur=100)
+USUAL = dict.fromkeys(MEASURES, 0.0) | {"blur": 500.0, "face_px": 200.0, "upscale": 1.0}
 
 
-def candidate(number: int, article: str = "M.1.A.001", blur: float = 500.0) -> Candidate:
+def candidate(number: int, article: str = "M.1.A.001", **measured: float) -> Candidate:
+    """A crop that looks like no other one, of a picture of its own."""
     source = Source(article, f"by {article}", f"https://i.example/{number}.jpg")
-    return Candidate(f"{number:016x}-0.png", 0, f"{number:064x}", (source,), {"blur": blur})
+    name, phash = f"{number:016x}-0.png", f"{2 ** (number % 200):064x}"
+    return Candidate(name, 0, f"{number:064x}", (source,), USUAL | measured, phash)
 
 
-def judged(crops: list[Candidate], deny: str = "", threshold: float = 100.0) -> list[str]:
-    kind, _, value = deny.partition(":")
-    denied = DenyList({kind: frozenset([value])} if deny else {})
-    found = curation.judge(crops, threshold, denied.denies, lambda name: name)
-    return [crop.reason for crop in found]
+def judged(crops: list[Candidate], deny: str = "", limits: Limits = SHARP) -> list[str]:
+    denied = DenyList.of([deny])
+    return [crop.reason for crop in curation.judge(crops, limits, denied.denies)]
 
 
 def test_a_crop_at_the_threshold_stays_and_one_below_goes() -> None:
@@ -43,14 +53,49 @@ def test_the_deny_list_removes_by_every_kind_of_name(entry: str) -> None:
 def test_a_picture_is_denied_by_any_article_that_it_is_in() -> None:
     again = Source("M.9.A.009", "someone", "https://i.example/copy.jpg")
     crop = candidate(1)
-    twice = Candidate(crop.crop, 0, crop.sha256, (*crop.sources, again), crop.measures)
+    twice = replace(crop, sources=(*crop.sources, again))
     assert judged([twice], "article:M.9.A.009") == ["denied"]
 
 
-def test_of_equal_crops_the_first_that_is_not_left_out_stays() -> None:
-    crops = [candidate(1, blur=5), candidate(2), candidate(3)]
-    found = curation.judge(crops, 100, DenyList().denies, lambda name: "same")
-    assert [crop.reason for crop in found] == ["blurred", "", "duplicate"]
+@pytest.mark.parametrize(
+    ("limits", "measured", "reason"),
+    [
+        (Limits(min_face_px=80), {"face_px": 79}, "face too small"),
+        (Limits(max_upscale=2), {"upscale": 2.1}, "enlarged too much"),
+        (Limits(min_brightness=40), {"brightness": 39}, "too dark"),
+        (Limits(max_brightness=220), {"brightness": 221}, "too bright"),
+        (Limits(max_yaw=30), {"yaw": -31}, "head turned too far"),
+        (Limits(max_pitch=20), {"pitch": 21}, "head turned too far"),
+        (Limits(min_score=0.5), {"score": 0.4}, "detector too unsure"),
+    ],
+)
+def test_a_limit_leaves_out_what_is_beyond_it_and_none_leaves_out_nothing(
+    limits: Limits, measured: dict[str, float], reason: str
+) -> None:
+    within = {
+        name: value * 0.9 if reason.startswith(("e", "h", "too b")) else value * 2
+        for name, value in measured.items()
+    }
+    crops = [candidate(1, **measured), candidate(2, **within)]
+    assert judged(crops, limits=limits) == [reason, ""]
+    assert judged(crops, limits=Limits()) == ["", ""]
+
+
+def test_of_crops_that_look_alike_the_one_of_the_largest_face_stays() -> None:
+    alike = [candidate(1, blur=5, face_px=900), candidate(2), candidate(3, face_px=300)]
+    alike = [replace(crop, phash="ff" * 32) for crop in alike]
+    other = candidate(4)
+    found = curation.judge([*alike, other], SHARP, NOBODY)
+    assert [crop.reason for crop in found] == ["blurred", "duplicate", "", ""]
+    assert found[1].duplicate_of == alike[2].crop
+    equal = [replace(candidate(number), phash="ff" * 32) for number in (1, 2)]
+    assert judged(equal) == ["", "duplicate"], "of equals the first"
+
+
+@pytest.mark.parametrize(("bits", "reasons"), [(2, ["", "duplicate"]), (1, ["", ""])])
+def test_how_alike_is_alike_is_a_number_of_bits(bits: int, reasons: list[str]) -> None:
+    crops = [candidate(1), candidate(2)]  # one bit each, not the same one
+    assert judged(crops, limits=Limits(duplicate_bits=bits)) == reasons
 
 
 @given(
@@ -95,6 +140,26 @@ def test_no_article_lies_on_both_sides(articles: list[int], share: float) -> Non
     assert all(len(found) == 1 for found in of_article.values())
 
 
+def test_articles_that_share_a_picture_or_a_look_lie_on_one_side() -> None:
+    """Whatever the share: each pair of articles is one person's series."""
+    crops = [candidate(number, f"M.{number}") for number in range(24)]
+    for number in range(0, 24, 4):
+        again = Source(f"M.{number + 1}", "", "https://i.example/again.jpg")
+        crops[number] = replace(crops[number], sources=(*crops[number].sources, again))
+        small, large = crops[number + 2], crops[number + 3]
+        crops[number + 3] = replace(large, phash=small.phash, sources=large.sources)
+        crops.append(replace(candidate(100 + number, f"M.{number + 3}")))
+    found = curation.judge(crops, SHARP, NOBODY)
+    series = curation.series(found)
+    for share in (0.1, 0.3, 0.5):
+        sides = curation.split(found, share)
+        assert set(sides.values()) == {"train", "holdout"}
+        for number in range(0, 24, 4):
+            assert sides[crops[number].crop] == sides[crops[number + 1].crop]
+            assert sides[crops[number + 2].crop] == sides[candidate(100 + number).crop]
+    assert len(set(series.values())) == 12
+
+
 def test_pictures_of_an_inbox_folder_stay_together_and_loose_ones_do_not() -> None:
     groups = [Source("", "", f"inbox:{name}").group for name in ("a/1.jpg", "a/b/2.jpg", "3.jpg")]
     assert groups[0] == groups[1]
@@ -111,8 +176,8 @@ def test_a_crop_is_traced_to_all_places_of_its_picture() -> None:
         ],
         columns=["article", "url", "sha256", "path"],
     )
-    measures = dict.fromkeys(curation.MEASURES, 1.0)
-    crops = pd.DataFrame([{"crop": "x-0.png", "image": "x.jpg", "face": 0} | measures])
+    measures = {**dict.fromkeys(MEASURES, "1.0"), "phash": "ab" * 32}
+    crops = pd.DataFrame([{"crop": "x-0.png", "image": "x.jpg", "face": "0"} | measures])
     (crop,) = curation.candidates(crops, ledger, [{"id": "M.1", "author": "ann"}])
     assert crop.sources == (
         Source("M.1", "ann", "https://i.example/1.jpg"),
@@ -122,9 +187,7 @@ def test_a_crop_is_traced_to_all_places_of_its_picture() -> None:
 
 
 def test_rows_name_nobody_who_is_denied() -> None:
-    crops = curation.judge(
-        [candidate(1)], 100, DenyList({"article": frozenset(["M.1.A.001"])}).denies, lambda n: n
-    )
+    crops = curation.judge([candidate(1)], SHARP, DenyList.of(["article:M.1.A.001"]).denies)
     (row,) = curation.rows_of(crops, {})
     assert (row["reason"], row["split"]) == ("denied", "")
     assert (row["article"], row["author"], row["url"]) == ("", "", "")
@@ -134,7 +197,33 @@ def test_rows_name_nobody_who_is_denied() -> None:
 
 def test_one_crop_is_too_few() -> None:
     crops = [candidate(1), candidate(2, blur=3)]
-    crops = curation.judge(crops, 100, DenyList().denies, lambda name: name)
+    crops = curation.judge(crops, SHARP, NOBODY)
     counts = curation.summary(crops, curation.split(crops, 0.1))
     with pytest.raises(DataError, match=r"of 2 crops 1 can be used.*1 blurred"):
         curation.check_enough(counts)
+
+
+@given(DAMAGES, st.booleans())
+def test_damaged_tables_are_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, damage: Damage, of_crops: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("tables")
+    image = {"path": "a.jpg", "sha256": "a" * 64, "article": "M.1.A.001", "url": "http://a.test/1"}
+    rows = [
+        USUAL | {"crop": f"a-{n}.png", "image": "a.jpg", "face": n, "phash": f"{n}" * 64}
+        for n in (0, 1)
+    ]
+    files.write_csv(folder / "crops.csv", rows, measures.COLUMNS)
+    files.write_csv(folder / "ledger.csv", [image], curation.LEDGER_COLUMNS)
+
+    def chosen() -> list[Candidate]:
+        crops = files.read_csv(folder / "crops.csv", columns=measures.COLUMNS)
+        ledger = files.read_csv(folder / "ledger.csv", columns=curation.LEDGER_COLUMNS)
+        found = curation.candidates(crops, ledger, [{"id": "M.1.A.001", "author": "x"}])
+        return curation.judge(found, SHARP, NOBODY)
+
+    assert len(chosen()) == 2
+    path = folder / ("crops.csv" if of_crops else "ledger.csv")
+    path.write_bytes(damage.of(path.read_bytes()))
+    with contextlib.suppress(DataError):
+        assert len(chosen()) <= 2

@@ -1,12 +1,17 @@
+import contextlib
 import hashlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from damage import DAMAGES, Damage
 from faces_support import Portrait
+from hypothesis import given
+from PIL import Image
 
-from pttfaces import files
+from pttfaces import files, pictures
 from pttfaces.errors import DataError
 from pttfaces.faces import detection
 from pttfaces.faces.face import Detector, Face, Limits
@@ -64,6 +69,21 @@ def test_a_picture_is_searched_once_in_its_life(tmp_path: Path, portraits: list[
     assert detector.calls == 4
 
 
+@given(DAMAGES)
+def test_a_damaged_memory_of_a_picture_is_made_anew(
+    tmp_path_factory: pytest.TempPathFactory, damage: Damage
+) -> None:
+    folder = tmp_path_factory.mktemp("memory")
+    pixels = Image.fromarray(np.zeros((20, 30, 3), np.uint8))
+    listed = stored(folder, pictures.png_bytes(pixels))
+    detector = Counting(Limits())
+    first = table(listed, folder, detector)
+    (kept,) = (folder / "memory").rglob("*.json")
+    kept.write_bytes(damage.of(kept.read_bytes()))
+    assert table(listed, folder, detector) == first
+    assert detector.calls == 2
+
+
 def test_other_limits_do_not_search_again_and_another_detector_does(
     tmp_path: Path, portraits: list[Portrait]
 ) -> None:
@@ -107,6 +127,35 @@ def test_changed_code_of_a_detector_searches_again(
     assert detector.calls == 2
 
 
+class Batched(Counting):
+    """A detector that wants three pictures at once; tells one picture from another."""
+
+    batch_size = 3
+
+    def search_many(self, images: Sequence[np.ndarray]) -> list[list[Face]]:
+        self.calls += 1
+        assert 0 < len(images) <= self.batch_size
+        return [[face(0.9, float(image.mean()) + 100)] for image in images]
+
+
+def test_a_detector_of_several_pictures_at_once_gives_each_its_own_faces(
+    tmp_path: Path, portraits: list[Portrait]
+) -> None:
+    shapes = [portrait.pixels[: 480 - 20 * (n % 3)] for n, portrait in enumerate(portraits[:11])]
+    contents = [pictures.png_bytes(Image.fromarray(pixels)) for pixels in shapes]
+    listed = stored(tmp_path, *contents[:5], b"broken", *contents[5:])
+    detector = Batched(Limits())
+    rows = table(listed, tmp_path, detector)
+    assert [row["image"] for row in rows] == [picture.path for picture in listed]
+    assert rows.pop(5)["reason"].startswith("cannot be decoded")
+    widths = [f"{pixels.mean() + 100:.2f}" for pixels in shapes]
+    assert [row["box_w"] for row in rows] == widths
+    calls = detector.calls
+    assert calls < len(shapes)
+    table(listed, tmp_path, detector)
+    assert detector.calls == calls, "each is searched once in its life"
+
+
 @pytest.mark.parametrize(
     ("which", "expected"),
     [("largest", [(0, "0.50")]), ("best", [(1, "0.90")]), ("all", [(0, "0.50"), (1, "0.90")])],
@@ -143,3 +192,24 @@ def test_the_table_gives_the_faces_back(tmp_path: Path, portraits: list[Portrait
     assert image == pictures[0].path
     assert [(f.number, f.face_px, f.score) for f in faces] == [(0, 200, 0.5), (1, 60, 0.9)]
     assert (faces[0].landmarks == LANDMARKS).all()
+
+
+@given(DAMAGES)
+def test_a_damaged_table_of_detections_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, damage: Damage
+) -> None:
+    path = tmp_path_factory.mktemp("table") / "detections.csv"
+    detector = Counting(Limits(min_size=100))
+    found = detection.Found(300, 200, detector.search(np.zeros((2, 2, 3), np.uint8)))
+    rows = [
+        row
+        for name in ("a.jpg", "b.jpg")
+        for row in detection.rows_of(detection.Picture(name, name), found, detector, "all")
+    ]
+    rows.append({"image": "c.jpg", "reason": "cannot be decoded: broken"})
+    files.write_csv(path, rows, detection.COLUMNS)
+    path.write_bytes(damage.of(path.read_bytes()))
+    with contextlib.suppress(DataError):
+        table = files.read_csv(path, detection.NUMBERS, detection.COLUMNS)
+        for _, faces in detection.located_faces(table):
+            assert all(face.landmarks.shape == (5, 2) for face in faces)

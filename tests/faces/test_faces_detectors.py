@@ -1,18 +1,25 @@
+import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from faces_support import Portrait
 from skimage.data import astronaut
 
 from pttfaces.demo import drawing
 from pttfaces.errors import ParamsError, WeightsError
-from pttfaces.faces import haar
+from pttfaces.faces import haar, yunet
 from pttfaces.faces.detectors import Face, make_detector
 
-YUNET = Path(".cache/weights/face_detection_yunet_2023mar.onnx").absolute()
+# At hand where the stage has fetched it, or PTTFACES_YUNET names it.
+YUNET = Path(
+    os.environ.get("PTTFACES_YUNET", ".cache/weights/face_detection_yunet_2023mar.onnx")
+).absolute()
 
 
 def errors(face: Face, portrait: Portrait) -> np.ndarray:
@@ -44,8 +51,36 @@ def test_yunet_finds_drawn_faces_and_their_landmarks(portraits: list[Portrait]) 
     detector = make_detector("yunet", str(YUNET))
     found = [detector.detect(portrait.pixels) for portrait in portraits]
     assert [len(faces) for faces in found] == [1] * len(portraits)
-    distances = [errors(f[0], p)[:2].max() for f, p in zip(found, portraits, strict=True)]
-    assert max(distances) < 0.12
+    distances = np.array([errors(f[0], p) for f, p in zip(found, portraits, strict=True)])
+    assert distances[:, :2].mean() < 0.04, "eyes"
+    assert distances.mean() < 0.04, "all five"
+    assert distances.mean(axis=1).max() < 0.08, "all five, on average over a face"
+
+
+@pytest.mark.skipif(not YUNET.exists(), reason="YuNet's file is not in .cache/weights")
+def test_yunet_places_the_landmarks_of_a_smaller_copy_alike(portraits: list[Portrait]) -> None:
+    detector = make_detector("yunet", str(YUNET))
+    for portrait in portraits[:4]:
+        half = cv2.resize(portrait.pixels, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
+        (face,), (copy,) = detector.detect(portrait.pixels), detector.detect(half)
+        again = replace(copy, landmarks=(copy.landmarks + 0.5) / 0.6 - 0.5)
+        found = Portrait(portrait.pixels, face.landmarks)
+        assert errors(again, found).max() < 0.08
+
+
+@pytest.mark.parametrize(
+    "box",
+    [(0, 0, 30, 40), (-50, -60, 80, 90), (95, 75, 5, 5), (200, 300, 20, 20), (10, 5, 900, 900)],
+)
+def test_a_second_look_knows_where_it_looked(box: tuple[float, float, float, float]) -> None:
+    """Also at a face on the edge, and at a box beyond it."""
+    image = np.random.default_rng(0).integers(0, 255, (80, 100, 3), np.uint8)
+    look = yunet._Look.at(image, box, 140)
+    assert look.pixels.shape == (320, 320, 3)
+    middle = look.in_picture(np.array([[159.5, 159.5]]))[0]
+    if box[0] < 100 and box[2] < 100 and box[0] > -50:
+        expected = np.array(box[:2]) + np.array(box[2:]) / 2 - 0.5
+        assert np.abs(middle - expected).max() < 2
 
 
 def test_haar_finds_one_face_with_both_eyes_on_a_photograph() -> None:
@@ -135,28 +170,74 @@ def test_an_unknown_detector_is_refused() -> None:
         make_detector("viola")
 
 
+class Trap:
+    def __reduce__(self) -> tuple:
+        return (pytest.fail, ("a weights file was unpickled",))
+
+
 def test_retinaface_refuses_a_file_of_something_else(tmp_path: Path) -> None:
     path = tmp_path / "retinaface_detector.pth"
+    torch.save({"body": Trap()}, path)
+    with pytest.raises(WeightsError, match="does not hold its weights"):
+        make_detector("retinaface", str(path))
     path.write_bytes(b"something else")
     with pytest.raises(WeightsError, match="does not hold its weights"):
         make_detector("retinaface", str(path))
 
 
-def test_retinaface_gives_what_face_crop_plus_predicts(
-    tmp_path: Path, portraits: list[Portrait]
-) -> None:
-    """With random weights: what is compared is what is made of the network's output."""
+def random_retinaface(path: Path) -> Any:
+    """RetinaFace with random weights, which are written to `path`, too.
+
+    Its landmarks are drawn into the picture, where a trained network has them: thousands of pixels
+    away, float32 itself is too coarse for what the tests ask.
+    """
     import torch
     from face_crop_plus.models.retinaface import RetinaFace
 
     torch.manual_seed(0)
     network = RetinaFace(strategy="all", vis=0.2).eval()
-    path = tmp_path / "retinaface_detector.pth"
+    for head in network.LandmarkHead:
+        head.conv1x1.weight.data *= 0.01
     torch.save(network.state_dict(), path)
-    pixels = cv2.resize(portraits[0].pixels, (96, 64), interpolation=cv2.INTER_AREA)
+    return network
+
+
+# Sides that are multiples of 32, which the network's strides ask for, and sides that are padded.
+@pytest.mark.parametrize("size", [(96, 64), (64, 128), (90, 60), (65, 97)])
+def test_retinaface_gives_what_face_crop_plus_predicts(
+    tmp_path: Path, portraits: list[Portrait], size: tuple[int, int]
+) -> None:
+    """With random weights: what is compared is what is made of the network's output."""
+    import torch
+
+    path = tmp_path / "retinaface_detector.pth"
+    network = random_retinaface(path)
+    pixels = cv2.resize(portraits[0].pixels, size, interpolation=cv2.INTER_AREA)
     found = make_detector("retinaface", str(path), min_size=1).search(pixels)
-    expected, _ = network.predict(torch.from_numpy(pixels).permute(2, 0, 1)[None].float())
+    mean = (123, 117, 104)  # RGB; face-crop-plus subtracts it, so that nothing is left of padding
+    below, right = -size[1] % 32, -size[0] % 32
+    padded = cv2.copyMakeBorder(pixels, 0, below, 0, right, cv2.BORDER_CONSTANT, value=mean)
+    expected, _ = network.predict(torch.from_numpy(padded).permute(2, 0, 1)[None].float())
     assert len(found) == len(expected) > 0
     landmarks = np.stack([face.landmarks for face in found])
-    np.testing.assert_allclose(landmarks, expected, atol=1e-3)
+    np.testing.assert_allclose(landmarks, expected, rtol=0, atol=1e-3)
     assert all(0.2 < face.score <= 1 for face in found)
+
+
+def test_retinaface_finds_in_a_batch_what_it_finds_alone(
+    tmp_path: Path, portraits: list[Portrait]
+) -> None:
+    """With random weights and pictures of several shapes, some of which share a batch."""
+    path = tmp_path / "retinaface_detector.pth"
+    random_retinaface(path)
+    detector = make_detector("retinaface", str(path), min_size=1)
+    sizes = [(96, 64), (90, 60), (64, 100), (96, 64)]
+    images = [
+        cv2.resize(portrait.pixels, size, interpolation=cv2.INTER_AREA)
+        for portrait, size in zip(portraits, sizes, strict=False)
+    ]
+    for image, together in zip(images, detector.search_many(images), strict=True):
+        alone = detector.search(image)
+        assert len(together) == len(alone) > 0
+        for one, other in zip(together, alone, strict=True):
+            np.testing.assert_allclose(one.landmarks, other.landmarks, rtol=0, atol=1e-3)

@@ -10,7 +10,7 @@ from PIL import Image
 import crop
 import curate
 import detect
-from pttfaces import files, pictures
+from pttfaces import files, manifest, pictures
 from pttfaces.demo import drawing
 from pttfaces.errors import DataError
 
@@ -58,6 +58,9 @@ def test_from_pictures_to_a_data_set(workspace: Workspace, posted: list[Posted])
     assert set(kept["split"]) == {"train", "holdout"}
     assert all(kept.groupby("article")["split"].nunique() == 1)
     assert set(table[table["article"] != ""]["author"]) <= {f"byM.{n}" for n in range(4)}
+    manifest.check(root / "data/dataset")
+    listed = files.read_csv("data/dataset/manifest.csv")["picture"]
+    assert sorted(listed) == sorted(kept["split"] + "/" + kept["crop"])
     for side in ("train", "holdout"):
         names = sorted(path.name for path in (root / "data/dataset" / side).iterdir())
         assert names == sorted(kept[kept["split"] == side]["crop"])

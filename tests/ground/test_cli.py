@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,11 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (2, "error: data/raw is empty; run crawl.\n")
 
 
+def test_what_could_fool_a_terminal_is_shown_escaped(tmp_path: Path) -> None:
+    ended = run(tmp_path, r"raise DataError('title \x1b[2J\u202egpj.exe\u2028 is 表特 😀\u200d')")
+    assert ended.stderr == "error: title \\x1b[2J\\u202egpj.exe\\u2028 is 表特 😀\u200d\n"
+
+
 def test_a_bug_keeps_its_stack_trace(tmp_path: Path) -> None:
     ended = run(tmp_path, "raise ValueError('bug')")
     assert ended.returncode == 1
@@ -59,6 +65,18 @@ def test_a_stop_is_a_sentence_and_runs_what_must_run(tmp_path: Path, name: str) 
     )
     assert ended.returncode == 130
     assert ended.stdout == "closed\n"
+    assert ended.stderr == "stopped; what is done is kept: run the same command to go on.\n"
+
+
+def test_a_stop_while_a_command_still_imports_is_a_sentence(tmp_path: Path) -> None:
+    program = "from pttfaces import cli\nimport os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n"
+    ended = subprocess.run(
+        [sys.executable, "-c", program + "import time\ntime.sleep(9)"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": "src"},
+    )
+    assert ended.returncode != 0
     assert ended.stderr == "stopped; what is done is kept: run the same command to go on.\n"
 
 
@@ -111,3 +129,44 @@ def test_progress_in_a_log_is_plain_lines_with_rate_and_time_left(tmp_path: Path
     assert "\r" not in ended.stderr
     assert ended.stderr.splitlines()[-1].startswith("download: 4 of 4 pictures, ")
     assert "left" in ended.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not tell when a parent has ended")
+@pytest.mark.parametrize("started_by", ["dvc", "dvc and a launcher", "hand"])
+def test_a_stage_ends_with_the_dvc_that_started_it(tmp_path: Path, started_by: str) -> None:
+    (tmp_path / "stage.py").write_text(
+        "import pathlib, time\n"
+        "from pttfaces import cli\n"
+        "def main():\n"
+        "    pathlib.Path('begun').touch()\n"
+        "    time.sleep(2)\n"
+        "    pathlib.Path('done').touch()\n"
+        "cli.run_stage_on_processes(main)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path("src").resolve()), "DVC_ROOT": "."}
+    if started_by == "hand":
+        del environment["DVC_ROOT"]
+    if started_by == "dvc and a launcher":
+        environment["PTTFACES_LAUNCHER"] = f'"{sys.executable}"'
+    starts_it = f"import subprocess; subprocess.run([{sys.executable!r}, 'stage.py'])"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", starts_it], cwd=tmp_path, env=environment, stderr=subprocess.PIPE
+    )
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.02)
+    parent.kill()
+    assert parent.stderr is not None
+    said = parent.stderr.read().decode()  # until the stage has ended, too
+    assert ("stopped; what is done is kept" in said) == (started_by != "hand")
+    assert (tmp_path / "done").exists() == (started_by == "hand")
+
+
+@pytest.mark.parametrize("script", sorted(Path("src").glob("*.py")), ids=lambda path: path.stem)
+def test_a_python_without_the_packages_is_told_in_one_sentence(
+    tmp_path: Path, script: Path
+) -> None:
+    command = [sys.executable, "-S", str(script.resolve())]  # without site-packages
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert "activate the project's environment first" in ended.stderr
+    assert "Traceback" not in ended.stderr

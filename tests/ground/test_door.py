@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pttfaces.door import USER_AGENT, Door, retry_after
 
@@ -72,6 +74,12 @@ def test_upper_case_names_and_missing_paths_are_the_same_place(door: Door) -> No
     assert address.startswith("http://127.0.0.1:")
     assert address.endswith("/")
     assert headers["Host"].lower() == "www.board.test"
+
+
+@given(st.text(max_size=40))
+def test_any_time_to_wait_is_read_or_ignored(text: str) -> None:
+    wait = retry_after(text)
+    assert wait is None or wait >= 0
 
 
 def test_a_time_to_wait_is_a_number_or_a_date() -> None:

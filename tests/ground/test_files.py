@@ -1,8 +1,11 @@
 """Files: whole or not there, the same bytes for the same content, back as they were."""
 
 import contextlib
+import csv
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,12 +15,18 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from damage import DAMAGES, Damage
 from hypothesis import example, given
 from hypothesis import strategies as st
+from repository import DVC_LOCK
 
 from pttfaces import files
 from pttfaces.errors import DataError
 
+CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\r\n")) | st.from_regex(
+    r"[=+@'-][\w().-]{0,8}", fullmatch=True
+)
+NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 NAMES = st.from_regex(r"[a-z0-9]{1,8}(/[a-z0-9]{1,8}){0,2}\.png", fullmatch=True)
 
 
@@ -128,21 +137,23 @@ def test_what_python_cannot_unpack_is_said(tmp_path: Path) -> None:
         files.unpack(path, tmp_path / "out")
 
 
-@example(place=0.985, value=1, cut=1)  # a place before the file's begin
-@example(place=0.617, value=0, cut=1)  # an empty name
-@given(place=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255), cut=st.floats(0.5, 1))
-def test_a_damaged_zip_is_told_or_unpacked_never_a_crash(
-    tmp_path_factory: pytest.TempPathFactory, place: float, value: int, cut: float
+@given(DAMAGES, DAMAGES)
+@example(Damage(0.985, 1), Damage(0.99, 1))  # a place before the file's begin
+@example(Damage(0.617, 0x62), Damage(0.99, 1))  # an empty name
+def test_a_damaged_zip_is_told_or_unpacked_as_it_was(
+    tmp_path_factory: pytest.TempPathFactory, damage: Damage, another: Damage
 ) -> None:
-    path = tmp_path_factory.mktemp("zip") / "a.zip"
+    base = tmp_path_factory.mktemp("zip")
+    whole = {"b/字.png": b"12345" * 9, "c.png": b""}
+    path = base / "a.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bundle:
-        bundle.writestr("b/字.png", b"12345" * 9)
-        bundle.writestr("c.png", b"")
-    content = bytearray(path.read_bytes())
-    content[int(place * len(content))] = value
-    path.write_bytes(content[: int(len(content) * cut)] if cut < 0.9 else content)
+        for name, data in whole.items():
+            bundle.writestr(name, data)
+    content = damage.of(path.read_bytes())
+    path.write_bytes(another.of(content) if content else content)
     with contextlib.suppress(DataError):
-        files.unpack(path, path.parent / "out")
+        files.unpack(path, base / "out")
+        assert set(read_all(base / "out").values()) <= set(whole.values())
 
 
 def test_links_are_neither_packed_nor_unpacked(tmp_path: Path) -> None:
@@ -178,6 +189,14 @@ def test_what_is_no_zip_and_what_is_no_folder_is_said(tmp_path: Path) -> None:
         files.pack(tmp_path / "empty", tmp_path / "b.zip")
 
 
+@given(st.binary(max_size=60), DAMAGES)
+@example(b"", Damage(0.99, 0))
+def test_what_was_sealed_comes_back_whole_or_not_at_all(content: bytes, damage: Damage) -> None:
+    record = files.seal(content)
+    assert files.unseal(record) == content
+    assert files.unseal(damage.of(record)) is None
+
+
 @given(
     rows=st.lists(
         st.fixed_dictionaries({"title": st.text(), "nrec": st.integers() | st.none()}), max_size=5
@@ -189,6 +208,32 @@ def test_json_lines_come_back_as_they_were(
     path = tmp_path_factory.mktemp("jsonl") / "rows.jsonl"
     files.write_jsonl(path, rows)
     assert files.read_jsonl(path) == rows
+
+
+@given(st.binary(max_size=200), st.integers(0, 300))
+@example(b"[" * 100_000, 0)
+def test_json_that_was_cut_off_or_damaged_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, noise: bytes, end: int
+) -> None:
+    path = tmp_path_factory.mktemp("json") / "rows.jsonl"
+    files.write_jsonl(path, [{"title": "表特", "nrec": number} for number in range(5)])
+    path.write_bytes(path.read_bytes()[:end] + noise)
+    with contextlib.suppress(DataError):
+        assert all(isinstance(row, dict) for row in files.read_jsonl(path))
+    with contextlib.suppress(DataError):
+        files.read_json(path)
+
+
+@given(DAMAGES)
+def test_damaged_rows_have_all_their_fields_or_are_refused(
+    tmp_path_factory: pytest.TempPathFactory, damage: Damage
+) -> None:
+    path = tmp_path_factory.mktemp("json") / "rows.jsonl"
+    files.write_jsonl(path, [{"title": "表特", "nrec": number} for number in range(3)])
+    path.write_bytes(damage.of(path.read_bytes()))
+    with contextlib.suppress(DataError):
+        for row in files.read_jsonl(path, ["title", "nrec"]):
+            assert row.keys() == {"title", "nrec"}
 
 
 def test_a_cut_json_line_is_named(tmp_path: Path) -> None:
@@ -206,7 +251,33 @@ def test_a_table_comes_back_with_its_texts_and_numbers(tmp_path: Path) -> None:
     assert list(table["id"]) == ["007", "NA"]
     assert table["n"][0] == 3
     assert table["n"].isna().tolist() == [False, True]
-    assert b"\r" not in path.read_bytes()
+    assert path.read_bytes() == b"id,n,x\n007,3,0.5\nNA,,\n"
+
+
+@given(rows=st.lists(st.fixed_dictionaries({"title": CELLS, "author": CELLS}), max_size=5))
+@example(rows=[{"title": "=HYPERLINK(1)", "author": "'=1"}, {"title": "-1.5e3", "author": ""}])
+def test_a_table_gives_back_every_text_and_no_spreadsheet_runs_one(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, str]]
+) -> None:
+    path = tmp_path_factory.mktemp("table") / "t.csv"
+    files.write_csv(path, rows, ["title", "author"])
+    assert files.read_csv(path).to_dict("records") == rows
+    with path.open(encoding="utf-8", newline="") as handle:
+        cells = [cell for row in csv.reader(handle) for cell in row]
+    for cell in cells:
+        assert not cell.startswith(("=", "+", "-", "@", "\t", "\r")) or NUMBER.fullmatch(cell), cell
+
+
+@given(st.binary(max_size=200), st.integers(0, 300))
+def test_a_table_that_was_cut_off_or_damaged_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, noise: bytes, end: int
+) -> None:
+    path = tmp_path_factory.mktemp("table") / "t.csv"
+    rows = [{"id": f"{number}", "title": '表特, "quoted"'} for number in range(5)]
+    files.write_csv(path, rows, ["id", "title"])
+    path.write_bytes(path.read_bytes()[:end] + noise)
+    with contextlib.suppress(DataError):
+        files.read_csv(path, {"id": "Int64"})
 
 
 def test_a_missing_table_says_what_makes_it(tmp_path: Path) -> None:
@@ -249,7 +320,7 @@ def test_metrics_end_with_the_seconds(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_half_done_work_stays_after_a_failure_and_goes_after_success(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(KeyboardInterrupt), files.resuming("generate", 1) as work:
         (work / "000000.png").write_bytes(b"done")
         raise KeyboardInterrupt
@@ -258,10 +329,62 @@ def test_half_done_work_stays_after_a_failure_and_goes_after_success(
     assert not work.exists()
 
 
-def test_two_runs_never_work_on_the_same_at_once(
+@pytest.mark.parametrize("before", [DVC_LOCK, None])
+@pytest.mark.parametrize("after", [DVC_LOCK.replace("-1", "-2"), None])
+def test_work_that_is_done_stays_until_dvc_has_noted_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str | None, after: str | None
+) -> None:
+    clone, lock = tmp_path / "clone", Path("dvc.lock")
+    clone.mkdir()
+    monkeypatch.chdir(clone)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    if before:
+        lock.write_text(before)
+
+    def work_on(content: bytes) -> Path:
+        with files.resuming("train", 1, until_noted=True) as work:
+            assert [path.read_bytes() for path in work.iterdir()] == [content] * bool(content)
+            (work / "state.pt").write_bytes(b"whole")
+            files.forget_noted_work()
+            assert work.exists(), "another stage's start takes nothing from one that is at work"
+        return work
+
+    work_on(b"")
+    files.forget_noted_work()  # dvc was killed, and the stage starts again
+    if before:  # another stage is noted, or git writes the file anew
+        lock.write_text(DVC_LOCK.replace("crawl-1", "crawl-2"))
+        files.forget_noted_work()
+    work = work_on(b"whole")
+    (tmp_path / ".resume/other").mkdir()
+    (tmp_path / ".resume/other/done.json").mkdir()  # damage stops nothing
+    if after:
+        lock.write_text(after)
+    else:
+        monkeypatch.chdir(tmp_path)
+        shutil.rmtree(clone)  # of an experiment that has ended
+    files.forget_noted_work()
+    assert not work.exists()
+
+
+def test_work_goes_at_once_where_nothing_else_was_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    with files.resuming("crawl", 1) as work:
+        pass
+    assert not work.exists()
+    monkeypatch.delenv("DVC_ROOT")
+    monkeypatch.chdir(tmp_path)
+    with files.resuming("train", 1, until_noted=True) as work:
+        pass
+    assert not work.exists()
+
+
+def test_two_runs_never_work_on_the_same_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Path("src").resolve()
+    monkeypatch.chdir(tmp_path)
     program = textwrap.dedent("""
         from pttfaces import files
         with files.resuming("train", 1) as work:
@@ -273,7 +396,7 @@ def test_two_runs_never_work_on_the_same_at_once(
             [sys.executable, "-c", program],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": str(Path("src").resolve())},
+            env=os.environ | {"PYTHONPATH": str(source)},
         )
         assert child.stderr is not None
         assert b"waiting for it" in child.stderr.readline()

@@ -1,15 +1,20 @@
 """params.yaml: every mistake is one sentence with the key, what was found and what is allowed."""
 
+import contextlib
 import copy
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from damage import DAMAGES, Damage
+from hypothesis import given
 
 from pttfaces import params
 from pttfaces.errors import ParamsError
 
 PRESETS = sorted(Path("presets").glob("*.yaml"))
+DEMO = Path("presets/demo.yaml")
 
 
 @pytest.fixture
@@ -48,6 +53,7 @@ def test_the_three_presets_are_there() -> None:
         ("train.ema", 1.5, "train.ema is 1.5; allowed is a number above 0 below 1 or null"),
         ("train.ema", "yes", "train.ema is 'yes'; allowed is a number above 0 below 1 or null"),
         ("train.flip", "yes", "train.flip is 'yes'; allowed is true or false"),
+        ("evaluate.weights_sha256", "0123abcd", "or the digest of the file that evaluate.weights"),
         ("model.channels", [32, 4], "model.channels[1] is 4; allowed is a list of 2 to 8 values"),
         ("model.attention", [True, False], "one true or false for each of the 5 model.channels"),
         ("image_size", 60, "image_size is 60; allowed is multiples of 16"),
@@ -113,12 +119,39 @@ def test_zero_terminal_snr_wants_v_prediction(values: dict[str, Any]) -> None:
         ("a: !!python/object/apply:os.system ['true']", "not plain YAML"),
         ("", "should hold"),
         ("just words", "should hold"),
+        ("seed: 2024-13-01", "month must be in"),
+        ("seed: !!int ''", "not plain YAML"),
+        ("seed: !!bool x", "not plain YAML"),
+        ("seed: " + "9" * 5000, "not plain YAML"),
+        ("seed: " + "[" * 1500, "not plain YAML"),
+        ("seed: \0", "special characters"),
     ],
 )
 def test_a_file_that_is_no_plain_yaml_is_refused(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(text)
     with pytest.raises(ParamsError, match=said):
+        params.load(path)
+
+
+def test_a_value_that_would_fill_the_memory_is_told_in_short(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    lists = ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lists += [f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in pairwise("abcdefghijkl")]
+    path.write_text("\n".join([*lists, "seed: *l", f"source: {'x' * 100000}"]))
+    with pytest.raises(ParamsError) as caught:
+        params.load(path)
+    assert "seed is [" in str(caught.value)
+    assert max(map(len, str(caught.value).splitlines())) < 1000
+
+
+@given(DAMAGES)
+def test_a_damaged_file_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, damage: Damage
+) -> None:
+    path = tmp_path_factory.mktemp("params") / "params.yaml"
+    path.write_bytes(damage.of(DEMO.read_bytes()))
+    with contextlib.suppress(ParamsError):
         params.load(path)
 
 

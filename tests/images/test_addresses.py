@@ -1,8 +1,11 @@
 """Only http and https, and only addresses of the public internet."""
 
 import socket
+from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pttfaces.images.addresses import (
     BadUrlError,
@@ -93,3 +96,12 @@ def test_urls_that_are_not_fetched(url: str, status: str) -> None:
 
 def test_credentials_and_fragments_are_left_out() -> None:
     assert str(clean_url("http://user:secret@I.Test/a b.jpg#x")) == "http://i.test/a%20b.jpg"
+
+
+@given(st.text(max_size=40) | st.text(max_size=40).map(lambda text: f"http://{text}"))
+def test_any_text_is_a_url_or_refused(text: str) -> None:
+    with suppress(BadUrlError):
+        url = clean_url(text)
+        assert url.scheme in ("http", "https")
+        assert url.host
+        assert url.raw_user is None

@@ -9,11 +9,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hostile_site import Request, Site, limits, picture
+from hostile.site import Request, Site, limits, picture
 
 from pttfaces import files
 from pttfaces.denylist import DenyList
@@ -21,7 +21,6 @@ from pttfaces.door import Door
 from pttfaces.errors import DataError, SiteError
 from pttfaces.images import Report, download, store
 from pttfaces.images import journal as journals
-from pttfaces.images.outcome import Outcome
 
 Links = list[dict[str, object]]
 
@@ -111,6 +110,22 @@ def test_a_second_run_fetches_only_what_is_new_or_lost() -> None:
     assert len(raw()) == 60
 
 
+@pytest.mark.parametrize("remembered", [True, False])
+def test_a_picture_whose_bytes_have_changed_is_fetched_again(remembered: bool) -> None:
+    with Site({"a.test": numbered, "b.test": numbered, "c.test": numbered}) as site:
+        get(MANY[:5], site.door())
+        (memory,) = Path(".cache/raw").iterdir()
+        if not remembered:
+            memory.write_bytes(b"\xff 1 damaged\n\n")
+        whole = raw()
+        flipped = Path("data/raw") / next(iter(whole))
+        content = bytearray(flipped.read_bytes())
+        content[len(content) // 2] ^= 1
+        flipped.write_bytes(content)
+        assert get(MANY[:5], site.door()).fetched == 1
+    assert raw() == whole
+
+
 def test_what_no_link_names_any_more_is_removed() -> None:
     with Site({"a.test": numbered, "b.test": numbered, "c.test": numbered}) as site:
         get(MANY, site.door())
@@ -134,7 +149,8 @@ def test_only_what_can_succeed_is_tried_again() -> None:
         get(links, site.door(), attempts=1)
     assert statuses() == ["gone", "failed", "not_an_image", "ok"]
     assert dict(site.asked) == {"a.test/gone": 1, "a.test/busy": 2, "a.test/page": 1, "b.test/1": 1}
-    assert Path("data/failed.txt").read_text(encoding="utf-8") == "http://a.test/busy\n"
+    failed = Path("data/failed.txt").read_text(encoding="utf-8").splitlines()
+    assert failed == [f"http://a.test{path}" for path in codes]
 
 
 def test_other_code_asks_again_for_all_but_the_pictures_that_are_there(
@@ -159,14 +175,66 @@ def test_other_code_asks_again_for_all_but_the_pictures_that_are_there(
     assert len(raw()) == 2
 
 
+def test_another_clone_asks_only_for_what_gave_no_picture() -> None:
+    """After `dvc pull` it has the first one's `data`, and no `.cache`."""
+
+    async def one(request: Request) -> None:
+        await request.answer(200, picture("JPEG", 1, (16, 16)))
+
+    async def gone(request: Request) -> None:
+        await request.answer(404)
+
+    links = links_to("http://a.test/1", "http://a.test/2", "http://b.test/1", "http://c.test/")
+    with Site({"a.test": numbered, "b.test": one, "c.test": gone}) as site:
+        get(links, site.door())
+        written = Path("data/ledger.csv").read_bytes()
+        shutil.rmtree(".cache")
+        assert get(links, site.door()).fetched == 1
+        assert Path("data/ledger.csv").read_bytes() == written
+        assert statuses() == ["ok", "ok", "duplicate", "gone"]
+
+        shutil.rmtree(".cache")
+        (Path("data/raw") / ledger()[1]["path"]).write_bytes(b"other bytes")
+        assert get(links, site.door()).fetched == 2
+        shutil.rmtree(".cache")
+        assert get(links, site.door(), world="demo").fetched == 4
+
+
+@pytest.mark.parametrize("forged", ["../secret", "0" * 64])
+def test_a_forged_ledger_leads_to_nothing_else(forged: str) -> None:
+    with Site({"a.test": numbered}) as site:
+        get(links_to("http://a.test/1"), site.door())
+        row = ledger()[0]
+        shutil.rmtree(".cache")
+        Path("secret.jpg").write_bytes(raw()[row["path"]])
+        table = Path("data/ledger.csv").read_text(encoding="utf-8")
+        table = table.replace(row["path"], f"{forged[:2]}/{forged}.jpg")
+        Path("data/ledger.csv").write_text(table.replace(row["sha256"], forged), encoding="utf-8")
+        assert get(links_to("http://a.test/1"), site.door()).fetched == 1
+    assert ledger() == [row]
+    assert Path("secret.jpg").exists()
+
+
+@pytest.mark.parametrize(
+    "damage", [b"\xff\xfe", b"url\nhttp://a.test/1\n", b"a" * 200_000 + b",\n"]
+)
+def test_a_damaged_ledger_is_as_good_as_none(damage: bytes) -> None:
+    Path("data").mkdir()
+    Path("data/ledger.csv").write_bytes(damage)
+    with Site({"a.test": numbered}) as site:
+        assert get(links_to("http://a.test/1"), site.door()).fetched == 1
+
+
 def test_what_other_code_took_a_picture_for_is_not_believed() -> None:
     with Site({"a.test": numbered}) as site:
         get(links_to("http://a.test/1"), site.door())
         (path,) = Path(".cache/download").iterdir()
-        text = path.read_text().replace('"width": 16', '"width": 99')
-        assert "99" in text
+        line = files.unseal(path.read_bytes().rstrip()) or b""
+        wrong = line.replace(b'"JPEG", 16, 16', b'"JPEG", 99, 16')
+        assert wrong != line
         path.unlink()
-        path.with_name(f"{path.name.partition('-')[0]}-0000.jsonl").write_text(text)
+        older = path.with_name(f"{path.name.partition('-')[0]}-0000.jsonl")
+        older.write_bytes(files.seal(wrong) + b"\n")
         assert get(links_to("http://a.test/1"), site.door()).fetched == 0
     assert ledger()[0]["width"] == "16"
 
@@ -297,6 +365,7 @@ def test_no_network_is_a_sentence_and_what_is_there_stays() -> None:
         get(links_to("http://a.test/1"), site.door())
         door = site.door()
     shutil.rmtree(".cache")
+    Path("data/ledger.csv").unlink()
     with pytest.raises(SiteError, match="no host answered for any of the 2 links"):
         get(links_to("http://a.test/1", "http://x.invalid/"), door, attempts=1)
     assert len(raw()) == 1
@@ -393,13 +462,30 @@ def test_a_connection_is_used_again() -> None:
     assert len(ports) <= 2
 
 
+def test_a_host_answers_on_no_connection_of_another() -> None:
+    """Or what one sends too much would be read as the other's answer."""
+    ports: dict[str, set[object]] = {"a.test": set(), "b.test": set()}
+
+    def at(host: str) -> Callable[[Request], Awaitable[None]]:
+        async def handler(request: Request) -> None:
+            ports[host].add(request.writer.get_extra_info("peername"))
+            await numbered(request)
+
+        return handler
+
+    with Site({host: at(host) for host in ports}) as site:
+        links = links_to(*(f"http://{'ab'[number % 2]}.test/{number}" for number in range(20)))
+        get(links, site.door(), concurrency=1)
+    assert not ports["a.test"] & ports["b.test"]
+
+
 # --- kill -9 and a full disk
 
 CHILD = """
 import json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from hostile_site import limits
+from hostile.site import limits
 from pttfaces.denylist import DenyList
 from pttfaces.door import Door
 from pttfaces.images import download
@@ -433,11 +519,11 @@ def test_kill_9_in_the_middle_loses_nothing_and_fetches_nothing_whole_twice() ->
 
         Path("links.json").write_text(json.dumps([KILLED, dict(site.door().local)]))
         Path("child.py").write_text(CHILD)
-        helpers = str(Path(__file__).parent)
+        helpers = str(Path(__file__).parents[1])
         paths = os.pathsep.join([str(Path(files.__file__).parents[1]), *sys.path])
         command = [sys.executable, "child.py", helpers]
         before: set[str] = set()
-        for goal in (30, 80):
+        for goal in (20, 50, 80):
             child = subprocess.Popen(
                 command, env={**os.environ, "PYTHONPATH": paths}, stderr=subprocess.DEVNULL
             )
@@ -468,7 +554,7 @@ def test_kill_9_in_the_middle_loses_nothing_and_fetches_nothing_whole_twice() ->
         for url in known:
             name = url.removeprefix("http://")
             assert site.asked[name] == asked[name]
-    assert all(count <= 2 for count in site.asked.values())  # once, and once when it was cut
+    assert all(count <= 4 for count in site.asked.values())  # once, and again when it was cut
 
 
 KILLED = links_to(*(f"http://{'ab'[at % 2]}.test/{at}.jpg" for at in range(120)))
@@ -476,52 +562,126 @@ KILLED = links_to(*(f"http://{'ab'[at % 2]}.test/{at}.jpg" for at in range(120))
 
 def journal() -> set[str]:
     """The URLs that the journal on disk tells of."""
-    urls = set()
-    for path in Path(".cache/download").glob("*.jsonl"):
-        for line in path.read_bytes().splitlines(keepends=True):
-            if line.endswith(b"}\n"):
-                urls.add(json.loads(line)["url"])
-    return urls
+    return {url for path in Path(".cache/download").glob("*.jsonl") for url in journals.read(path)}
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-def test_a_full_disk_ends_the_run_at_once_and_the_next_goes_on(
-    monkeypatch: pytest.MonkeyPatch,
+async def roomy(request: Request) -> None:
+    """Pictures of some 12 KB; every tenth of 400 KB."""
+    number = int("".join(filter(str.isdigit, request.path)))
+    side = 800 if number % 10 == 9 else 120
+    await request.answer(200, picture("JPEG", number, (side, side)))
+
+
+ROOMY = links_to(*(f"http://{'abc'[at % 3]}.test/{at}.jpg" for at in range(40)))
+ROUTES = dict.fromkeys(("a.test", "b.test", "c.test"), roomy)
+
+
+def undisturbed() -> tuple[bytes, dict[str, bytes]]:
+    """Ledger and pictures of a run with room enough, which leaves nothing else behind."""
+    with Site(ROUTES) as site:
+        get(ROOMY, site.door())
+    found = (Path("data/ledger.csv").read_bytes(), raw())
+    shutil.rmtree("data")
+    shutil.rmtree(".cache")
+    return found
+
+
+def goes_on(site: Site, expected: tuple[bytes, dict[str, bytes]]) -> None:
+    """The next run ends as an undisturbed one, and asks for nothing that was there."""
+    known, asked = journal(), dict(site.asked)
+    assert not Path("data/ledger.csv").exists()
+    get(ROOMY, site.door())
+    assert (Path("data/ledger.csv").read_bytes(), raw()) == expected
+    again = {name for name, count in site.asked.items() if count > asked.get(name, 0)}
+    assert not again & {url.removeprefix("http://") for url in known}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 500 KB; a test that cannot mount one is skipped."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=500k", "tmpfs", str(place)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("only root can mount a small disk, and not everywhere")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk_ends_the_run_and_the_next_goes_on(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, made = store.Part.write, 0
-
-    def full_after_ten(self: store.Part, chunk: bytes) -> None:
-        nonlocal made
-        made += 1
-        if made > 10:
-            Path("/dev/full").write_bytes(b"x")
-        real(self, chunk)
-
-    with Site({"a.test": numbered, "b.test": numbered, "c.test": numbered}) as site:
-        with monkeypatch.context() as patch:
-            patch.setattr(store.Part, "write", full_after_ten)
-            with pytest.raises(OSError, match="No space left"):
-                get(MANY, site.door())
-        assert get(MANY, site.door()).fetched == 50
-    assert len(raw()) == 60
+    expected = undisturbed()
+    monkeypatch.chdir(small_disk)
+    with Site(ROUTES) as site:
+        with pytest.raises(OSError, match="No space left"):
+            get(ROOMY, site.door())
+        whole = set(expected[1].items())
+        assert {(name, body) for name, body in raw().items() if name[0] != "."} <= whole
+        size = ["mount", "-o", "remount,size=20m", str(small_disk)]
+        subprocess.run(size, check=True, capture_output=True)
+        goes_on(site, expected)
+    monkeypatch.undo()
 
 
-def test_a_journal_of_many_retries_is_made_short_again() -> None:
-    path = Path("journal.jsonl")
-    with journals.opened(path) as notes:
-        for at in range(3000):
-            notes.add(f"http://a.test/{at % 7}", Outcome("failed", attempts=at))
-    with journals.opened(path) as notes:
-        assert len(notes.known) == 7
-        assert notes.known["http://a.test/3"].attempts == 2999 - (2999 - 3) % 7
-    assert path.read_bytes().count(b"\n") == 7
+def test_a_file_that_cannot_be_written_ends_the_run_and_the_next_goes_on() -> None:
+    """What a quota does, without root: no file may grow beyond 256 KB."""
+    resource = pytest.importorskip("resource")
+    expected = undisturbed()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Site(ROUTES) as site:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**18, hard))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                get(ROOMY, site.door())
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        goes_on(site, expected)
 
 
-def test_the_line_after_a_cut_one_is_not_lost_with_it() -> None:
-    path = Path("journal.jsonl")
-    for number in range(3):
-        with journals.opened(path) as notes:
-            assert list(notes.known) == [str(earlier) for earlier in range(number)]
-            notes.add(str(number), Outcome("gone"))
-        with path.open("ab") as handle:
-            handle.write(b'{"url": "cut')
+@pytest.mark.parametrize("held", [0, 2**26])
+def test_pictures_arrive_whether_they_are_held_in_memory_or_in_files(
+    held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_MOST_HELD", held)
+    large = picture("PNG", 1, (1200, 900))  # more than is ever held of one
+
+    async def handler(request: Request) -> None:
+        await request.answer(200, large if request.path == "/large" else picture("JPEG", 2))
+
+    with Site({"a.test": handler}) as site:
+        get(links_to("http://a.test/large", "http://a.test/2"), site.door(), max_mib=8)
+    assert set(raw().values()) == {large, picture("JPEG", 2)}
+    assert not any(path.is_file() for path in Path("data/raw/.parts").rglob("*"))
+
+
+def test_a_known_placeholder_counts_as_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = files.digest_bytes(picture("JPEG", 1, (16, 16)))
+    monkeypatch.setattr("pttfaces.images.outcome.PLACEHOLDERS", frozenset({sent}))
+    with Site({"a.test": numbered}) as site:
+        get(links_to("http://a.test/0", "http://a.test/1"), site.door())
+        assert get(links_to("http://a.test/0", "http://a.test/1"), site.door()).fetched == 0
+    assert statuses() == ["ok", "removed"]
+    assert len(raw()) == 1
+
+
+def test_a_host_that_bears_few_requests_is_asked_more_slowly_and_gives_all() -> None:
+    """Ten a second are borne; each further one is answered with 429."""
+    times: list[float] = []
+
+    async def handler(request: Request) -> None:
+        now = time.monotonic()
+        if len([at for at in times if now - at < 0.5]) >= 5:
+            await request.answer(429, Retry_After="0")
+        else:
+            times.append(now)
+            await numbered(request)
+
+    with Site({"a.test": handler}) as site:
+        links = links_to(*(f"http://a.test/{at}" for at in range(14)))
+        get(links, site.door(), rate_per_host=20, per_host=4, attempts=4)
+        refused = sum(site.asked.values()) - 14
+    assert statuses() == ["ok"] * 14
+    assert refused < 12

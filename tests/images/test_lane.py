@@ -1,10 +1,10 @@
 """A host's lane: how many, how often, and when a host is left alone."""
 
 import pytest
-from hostile_site import limits
+from hostile.site import limits
 from yarl import URL
 
-from pttfaces.images.lane import GIVE_UP_AFTER, Job, Lane
+from pttfaces.images.lane import DEAD_AFTER, GIVE_UP_AFTER, Job, Lane
 
 
 def job(number: int, ready: float = 0.0) -> Job:
@@ -24,24 +24,28 @@ def test_an_empty_lane_waits_for_a_change() -> None:
 
 
 def test_a_lane_opens_with_success_and_closes_with_failure() -> None:
-    host = lane(per_host=6)
+    host = lane(per_host=18)
     while host.delay(10.0) == 0:
         host.take(10.0)
-    assert host.running == 4
-    for _ in range(5):
-        host.served()
+    assert host.running == 8
+    host.served()
     while host.delay(10.0) == 0:
         host.take(10.0)
-    assert host.running == 6
-    host.failed(10.0, 11.0)
-    host.running = 3
+    assert host.running == 16
+    host.served()
+    while host.delay(10.0) == 0:
+        host.take(10.0)
+    assert host.running == 18
+    host.failed(10.0, 11.0, heard=True)
+    host.running = 9
     assert host.delay(20.0) is None
-    host.running = 2
+    host.running = 8
     assert host.delay(20.0) == 0
 
 
 def test_requests_keep_their_distance_and_late_ones_are_made_up_for() -> None:
     host = lane(rate_per_host=10)
+    host.served()
     host.take(5.0)
     assert host.delay(5.0) == 0  # a tenth of a second may be made up for
     host.take(5.0)
@@ -60,23 +64,52 @@ def test_what_is_due_again_goes_first_and_not_before_its_time() -> None:
 def test_the_failures_of_requests_under_way_together_count_once() -> None:
     host = lane()
     for _ in range(GIVE_UP_AFTER * 2):
-        host.failed(started=1.0, now=2.0)
-        host.failed(started=1.5, now=2.5)
+        host.failed(started=1.0, now=2.0, heard=True)
+        host.failed(started=1.5, now=2.5, heard=True)
     assert not host.given_up
 
 
 def test_a_host_that_keeps_failing_is_given_up_and_an_answer_forgives() -> None:
     host = lane()
     for at in range(GIVE_UP_AFTER - 1):
-        host.failed(float(at), float(at))
+        host.failed(float(at), float(at), heard=True)
     host.served()
-    host.failed(100.0, 100.0)
+    host.failed(100.0, 100.0, heard=True)
     assert not host.given_up
     for at in range(GIVE_UP_AFTER):
-        host.failed(200.0 + at, 200.0 + at)
+        host.failed(200.0 + at, 200.0 + at, heard=True)
     assert host.given_up
     assert len(list(host.drain())) == 20
     assert host.delay(1000.0) is None
+
+
+def test_a_host_that_never_answered_is_given_up_sooner() -> None:
+    dead, rude = lane(), lane()
+    for at in range(DEAD_AFTER):
+        assert not dead.given_up
+        dead.failed(float(at), float(at), heard=False)
+        rude.failed(float(at), float(at), heard=at == 0)
+    assert dead.given_up
+    assert not rude.given_up
+
+
+def test_after_a_429_requests_come_at_half_the_rate_and_slowly_faster_again() -> None:
+    host = lane(rate_per_host=10)
+
+    def pause() -> float:
+        host.take(1000.0)
+        host.running = 0
+        return host.delay(1000.0) or 0.0
+
+    pause()
+    assert pause() == pytest.approx(0.1)
+    host.throttled(990.0, 991.0, 0.0)
+    pauses = [pause() for _ in range(3)]
+    assert pauses[2] - pauses[1] == pytest.approx(0.2)
+    for _ in range(100):
+        host.served()
+    pauses = [pause() for _ in range(3)]
+    assert pauses[2] - pauses[1] == pytest.approx(0.1)
 
 
 def test_a_throttling_host_rests_as_long_as_it_asks_but_not_for_ever() -> None:

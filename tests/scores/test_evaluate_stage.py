@@ -2,17 +2,23 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
+import distance as command
 import evaluate
-from pttfaces import params, pictures
+from pttfaces import files, params, pictures
+from pttfaces.diffusion import models, network
+from pttfaces.diffusion.network import Architecture
+from pttfaces.diffusion.schedule import NoiseProcess
 from pttfaces.errors import DataError, PttFacesError, WeightsError
 from pttfaces.scores import comparison, features, folder, frechet, untrained
 
@@ -66,11 +72,26 @@ def test_it_writes_every_figure_under_an_honest_name_and_logs_them(place: Path) 
     assert figures["features"] == "random"
     assert figures["dims"] == 64
     assert figures["face_rate"] == {"detector": "haar", "generated": 0.0, "real": 0.0}
-    assert set(figures["copies"]) == {"pixels", "features"}
+    assert {"precision", "recall", "density", "coverage"} <= set(figures)
+    assert figures["copies"]["too_many"] is False
+    assert figures["copies"]["max_copied"] == 0.2
+    assert {"to_holdout_median", "holdout_median"} <= set(figures["copies"]["features"])
     assert figures["copies"]["pixels"]["near_one_picture"] == 0
     assert (figures["sampler"], figures["infer_steps"]) == ("dpmsolver++", 20)
-    with Image.open(place / "metrics" / "pictures" / "nearest.png") as picture:
-        assert picture.size[0] > 8 * 64
+    for name in ("nearest.png", "density.png"):
+        with Image.open(place / "metrics" / "pictures" / name) as picture:
+            assert picture.size[0] > 8 * 64
+    near = files.read_csv(place / "data" / "neighbours.csv", {"pixels_train_distance": "float"})
+    assert len(near) == 40
+    assert near.pixels_train_distance.min() == pytest.approx(figures["copies"]["pixels"]["least"])
+    assert set(near.features_holdout) <= {f"{index:06}.png" for index in range(10)}
+    curves = files.read_csv(place / "metrics" / "plots" / "nearest.csv")
+    assert list(curves.columns)[:3] == [
+        "share",
+        "pixels_samples_to_train",
+        "pixels_samples_to_holdout",
+    ]
+    assert float(curves.pixels_samples_to_train[50]) == figures["copies"]["pixels"]["median"]
 
     from mlflow import MlflowClient
 
@@ -83,6 +104,44 @@ def test_it_writes_every_figure_under_an_honest_name_and_logs_them(place: Path) 
     assert logged == pytest.approx(figures["random_feature_distance"])
     assert run.data.metrics["face_rate_generated"] == 0
     assert run.data.tags["model_digest"] == "ab" * 32
+    assert run.data.tags["copies"] == "no warning"
+    logged = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert {"samples.png", "nearest.png", "density.png"} <= logged
+
+
+def test_samples_that_are_training_pictures_are_told_loudly(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'runs.db'}")
+    generated, trained = place / "data" / "generated", place / "data" / "dataset" / "train"
+    for index in range(20):
+        shutil.copy(trained / f"{index:06}.png", generated)
+    evaluate.main()
+    said = capsys.readouterr().err
+    assert "COPIES OF TRAINING PICTURES: 50.0% of the samples" in said
+    copies = files.read_json("metrics/evaluate.json")["copies"]
+    assert (copies["copied"], copies["too_many"]) == (0.5, True)
+    assert copies["features"]["near_one_picture"] == 0.5
+    set_params(place, max_copied=0.5)
+    evaluate.main()
+    assert "COPIES" not in capsys.readouterr().err
+
+
+def test_the_distance_of_other_sampling_seeds_has_a_spread(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'runs.db'}")
+    shape = Architecture(64, (8, 8), 1, (False, False), 0.0)
+    process = NoiseProcess("cosine", 1000, "v_prediction", False)
+    models.save(place / "models/ddpm/best_model", network.build(shape, seed=0), process, {})
+    set_params(place, repeats=3)
+    text = (place / "params.yaml").read_text().replace("num_images: 128", "num_images: 3")
+    (place / "params.yaml").write_text(text.replace("infer_steps: 20", "infer_steps: 2"))
+    evaluate.main()
+    repeats = files.read_json("metrics/evaluate.json")["repeats"]
+    assert (repeats["seeds"], repeats["first_seed"]) == (3, 0)
+    assert 0 < repeats["deviation"] <= repeats["spread"]
+    assert not list((place / ".resume").iterdir())
 
 
 def sets(place: Path, reference: str = "train") -> comparison.Sets:
@@ -96,21 +155,25 @@ def sets(place: Path, reference: str = "train") -> comparison.Sets:
     )
 
 
+def scored(extractor: features.Extractor, place: Path, reference: str = "train") -> dict[str, Any]:
+    return comparison.score(extractor, sets(place, reference), max_copied=0.1).figures
+
+
 def test_the_reference_is_computed_once_and_again_when_a_picture_changes(place: Path) -> None:
     cache = place / "cache"
-    extractor = features.make_extractor("random", 64, None, 16, cache)
-    first, _ = comparison.score(extractor, sets(place))
+    extractor = features.make_extractor("random", 64, None, None, 16, cache)
+    first = scored(extractor, place)
     kept = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
     assert len(kept) == 2  # train and holdout
-    again, _ = comparison.score(extractor, sets(place))
+    again = scored(extractor, place)
     assert again == first
     assert {path: path.stat().st_mtime_ns for path in cache.iterdir()} == kept
     for path in kept:
         path.write_bytes(b"a disk was full")
-    assert comparison.score(extractor, sets(place))[0] == first
+    assert scored(extractor, place) == first
     draw(place / "new", 1, 7)
     (place / "new" / "000000.png").replace(place / "data" / "dataset" / "train" / "000000.png")
-    changed, _ = comparison.score(extractor, sets(place))
+    changed = scored(extractor, place)
     assert changed["random_feature_distance"] != first["random_feature_distance"]
 
 
@@ -120,7 +183,7 @@ def test_the_reference_is_computed_again_when_the_code_changes(
     cache = place / "cache"
 
     def embed() -> None:
-        features.make_extractor("random", 64, None, 16, cache).embed_once(sets(place).trained)
+        features.make_extractor("random", 64, None, None, 16, cache).embed_once(sets(place).trained)
 
     embed()
     (place / "other.py").write_text("")
@@ -133,28 +196,58 @@ def test_the_reference_is_computed_again_when_the_code_changes(
 
 def test_statistics_stand_for_their_pictures_but_only_with_their_own_network(place: Path) -> None:
     cache = place / "cache"
-    extractor = features.make_extractor("random", 64, None, 16, cache)
-    by_pictures, _ = comparison.score(extractor, sets(place))
+    extractor = features.make_extractor("random", 64, None, None, 16, cache)
+    by_pictures = scored(extractor, place)
     train = extractor.embed(sets(place).trained)
     kept = next(
-        path for path in cache.iterdir() if len(frechet.read_npz(path, 64)[1]["rows"]) == 90
+        path for path in cache.iterdir() if len(frechet.read_npz(path, 64, "rows")[1]["rows"]) == 90
     )
-    by_statistics, _ = comparison.score(extractor, sets(place, str(kept)))
+    by_statistics = scored(extractor, place, str(kept))
     assert by_statistics["random_feature_distance"] == pytest.approx(
         by_pictures["random_feature_distance"]
     )
     assert "floor" not in by_statistics
     frechet.write_npz("pytorch_fid.npz", train.statistics)
     with pytest.raises(DataError, match=r"pytorch_fid\.npz was not made with the network"):
-        comparison.score(extractor, sets(place, "pytorch_fid.npz"))
+        scored(extractor, place, "pytorch_fid.npz")
+
+
+def test_statistics_alone_are_kept_without_features_until_these_are_asked_for(place: Path) -> None:
+    extractor = features.make_extractor("random", 64, None, None, 16, place / "cache")
+    trained = sets(place).trained
+    statistics = extractor.statistics_once(trained)
+    [kept] = (place / "cache").iterdir()
+    assert kept.stat().st_size < 64 * 64 * 8 + 4000
+    found = extractor.embed_once(trained)
+    assert len(found.rows) == 90
+    assert frechet.distance(found.statistics, statistics) < 1e-6
+    assert comparison.distance(extractor, trained, trained) < 1e-6
+
+
+def test_two_folders_or_their_statistics_are_compared_by_a_command(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["distance.py", *words])
+        command.main()
+        return capsys.readouterr().out
+
+    by_folders = said("data/generated", "data/dataset/train")
+    assert by_folders.startswith("random_feature_distance: ")
+    said("--save", "train.npz", "data/dataset/train")
+    assert said("data/generated", "train.npz") == by_folders
+    with pytest.raises(DataError, match="none holds no picture; name a folder"):
+        said("data/generated", "none")
 
 
 def test_without_held_out_pictures_the_figures_that_need_them_are_left_out(place: Path) -> None:
     for path in (place / "data" / "dataset" / "holdout").iterdir():
         path.unlink()
-    extractor = features.make_extractor("random", 64, None, 16, place / "cache")
-    figures, _ = comparison.score(extractor, sets(place))
+    extractor = features.make_extractor("random", 64, None, None, 16, place / "cache")
+    figures = scored(extractor, place)
     assert "closer_than_holdout" not in figures["copies"]["pixels"]
+    report = comparison.score(extractor, sets(place), max_copied=0.1)
+    assert report.distances[50]["pixels_holdout_to_train"] is None
     assert "median" in figures["copies"]["pixels"]
 
 

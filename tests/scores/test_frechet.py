@@ -1,12 +1,14 @@
 """The Fréchet distance against closed forms and pytorch-fid's own function; statistics files."""
 
+import contextlib
 import io
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from damage import DAMAGES, Damage
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pytorch_fid.fid_score import calculate_frechet_distance, compute_statistics_of_path
 
@@ -135,3 +137,21 @@ def npy(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array)
     return buffer.getvalue()
+
+
+WHOLE = io.BytesIO()
+np.savez(WHOLE, mu=np.arange(64.0), sigma=np.eye(64))
+SHORTER = (WHOLE.getvalue().rindex(b"<f8") + 2.5) / len(WHOLE.getvalue())  # f8 becomes f4
+
+
+@given(DAMAGES)
+@example(Damage(SHORTER, ord("8") ^ ord("4")))
+def test_damaged_statistics_are_told_or_read_as_they_were(
+    tmp_path_factory: pytest.TempPathFactory, damage: Damage
+) -> None:
+    path = tmp_path_factory.mktemp("npz") / "a.npz"
+    path.write_bytes(damage.of(WHOLE.getvalue()))
+    with contextlib.suppress(DataError):
+        values, _ = frechet.read_npz(path, 64)
+        assert (values.mu == np.arange(64.0)).all()
+        assert (values.sigma == np.eye(64)).all()

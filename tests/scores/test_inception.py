@@ -15,6 +15,11 @@ from pttfaces.scores import features, inception
 from pttfaces.scores.folder import Pictures, open_folder
 
 
+class Trap:
+    def __reduce__(self) -> tuple:
+        return (pytest.fail, ("a weights file was unpickled",))
+
+
 @pytest.fixture(scope="module")
 def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Random weights of the right shape that keep the signal, in the real file's old format."""
@@ -54,7 +59,7 @@ def test_features_of_all_dimensions_are_those_of_pytorch_fid(
         maps = theirs.InceptionV3([0, 1, 2, 3]).eval()(pixels)
     for expected in (features_map.mean(dim=(2, 3)).numpy() for features_map in maps):
         dims = expected.shape[1]
-        ours = features.make_extractor("inception", dims, str(weights_file), 2, tmp_path)
+        ours = features.make_extractor("inception", dims, str(weights_file), None, 2, tmp_path)
         found = ours.embed(pictures).rows
         assert expected.std() > 0.01
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * expected.std())
@@ -63,9 +68,19 @@ def test_features_of_all_dimensions_are_those_of_pytorch_fid(
     assert ours.digest == files.digest_file(weights_file)
 
 
+def test_another_file_is_allowed_by_its_digest_but_gives_no_fid(
+    weights_file: Path, tmp_path: Path
+) -> None:
+    known = files.digest_file(weights_file)[:12]
+    other = features.make_extractor("inception", 64, str(weights_file), known, 2, tmp_path)
+    assert (other.distance_name, other.kid_name) == ("inception_distance", "inception_kid")
+    with pytest.raises(WeightsError, match="0123abcd"):
+        features.make_extractor("inception", 64, str(weights_file), "0123abcd", 2, tmp_path)
+
+
 def test_a_file_with_another_digest_is_refused(weights_file: Path) -> None:
     with pytest.raises(WeightsError, match="6726825d"):
-        features.make_extractor("inception", 64, str(weights_file), 2, weights_file.parent)
+        features.make_extractor("inception", 64, str(weights_file), None, 2, weights_file.parent)
 
 
 def test_missing_weights_say_where_to_put_them_and_how_to_go_on(
@@ -85,6 +100,9 @@ def test_missing_weights_say_where_to_put_them_and_how_to_go_on(
 def test_a_file_that_holds_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.pth"
     torch.save({"weight": torch.zeros(3)}, path)
+    with pytest.raises(WeightsError, match=r"other\.pth does not hold the weights"):
+        inception.load(path, 64)
+    torch.save({"weight": Trap()}, path)
     with pytest.raises(WeightsError, match=r"other\.pth does not hold the weights"):
         inception.load(path, 64)
     path.write_bytes(b"hello")

@@ -8,7 +8,12 @@ from PIL import Image
 
 from pttfaces.scores import neighbours
 from pttfaces.scores.folder import Pictures, open_folder
-from pttfaces.scores.neighbours import copy_figures, nearest
+from pttfaces.scores.neighbours import Copying, Nearest, nearest
+
+
+def figures_of(samples: Nearest, real: Nearest | None, unit: float = 1.0) -> dict[str, float]:
+    """Figures where the samples' distances to held-out pictures do not matter."""
+    return Copying(samples, None if real is None else samples, real, unit).figures()
 
 
 def smooth_pictures(count: int, seed: int) -> np.ndarray:
@@ -49,7 +54,7 @@ def test_a_single_key_has_no_second() -> None:
     found = nearest([np.zeros((2, 3))], np.ones((1, 3)))
     assert found.first == pytest.approx([3**0.5] * 2)
     assert np.isinf(found.second).all()
-    assert copy_figures(found, None)["near_one_picture"] == 0
+    assert figures_of(found, None)["near_one_picture"] == 0
 
 
 def test_copies_are_caught_mirrored_and_noisy_ones_too_and_fresh_pictures_are_not(
@@ -72,11 +77,11 @@ def test_copies_are_caught_mirrored_and_noisy_ones_too_and_fresh_pictures_are_no
     held_out = nearest(views["held_out"], keys)
     caught = nearest(views["copied"], keys)
     assert caught.index.tolist() == list(range(40))
-    figures = copy_figures(caught, held_out, unit=3072**0.5)
+    figures = figures_of(caught, held_out, unit=3072**0.5)
     assert figures["closer_than_holdout"] == 1
     assert figures["near_one_picture"] == 1
     assert figures["median"] < 3 < 20 < figures["holdout_median"]  # colour levels
-    fresh = copy_figures(nearest(views["fresh"], keys), held_out)
+    fresh = figures_of(nearest(views["fresh"], keys), held_out)
     assert fresh["closer_than_holdout"] < 0.2
     assert fresh["near_one_picture"] == 0
 
@@ -84,7 +89,7 @@ def test_copies_are_caught_mirrored_and_noisy_ones_too_and_fresh_pictures_are_no
 def test_real_pictures_are_closer_than_held_out_ones_one_time_in_twenty() -> None:
     rng = np.random.default_rng(0)
     keys, held_out, samples = (rng.normal(size=(count, 8)) for count in (500, 2000, 2000))
-    figures = copy_figures(nearest([samples], keys), nearest([held_out], keys))
+    figures = figures_of(nearest([samples], keys), nearest([held_out], keys))
     assert figures["closer_than_holdout"] == pytest.approx(0.05, abs=0.015)
 
 

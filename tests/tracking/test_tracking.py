@@ -1,20 +1,25 @@
 """The history in MLflow: real SQLite stores, real child processes."""
 
+import contextlib
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
 from pttfaces import params, tracking
+from pttfaces.errors import DataError
 
 DEMO = params.load("presets/demo.yaml")
 PRESET = Path("presets/demo.yaml").resolve()
+SOURCE = str(PRESET.parent.parent / "src")
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +68,7 @@ def test_a_training_and_its_evaluations_are_nested_and_complete(repository: Path
     picture.write_bytes(b"png")
     for steps in (20, 100):
         changed = DEMO.model_copy(update={"infer_steps": steps})
-        with tracking.evaluation_run(changed, "model-1") as run:
+        with tracking.evaluation_run(changed, "model-1", repository / f"run-{steps}") as run:
             run.log_metrics({"random_feature_distance": steps / 10, "nothing": float("nan")})
             run.log_picture(picture, "samples/other-name.png")
 
@@ -87,7 +92,7 @@ def test_a_training_and_its_evaluations_are_nested_and_complete(repository: Path
 
 
 def test_an_evaluation_without_a_known_training_stands_alone(repository: Path) -> None:
-    with tracking.evaluation_run(DEMO, "never trained here") as run:
+    with tracking.evaluation_run(DEMO, "never trained here", repository / "run") as run:
         run.log_metrics({"random_feature_distance": 1.0})
     (run,) = store()[1]
     assert "mlflow.parentRunId" not in run.data.tags
@@ -108,6 +113,15 @@ def test_a_resumed_training_goes_on_in_its_own_run(repository: Path) -> None:
     client, (resumed,) = store()
     assert resumed.info.status == "FINISHED"
     assert len(client.get_metric_history(resumed.info.run_id, "train_loss")) == 2
+
+
+def test_a_damaged_note_of_the_run_begins_another(repository: Path) -> None:
+    run_file = repository / "mlflow_run"
+    run_file.write_bytes(b"0123456789\xffbcdef")
+    with tracking.training_run(DEMO, "data-1", run_file) as run:
+        run.log_metrics({"train_loss": 1.0}, step=0)
+    (only,) = store()[1]
+    assert only.info.status == "FINISHED"
 
 
 def test_a_failed_stage_leaves_a_failed_run_with_the_reason(repository: Path) -> None:
@@ -138,15 +152,16 @@ def test_runs_of_a_temporary_workspace_land_in_the_main_repository(
 
 def test_four_processes_that_start_on_no_store_all_succeed(empty_repository: Path) -> None:
     program = textwrap.dedent("""
+        import os, pathlib
         from pttfaces import params, tracking
-        with tracking.evaluation_run(params.load(), "m") as run:
+        run_file = pathlib.Path(f"run-{os.getpid()}")
+        with tracking.evaluation_run(params.load(), "m", run_file) as run:
             run.log_metrics({"random_feature_distance": 1.0})
     """)
-    source = str(PRESET.parent.parent / "src")
     children = [
         subprocess.Popen(
             [sys.executable, "-c", program],
-            env=os.environ | {"PYTHONPATH": source},
+            env=os.environ | {"PYTHONPATH": SOURCE},
             stderr=subprocess.PIPE,
         )
         for _ in range(4)
@@ -156,26 +171,155 @@ def test_four_processes_that_start_on_no_store_all_succeed(empty_repository: Pat
     assert len(store()[1]) == 4
 
 
+AT_WORK = textwrap.dedent("""
+    import pathlib, sys, time
+    from pttfaces import params, tracking
+    with tracking.training_run(params.load(), "data-1", pathlib.Path(".resume/run")) as run:
+        run.log_metrics({"train_loss": 1.0}, step=1)
+        print("at work", flush=True)
+        time.sleep(600)
+""")
+
+
+def test_a_killed_run_ends_as_killed_at_the_next_one_and_a_living_one_is_left_alone(
+    repository: Path,
+) -> None:
+    command = [sys.executable, "-c", AT_WORK]
+    environment = os.environ | {"PYTHONPATH": SOURCE}
+    child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    try:
+        assert child.stdout.readline() == "at work\n"
+        with tracking.evaluation_run(DEMO, "m", repository / "one"):
+            assert sorted(run.info.status for run in store()[1]) == ["RUNNING", "RUNNING"]
+        assert sorted(run.info.status for run in store()[1]) == ["FINISHED", "RUNNING"]
+    finally:
+        child.kill()
+        child.wait()
+    with tracking.evaluation_run(DEMO, "m", repository / "another"):
+        (killed,) = [run for run in store()[1] if run.data.tags["stage"] == "train"]
+    assert killed.info.status == "KILLED"
+    assert "kill -9" in killed.data.tags["reason"]
+    client = MlflowClient(tracking.store_uri())
+    (figure,) = client.get_metric_history(killed.info.run_id, "train_loss")
+    assert killed.info.end_time == figure.timestamp
+    with tracking.training_run(DEMO, "data-1", repository / ".resume/run"):
+        pass  # the training goes on
+    (resumed,) = [run for run in store()[1] if run.data.tags["stage"] == "train"]
+    assert resumed.info.run_id == killed.info.run_id
+    assert resumed.info.status == "FINISHED"
+    assert "reason" not in resumed.data.tags
+    assert list((repository / ".cache/running").iterdir()) == []
+
+
+def test_a_run_says_which_commit_data_and_model_it_belongs_to(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
+    subprocess.run(["git", "init", "-q"], check=True)
+    subprocess.run(["git", *identity, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
+    asked = ["git", "rev-parse", "HEAD"]
+    head = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    with tracking.training_run(DEMO, "data-1", repository / ".resume/run") as run:
+        run.log_model(model_folder(repository), "model-1", register=False)
+    monkeypatch.setenv("DVC_EXP_NAME", "brave-cod")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "c0ffee")
+    with tracking.evaluation_run(DEMO, "model-1", repository / "run"):
+        pass
+    client, runs = store()
+    train, evaluation = sorted((run for run in runs), key=lambda run: run.data.tags["stage"])[::-1]
+    assert train.data.tags["dvc_baseline"] == train.data.tags["mlflow.source.git.commit"] == head
+    assert "dvc_experiment" not in train.data.tags
+    assert evaluation.data.tags["dvc_baseline"] == "c0ffee"
+    assert evaluation.data.tags["dvc_experiment"] == "brave-cod"
+    assert evaluation.data.tags["data_digest"] == "data-1"
+    for run in runs:
+        copy = client.download_artifacts(run.info.run_id, "params.yaml")
+        assert Path(copy).read_bytes() == PRESET.read_bytes()
+
+
+def test_a_relative_address_of_the_store_counts_from_the_main_repository(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    monkeypatch.setenv("DVC_ROOT", str(repository))
+    clone = tmp_path_factory.mktemp("clone")
+    (clone / "params.yaml").write_bytes(PRESET.read_bytes())
+    monkeypatch.chdir(clone)
+    with tracking.evaluation_run(DEMO, "m", repository / "run"):
+        pass
+    assert len(tracking.recorded()) == 1
+    assert list(clone.iterdir()) == [clone / "params.yaml"]
+    assert any((repository / "mlruns").rglob("params.yaml"))
+
+
+def test_asking_for_a_history_that_is_not_there_makes_none(empty_repository: Path) -> None:
+    with pytest.raises(DataError, match="there is no history yet"):
+        tracking.recorded()
+    assert not (empty_repository / "mlflow.db").exists()
+
+
 def test_a_server_that_is_away_costs_one_warning(
     repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:p@hunter2@127.0.0.1:{port}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with tracking.training_run(DEMO, "data-1", repository / ".resume/run") as run:
         run.log_metrics({"train_loss": 1.0})
         run.log_model(model_folder(repository), "model-1", register=True)
     said = capsys.readouterr().err
+    assert "hunter" not in said
     assert said.count("warning: MLflow at http") == 1
     assert "metrics/" in said
 
 
-def test_a_corrupt_store_costs_one_warning(
-    repository: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("damage", ["cut off", "no database"])
+def test_a_damaged_store_is_set_aside_and_the_history_goes_on(
+    damage: str, repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (repository / "mlflow.db").write_bytes(b"this is no database" * 1000)
-    with tracking.evaluation_run(DEMO, "m") as run:
-        run.log_metrics({"random_feature_distance": 1.0})
-    assert capsys.readouterr().err.count("warning: MLflow at sqlite") == 1
+    database = repository / "mlflow.db"
+    half = database.read_bytes()[: database.stat().st_size // 2]
+    half = half if damage == "cut off" else b"this is no database" * 1000
+    database.write_bytes(half)
+    with tracking.training_run(DEMO, "data-1", repository / "run") as run:
+        run.log_metrics({"train_loss": 1.0})
+    assert (repository / "mlflow.db.damaged-1").read_bytes() == half
+    assert "mlflow.db.damaged-1" in capsys.readouterr().err
+    _, (only,) = store()
+    assert (only.info.status, only.data.metrics) == ("FINISHED", {"train_loss": 1.0})
+
+
+def test_a_store_whose_making_is_killed_is_made_by_the_next_run(
+    empty_repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository = empty_repository
+    makes_one = "from pttfaces import tracking; tracking._store()"
+    environment = os.environ | {"PYTHONPATH": SOURCE}
+    child = subprocess.Popen([sys.executable, "-c", makes_one], cwd=repository, env=environment)
+    half = (repository / "mlflow.db", repository / "mlflow.db.new")
+    while sum(path.stat().st_size for path in half if path.exists()) < 250_000:
+        assert child.poll() is None
+        time.sleep(0.001)
+    child.kill()
+    child.wait()
+    with tracking.training_run(DEMO, "data-1", repository / "run") as run:
+        run.log_metrics({"train_loss": 1.0})
+    assert "warning" not in capsys.readouterr().err
+    _, (only,) = store()
+    assert only.info.status == "FINISHED"
+    assert not (repository / "mlflow.db.new").exists()
+
+
+def test_only_a_damaged_store_is_set_aside(repository: Path) -> None:
+    database = repository / "mlflow.db"
+    with contextlib.closing(sqlite3.connect(database, timeout=0)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        tracking._set_aside_if_damaged(tracking.store_uri())
+        other.rollback()
+    assert [path.name for path in repository.glob("mlflow.db*")] == ["mlflow.db"]
+    database.write_bytes(b"no database" * 5000)
+    tracking._set_aside_if_damaged(tracking.store_uri())
+    assert [path.name for path in repository.glob("mlflow.db*")] == ["mlflow.db.damaged-1"]

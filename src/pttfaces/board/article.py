@@ -5,13 +5,15 @@ elsewhere.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from bs4 import Tag
-
-from pttfaces.board.markup import soup_of
+from pttfaces.board.markup import Node, has_class, text_at, tree_of
 
 _TIME_IN_TITLE = re.compile(r"時間: (.{24})$")
+_SITES_OWN = re.compile(  # lines below an article that its author did not write, beside span.f2
+    r"^◆ From:.*$|^\s*\d\d/\d\d \d\d:\d\d$|^--$", re.MULTILINE
+)
 _EMAIL = re.compile(r"\[email[\s\xa0]protected\]")
 
 
@@ -41,13 +43,13 @@ class ArticlePage:
 
 
 def parse_article(text: str) -> ArticlePage:
-    """Reads an article's page. SiteError: the text is no HTML that can be read."""
-    content = soup_of(text).select_one("div#main-content")
+    """Reads an article's page; any text can be read."""
+    content = tree_of(text).css_first("div#main-content")
     if content is None:
         return ArticlePage("malformed")
     head = _take_head(content)
     links = tuple(_links(content))
-    if content.select_one("div.warning-box"):
+    if content.css_first("div.warning-box"):
         return ArticlePage("truncated", head, links)
     if not links and not _says_something(content):
         return ArticlePage("empty", head)
@@ -63,14 +65,13 @@ def decode_email(data: str) -> str:
     return bytes(byte ^ key for byte in rest).decode("utf-8", errors="replace")
 
 
-def _take_head(content: Tag) -> dict[str, str]:
+def _take_head(content: Node) -> dict[str, str]:
     head = {}
-    for line in content.select("div.article-metaline, div.article-metaline-right"):
-        tag = line.select_one("span.article-meta-tag")
-        value = line.select_one("span.article-meta-value")
-        if tag and value:
-            head[tag.get_text().strip()] = value.get_text().strip()
-        line.extract()
+    # One after another, since one inside another would be gone with it.
+    while line := content.css_first("div.article-metaline, div.article-metaline-right"):
+        if tag := text_at(line, "span.article-meta-tag"):
+            head[tag] = text_at(line, "span.article-meta-value")
+        line.decompose()
     glued = _TIME_IN_TITLE.search(head.get("標題", ""))
     if glued and "時間" not in head:
         head["時間"] = glued[1]
@@ -78,27 +79,32 @@ def _take_head(content: Tag) -> dict[str, str]:
     return head
 
 
-def _links(content: Tag) -> list[PostedLink]:
-    links = []
-    for anchor in content.select("a[href]"):
-        href = str(anchor["href"])
+def _links(content: Node) -> Iterator[PostedLink]:
+    in_pushes = {anchor.mem_id for anchor in content.css("div.push a[href]")}
+    for anchor in content.css("a[href]"):
+        href = anchor.attributes["href"] or ""
         if "/cdn-cgi/l/email-protection" in href and not _EMAIL.search(href):
             continue
-        for span in anchor.select("[data-cfemail]"):
+        for span in anchor.css("[data-cfemail]"):
             # Only the shield's own words are replaced: an address that is whole stays as it is.
             if shield := _EMAIL.search(href):
-                address = decode_email(str(span["data-cfemail"]))
+                address = decode_email(span.attributes["data-cfemail"] or "")
                 href = href[: shield.start()] + address + href[shield.end() :]
-        push = anchor.find_parent("div", class_="push")
-        user = push.select_one(".push-userid") if push else None
-        place = "push" if push else "body"
-        links.append(PostedLink(href.strip(), place, user.get_text().strip() if user else ""))
-    return links
+        if anchor.mem_id in in_pushes:
+            yield PostedLink(href.strip(), "push", _pusher_of(anchor))
+        else:
+            yield PostedLink(href.strip(), "body", "")
 
 
-def _says_something(content: Tag) -> bool:
+def _pusher_of(node: Node) -> str:
+    around = node.parent
+    while around is not None and not has_class(around, "push"):
+        around = around.parent
+    return text_at(around, ".push-userid") if around else ""
+
+
+def _says_something(content: Node) -> bool:
     """Whether a word of the author's stands in it: the site's own lines and pushes are none."""
-    for own in content.select("div.push, span.f2"):
-        own.extract()
-    text = re.sub(r"^◆ From:.*$", "", content.get_text(), flags=re.MULTILINE)
-    return bool(text.replace("--", "").strip())
+    while own := content.css_first("div.push, span.f2"):
+        own.decompose()
+    return bool(_SITES_OWN.sub("", content.text()).strip())

@@ -11,29 +11,39 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Self, TypeAlias, TypeVar
 from urllib.parse import urljoin, urlsplit
-from urllib.robotparser import RobotFileParser
 
 import requests
+from protego import Protego
+from requests.auth import AuthBase
 
-from pttfaces.board.markup import soup_of
+from pttfaces.board.markup import tree_of
 from pttfaces.board.store import Page, PageStore
 from pttfaces.door import USER_AGENT, Door, retry_after
 from pttfaces.errors import SiteError
 
-_UNDER_WAY = 8  # requests at once, so that a slow answer does not leave the rate unused
+UNDER_WAY = 8  # requests at once, so that a slow answer does not leave the rate unused
 _LONGEST_WAIT_S = 300.0
 _MOST_BYTES = 32 * 2**20
-_BUSY = {429, 500, 502, 503, 504, 520, 521, 522, 523, 524}
+_MOST_REDIRECTS = 10
 _AGENT = USER_AGENT.split("/", 1)[0]
+_NO_ADDRESS = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+)
 
 
-Good: TypeAlias = Callable[[Page], bool]
+class PageError(SiteError):
+    """One address of a site that answers leads to no page: in a circle, to no address, or to more
+    than a page can hold."""
 
 
-def _nothing(_: Page) -> bool:
-    return False
+T = TypeVar("T")
+# What a page says, and whether it says it for good; a page that does not is asked for again in the
+# next run, since it may have been a passing trouble's. Called from several threads.
+Reading: TypeAlias = Callable[[Page], tuple[T, bool]]
 
 
 @dataclass(frozen=True)
@@ -51,16 +61,21 @@ class Manners:
 
 
 class Client:
-    """Reads pages through a door; use as a context manager, from any number of threads."""
+    """Reads pages through a door; use as a context manager, from any number of threads.
 
-    def __init__(self, door: Door, manners: Manners) -> None:
+    auth: what proves to a host who asks, where one wants to know.
+    """
+
+    def __init__(self, door: Door, manners: Manners, auth: AuthBase | None = None) -> None:
         self._manners = manners
         self._session = door.session()
+        self._auth = auth
         self._closed = threading.Event()
         self._pace = _Pace(manners.rate_per_s)
+        self._entrance = threading.Lock()
         self._gate = threading.Lock()
-        self._robots_lock = threading.Lock()
-        self._robots: dict[str, RobotFileParser] = {}
+        self._opened = 0  # how often the gate was answered
+        self._rules: dict[str, Protego] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -74,38 +89,68 @@ class Client:
         self._closed.set()  # ends the waits of requests that nobody waits for any more
         self._session.close()
 
-    def get(self, url: str, store: PageStore | None = None, good: Good = _nothing) -> Page:
-        """One page, from `store` if it is there, else from the site.
+    def fetch(self, url: str) -> Page:
+        """One page from the site; one that is still refused or too busy after all attempts comes
+        with its status.
 
-        It is put into `store` if it is `good`: a page that cannot be used is asked for again in the
-        next run, since it may have been a passing trouble's. One that is still refused or too busy
-        after all attempts is returned with its status.
-        SiteError: no answer at all, or robots.txt forbids it or cannot be had.
+        SiteError: no answer at all, robots.txt forbids it or cannot be had, or the site asks to be
+        left alone for longer than a run should wait.
+        """
+        root = urljoin(url, "/")
+        with self._entrance:
+            entering = root not in self._rules
+            if entering:
+                self._rules[root] = self._read_robots(root)
+            if not self._rules[root].can_fetch(url, _AGENT):
+                raise SiteError(
+                    f"{root}robots.txt asks robots to stay away from {url}; so it is left."
+                )
+            if entering:  # the first page alone: its gate, if there is one, opens for all
+                return self._through_gate(url)
+        return self._through_gate(url)
+
+    def get(self, url: str, read: Reading[T], store: PageStore | None = None) -> T:
+        """What `read` makes of one page: of the one in `store` if it is there, else of the site's,
+        which is then put there if it is good for ever. Raises what `fetch` and `read` do.
         """
         kept = store.get(url) if store else None
         if kept:
-            return kept
-        self._ask_robots(url)
-        page = self._through_gate(url)
-        if store and good(page):
+            value, good = read(kept)
+            if good:
+                return value
+        page = self.fetch(url)
+        value, good = read(page)
+        if store and good:
             store.put(page)
-        return page
+        return value
 
     def get_all(
-        self, wanted: Iterable[tuple[str, PageStore | None]], good: Good = _nothing
-    ) -> Iterator[Page]:
-        """Pages of (URL, store) pairs, in their order, several under way at once. good: see `get`;
-        called from several threads.
+        self,
+        wanted: Iterable[tuple[str, PageStore | None]],
+        read: Reading[T],
+        no_page: Callable[[str], T] | None = None,
+    ) -> Iterator[T]:
+        """What `read` makes of pages of (URL, store) pairs, in their order, several under way at
+        once; what `no_page` makes of a URL that leads to none, where a PageError is no end.
 
         Requests start in that order too; at most a handful more than were taken are made.
         """
+
+        def get(url: str, store: PageStore | None) -> T:
+            try:
+                return self.get(url, read, store)
+            except PageError:
+                if no_page is None:
+                    raise
+                return no_page(url)
+
         pairs = iter(wanted)
-        under_way: deque[Future[Page]] = deque()
-        with ThreadPoolExecutor(_UNDER_WAY) as pool:
+        under_way: deque[Future[T]] = deque()
+        with ThreadPoolExecutor(UNDER_WAY) as pool:
             try:
                 for url, store in pairs:
-                    under_way.append(pool.submit(self.get, url, store, good))
-                    if len(under_way) == _UNDER_WAY:
+                    under_way.append(pool.submit(get, url, store))
+                    if len(under_way) == UNDER_WAY:
                         yield under_way.popleft().result()
                 while under_way:
                     yield under_way.popleft().result()
@@ -116,35 +161,33 @@ class Client:
                 for future in under_way:
                     future.cancel()
 
-    def _ask_robots(self, url: str) -> None:
-        root = urljoin(url, "/")
-        with self._robots_lock:
-            rules = self._robots.get(root)
-            if rules is None:
-                answer = self._request("GET", urljoin(root, "/robots.txt"))
-                if answer.status >= 500:  # then all is forbidden (RFC 9309, 2.3.1.4)
-                    raise SiteError(
-                        f"{answer.url} answers with status {answer.status}, so what it asks robots "
-                        "to leave is not known; try again later."
-                    )
-                rules = RobotFileParser()
-                # A site without a file forbids nothing (2.3.1.3).
-                rules.parse(answer.text.splitlines() if answer.status == 200 else [])
-                self._robots[root] = rules
-                delay = rules.crawl_delay(_AGENT)
-                if delay:
-                    self._pace.slow_to(1 / float(delay))
-        if not rules.can_fetch(_AGENT, url):
-            raise SiteError(f"{root}robots.txt asks robots to stay away from {url}; so it is left.")
+    def _read_robots(self, root: str) -> Protego:
+        try:
+            answer = self._request("GET", urljoin(root, "/robots.txt"))
+        except PageError as error:  # of all pages, then
+            raise SiteError(str(error)) from None
+        if answer.status == 429 or answer.status >= 500:  # all is forbidden (RFC 9309, 2.3.1.4)
+            raise SiteError(
+                f"{answer.url} answers with status {answer.status}, so what it asks robots "
+                "to leave is not known; try again later."
+            )
+        # A site without a file forbids nothing (2.3.1.3).
+        rules = Protego.parse(answer.text if answer.status == 200 else "")
+        if delay := rules.crawl_delay(_AGENT):
+            self._pace.slow_to(1 / delay)
+        return rules
 
     def _through_gate(self, url: str) -> Page:
+        opened = self._opened
         answer = self._request("GET", url)
         if not _is_gate(answer):
             return Page(url, answer.status, answer.text)
         with self._gate:
-            answer = self._request("GET", url)  # another thread may have answered meanwhile
+            if self._opened != opened:  # another thread has answered meanwhile
+                answer = self._request("GET", url)
             if _is_gate(answer):
                 answer = self._answer_gate(answer)
+                self._opened += 1
         if _is_gate(answer):
             raise SiteError(
                 f"{url} asks for the reader's age again after the answer yes; "
@@ -153,38 +196,56 @@ class Client:
         return Page(url, answer.status, answer.text)
 
     def _answer_gate(self, gate: "_Answer") -> "_Answer":
-        form = soup_of(gate.text).select_one('form[action*="/ask/over18"]')
+        form = tree_of(gate.text).css_first('form[action*="/ask/over18"]')
         if form is None:
             raise SiteError(f"{gate.url} asks for the reader's age in a form that is not known.")
         hidden = {
-            str(field.get("name")): str(field.get("value") or "")
-            for field in form.select('input[type="hidden"][name]')
+            str(field.attributes["name"]): field.attributes.get("value") or ""
+            for field in form.css('input[type="hidden"][name]')
         }
-        target = urljoin(gate.url, str(form.get("action")))
+        target = urljoin(gate.url, form.attributes["action"])
         return self._request("POST", target, {**hidden, "yes": "yes"})
 
     def _request(self, method: str, url: str, form: dict[str, str] | None = None) -> "_Answer":
+        """The answer at the end of all redirects, each of which waits for its turn."""
+        step = url
+        for _ in range(_MOST_REDIRECTS):
+            answer = self._patiently(method, step, form)
+            if answer.leads_to is None:
+                return answer
+            method, step = answer.leads_to
+            form = form if method == "POST" else None
+        raise PageError(f"{url} leads in a circle of redirects; open it in a browser.")
+
+    def _patiently(self, method: str, url: str, form: dict[str, str] | None) -> "_Answer":
         problem = ""
         for attempt in range(self._manners.attempts):
             answer, wait = None, self._backoff(attempt)
             self._sleep(self._pace.next_wait())
             try:
                 answer = self._once(method, url, form)
-            except requests.exceptions.InvalidURL:
-                raise SiteError(f"{url} is not an address; check board.base_url.") from None
-            except requests.exceptions.TooManyRedirects:
-                raise SiteError(
-                    f"{url} leads in a circle of redirects; open it in a browser."
+            except _NO_ADDRESS:
+                raise PageError(
+                    f"{url} is no address of a page; check board.base_url, or what leads there."
                 ) from None
             except requests.exceptions.RequestException as error:
                 problem = _in_words(error)
+            except ValueError:  # as requests leaves it
+                raise PageError(
+                    f"{url} leads to what is no address; open it in a browser."
+                ) from None
             else:
-                if answer.status not in _BUSY:
+                if answer.status != 429 and answer.status < 500:
                     return answer
                 wait = max(wait, answer.retry_after)
+            if wait > _LONGEST_WAIT_S:
+                raise SiteError(
+                    f"{url} asks to be left alone for {wait / 60:.0f} minutes; run the same "
+                    "command again then: pages already read are kept."
+                )
             if attempt + 1 < self._manners.attempts:
                 # The whole client waits: a site that is busy for one page is busy for all.
-                self._pace.hold(min(wait, _LONGEST_WAIT_S))
+                self._pace.hold(wait)
         if answer is not None:
             return answer
         raise SiteError(
@@ -193,22 +254,29 @@ class Client:
         )
 
     def _once(self, method: str, url: str, form: dict[str, str] | None) -> "_Answer":
-        timeout = self._manners.timeout_s
         with self._session.request(
-            method, url, data=form, timeout=timeout, stream=True
+            method,
+            url,
+            data=form,
+            auth=self._auth,
+            timeout=self._manners.timeout_s,
+            stream=True,
+            allow_redirects=False,
         ) as response:
             body = bytearray()
             for piece in response.iter_content(65536):
                 body += piece
                 if len(body) > _MOST_BYTES:
-                    raise SiteError(
+                    raise PageError(
                         f"{url} sends more than {_MOST_BYTES >> 20} MiB; that is no page."
                     )
+            following = response.next
             return _Answer(
                 response.url,
                 response.status_code,
-                bytes(body).decode("utf-8", errors="replace"),
+                bytes(body).decode("utf-8-sig", errors="replace"),
                 retry_after(response.headers.get("Retry-After", "")) or 0.0,
+                (str(following.method), str(following.url)) if following else None,
             )
 
     def _backoff(self, attempt: int) -> float:
@@ -223,10 +291,11 @@ class Client:
 
 @dataclass(frozen=True)
 class _Answer:
-    url: str  # after redirects
+    url: str
     status: int
     text: str
     retry_after: float  # seconds; 0 where the site names none
+    leads_to: tuple[str, str] | None  # method and URL of the next request, for a redirect
 
 
 class _Pace:

@@ -6,7 +6,7 @@ Knows nothing of pages; nothing here touches the network.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import SplitResult, parse_qs
 
 EXTENSIONS = ("jpg", "jpeg", "jfif", "png", "gif", "webp", "avif")
@@ -17,12 +17,14 @@ class Found:
     """A picture behind a link.
 
     url: the original's address; None where only the page behind the link could tell it (an album).
-    key: the same for all forms of a link to one picture. kind: what form of link it was.
+    key: the same for all forms of a link to one picture. kind: what form of link it was. album: the
+    address of the page of an album, "" for what is none.
     """
 
     url: str | None
     key: str
     kind: str
+    album: str = ""
 
 
 Rule = Callable[[SplitResult], list[Found]]
@@ -30,7 +32,9 @@ Rule = Callable[[SplitResult], list[Found]]
 _EXTENSION = re.compile(rf"\.({'|'.join(EXTENSIONS)})$", re.IGNORECASE)
 _IMGUR_FILE = re.compile(r"/(?:download/)?([A-Za-z0-9]{5,10})(_d)?(?:\.([A-Za-z0-9]+))?/?")
 _IMGUR_IDS = re.compile(r"/(?:[^/,.]*-)?((?:[A-Za-z0-9]{5,10},)*[A-Za-z0-9]{5,10})/?")
-_IMGUR_ALBUM = re.compile(r"/(?:a|gallery|t/[^/]+|r/[^/]+)/(?:[^/]*-)?([A-Za-z0-9]{5,10})/?")
+_IMGUR_ALBUM = re.compile(
+    r"/(a|gallery|t/[^/]+|r/[^/]+)/(?:[^/]*-)?([A-Za-z0-9]{5,10})(?:/(?:all|embed|new|zip)?)?"
+)
 # Pages of imgur's own whose names look like a picture's id.
 _IMGUR_PAGES = frozenset(
     {"about", "apidocs", "account", "gallery", "memegen", "privacy", "random", "register"}
@@ -62,7 +66,8 @@ def _imgur_file(url: SplitResult) -> list[Found]:
 
 def _imgur_page(url: SplitResult) -> list[Found]:
     if album := _IMGUR_ALBUM.fullmatch(url.path):
-        return [Found(None, f"imgur album:{album[1]}", "album")]
+        page = f"https://imgur.com/{'a' if album[1] == 'a' else 'gallery'}/{album[2]}"
+        return [Found(None, f"imgur album:{album[2]}", "album", page)]
     if "." in url.path:
         return _imgur_file(url)
     match = _IMGUR_IDS.fullmatch(url.path)
@@ -152,11 +157,16 @@ def pictures_at(url: SplitResult) -> list[Found]:
 
 
 def _in_demo(found: Found) -> Found:
-    if found.url is None:
-        return found
-    parts = found.url.split("/", 3)
-    parts[2] = _DEMO_NAMES.get(parts[2], parts[2])
-    return Found("/".join(parts), found.key, found.kind)
+    return replace(
+        found, url=found.url and _demo_address(found.url), album=_demo_address(found.album)
+    )
+
+
+def _demo_address(url: str) -> str:
+    parts = url.split("/", 3)
+    if len(parts) == 4:
+        parts[2] = _DEMO_NAMES.get(parts[2], parts[2])
+    return "/".join(parts)
 
 
 def _host(url: SplitResult) -> str:

@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 
 TAIPEI = datetime.timezone(datetime.timedelta(hours=8))  # no summer time since 1979
+# By then nobody adds pushes to an article any more: its row and its page stay as they are.
+SETTLED_AFTER_S = 30 * 86400
 
 _ID = re.compile(r"[MG]\.(\d{8,10})\.A(?:\.[0-9A-F]{1,4})?")
 _HREF = re.compile(rf"/({_ID.pattern})\.html$")

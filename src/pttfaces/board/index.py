@@ -6,10 +6,8 @@ Knows the HTML of ptt.cc's index pages (both orders inside a row, 2016's and 202
 import re
 from dataclasses import dataclass
 
-from bs4 import Tag
-
-from pttfaces.board.ids import id_of
-from pttfaces.board.markup import soup_of
+from pttfaces.board.ids import id_of, posted_at
+from pttfaces.board.markup import Node, has_class, text_at, title_of, tree_of
 from pttfaces.errors import SiteError
 
 EXPLODED = 100  # 爆: a hundred pushes or more
@@ -39,24 +37,29 @@ class IndexPage:
     number: int
     rows: tuple[Row, ...]
 
+    @property
+    def times(self) -> list[int]:
+        """When its articles were posted, in the rows' order; deleted ones have no time."""
+        times = (posted_at(row.id) for row in self.rows if row.id)
+        return [time for time in times if time is not None]
+
 
 def parse_index(text: str, url: str) -> IndexPage:
     """Reads an index page; SiteError where it is something else, such as a login page."""
-    soup = soup_of(text)
-    listing = soup.select_one("div.r-list-container")
-    paging = soup.select("div.btn-group-paging a.btn")
+    tree = tree_of(text)
+    listing = tree.css_first("div.r-list-container")
+    paging = tree.css("div.btn-group-paging a.btn")
     if listing is None or len(paging) < 3:
-        title = soup.title.get_text(strip=True)[:60] if soup.title else "none"
         raise SiteError(
-            f"{url} is not an index page of a ptt.cc board (its title: {title}); "
+            f"{url} is not an index page of a ptt.cc board (its title: {title_of(text)}); "
             "check board.base_url and board.name, and open the address in a browser."
         )
     # The second button leads to the page before; the oldest page's has no address.
-    before = _PAGE_NUMBER.search(str(paging[1].get("href") or ""))
+    before = _PAGE_NUMBER.search(paging[1].attributes.get("href") or "")
     number = int(before[1][-9:]) + 1 if before else 1
     rows: list[Row] = []
-    for block in listing.select("div.r-ent, div.r-list-sep"):
-        if "r-list-sep" in block.get_attribute_list("class"):
+    for block in listing.css("div.r-ent, div.r-list-sep"):
+        if has_class(block, "r-list-sep"):
             break  # what follows is pinned
         rows.append(_row(block))
     return IndexPage(number, tuple(rows))
@@ -74,20 +77,14 @@ def popularity(text: str) -> int | None:
     return int(text) if re.fullmatch(r"[0-9]{1,2}", text) else None
 
 
-def _row(block: Tag) -> Row:
+def _row(block: Node) -> Row:
     # Only the title's own link: the menu beside the author holds further ones.
-    link = block.select_one("div.title > a[href]")
-    href = str(link.get("href")) if link else ""
-    title = link or block.select_one("div.title")
+    link = block.css_first("div.title > a[href]")
+    href = (link.attributes["href"] or "") if link else ""
     return Row(
         id=id_of(href),
         href=href,
-        title=title.get_text().strip() if title else "",
-        author=_text(block, "div.author"),
-        nrec=popularity(_text(block, "div.nrec")),
+        title=text_at(block, "div.title > a[href]" if link else "div.title"),
+        author=text_at(block, "div.author"),
+        nrec=popularity(text_at(block, "div.nrec")),
     )
-
-
-def _text(block: Tag, selector: str) -> str:
-    found = block.select_one(selector)
-    return found.get_text().strip() if found else ""

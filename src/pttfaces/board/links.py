@@ -5,12 +5,12 @@ the table of hosts, and takes every picture once. Knows no page and no network.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from pttfaces.board.article import PostedLink
-from pttfaces.board.hosts import pictures_at
+from pttfaces.board.hosts import Found, pictures_at
 
 _GLUE = re.compile(r"(?=https?://)", re.IGNORECASE)
 _OPENING = {")": "(", "]": "[", "}": "{"}
@@ -23,7 +23,8 @@ class PictureLink:
 
     posted: the link as posted (one of several if they were glued); url: the address of the
     original, None where only the page behind the link could tell it; place: body or push;
-    host: of the link as posted; kind: file, page, gifv, media or album; author: see PostedLink.
+    host: of the link as posted; kind: file, page, gifv, media or album; author: see PostedLink;
+    key and album: see Found.
     """
 
     posted: str
@@ -32,6 +33,8 @@ class PictureLink:
     host: str
     kind: str
     author: str
+    key: str
+    album: str
 
 
 @dataclass(frozen=True)
@@ -59,29 +62,40 @@ def cut_punctuation(url: str) -> str:
     return url
 
 
-def sort_links(posted: Iterable[PostedLink], page_url: str) -> Sorted:
-    """The pictures behind an article's links, each once: the first of its forms, in the body if
-    there. `page_url` completes relative addresses such as `//imgur.com/…`.
+def sort_links(
+    posted: Iterable[PostedLink], page_url: str, albums: Mapping[str, Sequence[Found]] | None = None
+) -> Sorted:
+    """The pictures behind an article's links, in the page's order, each once: the first of its
+    forms, in the body if it is there.
+
+    page_url completes relative addresses such as `//imgur.com/…`; albums: what stands in those
+    albums that were opened, by their links' keys; the others remain as links without an address.
     """
-    pictures: list[PictureLink] = []
+    found: list[tuple[int, PictureLink]] = []
     seen: set[str] = set()
     other = repeated = 0
     # The body's first, so that a push that repeats a picture is never the one that counts.
-    for link in sorted(posted, key=lambda link: link.place):
+    for place, link in sorted(enumerate(posted), key=lambda pair: pair[1].place):
         for piece in split_glued(link.href):
             parts = _split(cut_punctuation(piece), page_url)
-            found = pictures_at(parts) if parts else []
-            other += not found
-            for one in found:
+            pictures = pictures_at(parts) if parts else []
+            other += not pictures
+            host = (parts.hostname or "") if parts else ""
+            for one in _opened(pictures, albums or {}):
                 if one.key in seen:
                     repeated += 1
                     continue
                 seen.add(one.key)
-                host = (parts.hostname or "") if parts else ""
-                pictures.append(
-                    PictureLink(piece, one.url, link.place, host, one.kind, link.author)
+                picture = PictureLink(
+                    piece, one.url, link.place, host, one.kind, link.author, one.key, one.album
                 )
-    return Sorted(tuple(pictures), other, repeated)
+                found.append((place, picture))
+    found.sort(key=lambda pair: pair[0])
+    return Sorted(tuple(picture for _, picture in found), other, repeated)
+
+
+def _opened(pictures: Iterable[Found], albums: Mapping[str, Sequence[Found]]) -> list[Found]:
+    return [inside for one in pictures for inside in albums.get(one.key, [one])]
 
 
 def _split(url: str, page_url: str) -> SplitResult | None:

@@ -4,27 +4,31 @@ Finds the index pages by bisecting on article ids, so no page number is ever giv
 pages and ids; the network is the client's.
 """
 
+import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin
 
-from pttfaces import files
-from pttfaces.board import ids, index, markup
 from pttfaces.board.client import Client
 from pttfaces.board.ids import Span, day_of, posted_at
-from pttfaces.board.index import IndexPage, Row, parse_index
+from pttfaces.board.index import Row
+from pttfaces.board.markup import title_of
+from pttfaces.board.shelf import Listed, Shelf, Stretch
 from pttfaces.board.store import Page, PageStore
 from pttfaces.denylist import DenyList
 from pttfaces.errors import DataError, SiteError
 from pttfaces.progress import progress
 
 ANNOUNCEMENT = "[公告]"
+_DAY_S = 86400.0
 
 REASONS = (
     "other_date",
     "deleted",
+    "unknown_id",
     "announcement",
     "no_title",
     "no_popularity",
@@ -45,27 +49,57 @@ class Article:
     nrec: int
 
 
-def list_rows(client: Client, base_url: str, board: str, span: Span, folder: Path) -> list[Row]:
+def list_rows(
+    client: Client, base_url: str, board: str, span: Span, work: Path, shelf: Shelf, settled: int
+) -> list[Row]:
     """All rows of the index pages that hold `span`, oldest first, no article twice, none pinned.
 
-    Pages are read from the newest down, several at once; new posts only join above. Where the rows
-    have moved meanwhile, because an old post was purged, the stretch is read again, page by page.
-    `folder` keeps the pages of this listing for a restart.
+    Only what is not on `shelf` is read; of that, what is older than `settled` (unix seconds) and
+    so will not change is put there. `work` keeps the pages of this reading for a restart, for a day
+    where they still change.
     SiteError: no such board, or no board at all. DataError: the board is empty.
     """
-    # Apart, since a page that was read to find the edges is older than the page above it in the
-    # list: a post purged between the two would hide a row.
-    probed, listed = PageStore(folder / "edges"), PageStore(folder / "pages")
-    reader = _Reader(client, base_url, board)
-    read = reader.stretch(span, probed, listed, at_once=True)
-    # A post purged below the stretch has moved its last page's rows; one fresh look tells.
-    if read and _moved(read[0], reader.page(read[0].number, None)):
-        probed.clear()
-        listed.clear()
-        # A page that is asked for when the one above has come can only have gained that one's
-        # rows: whatever is purged now, no row slips through.
-        read = reader.stretch(span, probed, listed, at_once=False)
-    return _joined(read)
+    stretches = list(shelf.stretches(span))
+    start = stretches[-1].span.end if stretches else span.start
+    if start < span.end:
+        missing = Span(start, span.end)
+        fresh = _read(client, base_url, board, missing, work, settled)
+        stretches.append(Stretch(missing, fresh))
+        if start < (end := min(settled, span.end)):
+            shelf.put(Stretch(Span(start, end), _not_after(fresh, end)))
+    return _joined(stretches, span)
+
+
+def _read(
+    client: Client, base_url: str, board: str, span: Span, work: Path, settled: int
+) -> list[Listed]:
+    """The pages that hold `span`, oldest first.
+
+    Pages are read from the newest down, several at once; new posts only join above. Where the rows
+    have moved meanwhile, because an older post was purged, the stretch is read again, page by page:
+    a page that is asked for when the one above has come can only have gained that one's rows, so
+    whatever is purged now, no row slips through.
+    SiteError: see `list_rows`; the next run finds no page that no longer fits the board.
+    """
+    max_age_s = _DAY_S if span.end > settled else float("inf")
+    again = work / "again"
+    if not again.exists():
+        store = PageStore(work / "pages", max_age_s)
+        reader = _Reader(client, base_url, board, store, store)
+        with suppress(_ShrunkError):
+            pages = reader.stretch(span, reader.pages)
+            if not pages or reader.stands():
+                return pages
+        again.mkdir(parents=True)
+    # The pages that were read to find the edges are older than those above them: no part of the
+    # list here.
+    edges, pages_again = (PageStore(again / name, max_age_s) for name in ("edges", "pages"))
+    reader = _Reader(client, base_url, board, edges, pages_again)
+    try:
+        return reader.stretch(span, lambda numbers: map(reader.page, numbers))
+    except _ShrunkError:
+        shutil.rmtree(again)
+        raise
 
 
 @dataclass(frozen=True)
@@ -73,122 +107,156 @@ class _Reader:
     client: Client
     base_url: str
     board: str
+    edges: PageStore
+    store: PageStore
 
-    def newest(self, store: PageStore) -> IndexPage:
-        url = urljoin(self.base_url, f"/bbs/{self.board}/index.html")
-        answer = self.client.get(url, store, _is_index)
-        if answer.status == 404:
-            raise SiteError(
-                f"{self.base_url} has no board {self.board} ({url} is not found); check board.name."
-            )
-        if answer.status != 200:
-            raise SiteError(
-                f"{url} answers with status {answer.status}; "
-                "open it in a browser, and try again later."
-            )
-        newest = parse_index(answer.text, url)
-        if newest.number == 1 and not newest.rows:
-            raise DataError(
-                f"the board {self.board} at {self.base_url} is empty; name another as board.name."
-            )
-        return newest
+    def stretch(
+        self, span: Span, pages: Callable[[Iterable[int]], Iterator[Listed]]
+    ) -> list[Listed]:
+        """The pages that hold `span`, oldest first; none where the board is younger. `pages` reads
+        those of the numbers it is given, in that order."""
+        newest = self.newest()
+        top = self.last_page_before(span.end, newest.index.number, newest)
+        if top == 0:
+            return []
+        bottom = max(1, self.last_page_before(span.start, top, newest))
+        read = [newest] if top == newest.index.number else []
+        numbers = range(top - len(read), bottom - 1, -1)
+        with progress("index pages", len(numbers), " pages") as bar:
+            for listed in pages(numbers):
+                read.append(listed)
+                bar.update()
+        # The first rows may have moved further down meanwhile.
+        while bottom > 1 and all(time >= span.start for one in read for time in one.index.times):
+            bottom -= 1
+            read.append(self.page(bottom))
+        return read[::-1]
 
-    def pages(self, numbers: Iterable[int], store: PageStore | None) -> Iterator[IndexPage]:
-        urls = [urljoin(self.base_url, f"/bbs/{self.board}/index{n}.html") for n in numbers]
-        for answer in self.client.get_all(((url, store) for url in urls), _is_index):
-            if answer.status != 200:
-                raise SiteError(
-                    f"{answer.url} answers with status {answer.status} in the middle of the list; "
-                    "run the same command again: pages already read are kept."
-                )
-            yield parse_index(answer.text, answer.url)
+    def newest(self) -> Listed:
+        return self.client.get(self._url(""), self._newest, self.edges)
 
-    def last_page_before(self, time: int, newest: IndexPage, store: PageStore) -> int:
-        """The last page whose first post is older than `time`, by bisecting; 0 for none."""
-        low, high = 0, newest.number + 1
-        middle = newest.number  # the page at hand decides for a year that goes on
+    def pages(self, numbers: Iterable[int]) -> Iterator[Listed]:
+        urls = ((self._url(number), self.store) for number in numbers)
+        return map(self._there, self.client.get_all(urls, _in_the_list))
+
+    def page(self, number: int) -> Listed:
+        return self._there(self.client.get(self._url(number), _in_the_list, self.store))
+
+    def stands(self) -> bool:
+        """Whether the newest page's rows, and so all older ones, stand where they stood; one fresh
+        look tells. Posts may have joined at its end, and some may have been deleted in place."""
+        before = self.newest().index
+        now, _ = _in_the_list(self.client.fetch(self._url(before.number)))
+        pairs = zip(before.rows, self._there(now).index.rows, strict=False)
+        return any(row.id is not None and row.id == same.id for row, same in pairs)
+
+    def last_page_before(self, time: int, last: int, newest: Listed) -> int:
+        """The last page up to `last` whose first post is older than `time`, by bisecting; 0 for
+        none."""
+        low, high = 0, last + 1
+        # The page at hand decides for a year that goes on.
+        middle = last if last == newest.index.number else (low + high) // 2
         while high - low > 1:
-            older = self._oldest_time(middle, newest, store) < time
+            older = self._oldest_time(middle, newest) < time
             low, high = (middle, high) if older else (low, middle)
             middle = (low + high) // 2
         return low
 
-    def _oldest_time(self, number: int, newest: IndexPage, store: PageStore) -> int:
+    def _oldest_time(self, number: int, newest: Listed) -> int:
         """When a page's first post was made; that of older pages where all are deleted."""
         for candidate in range(number, 0, -1):
-            at_hand = candidate == newest.number
-            page = newest if at_hand else self.page(candidate, store)
-            if times := _times(page):
+            at_hand = candidate == newest.index.number
+            listed = newest if at_hand else self._edge(candidate)
+            if times := listed.index.times:
                 return times[0]
         return 0
 
-    def page(self, number: int, store: PageStore | None) -> IndexPage:
-        return next(self.pages([number], store))
+    def _edge(self, number: int) -> Listed:
+        return self._there(self.client.get(self._url(number), _in_the_list, self.edges))
 
-    def stretch(
-        self, span: Span, probed: PageStore, listed: PageStore, at_once: bool
-    ) -> list[IndexPage]:
-        """The pages that hold `span`, newest first; none where the board is younger.
+    def _there(self, listed: Listed | None) -> Listed:
+        if listed is None:
+            raise _ShrunkError(
+                f"the board {self.board} at {self.base_url} has lost pages while it was read; "
+                "run the same command again."
+            )
+        return listed
 
-        at_once: several pages under way at a time, else each is asked for when the one above has
-        come.
-        """
-        newest = self.newest(probed)
-        top = self.last_page_before(span.end, newest, probed)
-        if top == 0:
-            return []
-        bottom = max(1, self.last_page_before(span.start, newest, probed))
-        numbers = range(top, bottom - 1, -1)
-        read: list[IndexPage] = []
-        with progress("index pages", len(numbers), " pages") as bar:
-            for page in (
-                self.pages(numbers, listed)
-                if at_once
-                else (self.page(number, listed) for number in numbers)
-            ):
-                read.append(page)
-                bar.update()
-        # The first rows may have moved further down meanwhile.
-        while bottom > 1 and all(time >= span.start for page in read for time in _times(page)):
-            bottom -= 1
-            read.append(self.page(bottom, listed))
-        return read
+    def _url(self, number: int | str) -> str:
+        return urljoin(self.base_url, f"/bbs/{self.board}/index{number}.html")
 
-
-def _is_index(page: Page) -> bool:
-    # One without rows is not kept either: an empty board may fill.
-    try:
-        return page.status == 200 and bool(parse_index(page.text, page.url).rows)
-    except SiteError:
-        return False
+    def _newest(self, page: Page) -> tuple[Listed, bool]:
+        if page.status == 404:
+            raise SiteError(
+                f"{self.base_url} has no board {self.board} ({page.url} is not found); "
+                "check board.name."
+            )
+        if page.status != 200:
+            raise SiteError(
+                f"{page.url} answers with status {page.status} (its title: {title_of(page.text)}); "
+                "open it in a browser, and try again later."
+            )
+        newest = Listed.of(page)
+        if newest.index.number == 1 and not newest.index.rows:
+            raise DataError(
+                f"the board {self.board} at {self.base_url} is empty; name another as board.name."
+            )
+        return newest, bool(newest.index.rows)
 
 
-def _joined(newest_first: Iterable[IndexPage]) -> list[Row]:
-    """Rows oldest first; a row that stood on two pages, because it moved, is taken once."""
+class _ShrunkError(SiteError):
+    """A page is no longer there: many older posts were purged."""
+
+
+def _in_the_list(page: Page) -> tuple[Listed | None, bool]:
+    """A page that is not the newest; None for one that is not there."""
+    if page.status == 404:
+        return None, False
+    if page.status != 200:
+        raise SiteError(
+            f"{page.url} answers with status {page.status} in the middle of the list; "
+            "run the same command again: pages already read are kept."
+        )
+    listed = Listed.of(page)
+    return listed, bool(listed.index.rows)
+
+
+def _not_after(pages: Iterable[Listed], time: int) -> list[Listed]:
+    """Without the pages that begin at `time` or later."""
+    return [one for one in pages if not one.index.times or one.index.times[0] < time]
+
+
+def _joined(stretches: Sequence[Stretch], span: Span) -> list[Row]:
+    """The rows of stretches that follow each other, oldest first, each article once.
+
+    Where two meet, the later reading says what stood from there on.
+    """
+    rows: list[Row] = []
+    for stretch in stretches:
+        own = _rows(_not_after(stretch.pages, span.end))
+        if stretch is not stretches[0]:
+            own = own[_first_from(own, stretch.span.start) :]
+        if stretch is not stretches[-1]:
+            own = own[: _first_from(own, stretch.span.end)]
+        rows += own
+    return rows
+
+
+def _rows(pages: Sequence[Listed]) -> list[Row]:
+    """The rows of pages; one that stood on two, because it moved, is taken from the newer page."""
     rows: list[Row] = []
     seen: set[str] = set()
-    for page in newest_first:
-        fresh = [row for row in page.rows if row.id is None or row.id not in seen]
+    for listed in reversed(pages):
+        fresh = [row for row in listed.index.rows if row.id is None or row.id not in seen]
         rows += reversed(fresh)
         seen.update(row.id for row in fresh if row.id)
     return rows[::-1]
 
 
-def kept_path(base_url: str, board: str, span: Span) -> Path:
-    """Where a listing that will not change any more is kept, for as long as this code stays so."""
-    code = files.code_digest(Path(__file__), ids, index, markup)
-    digest = files.digest_json([base_url, board, str(span), code])
-    return files.cache_dir("listings") / f"{digest}.jsonl"
-
-
-def keep_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Keeps a listing that will not change any more."""
-    files.write_jsonl(path, (asdict(row) for row in rows))
-
-
-def kept_rows(path: Path) -> list[Row] | None:
-    """A listing that was kept; None where there is none."""
-    return [Row(**row) for row in files.read_jsonl(path)] if path.exists() else None
+def _first_from(rows: Sequence[Row], time: int) -> int:
+    """The place of the first row that was posted at `time` or later."""
+    later = (i for i, row in enumerate(rows) if row.id and (posted_at(row.id) or 0) >= time)
+    return next(later, len(rows))
 
 
 def choose(
@@ -215,8 +283,8 @@ def choose(
 
 
 def _reason(row: Row, time: int | None, span: Span, min_nrec: int | None, deny: DenyList) -> str:
-    if time is None or row.id is None:
-        return "deleted"
+    if time is None:
+        return "unknown_id" if row.href else "deleted"
     if time not in span:
         return "other_date"
     if ANNOUNCEMENT in row.title:
@@ -227,15 +295,4 @@ def _reason(row: Row, time: int | None, span: Span, min_nrec: int | None, deny: 
         return "no_popularity"
     if min_nrec is not None and (row.nrec or 0) < min_nrec:
         return "below_min_nrec"
-    return "denied" if deny.denies(article=row.id, author=row.author) else ""
-
-
-def _moved(before: IndexPage, now: IndexPage) -> bool:
-    """Whether the rows of a page stand elsewhere now; posts may have joined at its end."""
-    ids_before = [row.id for row in before.rows]
-    return [row.id for row in now.rows][: len(ids_before)] != ids_before
-
-
-def _times(page: IndexPage) -> list[int]:
-    times = (posted_at(row.id) for row in page.rows if row.id)
-    return [time for time in times if time is not None]
+    return "denied" if deny.denies(article=row.id or "", author=row.author) else ""

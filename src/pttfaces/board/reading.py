@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from pttfaces.board.article import parse_article
+from pttfaces.board.article import ArticlePage, PostedLink, parse_article
 from pttfaces.board.client import Client
 from pttfaces.board.hosts import NAMES
-from pttfaces.board.links import Sorted, sort_links
+from pttfaces.board.links import PictureLink, Sorted, sort_links
 from pttfaces.board.listing import Article
+from pttfaces.board.markup import title_of
 from pttfaces.board.store import Page, PageStore
 from pttfaces.denylist import DenyList
 from pttfaces.errors import SiteError
@@ -20,64 +21,72 @@ from pttfaces.progress import progress
 STATUSES = ("ok", "empty", "truncated", "gone", "malformed", "refused", "failed")
 
 _GONE = (404, 410)
-_MOST_FAILURES = 5  # in a row, each after all its attempts: that is no bad article any more
+# So many in a row are no bad articles any more: a site that is too busy, after all attempts for
+# each, and one that serves something else, such as a login page.
+_MOST_BUSY, _MOST_STRANGE = 5, 10
 
 
 @dataclass(frozen=True)
 class ArticleRead:
-    """An article that was read: one of STATUSES, and its links. A row of data/articles_read.csv.
+    """An article that was read: one of STATUSES, the links that stand in it, and those of pictures.
 
     status: ok, or empty (nothing in it), truncated (the site cut its middle out; what is left
-    counts), gone (404), malformed (no article's page), refused (403 and the like), failed (the site
-    was too busy at every try).
+    counts), gone (404), malformed (no article's page, or no page at all at its address), refused
+    (403 and the like), failed (the site was too busy at every try).
     """
 
     article: Article
     status: str
+    posted: tuple[PostedLink, ...]
     links: Sorted
 
 
 def read_articles(
     client: Client, articles: Sequence[Article], store_of: Callable[[Article], PageStore]
 ) -> Iterator[ArticleRead]:
-    """The articles' pictures, in order. SiteError: the site is down."""
-    failures = 0
-    pages = client.get_all(((article.url, store_of(article)) for article in articles), _is_known)
+    """The articles' pictures, in order; albums are not opened. SiteError: the site is down, or
+    serves something else."""
+    busy = strange = 0
+    wanted = ((article.url, store_of(article)) for article in articles)
+    pages = client.get_all(wanted, _look, _no_page)
     with progress("articles", len(articles), " articles") as bar:
-        for article, page in zip(articles, pages, strict=True):
-            read = _read(article, page)
-            failures = failures + 1 if read.status == "failed" else 0
-            if failures == _MOST_FAILURES:
+        for article, (answer, parsed) in zip(articles, pages, strict=True):
+            busy = busy + 1 if parsed.status == "failed" else 0
+            strange = strange + 1 if parsed.status in ("refused", "malformed", "failed") else 0
+            if busy == _MOST_BUSY or strange == _MOST_STRANGE:
                 raise SiteError(
-                    f"{article.url} and the {failures - 1} articles before it answer with status "
-                    f"{page.status}; try again later: pages already read are kept."
+                    f"{article.url} and the {max(busy, strange) - 1} articles before it are no "
+                    f"articles (status {answer.status}, title: {title_of(answer.text)}); open it "
+                    "in a browser, and try again later: pages already read are kept."
                 )
-            yield read
+            links = sort_links(parsed.links, article.url)
+            yield ArticleRead(article, parsed.status, parsed.links, links)
             bar.update()
 
 
 def permitted(read: ArticleRead, pushes: bool, deny: DenyList) -> tuple[ArticleRead, int]:
     """An article with the links that may be used, and how many the deny list took away.
 
-    Links in pushes count only with `pushes`. Denied are a link as posted, its picture's address,
-    and whatever a denied author posted below another's article.
+    Links in pushes count only with `pushes`.
     """
     wanted = [link for link in read.links.pictures if pushes or link.place == "body"]
-    allowed = [
-        link
-        for link in wanted
-        if not deny.denies(author=link.author, url=link.posted)
-        and not deny.denies(url=link.url or "")
-    ]
+    allowed = [link for link in wanted if not denied(link, deny)]
     links = replace(read.links, pictures=tuple(allowed))
     return replace(read, links=links), len(wanted) - len(allowed)
 
 
+def denied(link: PictureLink, deny: DenyList) -> bool:
+    """Whether the deny list names a link as posted, its picture's address, or who posted it below
+    another's article."""
+    by_post = deny.denies(author=link.author, url=link.posted)
+    return by_post or deny.denies(url=link.url or "")
+
+
 def links_rows(read: ArticleRead) -> list[dict[str, object]]:
-    """An article's lines of data/links.jsonl."""
+    """An article's lines of data/links.jsonl; author: see PictureLink."""
     return [
         {"article": read.article.id, "position": position, "posted": link.posted}
-        | {"url": link.url, "place": link.place}
+        | {"url": link.url, "place": link.place, "author": link.author}
         for position, link in enumerate(read.links.pictures)
     ]
 
@@ -105,29 +114,31 @@ def count(reads: Iterable[ArticleRead]) -> dict[str, object]:
     }
 
 
+def sentence(reads: Sequence[ArticleRead]) -> str:
+    """What was read, for a person."""
+    links = [link for read in reads for link in read.links.pictures]
+    unresolved = sum(link.url is None for link in links)
+    unread = sum(read.status not in ("ok", "empty", "truncated") for read in reads)
+    said = f"links: {len(links)} pictures are linked in {len(reads)} articles"
+    said += f", {unresolved} of them behind albums or pages that tell no address" * bool(unresolved)
+    said += f"; {unread} articles could not be read (data/articles_read.csv)" * bool(unread)
+    return f"{said}."
+
+
 def _by_size(names: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(names).items(), key=lambda item: (-item[1], item[0])))
 
 
-def _is_known(page: Page) -> bool:
-    """Whether the page says what became of the article, and will say so again."""
-    if page.status != 200:
-        return page.status in _GONE
-    try:
-        return parse_article(page.text).status != "malformed"
-    except SiteError:
-        return False
-
-
-def _read(article: Article, page: Page) -> ArticleRead:
-    nothing = Sorted((), 0, 0)
+def _look(page: Page) -> tuple[tuple[Page, ArticlePage], bool]:
+    """What became of the article, and whether the page will say so again."""
     if page.status in _GONE:
-        return ArticleRead(article, "gone", nothing)
+        return (page, ArticlePage("gone")), True
     if page.status != 200:
         refused = 400 <= page.status < 500 and page.status != 429
-        return ArticleRead(article, "refused" if refused else "failed", nothing)
-    try:
-        parsed = parse_article(page.text)
-    except SiteError:
-        return ArticleRead(article, "malformed", nothing)
-    return ArticleRead(article, parsed.status, sort_links(parsed.links, article.url))
+        return (page, ArticlePage("refused" if refused else "failed")), False
+    parsed = parse_article(page.text)
+    return (page, parsed), parsed.status != "malformed"
+
+
+def _no_page(url: str) -> tuple[Page, ArticlePage]:
+    return Page(url, 200, ""), ArticlePage("malformed")

@@ -5,7 +5,7 @@ One file a page, named by the digest of its URL and written whole. Knows no site
 
 import gzip
 import json
-import shutil
+import time
 import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,14 +24,18 @@ class Page:
 
 @dataclass(frozen=True)
 class PageStore:
-    """Pages below `folder`, keyed by URL."""
+    """Pages below `folder`, keyed by URL; none that was put there more than max_age_s ago."""
 
     folder: Path
+    max_age_s: float = float("inf")
 
     def get(self, url: str) -> Page | None:
         """The page kept under `url`; None where there is none, or where its file is damaged."""
+        path = self._path(url)
         try:
-            page = Page(**json.loads(gzip.decompress(self._path(url).read_bytes())))
+            if time.time() - path.stat().st_mtime > self.max_age_s:
+                return None
+            page = Page(**json.loads(gzip.decompress(path.read_bytes())))
         except (FileNotFoundError, EOFError, gzip.BadGzipFile, zlib.error, ValueError, TypeError):
             return None
         return page if page.url == url else None
@@ -40,10 +44,6 @@ class PageStore:
         """Keeps a page."""
         content = json.dumps(asdict(page), ensure_ascii=True).encode()
         files.write_bytes(self._path(page.url), gzip.compress(content, 6, mtime=0))
-
-    def clear(self) -> None:
-        """Forgets all pages."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _path(self, url: str) -> Path:
         digest = files.digest_bytes(url.encode(errors="surrogatepass"))

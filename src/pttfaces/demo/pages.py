@@ -4,6 +4,7 @@ Pure text from the world's posts; knows no server.
 """
 
 import html
+import json
 import re
 from collections.abc import Sequence
 from urllib.parse import quote
@@ -95,9 +96,14 @@ def not_found_page() -> str:
     return _document("404", "", body)
 
 
-def album_page(name: str) -> str:
-    """An album's page, which tells no picture's address in its own text."""
-    return f"<!DOCTYPE html><html><head><title>{name}</title></head><body>album</body></html>"
+def album_page(name: str, addresses: Sequence[str] | None) -> str:
+    """An album's page, which tells its pictures to its own script; with None, to no one."""
+    post = json.dumps({"id": name, "media": [{"url": address} for address in addresses or ()]})
+    script = f"<script>window.postDataJSON={json.dumps(post)}</script>"
+    return (
+        f"<!DOCTYPE html><html><head><title>{name}</title></head>"
+        f"<body>album{'' if addresses is None else script}</body></html>"
+    )
 
 
 def _document(title: str, board: str, body: str) -> str:

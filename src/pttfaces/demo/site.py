@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote, urlsplit
 
 from aiohttp import web
@@ -30,10 +30,12 @@ from pttfaces.demo.world import (
     picture_key,
 )
 from pttfaces.door import Door
-from pttfaces.errors import SiteError
+from pttfaces.errors import ParamsError, SiteError
 
 if TYPE_CHECKING:
     from pttfaces.params import Params
+
+Draw: TypeAlias = Callable[[Picture, int], bytes]
 
 LOOPBACK = "127.0.0.1"
 HOSTS = (BOARD_HOST, *PICTURE_HOSTS, "cache.ptt.test")
@@ -49,9 +51,18 @@ _ATTRIBUTE = re.compile(
 
 @contextmanager
 def open_door(params: "Params") -> Iterator[Door]:
-    """The door for a run: to the demo board, started here, or to the real network."""
+    """The door for a run: to the demo board, started here, or to the real network.
+
+    PTTFACES_DEMO_PORT in the environment names a port of loopback on which the demo board runs
+    already (`make site`), so that what a run asks for can be watched, or disturbed.
+    """
     if params.source != "demo":
         yield Door()
+        return
+    if running := os.environ.get("PTTFACES_DEMO_PORT"):
+        if not (running.isascii() and running.isdigit() and 0 < int(running) < 65536):
+            raise ParamsError(f"PTTFACES_DEMO_PORT is {running!r}; allowed is a port, 1 to 65535.")
+        yield Door(dict.fromkeys(HOSTS, int(running)))
         return
     demo, board = params.demo, params.board
     with serve(make_world(demo.seed, demo.articles, board.name, board.year)) as port:
@@ -76,17 +87,18 @@ def world_of(params: "Params") -> Any:
 
 
 @contextmanager
-def serve(world: World, port: int = 0) -> Iterator[int]:
+def serve(world: World, port: int = 0, draw: Draw | None = None) -> Iterator[int]:
     """Serves a world on 127.0.0.1 from a thread of its own; gives the port, a free one for 0.
 
-    The world may change while it is served. SiteError: the port is in use.
+    The world may change while it is served. draw: what makes a picture's file, with the world's
+    seed; the demo's drawings where it is not given. SiteError: the port is in use.
     """
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="demo site", daemon=True)
     thread.start()
     drawing = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="drawing")
     runner = web.AppRunner(
-        _Site(world, drawing).application(), access_log=None, shutdown_timeout=0.5
+        _Site(world, drawing, draw or _drawn).application(), access_log=None, shutdown_timeout=0.5
     )
     try:
         yield asyncio.run_coroutine_threadsafe(_start(runner, port), loop).result()
@@ -112,8 +124,9 @@ async def _start(runner: web.AppRunner, port: int) -> int:
 
 
 class _Site:
-    def __init__(self, world: World, drawing: ThreadPoolExecutor) -> None:
+    def __init__(self, world: World, drawing: ThreadPoolExecutor, draw: Draw) -> None:
         self._world = world
+        self._draw = draw
         self._drawing = drawing
         self._asked: Counter[int] = Counter()  # how often a busy picture was asked for
 
@@ -180,7 +193,10 @@ class _Site:
         if host == "i.imgur.test" and path == "/removed.png":
             return await self._file(self._placeholder, "image/png")
         if host in ("imgur.test", "m.imgur.test") and re.match(r"/(a|gallery)/", path):
-            return _page(pages.album_page(path.rpartition("/")[2]))
+            name = path.rpartition("/")[2]
+            return _page(pages.album_page(name, self._world.albums.get(name)))
+        if host == "api.imgur.test":
+            return self._api(request, path)
         if host == "cache.ptt.test":
             copied = re.fullmatch(r"/c/https/(.+)/300x300\.jpg", path)
             return await self._hand_out(f"//{copied[1]}" if copied else "", small=True)
@@ -189,6 +205,17 @@ class _Site:
             return web.Response(status=403, text="no hotlinking")
         small = host == "pbs.twimg.test" and request.query.get("name") != "orig"
         return await self._hand_out(f"//{host}{path}", small)
+
+    def _api(self, request: web.Request, path: str) -> web.Response:
+        """imgur's API, version 3, as far as albums go: for applications that name themselves."""
+        named = re.fullmatch(r"/3/(?:album/(\w+)/images|gallery/album/(\w+))", path)
+        if not request.headers.get("Authorization", "").startswith("Client-ID "):
+            return web.json_response({"data": {"error": "Invalid client_id"}}, status=403)
+        addresses = self._world.albums.get((named[1] or named[2]) if named else "")
+        if not named or addresses is None:
+            return web.json_response({"data": {"error": "not found"}}, status=404)
+        images = [{"link": address} for address in addresses]
+        return web.json_response({"data": images if named[1] else {"images": images}})
 
     async def _hand_out(self, address: str, small: bool) -> web.Response:
         picture = self._world.pictures.get(picture_key(f"https:{address}"))
@@ -208,16 +235,23 @@ class _Site:
         return web.Response(body=content, content_type=content_type)
 
     def _content(self, picture: Picture, small: bool) -> bytes:
-        from pttfaces.demo import encode  # pages are served without what draws
+        content = self._draw(picture, self._world.seed)
+        if not small or picture.answer in ("html", "truncated"):
+            return content
+        from pttfaces.demo import encode
 
-        content = encode.picture_bytes(picture, self._world.seed)
-        whole = picture.answer not in ("html", "truncated")
-        return encode.small_copy(content) if small and whole else content
+        return encode.small_copy(content)
 
     def _placeholder(self) -> bytes:
         from pttfaces.demo import encode
 
         return encode.removed_placeholder()
+
+
+def _drawn(picture: Picture, seed: int) -> bytes:
+    from pttfaces.demo import encode  # pages are served without what draws
+
+    return encode.picture_bytes(picture, seed)
 
 
 def _page(text: str, status: int = 200) -> web.Response:

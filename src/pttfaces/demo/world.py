@@ -14,6 +14,7 @@ PICTURE_HOSTS = (
     "i.imgur.test",
     "imgur.test",
     "m.imgur.test",
+    "api.imgur.test",
     "pbs.twimg.test",
     "i.meee.test",
     "meee.test",
@@ -86,6 +87,7 @@ class World:
     """A board's posts, oldest first, its pinned posts, and pictures by host and path.
 
     A picture's key has no extension and no query: i.imgur.test answers alike for all of them.
+    albums: name → addresses of its pictures; a name that is not there has a page that tells none.
     """
 
     board: str
@@ -93,6 +95,7 @@ class World:
     posts: list[Post] = field(default_factory=list)
     pinned: list[Post] = field(default_factory=list)
     pictures: dict[str, Picture] = field(default_factory=dict)
+    albums: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def make_world(seed: int, articles: int, board: str, year: int) -> World:
@@ -312,9 +315,11 @@ class _Maker:
                 self._hang(other, self._at(first))
                 lines[3:3] = [first, other]
             case 4:
-                album = "a" if index < 12 else "gallery"
-                lines.insert(3, f"https://imgur.test/{album}/{self._name()}")
+                kind, album = "a" if index < 12 else "gallery", self._name()
+                lines.insert(3, f"https://imgur.test/{kind}/{album}")
                 lines.insert(4, first)
+                if index % 24 == 4:  # the others' pages tell nothing
+                    self.world.albums[album] = (first, *self._in_album(index))
             case 5:
                 lines[3:3] = [first, f"聯絡: {self._user()}@mail.test"]
             case 6:
@@ -327,6 +332,16 @@ class _Maker:
             case _:
                 lines.insert(3, first)
         return lines
+
+    def _in_album(self, index: int) -> list[str]:
+        """Two pictures that only an album links; drawn apart, so that they move no others."""
+        links = []
+        for number in (10**6 + 2 * index, 10**6 + 2 * index + 1):
+            rng = np.random.default_rng([self.world.seed, self.year, number])
+            name = "".join(_LETTERS[int(i)] for i in rng.integers(len(_LETTERS), size=7))
+            links.append(f"https://i.imgur.test/{name}.jpg")
+            self._hang(links[-1], Picture(number, "portrait", (index,)))
+        return links
 
     def _pushes(self, index: int) -> tuple[Push, ...]:
         tags = ("推", "推", "推", "→", "噓")

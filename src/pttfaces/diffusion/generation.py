@@ -3,21 +3,23 @@
 Knows nothing of scores or of the folder's later use.
 """
 
+import struct
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from pttfaces import pictures
+from pttfaces import files, pictures
 from pttfaces.diffusion import memory, processes, resume, sampling
-from pttfaces.diffusion.models import Model
+from pttfaces.diffusion.models import Model, load
 from pttfaces.diffusion.sampling import Sampler
+from pttfaces.params import Params
 from pttfaces.progress import progress
 
 _WRITERS = 4
@@ -42,6 +44,13 @@ class Generated:
     images_per_s: float
 
 
+def order_of(params: Params) -> Order:
+    """What params.yaml asks for."""
+    options = params.generate
+    sampler = Sampler(options.sampler, params.infer_steps, options.timestep_spacing)
+    return Order(sampler, params.seed, options.num_images, options.batch_size)
+
+
 def determinants(order: Order, model_digest: str) -> dict[str, Any]:
     """Everything that decides the pictures: finished ones belong to these values alone."""
     return {"model": model_digest, **asdict(order), **resume.surroundings()}
@@ -58,7 +67,7 @@ def generate(model: Model, order: Order, folder: Path) -> Generated:
     paths = [folder / f"{index:06d}.png" for index in range(order.count)]
     starts = range(0, order.count, order.batch_size)
     batches = [range(start, min(start + order.batch_size, order.count)) for start in starts]
-    missing = [batch for batch in batches if not all(paths[index].is_file() for index in batch)]
+    missing = [batch for batch in batches if not all(_is_whole(paths[index]) for index in batch)]
     processes.wait()  # all have looked before one writes, so that all share the same list
     mine, sampled = processes.share(missing), sum(len(batch) for batch in missing)
     others = sum(len(batch) for batch in batches) - sum(len(batch) for batch in mine)
@@ -76,6 +85,30 @@ def generate(model: Model, order: Order, folder: Path) -> Generated:
             bar.update(len(batch))
     processes.wait()
     return Generated(paths, sampled / (time.monotonic() - started))
+
+
+def other_seeds(model: Path, order: Order, count: int) -> Iterator[tuple[Path, str]]:
+    """Samples an order for the seeds after its own, up to `count` seeds in all.
+
+    Yields a folder of pictures, which lasts until the next one is asked for, and what to do should
+    there be none. What is finished survives a kill, as in `generate`.
+    """
+    loaded, digest = load(model, processes.device()), files.digest_tree(model)
+    for seed in range(order.seed + 1, order.seed + count):
+        other = replace(order, seed=seed)
+        with files.resuming("evaluate", determinants(other, digest)) as work:
+            generate(loaded, other, work)
+            yield work, "run the same command again"
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a picture lies there with all its bytes; each of a PNG's chunks has a checksum."""
+    try:
+        with Image.open(path) as image:
+            image.verify()
+    except (OSError, SyntaxError, ValueError, struct.error):
+        return False
+    return True
 
 
 class _Writer:

@@ -13,11 +13,14 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from pttfaces import files
+from pttfaces.diffusion import devices
 from pttfaces.diffusion.schedule import NoiseProcess, ddpm_scheduler, process_of
 from pttfaces.errors import DataError
 
 _CARD = """---
 library_name: diffusers
+license: other
+license_name: none-given
 pipeline_tag: unconditional-image-generation
 tags: [ddpm, unconditional-image-generation, faces]
 ---
@@ -57,7 +60,8 @@ def save(
     work = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(work, ignore_errors=True)
     pipeline = DDPMPipeline(unet=network, scheduler=ddpm_scheduler(process))
-    pipeline.save_pretrained(work, safe_serialization=True)
+    with files.disk_errors():
+        pipeline.save_pretrained(work, safe_serialization=True)
     lines = "\n".join(f"- {key}: {value}" for key, value in facts.items())
     files.write_text(work / "README.md", _CARD.format(size=network.config.sample_size, facts=lines))
     shutil.rmtree(folder, ignore_errors=True)
@@ -76,5 +80,6 @@ def load(folder: Path, device: torch.device | str) -> Model:
             f"{folder} is not a whole diffusers model ({error}); delete it and run "
             "`dvc repro train`."
         ) from None
-    network = network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    form = devices.memory_format(device)
+    network = network.to(device, memory_format=form).eval().requires_grad_(False)
     return Model(network, process_of(config, str(folder)))

@@ -36,14 +36,14 @@ def groups(channels: Sequence[int]) -> int:
 
 
 def build(architecture: Architecture, seed: int) -> UNet2DModel:
-    """A new network whose weights are a function of `seed`; on the CPU, channels last, float32.
+    """A new network whose weights are a function of `seed`; on the CPU, float32.
 
     It maps noisy images (B, 3, H, W) and timesteps (B,) to a prediction (B, 3, H, W).
     """
     attention = list(architecture.attention)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(number(seed, Purpose.WEIGHTS, 0))
-        network = UNet2DModel(
+        return UNet2DModel(
             sample_size=architecture.image_size,
             in_channels=3,
             out_channels=3,
@@ -63,4 +63,3 @@ def build(architecture: Architecture, seed: int) -> UNet2DModel:
             dropout=architecture.dropout,
             resnet_time_scale_shift="default",
         )
-    return network.to(memory_format=torch.channels_last)

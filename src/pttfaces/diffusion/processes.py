@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, parse_flag_from_env
+from accelerate.utils import broadcast_object_list, parse_flag_from_env, reduce
 
 from pttfaces import files
 
@@ -37,6 +37,11 @@ def count() -> int:
     return state().num_processes
 
 
+def index() -> int:
+    """Which of them this one is, from 0."""
+    return state().process_index
+
+
 def is_first() -> bool:
     """Whether this is the process that writes what all have made."""
     return state().is_main_process
@@ -52,15 +57,32 @@ def share(work: Sequence[T]) -> list[T]:
     return list(work[state().process_index :: state().num_processes])
 
 
+def from_first(value: T) -> T:
+    """What the first process passes, in every process. All have to call it."""
+    return broadcast_object_list([value])[0]
+
+
+def mean(value: torch.Tensor) -> torch.Tensor:
+    """The mean over all processes, in each; does not wait for the device."""
+    return reduce(value, "mean")
+
+
+def total(value: float) -> float:
+    """The sum over all processes, in each."""
+    if count() == 1:
+        return value
+    return float(reduce(torch.tensor(value, dtype=torch.float64, device=device()), "sum"))
+
+
 @contextmanager
 def resuming(name: str, determinants: Any) -> Iterator[Path]:
-    """`files.resuming`, in which all processes are at work: one folder, removed by the first.
+    """`files.resuming` until dvc has noted it, in which all processes are at work: one folder.
 
     All enter together and leave together; the first holds the lock for all.
     """
     with ExitStack() as stack:
-        folder: list[Any] = [None]
+        folder = None
         if is_first():
-            folder = [str(stack.enter_context(files.resuming(name, determinants)))]
-        yield Path(broadcast_object_list(folder)[0])
+            folder = str(stack.enter_context(files.resuming(name, determinants, until_noted=True)))
+        yield Path(str(from_first(folder)))
         wait()

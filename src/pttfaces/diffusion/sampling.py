@@ -204,7 +204,7 @@ def sample(
     generators = [generator(seed, Purpose.SAMPLE, index) for index in indices]
     shape = (3, network.config.sample_size, network.config.sample_size)
     start = torch.stack([torch.randn(shape, generator=one) for one in generators])
-    start = start.to(network.device, memory_format=torch.channels_last)
+    start = start.to(network.device)
     images = denoise_all(lambda x, t: network(x, t).sample, process, sampler, start, generators)
     levels = images.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
     return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()

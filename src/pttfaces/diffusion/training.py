@@ -1,26 +1,37 @@
 """The training loop, to be read top to bottom, and its recipe.
 
-Every draw is a function of (seed, step): which pictures, flips, timesteps, noise and dropout. So
+Every draw is a function of (seed, update): which pictures, flips, timesteps, noise and dropout. So
 all state is weights, optimiser and a step count, and a resumed run ends with the same weights, bit
-for bit on a CPU. Knows nothing of experiment tracking, params.yaml or the stages' folders.
+for bit on a CPU; and several processes, each with its share of an update's pictures, train the
+same. Knows nothing of experiment tracking, params.yaml or the stages' folders.
 """
 
 import copy
 import math
 import shutil
-import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from diffusers import UNet2DModel
 
 from pttfaces import pictures
-from pttfaces.diffusion import data, memory, models, resume, sampling, schedule, validation
+from pttfaces.diffusion import (
+    data,
+    devices,
+    memory,
+    models,
+    processes,
+    resume,
+    sampling,
+    schedule,
+    validation,
+)
 from pttfaces.diffusion.data import Pictures
 from pttfaces.diffusion.draws import Purpose, generator, number
 from pttfaces.diffusion.ema import Ema
@@ -35,13 +46,17 @@ LEAVES = {"best_model": "ddpm/best_model", "last": "ddpm/last", "checkpoints": "
 
 _GRID_STEPS = 20
 _LESS_MEMORY = (
-    "halve train.batch_size and double train.gradient_accumulation, which trains the same"
+    "halve train.batch_size and double train.gradient_accumulation, which trains the same, or free "
+    "memory and run the same command again: it goes on from the last saved step"
 )
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train; the fields are params.yaml's `train` keys of the same names."""
+    """How to train; the fields are params.yaml's `train` keys of the same names.
+
+    A batch is what all processes together hold at once, whatever their number.
+    """
 
     seed: int
     epochs: int
@@ -52,10 +67,12 @@ class Recipe:
     warmup_steps: int
     max_grad_norm: float
     precision: Literal["fp32", "fp16", "bf16"]
+    compile: bool
     min_snr_gamma: float | None
     ema: float | None
     flip: bool
     select_by: Literal["train_loss", "val_loss"]
+    early_stop: int | None
     sample_every: int
     sample_images: int
     checkpoint_every: int
@@ -97,12 +114,13 @@ class EpochReport:
 @dataclass(frozen=True)
 class Trained:
     """reports: of all epochs, also those before a kill; best: the one that best_model is from;
-    precision, device: what was really used; parameters: weights of the network."""
+    precision, device, processes: what was really used; parameters: weights of the network."""
 
     reports: list[EpochReport]
     best: EpochReport
     precision: str
     device: str
+    processes: int
     parameters: int
 
     def figures(self, task: Task) -> dict[str, Any]:
@@ -122,6 +140,7 @@ class Trained:
             "held_out": len(task.holdout),
             "parameters": self.parameters,
             "device": self.device,
+            "processes": self.processes,
             "precision": self.precision,
             "select_by": task.recipe.select_by,
             "data_digest": task.train_set.digest,
@@ -141,108 +160,154 @@ def train(task: Task, work: Path, on_epoch: Callable[[EpochReport], None]) -> Tr
 
     Leaves there best_model/, last/, checkpoints/epoch-0010/ … and grids/epoch-0010.png …; calls
     `on_epoch` after each epoch that this process finishes. An epoch is as many whole updates as the
-    pictures suffice for; the rest of its random order is left out.
+    pictures suffice for; the rest of its random order is left out. Several processes enter with the
+    same task and folder; the first one writes and reports for all.
 
     DataError: too few pictures. ParamsError: the loss is not finite, or memory does not suffice.
     """
     process, recipe, train_set = task.process, task.recipe, task.train_set
-    epoch_steps = updates_an_epoch(task)
-    steps = recipe.epochs * epoch_steps
-    precision = _precision(recipe)
-    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
-    device = accelerator.device
-    network = build(task.architecture, recipe.seed).to(device)
-    ema = Ema(network, recipe.ema) if recipe.ema is not None else None
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01, fused=True)
-    model, optimizer = accelerator.prepare(network, optimizer)
-    parts = _parts(network, optimizer, ema, accelerator)
-    state = resume.restore(work / "state.pt", parts)
+    epoch_steps, update = updates_an_epoch(task), recipe.pictures_an_update  # update: U pictures
+    steps, shares, at_once = recipe.epochs * epoch_steps, _shares(recipe), _at_once(recipe)
+    learner = _Learner(task)
+    state = resume.restore(work / "state.pt", learner.parts())
+    alphas, sigmas, weights = _levels(task, learner.device)  # (T, 1, 1, 1) twice, and (T,)
+    # Sums over the epoch, on the device, which is asked for them at its end.
+    losses, norms = torch.tensor([state.loss_sum, state.norm_sum], device=learner.device)
+    saved, ends = time.monotonic(), state.step == steps or _has_stalled(recipe, state.reports)
 
-    signal = schedule.alpha_bar(process)  # (T,)
-    alphas = signal.sqrt().float().to(device)
-    sigmas = (1 - signal).sqrt().float().to(device)
-    weights = schedule.loss_weights(process, recipe.min_snr_gamma).float().to(device)  # (T,)
-    losses, norms = torch.zeros(2, device=device)  # sums over the epoch: read once, at its end
-    losses += state.loss_sum
-    norms += state.norm_sum
-    saved = time.monotonic()
-
+    total = steps * update if processes.is_first() else 0
     enough = memory.enough_for(f"train.batch_size {recipe.batch_size}", _LESS_MEMORY)
-    with progress("train", steps, " steps", initial=state.step) as bar, enough:
-        while state.step < steps:
+    with (
+        progress("train", total, " pictures", state.step * update) as bar,
+        enough,
+        resume.saving(work / "state.pt", learner.parts()) as saver,
+    ):
+        while not ends:
             epoch = state.step // epoch_steps + 1
-            order = torch.randperm(  # (N,)
-                len(train_set), generator=generator(recipe.seed, Purpose.ORDER, epoch)
-            )
+            shuffle = generator(recipe.seed, Purpose.ORDER, epoch)
+            order = torch.randperm(len(train_set), generator=shuffle)  # (N,)
             began, first = time.monotonic(), state.step
-            model.train()
+            learner.network.train()
             while state.step < epoch * epoch_steps:
                 rate = learning_rate(recipe, state.step, steps)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                torch.manual_seed(number(recipe.seed, Purpose.DROPOUT, state.step))
-                for part in range(recipe.gradient_accumulation):
-                    batch = state.step * recipe.gradient_accumulation + part
-                    start = batch * recipe.batch_size % (epoch_steps * recipe.pictures_an_update)
-                    rows = order[start : start + recipe.batch_size]  # (B,)
-                    x0 = data.batch(train_set.pixels, rows, device)  # (B, 3, H, W)
-                    flips, t, noise = _draw(recipe, process, x0, batch)  # (B,), (B,), (B, 3, H, W)
-                    x0 = data.mirrored(x0, flips)
-                    alpha, sigma = alphas[t][:, None, None, None], sigmas[t][:, None, None, None]
-                    target = schedule.target(process, x0, noise, alpha, sigma)  # (B, 3, H, W)
-                    prediction = model(alpha * x0 + sigma * noise, t).sample  # (B, 3, H, W)
-                    error = (prediction - target).square().mean((1, 2, 3))  # (B,)
-                    loss = (weights[t] * error).mean() / recipe.gradient_accumulation
-                    accelerator.backward(loss)
-                    losses += loss.detach()
-                norm = accelerator.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
-                norms += norm.nan_to_num(0, 0, 0)  # fp16's scaler skips a step that overflowed
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                if ema:
-                    ema.update(network, state.step)
+                start = state.step % epoch_steps * update
+                rows = order[start : start + update]  # (U,)
+                # flips, t: (U,); noise: (U, 3, H, W)
+                flips, t, noise = _draw(task, state.step, learner.device)
+                for share in shares:  # B = U / accumulation / processes of the pictures
+                    x0 = data.batch(train_set.pixels, rows[share], learner.device)  # (B, 3, H, W)
+                    x0 = data.mirrored(x0, flips[share])
+                    alpha, sigma = alphas[t[share]], sigmas[t[share]]  # (B, 1, 1, 1)
+                    target = schedule.target(process, x0, noise[share], alpha, sigma)
+                    noisy = alpha * x0 + sigma * noise[share]  # (B, 3, H, W)
+                    with learner.apart(share is not shares[-1]):
+                        prediction = learner.model(noisy, t[share]).sample  # (B, 3, H, W)
+                        error = (prediction - target).square().mean((1, 2, 3))  # (B,)
+                        # Processes average their gradients, so each has its part of the mean.
+                        loss = (weights[t[share]] * error).sum() * processes.count() / update
+                        learner.accelerator.backward(loss)
+                    losses += processes.mean(loss.detach())
+                norms += learner.update(rate, state.step)
                 state.step += 1
-                bar.update(1)
+                bar.update(update)
                 due = time.monotonic() - saved > 60 * recipe.save_every_minutes
-                if due and state.step % epoch_steps:  # an epoch's end is saved with its report
+                if due and state.step % epoch_steps and processes.is_first():  # else: see below
                     state.loss_sum, state.norm_sum = _finite(losses, epoch), norms.item()
-                    resume.save(work / "state.pt", state, parts)
+                    saver.save(state)
                     saved = time.monotonic()
 
-            train_loss = _finite(losses, epoch) / epoch_steps  # waits for the device
-            seconds = time.monotonic() - began
-            judged = ema.network if ema else network.eval()
-            val_loss = validation.x0_error(judged, process, task.holdout, recipe.batch_size)
-            report = EpochReport(
-                epoch=epoch,
-                train_loss=train_loss,
-                val_loss=val_loss,
-                learning_rate=rate,
-                grad_norm=norms.item() / epoch_steps,
-                images_per_s=(state.step - first) * recipe.pictures_an_update / seconds,
-                is_best=_is_best(recipe, state.reports, train_loss, val_loss),
-                grid=_grid(task, judged, epoch, work),
-            )
-            if report.is_best:
-                state.best_weights = copy.deepcopy(judged.state_dict())
+            train_loss, norm = _finite(losses, epoch) / epoch_steps, norms.item() / epoch_steps
+            speed = (state.step - first) * update / (time.monotonic() - began)
+            devices.check_scale(learner.accelerator.scaler, epoch)
+            val_loss = validation.x0_error(learner.judged(), process, task.holdout, at_once)
+            is_best = _is_best(recipe, state.reports, train_loss, val_loss)
+            ends = state.step == steps or _has_stalled(recipe, state.reports, is_best)
+            shown = ends or epoch % recipe.sample_every == 0
+            grid = _grid(task, learner.judged(), epoch, work) if shown else None
+            report = EpochReport(epoch, train_loss, val_loss, rate, norm, speed, is_best, grid)
             state.reports.append(_plain(report))
-            _checkpoint(task, judged, report, work)
+            state.loss_sum = state.norm_sum = 0.0
             losses.zero_()
             norms.zero_()
-            state.loss_sum = state.norm_sum = 0.0
-            on_epoch(report)  # before the state is saved: a kill may repeat a report, not lose one
-            resume.save(work / "state.pt", state, parts)
-            saved = time.monotonic()
-            bar.set_postfix_str(f"epoch {epoch}, loss {train_loss:.4f}", refresh=False)
+            if processes.is_first():
+                if is_best:
+                    state.best_weights = copy.deepcopy(learner.judged().state_dict())
+                if ends or epoch % recipe.checkpoint_every == 0:
+                    _checkpoint(task, learner.judged(), report, work)
+                on_epoch(report)  # before the state: a kill may repeat a report, not lose one
+                saver.save(state)
+                saved = time.monotonic()
+            bar.set_postfix_str(f"epoch {epoch} of {recipe.epochs}, loss {train_loss:.4f}", False)
+    return _finish(task, learner, state, work)
 
-    (work / "checkpoints").mkdir(exist_ok=True)
+
+class _Learner:
+    """What a training changes: the network, as this process' part of a distributed one, its
+    average and the optimiser."""
+
+    def __init__(self, task: Task) -> None:
+        recipe, self.device = task.recipe, processes.device()
+        self.precision = devices.precision(recipe.precision)
+        mixed = "no" if self.precision == "fp32" else self.precision
+        self.accelerator = Accelerator(mixed_precision=mixed)
+        form = devices.memory_format(self.device)
+        self.network = build(task.architecture, recipe.seed).to(self.device, memory_format=form)
+        self.ema = Ema(self.network, recipe.ema) if recipe.ema is not None else None
+        optimizer = torch.optim.AdamW(self.network.parameters(), weight_decay=0.01, fused=True)
+        self.model, self.optimizer = self.accelerator.prepare(self.network, optimizer)
+        self.max_grad_norm = recipe.max_grad_norm
+        if recipe.compile:
+            devices.compile_for_gpu(self.network, _at_once(recipe))
+
+    def parts(self) -> dict[str, Any]:
+        """What a saved state holds the `state_dict()` of."""
+        parts = {"network": self.network, "optimizer": self.optimizer}
+        if self.ema:
+            parts["ema"] = self.ema.network
+        if self.accelerator.scaler is not None:
+            parts["scaler"] = self.accelerator.scaler
+        return parts
+
+    def judged(self) -> UNet2DModel:
+        """The network that is validated, sampled from and kept, in evaluation mode."""
+        return self.ema.network if self.ema else self.network.eval()
+
+    def apart(self, more_to_come: bool) -> AbstractContextManager:
+        """While more of the update is to come, processes keep their gradients to themselves."""
+        return self.accelerator.no_sync(self.model) if more_to_come else nullcontext()
+
+    def update(self, rate: float, step: int) -> torch.Tensor:
+        """Moves the weights by their gradients; the gradients' norm before clipping, a scalar."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema:
+            self.ema.update(self.network, step)
+        return norm.nan_to_num(0, 0, 0)  # fp16's scaler skips an update that overflowed
+
+
+def _levels(task: Task, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """α and σ at each timestep, (T, 1, 1, 1), and the loss' weight there, (T,); float32."""
+    signal = schedule.alpha_bar(task.process)[:, None, None, None]
+    weights = schedule.loss_weights(task.process, task.recipe.min_snr_gamma)
+    alphas, sigmas = signal.sqrt().float(), (1 - signal).sqrt().float()
+    return alphas.to(device), sigmas.to(device), weights.float().to(device)
+
+
+def _finish(task: Task, learner: _Learner, state: resume.Progress, work: Path) -> Trained:
+    """Writes the last model and the best."""
     reports = [_report(values, work) for values in state.reports]
     best = [report for report in reports if report.is_best][-1]
-    judged = ema.network if ema else network
-    models.save(work / "last", judged, process, _facts(reports[-1], train_set, judged))
-    judged.load_state_dict(state.best_weights)
-    models.save(work / "best_model", judged, process, _facts(best, train_set, judged))
-    return Trained(reports, best, precision, device.type, judged.num_parameters())
+    judged = learner.judged()
+    if processes.is_first():
+        (work / "checkpoints").mkdir(exist_ok=True)
+        models.save(work / "last", judged, task.process, _facts(task, reports[-1], judged))
+        judged.load_state_dict(state.best_weights)
+        models.save(work / "best_model", judged, task.process, _facts(task, best, judged))
+    count, parameters = processes.count(), judged.num_parameters()
+    return Trained(reports, best, learner.precision, learner.device.type, count, parameters)
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
@@ -259,34 +324,52 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
 
 def determinants(task: Task) -> dict[str, Any]:
     """Everything that decides the trained weights: a saved state belongs to these values alone."""
-    recipe = asdict(task.recipe)
-    del recipe["save_every_minutes"]
     return {
         "architecture": asdict(task.architecture),
         "process": asdict(task.process),
-        "recipe": recipe,
+        "recipe": _decisive(task.recipe),
         "train": task.train_set.digest,
         "holdout": task.holdout.digest,
+        "processes": processes.count(),
         **resume.surroundings(),
     }
 
 
+def _shares(recipe: Recipe) -> list[slice]:
+    """Which of an update's pictures this process takes, batch by batch."""
+    ours, each = processes.index(), processes.count()
+    apart = recipe.gradient_accumulation * each
+    return [slice(first, None, apart) for first in range(ours, apart, each)]
+
+
+def _at_once(recipe: Recipe) -> int:
+    """Pictures of a batch that this process holds."""
+    return -(-recipe.batch_size // processes.count())
+
+
 def _draw(
-    recipe: Recipe, process: NoiseProcess, x0: torch.Tensor, batch: int
+    task: Task, step: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Flips (B,) bool, timesteps (B,) and noise (B, 3, H, W) of a batch, on the device of x0."""
+    """Flips (U,) bool, timesteps (U,) and noise (U, 3, H, W) of an update's pictures.
+
+    Also seeds the dropout, which is the process' own.
+    """
+    recipe, shape = task.recipe, task.train_set.pixels.shape[1:]
+    size = recipe.pictures_an_update
 
     def source(purpose: Purpose) -> torch.Generator:
-        return generator(recipe.seed, purpose, batch, x0.device)
+        return generator(recipe.seed, purpose, step, device)
 
-    size, device = len(x0), x0.device
+    torch.manual_seed(
+        number(recipe.seed, Purpose.DROPOUT, step * processes.count() + processes.index())
+    )
     share = 0.5 if recipe.flip else 0.0
     flips = torch.rand(size, generator=source(Purpose.FLIPS), device=device) < share
     t = torch.randint(
-        process.timesteps, (size,), generator=source(Purpose.TIMESTEPS), device=device
+        task.process.timesteps, (size,), generator=source(Purpose.TIMESTEPS), device=device
     )
-    noise = torch.randn(x0.shape, generator=source(Purpose.NOISE), device=device)
-    return flips, t, noise.to(memory_format=torch.channels_last)
+    noise = torch.randn((size, *shape), generator=source(Purpose.NOISE), device=device)
+    return flips, t, noise
 
 
 def updates_an_epoch(task: Task) -> int:
@@ -301,32 +384,17 @@ def updates_an_epoch(task: Task) -> int:
             f"there are {count} training pictures, fewer than one update takes ({factors} is "
             f"{need}); {cure}, or add pictures."
         )
+    if recipe.batch_size < processes.count():
+        raise ParamsError(
+            f"{processes.count()} processes are to share batches of train.batch_size "
+            f"{recipe.batch_size}; raise it, or start at most {recipe.batch_size} processes."
+        )
     if recipe.select_by == "val_loss" and not len(task.holdout):
         raise DataError(
             "train.select_by is val_loss, but no picture was held out; set train.select_by to "
             "train_loss, or raise curate.holdout."
         )
     return count // need
-
-
-def _precision(recipe: Recipe) -> str:
-    """The arithmetic that will really be used; says so where it is not the one asked for."""
-    device = PartialState().device.type
-    if device == "cpu" and recipe.precision != "fp32":
-        print(
-            f"train: {recipe.precision} on a CPU is float32; going on with fp32.", file=sys.stderr
-        )
-        return "fp32"
-    return recipe.precision
-
-
-def _parts(network: UNet2DModel, optimizer: Any, ema: Ema | None, accelerator: Any) -> dict:
-    parts = {"network": network, "optimizer": optimizer}
-    if ema:
-        parts["ema"] = ema.network
-    if accelerator.scaler is not None:
-        parts["scaler"] = accelerator.scaler
-    return parts
 
 
 def _is_best(
@@ -337,39 +405,47 @@ def _is_best(
     return all(loss < report[recipe.select_by] for report in reports)
 
 
-def _due(epoch: int, every: int, recipe: Recipe) -> bool:
-    return epoch % every == 0 or epoch == recipe.epochs
+def _has_stalled(recipe: Recipe, reports: list[dict[str, Any]], *newest: bool) -> bool:
+    """Whether none of the last `early_stop` epochs was the best until then.
+
+    newest: whether the epoch after those reported is, where there is one.
+    """
+    bests = [bool(report["is_best"]) for report in reports] + list(newest)
+    return recipe.early_stop is not None and bool(bests) and not any(bests[-recipe.early_stop :])
 
 
-def _grid(task: Task, network: UNet2DModel, epoch: int, work: Path) -> Path | None:
+def _grid(task: Task, network: UNet2DModel, epoch: int, work: Path) -> Path:
     """Samples from the same starting noise at every sampling epoch, so that one sees it learn."""
     process, recipe = task.process, task.recipe
-    if not _due(epoch, recipe.sample_every, recipe):
-        return None
+    path = work / "grids" / f"epoch-{epoch:04d}.png"
+    if not processes.is_first():
+        return path
     sampler = Sampler("dpmsolver++", min(_GRID_STEPS, process.timesteps), "trailing")
     images = sampling.sample(network, process, sampler, recipe.seed, range(recipe.sample_images))
-    path = work / "grids" / f"epoch-{epoch:04d}.png"
     pictures.save_png(path, pictures.grid(images, scale=2 if images.shape[1] <= 128 else 1))
     return path
 
 
 def _checkpoint(task: Task, network: UNet2DModel, report: EpochReport, work: Path) -> None:
     recipe = task.recipe
-    if not recipe.keep_checkpoints or not _due(report.epoch, recipe.checkpoint_every, recipe):
+    if not recipe.keep_checkpoints:
         return
     folder = work / "checkpoints"
-    facts = _facts(report, task.train_set, network)
+    facts = _facts(task, report, network)
     folder.mkdir(exist_ok=True)
     models.save(folder / f"epoch-{report.epoch:04d}", network, task.process, facts)
     for old in sorted(folder.glob("epoch-*"))[: -recipe.keep_checkpoints]:
         shutil.rmtree(old)
 
 
-def _facts(report: EpochReport, train_set: Pictures, network: UNet2DModel) -> dict[str, Any]:
+def _facts(task: Task, report: EpochReport, network: UNet2DModel) -> dict[str, Any]:
     """The lines of a model card."""
     facts = {
-        "training pictures": len(train_set),
-        "digest of the training pictures": train_set.digest,
+        "training pictures": len(task.train_set),
+        "digest of the training pictures": task.train_set.digest,
+        "network": _listed(asdict(task.architecture)),
+        "noise process": _listed(asdict(task.process)),
+        "recipe": _listed(_decisive(task.recipe)),
         "weights": network.num_parameters(),
         "epoch": report.epoch,
         "training loss": f"{report.train_loss:.6f}",
@@ -377,6 +453,17 @@ def _facts(report: EpochReport, train_set: Pictures, network: UNet2DModel) -> di
     if report.val_loss is not None:
         facts["validation loss"] = f"{report.val_loss:.6f}"
     return facts
+
+
+def _decisive(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe decides the weights."""
+    values = asdict(recipe)
+    del values["save_every_minutes"]
+    return values
+
+
+def _listed(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items())
 
 
 def _plain(report: EpochReport) -> dict[str, Any]:
@@ -393,6 +480,7 @@ def _finite(losses: torch.Tensor, epoch: int) -> float:
     if not math.isfinite(total):
         raise ParamsError(
             f"the training loss of epoch {epoch} is not a finite number; lower train.learning_rate "
-            "or raise train.warmup_steps, and with train.precision fp16 try bf16 or fp32."
+            "or raise train.warmup_steps, and with train.precision fp16 try bf16 or fp32. What was "
+            "saved before is kept."
         )
     return total

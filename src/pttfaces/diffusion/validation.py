@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from diffusers import UNet2DModel
 
-from pttfaces.diffusion import data
+from pttfaces.diffusion import data, processes
 from pttfaces.diffusion.data import Pictures
 from pttfaces.diffusion.draws import Purpose, generator
 from pttfaces.diffusion.schedule import NoiseProcess, denoised, snr
@@ -25,11 +25,12 @@ def x0_error(
 
     Picture i is noised to level i modulo the number of levels,
     always with its own noise. The network is asked at the level's exact place between timesteps.
+    Several processes share the pictures, and each gets the whole's error.
     """
     if not len(holdout):
         return None
-    device, total = network.device, 0.0
-    for first in range(0, len(holdout), batch_size):
+    device, errors = network.device, []
+    for first in processes.share(range(0, len(holdout), batch_size)):
         rows = torch.arange(first, min(first + batch_size, len(holdout)))
         images = data.batch(holdout.pixels, rows, device)  # (B, 3, H, W)
         level = torch.tensor([LOG_SNR_LEVELS[i % len(LOG_SNR_LEVELS)] for i in rows.tolist()])
@@ -39,8 +40,9 @@ def x0_error(
         noisy = alpha * images + sigma * noise
         timesteps = timestep_at(process, level).to(device)  # (B,)
         restored = denoised(process, network(noisy, timesteps).sample, noisy, alpha, sigma)
-        total += float((restored.clamp(-1, 1) - images).square().mean((1, 2, 3)).sum())
-    return total / len(holdout)
+        errors.append((restored.clamp(-1, 1) - images).square().mean((1, 2, 3)))  # (B,)
+    ours = sum(float(batch.cpu().double().sum()) for batch in errors)
+    return processes.total(ours) / len(holdout)
 
 
 def timestep_at(process: NoiseProcess, log_snr: torch.Tensor) -> torch.Tensor:

@@ -20,8 +20,6 @@ from pttfaces.faces.detection import Located, Memory
 from pttfaces.faces.face import within_limits
 from pttfaces.faces.parallel import ordered_map
 
-COLUMNS = ("crop", "image", "face", "blur", "face_px", "upscale", "brightness", "score")
-
 # face-crop-plus warps with bilinear interpolation, which skips pixels when it shrinks by more.
 _MOST_SHRINKING = 2.0
 
@@ -42,15 +40,22 @@ class FaceCropper:
     """Aligns faces with face-crop-plus' own alignment, with landmarks handed over.
 
     size: side of a crop in pixels; face_factor: share of the side that the face fills, 0…1;
-    padding: OpenCV's name of what lies beyond the picture's edge, such as "replicate".
+    padding: OpenCV's name of what lies beyond the picture's edge, such as "replicate"; allow_skew:
+    faces may be sheared and stretched, too, so that their landmarks fit better.
     """
 
-    def __init__(self, size: int, face_factor: float, padding: str) -> None:
+    def __init__(
+        self, size: int, face_factor: float, padding: str, allow_skew: bool = False
+    ) -> None:
         nothing = (np.empty((0, 5, 2), np.float32), np.empty(0, np.str_))
         # With landmarks given, face-crop-plus loads no network; the tables stay empty because
         # pictures and landmarks are handed to crop_align together.
         self._cropper = Cropper(
-            output_size=size, face_factor=face_factor, padding=padding, landmarks=nothing
+            output_size=size,
+            face_factor=face_factor,
+            padding=padding,
+            allow_skew=allow_skew,
+            landmarks=nothing,
         )
 
     def crop(self, image: np.ndarray, landmarks: np.ndarray) -> Crop | None:
@@ -76,7 +81,8 @@ def crop_name(image: str, number: int) -> str:
 def crop_all(
     faces: Iterable[tuple[str, Sequence[Located]]], folder: Path, target: Path, cropper: FaceCropper
 ) -> Iterator[list[dict[str, Any]]]:
-    """Cuts out the faces of each picture and writes them as PNG files; yields rows (COLUMNS).
+    """Cuts out the faces of each picture and writes them as PNG files; yields rows
+    (`measures.COLUMNS`).
 
     faces: picture's path in `folder`, and its faces; target: an empty folder for the crops. A face
     whose landmarks fix no place has no row. On all cores, in the order of the pictures.
@@ -96,8 +102,9 @@ def _cut_one(
     crop = cropper.crop(pixels, face.landmarks)
     if crop is None:
         return None
-    name = crop_name(image, face.number)
-    files.write_bytes(target / name, pictures.png_bytes(Image.fromarray(crop.pixels)))
+    name, pose = crop_name(image, face.number), measures.pose(face.landmarks)
+    # Plainly: the folder is made anew after a kill, and syncing each file costs more than the rest.
+    (target / name).write_bytes(pictures.png_bytes(Image.fromarray(crop.pixels)))
     return {
         "crop": name,
         "image": image,
@@ -106,7 +113,12 @@ def _cut_one(
         "face_px": round(face.face_px, 1),
         "upscale": round(crop.upscale, 3),
         "brightness": round(measures.brightness(crop.pixels), 1),
+        # +0.0: no "-0.0" in the table
+        "yaw": round(pose.yaw, 1) + 0.0,
+        "pitch": round(pose.pitch, 1) + 0.0,
+        "roll": round(pose.roll, 1) + 0.0,
         "score": face.score,
+        "phash": measures.perceptual_hash(crop.pixels),
     }
 
 

@@ -4,7 +4,9 @@ Knows tables; reads no picture and draws none.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, Protocol
@@ -12,19 +14,27 @@ from typing import Any, Protocol
 import pandas as pd
 
 from pttfaces.errors import DataError
+from pttfaces.faces.duplicates import repeats
+from pttfaces.faces.measures import HASH_BITS, MEASURES
 
 COLUMNS = (
     *("crop", "article", "author", "url", "sha256", "face"),
-    *("blur", "face_px", "upscale", "brightness", "score", "split", "reason"),
+    *(*MEASURES, "split", "reason", "duplicate_of"),
 )
-MEASURES = ("blur", "face_px", "upscale", "brightness", "score")
-NUMBERS = {"face": "int64", **dict.fromkeys(MEASURES, "float64")}
+
+LEDGER_COLUMNS = ("path", "sha256", "article", "url")  # what is read of data/ledger.csv
 
 DENIED, BLURRED, DUPLICATE = "denied", "blurred", "duplicate"
+SMALL, ENLARGED, DARK, BRIGHT = "face too small", "enlarged too much", "too dark", "too bright"
+TURNED, UNSURE = "head turned too far", "detector too unsure"
 NO_FACE_AGAIN = "no face when cropped again"
-REASONS = (DENIED, BLURRED, DUPLICATE, NO_FACE_AGAIN)
+REASONS = (
+    *(DENIED, BLURRED, SMALL, ENLARGED, DARK, BRIGHT, TURNED, UNSURE),
+    *(DUPLICATE, NO_FACE_AGAIN),
+)
 
 _INBOX = "inbox:"
+_HASH = re.compile(rf"[0-9a-f]{{{HASH_BITS // 4}}}")
 _FEWEST = 2
 
 
@@ -32,6 +42,46 @@ class Denies(Protocol):
     """Whether something is on the deny list, by any of its names."""
 
     def __call__(self, *, article: str, author: str, url: str, sha256: str, crop: str) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a crop must keep to; None asks for nothing.
+
+    blur: least variance of the Laplacian; min_face_px: least shorter side of the face's box, in
+    pixels of the picture; max_upscale: most crop pixels a picture's pixel; min_brightness,
+    max_brightness: of the mean grey, 0…255; max_yaw, max_pitch: degrees to either side; min_score:
+    the detector's, 0…1; duplicate_bits: crops whose perceptual hashes differ by at most this many
+    bits are alike.
+    """
+
+    blur: float = 0.0
+    min_face_px: float | None = None
+    max_upscale: float | None = None
+    min_brightness: float | None = None
+    max_brightness: float | None = None
+    max_yaw: float | None = None
+    max_pitch: float | None = None
+    min_score: float | None = None
+    duplicate_bits: int = 0
+
+    def fault(self, measures: Mapping[str, float]) -> str:
+        """The first of REASONS for which a crop's measures are out of bounds; "" for none."""
+        angles = {name: abs(measures[name]) for name in ("yaw", "pitch")}
+        checks = (
+            (BLURRED, measures["blur"], self.blur, None),
+            (SMALL, measures["face_px"], self.min_face_px, None),
+            (ENLARGED, measures["upscale"], None, self.max_upscale),
+            (DARK, measures["brightness"], self.min_brightness, None),
+            (BRIGHT, measures["brightness"], None, self.max_brightness),
+            (TURNED, angles["yaw"], None, self.max_yaw),
+            (TURNED, angles["pitch"], None, self.max_pitch),
+            (UNSURE, measures["score"], self.min_score, None),
+        )
+        for reason, value, least, most in checks:
+            if (least is not None and value < least) or (most is not None and value > most):
+                return reason
+        return ""
 
 
 @dataclass(frozen=True)
@@ -57,7 +107,8 @@ class Candidate:
     """A crop and all that is known of it.
 
     crop: file name; sources: where its picture was found, the first one first; measures: values of
-    MEASURES; reason: why it is left out, one of REASONS, or "".
+    MEASURES; phash: perceptual hash, in hex; reason: why it is left out, one of REASONS, or "";
+    duplicate_of: the crop that stays in its place.
     """
 
     crop: str
@@ -65,7 +116,9 @@ class Candidate:
     sha256: str
     sources: tuple[Source, ...]
     measures: Mapping[str, float] = field(default_factory=dict)
+    phash: str = ""
     reason: str = ""
+    duplicate_of: str = ""
 
 
 def candidates(
@@ -73,7 +126,8 @@ def candidates(
 ) -> list[Candidate]:
     """Every crop with its sources, in the order of the table of crops.
 
-    crops: read with NUMBERS; ledger: as text; articles: objects of data/articles.jsonl.
+    crops: data/crops.csv; ledger: data/ledger.csv; both as text; articles: objects of
+    data/articles.jsonl. DataError: a measure of a crop is none.
     """
     authors = {article["id"]: article.get("author") or "" for article in articles}
     sources: dict[str, list[Source]] = {}
@@ -82,42 +136,47 @@ def candidates(
         source = Source(row.article, authors.get(row.article, ""), row.url)
         sources.setdefault(row.path, []).append(source)
         digests[row.path] = row.sha256
-    return [
-        Candidate(
-            crop=row["crop"],
-            face=int(row["face"]),
-            sha256=digests.get(row["image"], ""),
-            sources=tuple(sources.get(row["image"], [Source("", "", "")])),
-            measures={name: float(row[name]) for name in MEASURES},
-        )
-        for _, row in crops.iterrows()
-    ]
+    try:
+        return [
+            Candidate(
+                crop=row["crop"],
+                face=int(row["face"]),
+                sha256=digests.get(row["image"], ""),
+                sources=tuple(sources.get(row["image"], [Source("", "", "")])),
+                measures={name: float(row[name]) for name in MEASURES},
+                phash=_checked(row["phash"]),
+            )
+            for row in crops.to_dict("records")
+        ]
+    except ValueError as error:
+        raise DataError(
+            f"data/crops.csv has a measure that is none ({error}); delete it and run `dvc repro`."
+        ) from None
 
 
-def judge(
-    crops: Sequence[Candidate],
-    blur_threshold: float,
-    denies: Denies,
-    digest: Callable[[str], str],
-) -> list[Candidate]:
+def _checked(phash: str) -> str:
+    if not _HASH.fullmatch(phash):
+        raise ValueError(f"{phash!r} is no perceptual hash")
+    return phash
+
+
+def judge(crops: Sequence[Candidate], limits: Limits, denies: Denies) -> list[Candidate]:
     """The crops with the first reason that holds for each, if any.
 
-    A crop is denied if any source of its picture is. digest: a crop's file name → digest of its
-    content; of equal crops the first one that is not left out stays.
+    A crop is denied if any source of its picture is. Of crops that look alike the one whose face
+    has the most pixels in its picture stays; of equals, the first.
     """
-    seen: set[str] = set()
-    judged = []
-    for crop in crops:
-        reason = ""
-        if _is_denied(crop, denies):
-            reason = DENIED
-        elif crop.measures["blur"] < blur_threshold:
-            reason = BLURRED
-        elif (content := digest(crop.crop)) in seen:
-            reason = DUPLICATE
-        else:
-            seen.add(content)
-        judged.append(replace(crop, reason=reason))
+    judged = [
+        replace(crop, reason=DENIED if _is_denied(crop, denies) else limits.fault(crop.measures))
+        for crop in crops
+    ]
+    allowed = [place for place, crop in enumerate(judged) if not crop.reason]
+    allowed.sort(key=lambda place: -judged[place].measures["face_px"])
+    found = repeats([judged[place].phash for place in allowed], limits.duplicate_bits)
+    for place, repeated in zip(allowed, found, strict=True):
+        if repeated is not None:
+            original = judged[allowed[repeated]].crop
+            judged[place] = replace(judged[place], reason=DUPLICATE, duplicate_of=original)
     return judged
 
 
@@ -158,15 +217,36 @@ def held_out(sizes: Mapping[str, int], share: float) -> set[str]:
     return chosen or {min(order, key=lambda group: sizes[group])}
 
 
+def series(crops: Sequence[Candidate]) -> dict[str, str]:
+    """Crop's file name → the name of its series, whose crops lie on one side of the split.
+
+    Series are the groups of sources, those joined that share a picture or crops that look alike:
+    who posts a picture twice shows the same person twice. Denied crops join nothing and have none.
+    """
+    parents: dict[str, str] = {}
+
+    def head(group: str) -> str:
+        while parents.setdefault(group, group) != group:
+            parents[group] = parents[parents[group]]
+            group = parents[group]
+        return group
+
+    present = [crop for crop in crops if crop.reason != DENIED]
+    group_of = {crop.crop: crop.sources[0].group for crop in present}
+    for crop in present:
+        alike = [group_of[crop.duplicate_of]] if crop.duplicate_of else []
+        for group in [*(source.group for source in crop.sources), *alike]:
+            first, second = sorted((head(group_of[crop.crop]), head(group)))
+            parents[second] = first
+    return {crop: head(group) for crop, group in group_of.items()}
+
+
 def split(crops: Sequence[Candidate], holdout: float) -> dict[str, str]:
     """Crop's file name → "train" or "holdout", for the crops that are not left out."""
-    kept = [crop for crop in crops if not crop.reason]
-    sizes: dict[str, int] = {}
-    for crop in kept:
-        group = crop.sources[0].group
-        sizes[group] = sizes.get(group, 0) + 1
-    out = held_out(sizes, holdout)
-    return {c.crop: "holdout" if c.sources[0].group in out else "train" for c in kept}
+    of_crop = series(crops)
+    kept = [crop.crop for crop in crops if not crop.reason]
+    out = held_out(Counter(of_crop[crop] for crop in kept), holdout)
+    return {crop: "holdout" if of_crop[crop] in out else "train" for crop in kept}
 
 
 def rows_of(crops: Sequence[Candidate], sides: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -185,15 +265,17 @@ def rows_of(crops: Sequence[Candidate], sides: Mapping[str, str]) -> list[dict[s
                 **crop.measures,
                 "split": sides.get(crop.crop, ""),
                 "reason": crop.reason,
+                "duplicate_of": crop.duplicate_of,
             }
         )
     return rows
 
 
 def summary(crops: Sequence[Candidate], sides: Mapping[str, str]) -> dict[str, Any]:
-    """Counts: crops, kept, train, holdout, groups on each side, left out by reason."""
+    """Counts: crops, kept, train, holdout, series on each side, left out by reason."""
+    of_crop = series(crops)
     groups = {
-        side: len({c.sources[0].group for c in crops if sides.get(c.crop) == side})
+        side: len({of_crop[crop] for crop, its_side in sides.items() if its_side == side})
         for side in ("train", "holdout")
     }
     return {
@@ -201,8 +283,8 @@ def summary(crops: Sequence[Candidate], sides: Mapping[str, str]) -> dict[str, A
         "kept": len(sides),
         "train": sum(side == "train" for side in sides.values()),
         "holdout": sum(side == "holdout" for side in sides.values()),
-        "train_groups": groups["train"],
-        "holdout_groups": groups["holdout"],
+        "train_series": groups["train"],
+        "holdout_series": groups["holdout"],
         "left_out": {reason: sum(c.reason == reason for c in crops) for reason in REASONS},
     }
 

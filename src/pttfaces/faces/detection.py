@@ -3,9 +3,11 @@
 Knows a folder of pictures and a detector; not where the pictures came from.
 """
 
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +22,8 @@ from pttfaces.faces.parallel import ordered_map
 
 # Besides the detector's own module: other code gives other faces for the same picture.
 _DECIDING = ("decode.py", "detection.py", "face.py")
+
+_BATCHES = 3  # so many are decoded before the first is searched: like shapes find each other
 
 Selection = Literal["largest", "best", "all"]
 
@@ -73,16 +77,6 @@ class Found:
     reason: str = ""
 
 
-def search(content: bytes, detector: Detector) -> Found:
-    """Decodes a picture's bytes and searches it."""
-    try:
-        image = decode(content)
-    except UnreadableError as error:
-        return Found(0, 0, [], f"cannot be decoded: {error}")
-    height, width = image.shape[:2]
-    return Found(width, height, detector.search(image))
-
-
 class Memory:
     """A detector that remembers: a picture is searched once in its life.
 
@@ -99,14 +93,42 @@ class Memory:
 
     def search(self, sha256: str, read: Callable[[], bytes]) -> Found:
         """What is in the picture of that digest; `read` gives its bytes if it is a new one."""
-        path = self._folder / sha256[:2] / f"{sha256}.json"
-        if path.exists():
-            value = files.read_json(path)
-            return Found(**{**value, "faces": [_face_of(face) for face in value["faces"]]})
-        found = search(read(), self.detector)
+        opened = self.open(sha256, read)
+        if isinstance(opened, Found):
+            return opened
+        return self.keep(sha256, opened, self.detector.search(opened))
+
+    def open(self, sha256: str, read: Callable[[], bytes]) -> np.ndarray | Found:
+        """A new picture's pixels (H, W, 3) uint8, to be searched; of others what is known."""
+        if (known := self._known(sha256)) is not None:
+            return known
+        try:
+            return decode(read())
+        except UnreadableError as error:
+            return self._write(sha256, Found(0, 0, [], f"cannot be decoded: {error}"))
+
+    def keep(self, sha256: str, pixels: np.ndarray, faces: list[Face]) -> Found:
+        """Remembers the faces of a picture that was searched."""
+        height, width = pixels.shape[:2]
+        return self._write(sha256, Found(width, height, faces))
+
+    def _known(self, sha256: str) -> Found | None:
+        """What is remembered of a picture; nothing, too, where its file is damaged."""
+        path = self._path(sha256)
+        content = files.unseal(path.read_bytes()) if path.exists() else None
+        if content is None:
+            return None
+        value = json.loads(content)
+        return Found(**{**value, "faces": [_face_of(face) for face in value["faces"]]})
+
+    def _write(self, sha256: str, found: Found) -> Found:
         faces = [{**asdict(face), "landmarks": face.landmarks.tolist()} for face in found.faces]
-        files.write_json(path, {**asdict(found), "faces": faces})
+        content = json.dumps({**asdict(found), "faces": faces}).encode()
+        files.write_bytes(self._path(sha256), files.seal(content))
         return found
+
+    def _path(self, sha256: str) -> Path:
+        return self._folder / sha256[:2] / f"{sha256}.json"
 
 
 def _face_of(value: dict[str, Any]) -> Face:
@@ -119,13 +141,36 @@ def search_all(
 ) -> Iterator[tuple[Picture, Found]]:
     """What is in each picture, in their order, on all cores.
 
-    DataError: a picture of the list is not in the folder.
+    A detector that wants several pictures at once gets them decoded meanwhile; no more than a few
+    batches are held. DataError: a picture of the list is not in the folder.
     """
 
     def look(picture: Picture) -> Found:
         return memory.search(picture.sha256, lambda: _read(folder / picture.path))
 
-    return ordered_map(look, pictures)
+    def opened(picture: Picture) -> np.ndarray | Found:
+        return memory.open(picture.sha256, lambda: _read(folder / picture.path))
+
+    if memory.detector.batch_size == 1:
+        return ordered_map(look, pictures)
+    return _in_batches(ordered_map(opened, pictures), memory)
+
+
+def _in_batches(
+    opened: Iterable[tuple[Picture, np.ndarray | Found]], memory: Memory
+) -> Iterator[tuple[Picture, Found]]:
+    """Searches what has been decoded, `_BATCHES` batches' worth at a time, like shapes together."""
+    waiting = iter(opened)
+    while window := list(islice(waiting, memory.detector.batch_size * _BATCHES)):
+        new = [(picture, what) for picture, what in window if isinstance(what, np.ndarray)]
+        new.sort(key=lambda entry: entry[1].shape[0] / entry[1].shape[1])
+        found = {picture: what for picture, what in window if isinstance(what, Found)}
+        for start in range(0, len(new), memory.detector.batch_size):
+            batch = new[start : start + memory.detector.batch_size]
+            faces = memory.detector.search_many([pixels for _, pixels in batch])
+            for (picture, pixels), its_faces in zip(batch, faces, strict=True):
+                found[picture] = memory.keep(picture.sha256, pixels, its_faces)
+        yield from ((picture, found[picture]) for picture, _ in window)
 
 
 def _read(path: Path) -> bytes:
@@ -187,8 +232,15 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def located_faces(table: pd.DataFrame) -> list[tuple[str, list[Located]]]:
-    """The faces of every picture that has any, from the table of detections read with NUMBERS."""
+    """The faces of every picture that has any, from the table of detections read with NUMBERS.
+
+    DataError: a number of a face is missing.
+    """
     faces = table[table["reason"] == ""]
+    if faces[list(NUMBERS)].isna().to_numpy().any():
+        raise DataError(
+            "data/detections.csv has a face without its place; delete it and run `dvc repro`."
+        )
     return [
         (str(image), [_located(row) for _, row in rows.iterrows()])
         for image, rows in faces.groupby("image", sort=True)

@@ -14,6 +14,7 @@ def make_detector(
     threshold: float = 0.0,
     min_size: int = 48,
     max_side: int = 640,
+    batch_size: int = 8,
     weights_key: str = "detect.weights",
 ) -> Detector:
     """The detector called `name`: haar, yunet or retinaface.
@@ -21,7 +22,8 @@ def make_detector(
     weights: a file of weights in place of the one looked up (haar needs none); weights_key: the
     parameter that names it, for error messages. threshold: least score, 0…1, besides the floor
     that every detector has. min_size: shortest side of a face's box, in pixels of the picture.
-    max_side: larger pictures are searched shrunk to this size, in pixels.
+    max_side: larger pictures are searched shrunk to this size, in pixels. batch_size: pictures
+    that a detector which runs on a GPU searches at once.
 
     Raises WeightsError (missing, not to be fetched, or other weights than expected) and
     ParamsError (no such detector).
@@ -39,5 +41,6 @@ def make_detector(
     if name == "retinaface":
         from pttfaces.faces import retinaface
 
-        return retinaface.RetinaFaceDetector(limits, retinaface.find_weights(weights, weights_key))
+        path = retinaface.find_weights(weights, weights_key)
+        return retinaface.RetinaFaceDetector(limits, path, batch_size)
     raise ParamsError(f"there is no detector {name!r}; known are {', '.join(NAMES)}.")

@@ -4,7 +4,7 @@ Knows pixels only. Coordinates follow OpenCV: whole numbers lie at the centres o
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,9 +48,11 @@ class Limits:
 class Detector(ABC):
     """Finds faces; several threads may use one detector at once.
 
-    identity: everything that decides what `search` gives, of JSON types.
+    identity: everything that decides what `search` gives, of JSON types; batch_size: how many
+    pictures it wants at once, 1 for a detector that gains nothing by more.
     """
 
+    batch_size: int = 1
     name: str
     limits: Limits
     identity: dict[str, Any]
@@ -58,6 +60,10 @@ class Detector(ABC):
     @abstractmethod
     def search(self, image: np.ndarray) -> list[Face]:
         """Whatever looks like a face in an (H, W, 3) uint8 RGB picture, in any order."""
+
+    def search_many(self, images: Sequence[np.ndarray]) -> list[list[Face]]:
+        """As `search`, for each of several pictures (H, W, 3) of any sizes."""
+        return [self.search(image) for image in images]
 
     def detect(self, image: np.ndarray) -> list[Face]:
         """Faces of an (H, W, 3) uint8 RGB picture within the detector's limits, largest first."""

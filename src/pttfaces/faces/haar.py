@@ -39,7 +39,7 @@ _EYE_DISTANCE = 0.385  # mean, as a share of the box's width
 _LEAST_DISTANCE, _MOST_DISTANCE, _STEEPEST = 0.25, 0.55, 0.5  # of a plausible pair
 
 # Nose tip and corners of the mouth in eye distances: along the line of the eyes and down from it.
-_BELOW_EYES = np.array([[0.0, 0.59], [-0.41, 1.055], [0.41, 1.055]])
+_BELOW_EYES = np.array([[0.0, 0.56], [-0.41, 1.0], [0.41, 1.0]])
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 import functools
 import pickle
 import threading
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ _NO_WEIGHTS: tuple[type[Exception], ...] = (
     *(TypeError, ValueError, AttributeError),
 )
 _MEAN_BGR = np.array([104, 117, 123], np.float32)  # what its authors subtract
+_STEP = 32  # sides are padded to multiples of it, so that pictures of like shapes share a batch
 
 
 def find_weights(given: str | None, key: str) -> Path:
@@ -38,14 +41,16 @@ def find_weights(given: str | None, key: str) -> Path:
 class RetinaFaceDetector(Detector):
     """Scores are the network's own; all five landmarks are seen, so both eyes count as found.
 
-    Runs on a GPU where there is one. Raises WeightsError for a file of something else.
+    Runs on a GPU where there is one, there on up to `batch_size` pictures at once; a CPU is busy
+    with one. Raises WeightsError for a file of something else.
     """
 
     name = "retinaface"
 
-    def __init__(self, limits: Limits, path: Path) -> None:
+    def __init__(self, limits: Limits, path: Path, batch_size: int = 8) -> None:
         self.limits = limits
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.batch_size = batch_size if self._device == "cuda" else 1
         self._network = _load(path).to(self._device)
         self._one_at_a_time = threading.Lock()  # torch itself keeps all cores busy
         self.identity: dict[str, Any] = {
@@ -56,17 +61,32 @@ class RetinaFaceDetector(Detector):
         }
 
     def search(self, image: np.ndarray) -> list[Face]:
-        small, factor = working_size(image, self.limits.max_side)
-        with self._one_at_a_time:
-            rows = self._run(small)
-        return [_face(row, factor) for row in rows]
+        return self.search_many([image])[0]
+
+    def search_many(self, images: Sequence[np.ndarray]) -> list[list[Face]]:
+        shrunk = [working_size(image, self.limits.max_side) for image in images]
+        alike: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+        for number, (small, _) in enumerate(shrunk):
+            alike[_padded(small.shape[0]), _padded(small.shape[1])].append(number)
+        found: list[list[Face]] = [[] for _ in images]
+        for shape, numbers in alike.items():
+            with self._one_at_a_time:
+                batches = self._run([shrunk[number][0] for number in numbers], shape)
+            for number, rows in zip(numbers, batches, strict=True):
+                found[number] = [_face(row, shrunk[number][1]) for row in rows]
+        return found
 
     @torch.no_grad()
-    def _run(self, rgb: np.ndarray) -> np.ndarray:
-        """Faces in (H, W, 3) uint8: (N, 15), box corners (4), landmarks (10), score."""
-        height, width = rgb.shape[:2]
-        bgr = torch.from_numpy(rgb[..., ::-1].astype(np.float32) - _MEAN_BGR)
-        scores, boxes, landmarks = self._network(bgr.permute(2, 0, 1)[None].to(self._device))
+    def _run(self, images: Sequence[np.ndarray], shape: tuple[int, int]) -> list[np.ndarray]:
+        """Faces in each of the (H, W, 3) uint8 pictures, padded to the right and below to `shape`:
+        (N, 15), box corners (4), landmarks (10), score."""
+        height, width = shape
+        # Zero after the mean is subtracted: what the network's own padding holds.
+        batch = np.zeros((len(images), height, width, 3), np.float32)
+        for place, rgb in zip(batch, images, strict=True):
+            place[: rgb.shape[0], : rgb.shape[1]] = rgb[..., ::-1] - _MEAN_BGR
+        pixels = torch.from_numpy(batch).to(self._device).permute(0, 3, 1, 2)
+        scores, boxes, landmarks = self._network(pixels)
         priors = _priors(height, width).to(self._device)
         scores = scores[..., 1]
         boxes = self._network.decode_bboxes(boxes, priors)
@@ -75,8 +95,14 @@ class RetinaFaceDetector(Detector):
         landmarks = landmarks * torch.tensor([width, height] * 5, device=self._device)
         # filter_preds does not give the scores back: they ride along with the landmarks.
         riders = torch.cat([landmarks, scores[..., None]], dim=-1)
-        riders, boxes, _ = self._network.filter_preds(scores, boxes, riders)
-        return torch.cat([boxes, riders], dim=-1).cpu().numpy()
+        riders, boxes, owners = self._network.filter_preds(scores, boxes, riders)
+        rows = torch.cat([boxes, riders], dim=-1).cpu().numpy()
+        owners = np.array(owners, int)
+        return [rows[owners == number] for number in range(len(images))]
+
+
+def _padded(side: int) -> int:
+    return -(-side // _STEP) * _STEP
 
 
 @functools.lru_cache(maxsize=64)

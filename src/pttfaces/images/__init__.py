@@ -4,6 +4,7 @@
 """
 
 from pttfaces.images.download import Report, download
+from pttfaces.images.ledger import LINK_FIELDS
 from pttfaces.images.outcome import Limits
 
-__all__ = ["Limits", "Report", "download"]
+__all__ = ["LINK_FIELDS", "Limits", "Report", "download"]

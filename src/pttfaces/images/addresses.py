@@ -57,7 +57,9 @@ def clean_url(text: str) -> URL:
     last = host.rstrip(".").rpartition(".")[2]
     if ":" not in host and (last.isdigit() or last.startswith("0x")) and not _is_plain_ipv4(host):
         raise BadUrlError("refused_address", "a host in disguise: not a plain address")
-    return url.with_user(None).with_fragment(None)
+    if url.raw_user is not None or url.raw_password is not None:
+        url = url.with_user(None)
+    return url.with_fragment(None) if url.raw_fragment else url
 
 
 def is_public(text: str) -> bool:

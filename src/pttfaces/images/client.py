@@ -1,26 +1,29 @@
 """One request: asks, reads what comes under all limits, and says what it was.
 
 Follows nothing and repeats nothing: redirects and further tries are the caller's. Error sentences
-hold no port, address or time, so that the ledger is the same in every run.
+hold no port, address or time, so that the ledger is the same in every run. Bodies are looked at and
+stored by a thread, so that the next answers are read meanwhile.
 """
 
 import errno
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import aiohttp
 from yarl import URL
 
 from pttfaces.door import USER_AGENT, Door, retry_after
 from pttfaces.images.addresses import RefusedAddressError, public_socket
+from pttfaces.images.keeper import Keeper
 from pttfaces.images.outcome import Limits, Picture
-from pttfaces.images.recognise import HEAD, NotAnImageError, kind_of, recognise
-from pttfaces.images.store import Store
+from pttfaces.images.recognise import HEAD, NotAnImageError, kind_of
+from pttfaces.images.store import Part, Store
 
 _CONNECT_S = 10.0
+_AHEAD = 2**18  # bytes read ahead of us from one connection, at the most about twice as many
 _DNS_S = 300
 _REDIRECTS = (301, 302, 303, 307, 308)
 _GONE = (404, 410)
@@ -34,17 +37,18 @@ _HEADERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What one request came to.
 
-    status: as in the ledger, or "redirect" with the place in `to`. again: another try may end
-    otherwise. wait: seconds that the host asks for. at_least: see Outcome.
+    status: as in the ledger, or "redirect" with the place in `to`, or "body" with what came in
+    `body`, for `Client.look`. again: another try may end otherwise; of a body: if its end is
+    missing. wait: seconds that the host asks for. at_least: see Outcome.
     """
 
     status: str
     error: str = ""
     http_status: int | None = None
+    body: Part | None = None
     picture: Picture | None = None
     again: bool = False
     to: str = ""
@@ -73,8 +77,10 @@ class Client:
         self, door: Door, store: Store, limits: Limits, wanted: Callable[[Picture], bool]
     ) -> None:
         self._door, self._store, self._limits, self._wanted = door, store, limits, wanted
+        self._too_large = f"larger than {limits.max_mib:g} MiB"
 
     async def __aenter__(self) -> Self:
+        self._keeper = Keeper(self._keep)
         self._web = self._session(
             aiohttp.TCPConnector(limit=0, ttl_dns_cache=_DNS_S, socket_factory=public_socket)
         )
@@ -88,6 +94,7 @@ class Client:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        await self._keeper.close()
         await self._web.close()
         await self._local.close()
 
@@ -98,16 +105,22 @@ class Client:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=_HEADERS,
             timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, _CONNECT_S)),
+            read_bufsize=_AHEAD,
         )
 
     async def get(self, url: URL) -> Answer:
         """Requests a URL that `clean_url` has passed. OSError: the disk's, never the network's."""
-        address, headers = self._door.wire(str(url))
-        session = self._local if headers else self._web
+        if self._keeper.full:
+            await self._keeper.room()
+        session, headers, name = self._web, None, None
         code: int | None = None
+        if (port := self._door.port(url.host)) is not None:
+            # The name keeps connections apart: one host's stray bytes must not answer for another.
+            session, headers, name = self._local, {"Host": url.raw_authority}, url.host
+            url = URL(f"http://127.0.0.1:{port}{url.raw_path_qs}", encoded=True)
         try:
             async with session.get(
-                URL(address, encoded=True), headers=headers, allow_redirects=False
+                url, headers=headers, allow_redirects=False, server_hostname=name
             ) as response:
                 code = response.status
                 return await self._read(response)
@@ -151,36 +164,64 @@ class Client:
         return Answer(status, f"HTTP {code}", code, again=again, wait=wait)
 
     async def _read_picture(self, response: aiohttp.ClientResponse) -> Answer:
-        code, most = response.status, self._limits.max_bytes
-        too_large = f"larger than {self._limits.max_mib:g} MiB"
-        length = response.content_length
-        if length is not None and length > most:
-            return Answer("too_large", too_large, code, at_least=length)
-        head = b""
-        with self._store.part() as part:
-            async for chunk in response.content.iter_any():
-                if part.bytes < HEAD:
-                    head = (head + chunk)[:HEAD]
-                    if len(head) == HEAD and not _is_known(head):
-                        break  # an error page; it may well be endless
-                part.write(chunk)
-                if part.bytes > most:
-                    return Answer("too_large", too_large, code, at_least=most + 1)
-            try:
-                kind_of(head)
-                picture = recognise(part.path, part.finish())
-            except NotAnImageError as error:
-                return Answer("not_an_image", str(error), code)
-            if self._wanted(picture):
-                self._store.keep(part, picture)
+        code, length = response.status, response.content_length
+        if length is not None and length > self._limits.max_bytes:
+            return Answer("too_large", self._too_large, code, at_least=length)
+        part = self._store.part()
+        try:
+            refusal = await self._receive(response, part)
+        except BaseException:
+            part.discard()
+            raise
+        if refusal:
+            part.discard()
+            return refusal
         # Without a length, the line's end cannot be told from a lost connection.
         unsure = length is None and "Transfer-Encoding" not in response.headers
-        return Answer("ok", "", code, picture, again=unsure and not picture.whole)
+        return Answer("body", "", code, part, again=unsure)
 
+    async def _receive(self, response: aiohttp.ClientResponse, part: Part) -> Answer | None:
+        """Reads the body into `part`; the answer instead, where it is not read to its end."""
+        head, most = b"", self._limits.max_bytes
+        async for chunk in response.content.iter_any():
+            part.write(chunk)
+            if part.bytes > most:
+                return Answer("too_large", self._too_large, response.status, at_least=most + 1)
+            if len(head) < HEAD:
+                head = (head + chunk[:HEAD])[:HEAD]
+                if len(head) == HEAD:
+                    try:
+                        kind_of(head)
+                    except NotAnImageError as error:  # an error page; it may well be endless
+                        return Answer("not_an_image", str(error), response.status)
+        return None
 
-def _is_known(head: bytes) -> bool:
-    try:
-        kind_of(head)
-    except NotAnImageError:
-        return False
-    return True
+    def look(self, answer: Answer, done: Callable[[Answer | Exception], None]) -> None:
+        """Has `done` called with what a body is; then it is in the store, if it is wanted.
+
+        An exception instead is the disk's.
+        """
+        assert answer.body
+        self._keeper.give(answer.body, partial(self._looked, answer, done))
+
+    def _keep(self, part: Part) -> Picture:
+        picture = part.look()
+        if self._wanted(picture):
+            self._store.keep(part, picture)
+        return picture
+
+    def _looked(
+        self,
+        answer: Answer,
+        done: Callable[[Answer | Exception], None],
+        found: Picture | Exception,
+    ) -> None:
+        assert answer.body
+        answer.body.discard()
+        if isinstance(found, NotAnImageError):
+            done(Answer("not_an_image", str(found), answer.http_status))
+        elif isinstance(found, Exception):
+            done(found)
+        else:
+            again = answer.again and not found.whole
+            done(Answer("ok", "", answer.http_status, None, found, again))

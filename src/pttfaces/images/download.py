@@ -5,8 +5,8 @@ What an earlier run fetched is taken from its journal and from data/raw. Knows n
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +62,17 @@ def download(
 ) -> Report:
     """Fills `data`/raw from links and `data`/inbox; writes ledger.csv and failed.txt beside it.
 
-    links: rows of links.jsonl. world: JSON value that says which web the URLs are of, since the
-    demo's URLs lead to other pictures under other parameters; what is known of a URL is kept for
-    each world under `.cache/download`. Nothing fetched is lost when this is killed or raises. After
-    a change of this code all URLs are asked again but those whose pictures still lie in `data`/raw.
+    links: rows of links.jsonl. world: "web", or a JSON value that says which made-up web the URLs
+    are of, since the demo's URLs lead to other pictures under other parameters; what is known of a
+    URL is kept for each world under `.cache/download`. Nothing fetched is lost when this is killed
+    or raises. After a change of this code, and in another clone that has got `data` from the first,
+    all URLs are asked again but those whose pictures still lie in `data`/raw.
 
     SiteError: there were links, and no host answered any. DataError: no picture came of anything.
     """
     data = Path(data)
-    store = Store(data / "raw")
+    place = files.digest_json(str((data / "raw").resolve()))[:16]
+    store = Store(data / "raw", files.cache_dir("raw") / f"{place}.txt")
 
     def wanted(picture: Picture) -> bool:
         return judge(picture, limits).kept and not deny.denies(sha256=picture.sha256)
@@ -89,8 +91,9 @@ def download(
     older = [other for other in sorted(cache.glob(f"{name}-*.jsonl")) if other != path]
     with journals.opened(path) as journal:
         known = journal.known
-        for url, outcome in _looked_at_again(older, set(urls) - set(known), store, data / "raw"):
-            journal.add(url, outcome)
+        if unknown := set(urls) - set(known):
+            for pair in _looked_at_again(_told(older, data, world), unknown, store):
+                journal.add([pair])
         missing = [url for url in urls if url not in known or not settled(known[url])]
         client = Client(door, store, limits, wanted)
         asyncio.run(_fetch(missing, len(urls), journal, client, limits))
@@ -98,28 +101,36 @@ def download(
     inbox = data / "inbox"
     found = [inboxes.take(file, inbox, store, limits, wanted) for file in inboxes.list_inbox(inbox)]
     rows = ledger.build(links, outcomes, found, limits, deny)
-    files.write_csv(data / "ledger.csv", rows, ledger.COLUMNS)
+    files.write_text(data / "ledger.csv", ledger.text(rows))
     files.write_text(data / "failed.txt", "".join(f"{url}\n" for url in ledger.failures(rows)))
     _check(rows, outcomes)
     store.sweep(ledger.paths(rows))
+    store.remember(ledger.paths(rows))
     return Report(ledger.metrics(rows), len(missing))
 
 
+def _told(older: Sequence[Path], data: Path, world: Any) -> Iterator[tuple[str, Outcome]]:
+    """What was found by other code, whose journals are `older`, or in another clone."""
+    for path in older:
+        yield from journals.read(path).items()
+    if world == "web":  # a ledger does not say which world it is of
+        yield from ledger.pictured(data / "ledger.csv")
+
+
 def _looked_at_again(
-    older: Sequence[Path], urls: set[str], store: Store, raw: Path
+    told: Iterable[tuple[str, Outcome]], urls: set[str], store: Store
 ) -> Iterator[tuple[str, Outcome]]:
-    """Outcomes of `urls` from other code's journals, where the picture still lies in `raw`: as this
-    code sees its bytes."""
-    for path in older if urls else ():
-        for url, outcome in journals.read(path).items():
-            known = outcome.picture
-            if url in urls and known and store.has(known):
-                try:
-                    picture = recognise(raw / known.path, known.sha256)
-                except NotAnImageError:
-                    continue
-                urls.discard(url)
-                yield url, replace(outcome, picture=picture)
+    """The outcomes told of `urls` whose pictures still lie in the store: as this code sees their
+    bytes."""
+    for url, outcome in told:
+        known = outcome.picture
+        if url in urls and known and store.has(known):
+            try:
+                picture = recognise(store.read(known), known.sha256)
+            except NotAnImageError:
+                continue
+            urls.discard(url)
+            yield url, outcome._replace(picture=picture)
 
 
 async def _fetch(
@@ -130,14 +141,15 @@ async def _fetch(
     started, received, failed = time.monotonic(), 0, 0
     with progress("download", total, " links", initial=total - len(missing)) as bar:
 
-        def settle(url: str, outcome: Outcome) -> None:
+        def settle(ended: Sequence[tuple[str, Outcome]]) -> None:
             nonlocal received, failed
-            journal.add(url, outcome)
-            received += outcome.picture.bytes if outcome.picture else 0
-            failed += outcome.status in MAY_STILL_COME
+            journal.add(ended)
+            for _, outcome in ended:
+                received += outcome.picture.bytes if outcome.picture else 0
+                failed += outcome.status in MAY_STILL_COME
             rate = received / 2**20 / max(time.monotonic() - started, 1e-3)
             bar.set_postfix_str(f"{rate:.1f} MiB/s, {failed} failed", refresh=False)
-            bar.update()
+            bar.update(len(ended))
 
         async with client:
             await fetch_all(missing, client, limits, settle)

@@ -1,37 +1,43 @@
 """Many links at once: fair between hosts, within the limits, with redirects and further tries.
 
-Each host has a lane with one driver, and the lanes share the slots for requests under way. Every
-request, a redirect's too, waits in the lane of the host that it goes to. Knows nothing of files.
+Each host has a lane, and the lanes share the slots for requests under way. Every request, a
+redirect's too, waits in the lane of the host that it goes to. Knows nothing of files.
 """
 
 import asyncio
+import math
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeAlias
 
 from yarl import URL
 
 from pttfaces.images.addresses import BadUrlError, clean_url
 from pttfaces.images.client import Answer
-from pttfaces.images.lane import GIVE_UP_AFTER, Job, Lane
+from pttfaces.images.lane import Job, Lane
 from pttfaces.images.outcome import Limits, Outcome
 
 _MOST_HOPS = 8
 _BACK_OFF_S, _LONGEST_S = 0.5, 60.0
+_AT_A_TIME = 100  # links that are queued between two looks at what has come
 _LOOKUPS = 32  # names looked up at once; the default of few threads would let dead ones block all
 
 
 class Getter(Protocol):
-    """What makes one request: a Client."""
+    """What makes one request and looks at its body: a Client."""
 
     async def get(self, url: URL) -> Answer: ...
 
+    def look(self, answer: Answer, done: Callable[[Answer | Exception], None]) -> None: ...
 
-async def fetch_all(
-    urls: Iterable[str], client: Getter, limits: Limits, settle: Callable[[str, Outcome], None]
-) -> None:
-    """Fetches distinct URLs; calls `settle` once for each, as it ends.
+
+Settle: TypeAlias = Callable[[Sequence[tuple[str, Outcome]]], None]
+
+
+async def fetch_all(urls: Iterable[str], client: Getter, limits: Limits, settle: Settle) -> None:
+    """Fetches distinct URLs; calls `settle` with those that have ended in one turn of the loop.
 
     An error that is not the network's, such as a full disk, ends the whole at once and is raised.
     """
@@ -45,104 +51,123 @@ async def fetch_all(
         raise error from None
 
 
-class _Slots:
-    """The requests under way at once; a free slot goes to the host that holds the fewest."""
-
-    def __init__(self, count: int) -> None:
-        self._free = count
-        self._waiting: list[tuple[Lane, asyncio.Future[None]]] = []
-
-    async def take(self, lane: Lane) -> None:
-        if self._free:
-            self._free -= 1
-            await asyncio.sleep(0)  # or the first host would take all before the others are asked
-        else:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append((lane, turn))
-            await turn
-
-    def give(self) -> None:
-        while self._waiting:
-            chosen = min(self._waiting, key=lambda waiting: waiting[0].running)
-            self._waiting.remove(chosen)
-            if not chosen[1].done():  # else it was cancelled
-                chosen[1].set_result(None)
-                return
-        self._free += 1
-
-
 class _Fetching:
-    def __init__(
-        self, client: Getter, limits: Limits, settle: Callable[[str, Outcome], None]
-    ) -> None:
+    def __init__(self, client: Getter, limits: Limits, settle: Settle) -> None:
         self._client, self._limits, self._tell = client, limits, settle
-        self._slots = _Slots(limits.concurrency)
+        self._ended: list[tuple[str, Outcome]] = []  # in this turn of the loop
         self._lanes: dict[str, Lane] = {}
-        self._drivers: list[asyncio.Task[None]] = []
-        self._left, self._number = 0, 0
-        self._finished = asyncio.Event()
-        self._now = asyncio.get_running_loop().time
+        self._waiting: dict[Lane, None] = {}  # the lanes that may have jobs, in a set's stead
+        self._idle: list[asyncio.Future[tuple[Lane, Job]]] = []  # workers without one
+        self._left = 0
+        self._loop = asyncio.get_running_loop()
+        self._now = self._loop.time
+        self._finished: asyncio.Future[None] = self._loop.create_future()
+        self._alarm: asyncio.TimerHandle | None = None
 
     async def run(self, urls: Iterable[str]) -> None:
         links = list(urls)
         self._left = len(links)
-        async with asyncio.TaskGroup() as self._tasks:
-            for link in links:
-                try:
-                    start = clean_url(link)
-                except BadUrlError as error:
-                    self._settle(link, Outcome(error.status, str(error), final_url=link))
-                    continue
-                self._number += 1
-                self._lane(start).put(Job(0.0, self._number, link, start, start))
-            if self._left:
-                await self._finished.wait()
-            for driver in self._drivers:
-                driver.cancel()
+        if not links:
+            return
+        try:
+            async with asyncio.TaskGroup() as group:
+                count = min(self._limits.concurrency, self._left)
+                workers = [group.create_task(self._work()) for _ in range(count)]
+                await self._queue(links)
+                await self._finished
+                for worker in workers:
+                    worker.cancel()
+        finally:
+            if self._alarm:
+                self._alarm.cancel()
+
+    async def _queue(self, links: Sequence[str]) -> None:
+        """Puts every link in its host's lane; the first are under way before the last is there."""
+        for number, link in enumerate(links):
+            try:
+                start = clean_url(link)
+            except BadUrlError as error:
+                self._settle(link, Outcome(error.status, str(error), final_url=link))
+                continue
+            self._lane(start).put(Job(0.0, number, link, start, start))
+            if number % _AT_A_TIME == _AT_A_TIME - 1:
+                self._wake()
+                await asyncio.sleep(0)
+        self._wake()
 
     def _lane(self, url: URL) -> Lane:
+        """The lane of the URL's host, which is about to get a job."""
         host = url.host or ""
         if host not in self._lanes:
-            lane = self._lanes[host] = Lane(self._limits)
-            self._drivers.append(self._tasks.create_task(self._drive(lane)))
-        return self._lanes[host]
+            self._lanes[host] = Lane(self._limits)
+        lane = self._lanes[host]
+        self._waiting[lane] = None
+        return lane
 
-    async def _drive(self, lane: Lane) -> None:
-        """Starts a host's jobs, one after the other, when the host and the common slots allow."""
+    def _next(self) -> tuple[Lane, Job] | None:
+        """The job to start now, of the host that has the fewest under way; None when all rest or
+        have enough, and then the alarm is set for the first that may go on."""
+        now, wait = self._now(), math.inf
+        chosen: Lane | None = None
+        for lane in self._waiting:
+            delay = lane.delay(now)
+            if delay == 0:
+                if chosen is None or lane.running < chosen.running:
+                    chosen = lane
+            elif delay is not None:
+                wait = min(wait, delay)
+        if chosen is None:
+            if self._alarm:
+                self._alarm.cancel()
+            self._alarm = self._loop.call_later(wait, self._wake) if wait < math.inf else None
+            return None
+        job = chosen.take(now)
+        if chosen.empty:
+            del self._waiting[chosen]
+        return chosen, job
+
+    def _wake(self) -> None:
+        """Gives idle workers what may start."""
+        while self._idle and (turn := self._next()):
+            worker = self._idle.pop()
+            if not worker.cancelled():
+                worker.set_result(turn)
+
+    async def _work(self) -> None:
+        """One of the requests under way at once: one job after the other."""
         while True:
-            await self._may_start(lane)
-            await self._slots.take(lane)
-            if lane.delay(self._now()) == 0:
-                self._tasks.create_task(self._work(lane, lane.take(self._now())))
-            else:  # the host has failed while its turn was coming
-                self._slots.give()
-
-    async def _may_start(self, lane: Lane) -> None:
-        while (delay := lane.delay(self._now())) != 0:
-            lane.changed.clear()
-            try:
-                async with asyncio.timeout(delay):
-                    await lane.changed.wait()
-            except TimeoutError:
-                pass
-
-    async def _work(self, lane: Lane, job: Job) -> None:
-        started = self._now()
-        try:
+            turn = self._next()
+            if turn is None:
+                self._idle.append(self._loop.create_future())
+                turn = await self._idle[-1]
+            lane, job = turn
+            started = self._now()
             answer = await self._client.get(job.at)
-        finally:
             lane.running -= 1
-            self._slots.give()
-        if answer.throttled:
-            lane.throttled(started, self._now(), answer.wait)
-        elif answer.host_failed:
-            lane.failed(started, self._now())
-        else:
-            lane.served()
-        self._go_on(job, answer)
-        if lane.given_up:
-            self._abandon(lane)
-        lane.changed.set()
+            if answer.throttled:
+                lane.throttled(started, self._now(), answer.wait)
+            elif answer.host_failed:
+                lane.failed(started, self._now(), heard=answer.http_status is not None)
+            else:
+                lane.served()
+            if answer.body:
+                self._client.look(answer, partial(self._looked, job))
+            else:
+                self._go_on(job, answer)
+            if lane.given_up:
+                self._abandon(lane)
+            self._wake()
+
+    def _looked(self, job: Job, answer: Answer | Exception) -> None:
+        """Goes on when a body has been looked at; also when all is ending, so that what was stored
+        is not forgotten."""
+        try:
+            if isinstance(answer, Exception):
+                raise answer
+            self._go_on(job, answer)
+            self._wake()
+        except Exception as error:  # the disk's, most likely
+            self._fail(error)
 
     def _go_on(self, job: Job, answer: Answer) -> None:
         if answer.status == "redirect":
@@ -175,8 +200,9 @@ class _Fetching:
             self._lane(at).put_again(hop)
 
     def _abandon(self, lane: Lane) -> None:
+        self._waiting.pop(lane, None)
         for job in lane.drain():
-            sentence = f"its host failed {GIVE_UP_AFTER} times in a row and was left alone"
+            sentence = "its host failed time after time and was left alone"
             outcome = Outcome("failed", sentence, job.attempt - 1, None, str(job.at))
             self._settle(job.link, outcome)
 
@@ -193,7 +219,22 @@ class _Fetching:
         self._settle(job.link, outcome)
 
     def _settle(self, link: str, outcome: Outcome) -> None:
-        self._tell(link, outcome)
-        self._left -= 1
-        if not self._left:
-            self._finished.set()
+        if not self._ended:
+            self._loop.call_soon(self._tell_ended)
+        self._ended.append((link, outcome))
+
+    def _tell_ended(self) -> None:
+        """Tells what has ended in this turn at once, since a write for each would cost more."""
+        ended, self._ended = self._ended, []
+        try:
+            self._tell(ended)
+        except Exception as error:
+            self._fail(error)
+        self._left -= len(ended)
+        if not self._left and not self._finished.done():
+            self._finished.set_result(None)
+
+    def _fail(self, error: Exception) -> None:
+        """Ends the whole with an error."""
+        if not self._finished.done():
+            self._finished.set_exception(error)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pttfaces.images.outcome import Limits, Outcome, Picture
-from pttfaces.images.recognise import NotAnImageError, recognise
+from pttfaces.images.recognise import NotAnImageError
 from pttfaces.images.store import Store
 
 _PIECE = 2**20
@@ -55,7 +55,7 @@ def take(
         while piece := source.read(_PIECE):
             part.write(piece)
         try:
-            picture = recognise(part.path, part.finish())
+            picture = part.look()
         except NotAnImageError as error:
             return Found(url, Outcome("not_an_image", str(error)))
         if wanted(picture):

@@ -1,20 +1,19 @@
-"""What is known of each URL, on disk as it becomes known: one JSON line an outcome, appended.
+"""What is known of each URL, on disk as it becomes known: a sealed line of JSON an outcome.
 
-A kill costs at most the line being written, which is then ignored. Knows nothing of networks.
+A line is the URL and the list of an Outcome's fields, with the Picture's as a list in it. A kill
+costs at most the line being written; that one, and any that a disk has damaged, is ignored. Knows
+nothing of networks.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from pttfaces import files
 from pttfaces.images.outcome import Outcome, Picture
 
-_OUTCOME = [field.name for field in fields(Outcome)]
-_PICTURE = [field.name for field in fields(Picture)]
+_ENCODE = json.JSONEncoder(ensure_ascii=False).encode  # `dumps` would make one for each line
 
 
 class Journal:
@@ -25,19 +24,23 @@ class Journal:
         self.known: dict[str, Outcome] = {}
         lines = self._load()
         if lines > 2 * len(self.known) + 1000:  # tries of what keeps failing add up
-            files.write_jsonl(path, (_entry(url, known) for url, known in self.known.items()))
+            self._rewrite()
         self._handle = path.open("ab")
 
-    def add(self, url: str, outcome: Outcome) -> None:
-        """Notes how a URL ended; it is in the operating system's hands when this returns."""
-        self.known[url] = outcome
-        line = json.dumps(_entry(url, outcome), ensure_ascii=False)
-        self._handle.write(line.encode() + b"\n")
+    def add(self, outcomes: Iterable[tuple[str, Outcome]]) -> None:
+        """Notes how URLs ended; it is in the operating system's hands when this returns."""
+        outcomes = list(outcomes)
+        self.known.update(outcomes)
+        self._handle.writelines(_line(url, outcome) for url, outcome in outcomes)
         self._handle.flush()
 
     def close(self) -> None:
         """Ends the writing."""
         self._handle.close()
+
+    def _rewrite(self) -> None:
+        with files.atomic(self._path) as handle:
+            handle.writelines(_line(url, outcome) for url, outcome in self.known.items())
 
     def _load(self) -> int:
         """Fills `known`; returns the number of lines."""
@@ -72,22 +75,16 @@ def read(path: Path) -> dict[str, Outcome]:
 
 
 def _read(line: bytes) -> dict[str, Outcome]:
-    """The line's outcome by its URL; {} for a line that a kill or a full disk has cut."""
+    """The line's outcome by its URL; {} for a line that is not whole, or of a code that wrote
+    others."""
     try:
-        url, outcome = _outcome(json.loads(line))
-    except (ValueError, TypeError, KeyError):
+        url, outcome = json.loads(files.unseal(line.removesuffix(b"\n")) or b"")
+        known = Outcome(*outcome)
+        picture = known.picture and Picture(*known.picture)
+    except (ValueError, TypeError):
         return {}
-    return {url: outcome}
+    return {url: known._replace(picture=picture)}
 
 
-def _entry(url: str, outcome: Outcome) -> dict[str, Any]:
-    # Not `asdict`: its deep copies would be felt beside the download itself.
-    entry = {"url": url, **{name: getattr(outcome, name) for name in _OUTCOME}}
-    if outcome.picture:
-        entry["picture"] = {name: getattr(outcome.picture, name) for name in _PICTURE}
-    return entry
-
-
-def _outcome(entry: dict[str, Any]) -> tuple[str, Outcome]:
-    url, picture = entry.pop("url"), entry.pop("picture")
-    return url, Outcome(**entry, picture=picture and Picture(**picture))
+def _line(url: str, outcome: Outcome) -> bytes:
+    return files.seal(_ENCODE((url, outcome)).encode()) + b"\n"

@@ -1,11 +1,11 @@
 """One host's queue: how many requests at once, how often, and when to leave the host alone.
 
-A lane starts slowly and opens by one with every answer, up to the limit, and halves with every
-failure of the host, so that a dead host holds next to nothing of what the others share. It knows
-the time only as numbers given to it, and nothing of HTTP.
+A lane starts with a few and opens with every answer, up to the limit, and halves with every
+failure of the host, so that a dead host holds next to nothing of what the others share. Where the
+host asks for fewer requests, they come at half the rate from then on, and slowly faster again. It
+knows the time only as numbers given to it, and nothing of HTTP.
 """
 
-import asyncio
 import heapq
 from collections import deque
 from collections.abc import Iterator
@@ -16,7 +16,11 @@ from yarl import URL
 from pttfaces.images.outcome import Limits
 
 GIVE_UP_AFTER = 7  # failures of the host in a row; about half a minute when it refuses at once
-_FIRST = 4  # requests at once before a host has shown what it bears
+DEAD_AFTER = 5  # the same of a host that never gave any answer; about 7 seconds
+_FIRST = 8  # requests at once before a host has shown what it bears
+_OPENS_BY = 8  # and so many more with every answer
+_FASTER = 1 / 200  # of the full rate, with every answer after a host asked for fewer
+_SLOWEST = 64  # at its slowest a host gets the full rate divided by this
 _CATCH_UP_S = 0.1  # sleeping is coarse: starts that are late by less than this are made up for
 _PAUSE_S, _THROTTLED_S, _LONGEST_S = 0.25, 5.0, 300.0
 
@@ -35,36 +39,39 @@ class Job:
 
 
 class Lane:
-    """The jobs that wait for one host. `changed` is set when `delay` may have become less."""
+    """The jobs that wait for one host. running: its requests under way."""
 
     def __init__(self, limits: Limits) -> None:
         self.running = 0
-        self.changed = asyncio.Event()
-        self._most, self._step = limits.per_host, 1 / limits.rate_per_host
+        self._most, self._fastest = limits.per_host, limits.rate_per_host
+        self._rate = self._fastest  # requests a second
         self._allowed = min(limits.per_host, _FIRST)
         self._fresh: deque[Job] = deque()
         self._later: list[Job] = []
         self._next = self._rest_until = self._failed_at = float("-inf")
-        self._failures = 0
+        self._failures, self._heard = 0, False
 
     @property
     def given_up(self) -> bool:
         """Whether the host has failed too often in a row to be asked further in this run."""
-        return self._failures >= GIVE_UP_AFTER
+        return self._failures >= (GIVE_UP_AFTER if self._heard else DEAD_AFTER)
+
+    @property
+    def empty(self) -> bool:
+        """Whether no job waits."""
+        return not (self._fresh or self._later)
 
     def put(self, job: Job) -> None:
         """Queues a first request."""
         self._fresh.append(job)
-        self.changed.set()
 
     def put_again(self, job: Job) -> None:
         """Queues a request for `job.ready`, ahead of first ones."""
         heapq.heappush(self._later, job)
-        self.changed.set()
 
     def delay(self, now: float) -> float | None:
         """Seconds until the next job may start; None when something has to change before."""
-        if self.running >= self._allowed or not (self._fresh or self._later):
+        if self.running >= self._allowed or self.empty:
             return None
         ready = now if self._fresh else self._later[0].ready
         return max(0.0, max(ready, self._next, self._rest_until) - now)
@@ -72,7 +79,7 @@ class Lane:
     def take(self, now: float) -> Job:
         """Starts the next job; only when `delay` is 0."""
         self.running += 1
-        self._next = max(self._next, now - _CATCH_UP_S) + self._step
+        self._next = max(self._next, now - _CATCH_UP_S) + 1 / self._rate
         if self._later and self._later[0].ready <= now:
             return heapq.heappop(self._later)
         return self._fresh.popleft()
@@ -86,17 +93,25 @@ class Lane:
 
     def served(self) -> None:
         """The host gave an answer that is about the link, not about the host."""
-        self._failures = 0
-        self._allowed = min(self._most, self._allowed + 1)
+        self._failures, self._heard = 0, True
+        self._allowed = min(self._most, self._allowed + _OPENS_BY)
+        self._rate = min(self._fastest, self._rate + self._fastest * _FASTER)
 
-    def failed(self, started: float, now: float) -> None:
-        """The host did not answer, or not well, to a request that began at `started`."""
+    def failed(self, started: float, now: float, heard: bool) -> None:
+        """The host did not answer well to a request that began at `started`; heard: but it did."""
+        self._heard |= heard
         if self._is_new(started, now) and self._failures > 1:
             self._rest(now, _PAUSE_S * 2**self._failures)
 
     def throttled(self, started: float, now: float, wait: float | None) -> None:
-        """The host asks for fewer requests: all its links rest. wait: its Retry-After, seconds."""
+        """The host asks for fewer requests: all its links rest, and then come at half the rate.
+
+        wait: its Retry-After, seconds.
+        """
+        self._heard = True
         new = self._is_new(started, now)
+        if new:
+            self._rate = max(self._rate / 2, self._fastest / _SLOWEST)
         if wait is not None:
             self._rest(now, wait)
         elif new:

@@ -1,15 +1,22 @@
 """The ledger: one row for every link and inbox file, in their order, whatever came first.
 
-Pure: from links, outcomes, limits and the deny list to rows, counts and names of files.
+From links, outcomes, limits and the deny list to rows, counts and names of files, and from an
+earlier ledger back to outcomes.
 """
 
+import csv
+import io
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 from pttfaces.denylist import DenyList
 from pttfaces.images.inbox import Found
-from pttfaces.images.outcome import MAY_STILL_COME, STATUSES, Limits, Outcome, judge
+from pttfaces.images.outcome import FAILED, STATUSES, Limits, Outcome, Picture, judge
 
 COLUMNS = (
     "article",
@@ -28,7 +35,9 @@ COLUMNS = (
     "height",
     "path",
 )
+LINK_FIELDS = ("article", "position", "posted", "url", "place")  # what is read of a link
 Row = dict[str, Any]
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def allowed_urls(links: Sequence[Mapping[str, Any]], deny: DenyList) -> list[str]:
@@ -82,14 +91,43 @@ def build(
     return rows
 
 
+def text(rows: Sequence[Row]) -> str:
+    """The rows as a table; without pandas, which takes longer to come than a year to be written."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(map(itemgetter(*COLUMNS), rows))
+    return buffer.getvalue()
+
+
+def pictured(path: Path) -> Iterator[tuple[str, Outcome]]:
+    """The links of a ledger whose pictures were kept, with what it says of them: the way back from
+    `text`. Rows that are damaged or forged are left out; a file that is not there has none."""
+    with suppress(FileNotFoundError, UnicodeDecodeError, csv.Error):
+        content = io.StringIO(path.read_text(encoding="utf-8"), newline="")
+        for row in csv.DictReader(content):
+            with suppress(KeyError, ValueError, TypeError):
+                size, width, height = (int(row[name]) for name in ("bytes", "width", "height"))
+                picture = Picture(row["sha256"], size, row["format"], width, height, True)
+                attempts, code = int(row["attempts"]), int(row["http_status"])
+                if _SHA256.fullmatch(picture.sha256) and row["path"] == picture.path:
+                    yield row["url"], Outcome("ok", "", attempts, code, row["final_url"], picture)
+
+
 def paths(rows: Sequence[Row]) -> set[str]:
     """The files that belong to data/raw."""
     return {row["path"] for row in rows if row["path"]}
 
 
 def failures(rows: Sequence[Row]) -> list[str]:
-    """The URLs that the next run takes up again, each once, in the ledger's order."""
-    return list(dict.fromkeys(row["url"] for row in rows if row["status"] in MAY_STILL_COME))
+    """The URLs of the links that gave no picture, each once, in the ledger's order."""
+    return list(
+        dict.fromkeys(
+            row["url"]
+            for row in rows
+            if row["status"] in FAILED and not row["path"] and row["place"] != "inbox"
+        )
+    )
 
 
 def metrics(rows: Sequence[Row]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ limits, so that other limits need no second fetch. Knows nothing of networks and
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 # A second try of these may end otherwise: the next run takes them up again.
 MAY_STILL_COME = ("failed", "timeout", "blocked", "refused_address")
@@ -19,6 +20,16 @@ STATUSES = (
     "denied",
     "unresolved",
     *MAY_STILL_COME,
+)
+# No second try would end otherwise, as far as one can know, and there is no picture.
+_HOPELESS = ("gone", "removed", "not_an_image", "too_large", "truncated")
+FAILED = (*MAY_STILL_COME, *_HOPELESS)
+# SHA-256 of pictures that hosts send in place of one that was taken down.
+PLACEHOLDERS = frozenset(
+    {
+        # imgur's removed.png, 161×81: "The image you are requesting does not exist"
+        "9b5936f4006146e4e1e9025b474c02863c0b5614132ad40db4b925a10e8bfbb9",
+    }
 )
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "GIF": "gif", "WEBP": "webp", "AVIF": "avif"}
 
@@ -46,8 +57,7 @@ class Limits:
         return int(self.max_mib * 2**20)
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(NamedTuple):
     """What a picture's bytes say: format (a key of EXTENSIONS), pixels from the header.
 
     whole: the format's end marker is there. width and height are 0 where a picture was cut before
@@ -67,8 +77,7 @@ class Picture:
         return f"{self.sha256[:2]}/{self.sha256}.{EXTENSIONS[self.format]}"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How the fetching of one URL ended.
 
     status: one of STATUSES, or "ok" with a picture for `judge` to weigh. http_status: of the last
@@ -84,8 +93,7 @@ class Outcome:
     at_least: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """A picture's status under the limits, with the reason, and whether its bytes are kept."""
 
     status: str
@@ -95,6 +103,8 @@ class Verdict:
 
 def judge(picture: Picture, limits: Limits) -> Verdict:
     """Weighs a picture's facts against the limits."""
+    if picture.sha256 in PLACEHOLDERS:
+        return Verdict("removed", "its host's picture for what was taken down", False)
     if picture.bytes > limits.max_bytes:
         return Verdict("too_large", f"larger than {limits.max_mib:g} MiB", False)
     if picture.width * picture.height > limits.max_megapixels * 1e6:

@@ -8,7 +8,6 @@ decoder can be kept busy for minutes by a few megabytes. Knows nothing of where 
 import mmap
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TypeAlias
 
 from pttfaces.images.outcome import Picture
@@ -47,15 +46,11 @@ def kind_of(head: bytes) -> str:
     raise NotAnImageError(_looks_like(head))
 
 
-def recognise(path: Path, sha256: str) -> Picture:
+def recognise(data: Bytes, sha256: str) -> Picture:
     """Reads a file's headers; NotAnImageError says why it is none. sha256: its own, in hex."""
-    size = path.stat().st_size
-    if size == 0:
-        raise NotAnImageError("empty")
-    with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        kind = kind_of(data[:HEAD])
-        width, height, whole = _measure(kind, data)
-    return Picture(sha256, size, kind, width, height, whole)
+    kind = kind_of(data[:HEAD])
+    width, height, whole = _measure(kind, data)
+    return Picture(sha256, len(data), kind, width, height, whole)
 
 
 def _measure(kind: str, data: Bytes) -> tuple[int, int, bool]:
@@ -90,6 +85,8 @@ def _walk_jpeg(data: Bytes) -> Iterator[tuple[int, int]]:
             if across * down > width * height:  # a second frame must not hide a large one
                 width, height = across, down
         yield width, height
+        if code == 0xDA and data[-2:] == b"\xff\xd9":
+            return  # coded data holds no such bytes: they are the end, and need not be searched for
         if code not in (0x01, 0xD8):  # these have no length
             place += _u16(data, place)
     raise _CutError

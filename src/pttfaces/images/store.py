@@ -1,11 +1,12 @@
 """data/raw: pictures under the digest of their bytes, whole or not at all.
 
-A file is written under `.parts/` of the same folder, hashed on the way, and renamed when its last
-byte is there. Knows nothing of URLs.
+Bytes that come in are held in memory, the many of a large picture in a file under `.parts/` of the
+same folder; there every file is written, and renamed when it is whole. Knows nothing of URLs.
 """
 
 import hashlib
 import itertools
+import mmap
 import os
 from pathlib import Path
 from types import TracebackType
@@ -13,17 +14,27 @@ from typing import Self
 
 from pttfaces import files
 from pttfaces.images.outcome import Picture
+from pttfaces.images.recognise import recognise
 
 _PARTS = ".parts"
+_LARGE = 2**20  # bytes of one part that are held in memory at most
+_MOST_HELD = 64 * 2**20  # and of all parts together
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)  # Windows' has it
 
 
 class Part:
-    """A file that is being written; a context manager that leaves nothing behind."""
+    """Bytes on their way into the store; a context manager that leaves nothing behind.
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.bytes = path, 0
-        self._sha256 = hashlib.sha256()
-        self._handle = path.open("wb")
+    `look` and `move` may be called in another thread; everything else belongs to one.
+    """
+
+    def __init__(self, store: "Store", path: str) -> None:
+        self.bytes = 0
+        self._store, self._path = store, path
+        self._held: list[bytes] = []
+        self._counted = 0  # bytes of them in the store's `held`
+        self._spilled = False  # there is a file at `path`
+        self._file: int | None = None  # a descriptor: to open a file object takes one call more
 
     def __enter__(self) -> Self:
         return self
@@ -34,64 +45,155 @@ class Part:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._handle.close()
-        self.path.unlink(missing_ok=True)
+        self.discard()
 
     def write(self, chunk: bytes) -> None:
         """Appends bytes."""
-        self._handle.write(chunk)
-        self._sha256.update(chunk)
         self.bytes += len(chunk)
+        if self._file is not None:
+            _write(self._file, chunk)
+            return
+        self._held.append(chunk)
+        self._counted += len(chunk)
+        self._store.held += len(chunk)
+        if self.bytes > _LARGE or self._store.held > _MOST_HELD:
+            self._spill()
+            self._let_go()
 
-    def finish(self) -> str:
-        """Closes the file and gives its SHA-256 in hex."""
-        self._handle.close()
-        return self._sha256.hexdigest()
+    def look(self) -> Picture:
+        """What the bytes are, when the last has come; NotAnImageError says why no picture."""
+        if self._file is None:
+            content = self._held[0] if len(self._held) == 1 else b"".join(self._held)
+            self._held = [content]
+            return recognise(content, hashlib.sha256(content).hexdigest())
+        with mmap.mmap(self._file, 0, access=mmap.ACCESS_READ) as mapped:
+            return recognise(mapped, hashlib.sha256(mapped).hexdigest())
+
+    def move(self, target: str) -> None:
+        """Makes the bytes the file at `target`, whole or not at all."""
+        if self._file is None:
+            self._spill()
+            self._held = []
+        self._close()
+        os.replace(self._path, target)  # noqa: PTH105 (see Store.has)
+        self._spilled = False
+
+    def discard(self) -> None:
+        """Drops what has come; what was moved stays where it is."""
+        self._let_go()
+        self._close()
+        if self._spilled:
+            Path(self._path).unlink(missing_ok=True)
+
+    def _spill(self) -> None:
+        self._file = os.open(self._path, _NEW_FILE, 0o666)
+        self._spilled = True
+        for chunk in self._held:
+            _write(self._file, chunk)
+
+    def _close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _let_go(self) -> None:
+        self._store.held -= self._counted
+        self._held, self._counted = [], 0
 
 
 class Store:
-    """The folder of pictures. Left-overs of a killed run are removed when it is opened."""
+    """The folder of pictures. Left-overs of a killed run are removed when it is opened.
 
-    def __init__(self, root: str | Path) -> None:
-        self._root = Path(root)
-        self._parts = files.clean_folder(self._root / _PARTS)
+    memory: a file that keeps the times of files whose bytes were checked against their names, so
+    that they are read again only where something has written to them since. held: bytes of parts
+    that are in memory.
+    """
+
+    def __init__(self, root: str | Path, memory: Path) -> None:
+        self.held = 0
+        self._memory, self._checked = memory, _times(memory)
+        self._stored: set[str] = set()
+        self._root = str(root)
+        self._parts = str(files.clean_folder(Path(root) / _PARTS))
         self._numbers = itertools.count()
+        self._names: dict[str, set[str]] = {}  # by folder that was written to
 
     def part(self) -> Part:
-        """A new file to write to."""
-        return Part(self._parts / str(next(self._numbers)))
+        """A new part to write to."""
+        return Part(self, f"{self._parts}/{next(self._numbers)}")
 
     def has(self, picture: Picture) -> bool:
-        """Whether the picture lies here, by name and size."""
+        """Whether the picture lies here. A file of its name with other bytes, which a disk's fault
+        or a person has left, is removed."""
+        path = f"{self._root}/{picture.path}"
         try:
             # Text and os.stat: a year's 50,000 paths as objects would take longer than the disk.
-            return os.stat(f"{self._root}/{picture.path}").st_size == picture.bytes  # noqa: PTH116
+            state = os.stat(path)  # noqa: PTH116
         except FileNotFoundError:
             return False
+        if state.st_size == picture.bytes:
+            if picture.path in self._stored or self._checked.get(picture.path) == state.st_mtime_ns:
+                return True
+            if files.digest_file(path) == picture.sha256:
+                self._checked[picture.path] = state.st_mtime_ns
+                return True
+        _remove(Path(path))
+        return False
+
+    def read(self, picture: Picture) -> bytes:
+        """The bytes of a picture that lies here."""
+        return Path(self._root, picture.path).read_bytes()
 
     def keep(self, part: Part, picture: Picture) -> None:
-        """Gives a finished part its place; the same bytes are stored once."""
-        if not self.has(picture):
-            target = self._root / picture.path
-            try:
-                part.path.replace(target)
-            except FileNotFoundError:  # the first of its 256 folders' files
-                target.parent.mkdir(exist_ok=True)
-                part.path.replace(target)
+        """Gives a part its place; the same bytes are stored once."""
+        folder, name = picture.path.split("/")
+        if folder not in self._names:
+            place = Path(self._root, folder)
+            place.mkdir(exist_ok=True)
+            self._names[folder] = {path.name for path in place.iterdir()}
+        # A new name needs no look at the disk: each makes the threads wait for one another.
+        if name not in self._names[folder] or not self.has(picture):
+            part.move(f"{self._root}/{picture.path}")
+            self._names[folder].add(name)
+            self._stored.add(picture.path)
+
+    def remember(self, named: set[str]) -> None:
+        """Writes down which of the files in `named` were checked, or stored, and when written."""
+        known = sorted(named & (self._stored | self._checked.keys()))
+        times = ((os.stat(f"{self._root}/{path}").st_mtime_ns, path) for path in known)  # noqa: PTH116
+        files.write_text(self._memory, "".join(f"{time} {path}\n" for time, path in times))
 
     def sweep(self, named: set[str]) -> int:
         """Removes all files that are not in `named` (paths as in the ledger); returns how many."""
         removed = 0
+        cut = len(self._root) + 1
         for folder, _, names in os.walk(self._root, topdown=False):
+            prefix = f"{folder}/"[cut:].replace(os.sep, "/")
+            strays = [name for name in names if prefix + name not in named]
+            for name in strays:
+                _remove(Path(folder, name))
+            removed += len(strays)
             place = Path(folder)
-            for name in names:
-                path = place / name
-                if path.relative_to(self._root).as_posix() not in named:
-                    _remove(path)
-                    removed += 1
-            if place != self._root and not any(place.iterdir()):
+            if folder != self._root and len(strays) == len(names) and not any(place.iterdir()):
                 place.rmdir()
         return removed
+
+
+def _times(memory: Path) -> dict[str, int]:
+    """Path → time of writing in nanoseconds, from a file of `Store.remember`; damaged lines are
+    left out."""
+    try:
+        lines = memory.read_bytes().decode("ascii", "replace").splitlines()
+    except FileNotFoundError:
+        return {}
+    pairs = (line.split(" ", 1) for line in lines)
+    return {pair[1]: int(pair[0]) for pair in pairs if len(pair) == 2 and pair[0].isdecimal()}
+
+
+def _write(file: int, chunk: bytes) -> None:
+    rest = memoryview(chunk)
+    while rest:  # the last bytes that a disk has room for are written without an error
+        rest = rest[os.write(file, rest) :]
 
 
 def _remove(path: Path) -> None:

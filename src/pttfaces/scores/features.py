@@ -3,7 +3,7 @@
 The networks and the names of their scores live here; what is made of features lives elsewhere.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -33,7 +33,7 @@ class Extractor:
 
     digest: SHA-256 of its weights; two distances can be compared where it is equal.
     code: SHA-256 of the code that makes features of pictures.
-    distance_name, kid_name: what its scores are called. Only Inception's may be called FID.
+    distance_name, kid_name: what its scores are called; FID and KID are by pytorch-fid's weights.
     batch_size: pictures read and embedded at once. cache: where `embed_once` keeps features.
     """
 
@@ -49,18 +49,7 @@ class Extractor:
 
     def embed(self, pictures: Pictures) -> Features:
         """Features of all pictures, in order. DataError: fewer than two, or not readable."""
-        if len(pictures) < 2:
-            raise DataError(f"{pictures.folder} holds one picture; a score needs two at least.")
-        device, parts = _device(), []
-        with (
-            torch.inference_mode(),
-            progress(f"features of {pictures.folder}", len(pictures), " pictures") as bar,
-        ):
-            for batch in pictures.batches(self.batch_size):
-                pixels = torch.from_numpy(batch).to(device).permute(0, 3, 1, 2) / 255
-                parts.append(self.network(pixels).cpu().numpy())
-                bar.update(len(batch))
-        rows = np.concatenate(parts)
+        rows = np.concatenate(list(self._batches(pictures)))
         return Features(rows, frechet.statistics(rows))
 
     def embed_once(self, pictures: Pictures) -> Features:
@@ -68,17 +57,52 @@ class Extractor:
 
         What is kept is a `.npz` that pytorch-fid reads, too.
         """
-        key = files.digest_json([self.code, self.digest, self.dims, pictures.digest()])
-        path = self.cache / f"{key[:32]}.npz"
-        if path.exists():
-            try:
-                statistics, arrays = frechet.read_npz(path, self.dims)
-                return Features(arrays["rows"], statistics)
-            except (DataError, KeyError):
-                path.unlink()  # a damaged file of our own is made anew
-        found = self.embed(pictures)
-        frechet.write_npz(path, found.statistics, rows=found.rows, network=np.array(self.digest))
+        path = self._kept(pictures)
+        try:
+            statistics, arrays = frechet.read_npz(path, self.dims, "rows")
+            return Features(arrays["rows"], statistics)
+        except (DataError, KeyError):  # none yet, a damaged one of our own, or one without rows
+            found = self.embed(pictures)
+        self.write_statistics(path, found.statistics, rows=found.rows)
         return found
+
+    def statistics_once(self, pictures: Pictures) -> frechet.Statistics:
+        """The statistics alone, from the cache or anew; memory does not grow with the pictures.
+
+        DataError: as `embed`.
+        """
+        path = self._kept(pictures)
+        try:
+            return frechet.read_npz(path, self.dims)[0]
+        except DataError:
+            moments = frechet.Moments()
+        for batch in self._batches(pictures):
+            moments.add(batch)
+        self.write_statistics(path, moments.statistics())
+        return moments.statistics()
+
+    def write_statistics(
+        self, path: str | Path, statistics: frechet.Statistics, **more: np.ndarray
+    ) -> None:
+        """A `.npz` that pytorch-fid reads, too, with the network's digest beside it."""
+        frechet.write_npz(path, statistics, network=np.array(self.digest), **more)
+
+    def _kept(self, pictures: Pictures) -> Path:
+        key = files.digest_json([self.code, self.digest, self.dims, pictures.digest()])
+        return self.cache / f"{key[:32]}.npz"
+
+    def _batches(self, pictures: Pictures) -> Iterator[np.ndarray]:
+        """Features (B, dims) float32 of the pictures, in order."""
+        if len(pictures) < 2:
+            raise DataError(f"{pictures.folder} holds one picture; a score needs two at least.")
+        device = _device()
+        with progress(f"features of {pictures.folder}", len(pictures), " pictures") as bar:
+            for batch in pictures.batches(self.batch_size):
+                with torch.inference_mode():
+                    pixels = torch.from_numpy(batch).to(device).permute(0, 3, 1, 2) / 255
+                    features = self.network(pixels).cpu().numpy()
+                yield features
+                bar.update(len(batch))
 
     def read_statistics(self, path: Path) -> frechet.Statistics:
         """Statistics that someone made with this network.
@@ -86,7 +110,7 @@ class Extractor:
         A file that says which network it is of has to name this one; one that does not is taken
         for pytorch-fid's. DataError: another network, or what `frechet.read_npz` refuses.
         """
-        statistics, arrays = frechet.read_npz(path, self.dims)
+        statistics, arrays = frechet.read_npz(path, self.dims, "network")
         made_by = str(arrays["network"]) if "network" in arrays else None
         if made_by != self.digest and (made_by or self.name != "inception"):
             raise DataError(
@@ -97,26 +121,35 @@ class Extractor:
 
 
 def make_extractor(
-    name: str, dims: int, weights: str | None, batch_size: int, cache: Path
+    name: str,
+    dims: int,
+    weights: str | None,
+    weights_sha256: str | None,
+    batch_size: int,
+    cache: Path,
 ) -> Extractor:
     """The extractor called `inception` or `random`.
 
-    weights: the file of Inception's weights; None looks it up. WeightsError: they are not to be
-    had, or have a wrong digest.
+    weights: the file of Inception's weights; None looks it up. weights_sha256: first
+    digits of the digest of another file than pytorch-fid's, which is allowed by that; its scores
+    have names of their own.
+    WeightsError: weights are not to be had, or have a wrong digest.
     """
     if name == "inception":
         from pttfaces.scores import inception  # takes seconds
 
-        path = inception.find_weights(weights)
+        path = inception.find_weights(weights, weights_sha256)
         trained = inception.load(path, dims).to(_device())
-        by = files.digest_file(path), _code_digest(inception)
-        return Extractor(name, dims, *by, "fid", "kid", trained, batch_size, cache)
+        digest = files.digest_file(path)
+        known = digest.startswith(inception.SHA256_PREFIX)
+        names = ("fid", "kid") if known else ("inception_distance", "inception_kid")
+        code = _code_digest(inception)
+        return Extractor(name, dims, digest, code, *names, trained, batch_size, cache)
     from pttfaces.scores import untrained
 
     drawn = untrained.UntrainedVGG(dims)
-    by = drawn.digest, _code_digest(untrained)
-    names = "random_feature_distance", "random_feature_kid"
-    return Extractor(name, dims, *by, *names, drawn.to(_device()), batch_size, cache)
+    names, code = ("random_feature_distance", "random_feature_kid"), _code_digest(untrained)
+    return Extractor(name, dims, drawn.digest, code, *names, drawn.to(_device()), batch_size, cache)
 
 
 def _code_digest(network: ModuleType) -> str:

@@ -4,7 +4,6 @@ Pure functions of arrays; knows neither networks nor pictures. Heusel et al. 201
 pytorch-fid's Inception the distance is FID.
 """
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,9 @@ import numpy as np
 
 from pttfaces import files
 from pttfaces.errors import DataError
+
+_BLOCK = 1024  # rows turned into float64 at a time
+_REGULAR = 1e-5  # least over greatest pivot; its square is the condition of the matrix
 
 
 @dataclass(frozen=True)
@@ -23,27 +25,71 @@ class Statistics:
     sigma: np.ndarray
 
 
+class Moments:
+    """Mean and unbiased covariance of features that come in batches, in float64.
+
+    Takes D × D numbers of memory, however many features come.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def add(self, features: np.ndarray) -> None:
+        """features: (B, D)."""
+        values = np.asarray(features, np.float64)
+        if not self._count:  # all are counted from near their mean, so that no digits are lost
+            self._origin = values.mean(axis=0)
+            self._sum = np.zeros_like(self._origin)
+            self._products = np.zeros((len(self._origin),) * 2)
+        values = values - self._origin
+        self._count += len(values)
+        self._sum += values.sum(axis=0)
+        self._products += values.T @ values
+
+    def statistics(self) -> Statistics:
+        """Of all features so far, which are two at least."""
+        mean = self._sum / self._count
+        centred = self._products - self._count * np.outer(mean, mean)
+        return Statistics(self._origin + mean, centred / (self._count - 1))
+
+
 def statistics(features: np.ndarray) -> Statistics:
     """Mean and unbiased covariance of features (N, D), N ≥ 2, in float64."""
-    values = np.asarray(features, np.float64)
-    return Statistics(values.mean(axis=0), np.atleast_2d(np.cov(values, rowvar=False)))
+    moments = Moments()
+    for start in range(0, len(features), _BLOCK):
+        moments.add(features[start : start + _BLOCK])
+    return moments.statistics()
 
 
 def distance(first: Statistics, second: Statistics) -> float:
     """|mu1 − mu2|² + tr(S1 + S2 − 2 (S1 S2)^½), never below 0.
 
-    tr (S1 S2)^½ = tr (Aᵀ S2 A)^½ with S1 = A Aᵀ, which needs two symmetric eigendecompositions
-    instead of the square root of a matrix that is not symmetric. A keeps only the directions in
-    which S1 is not zero, so covariances of fewer samples than dimensions (singular) are exact too.
+    tr (S1 S2)^½ = tr (Aᵀ S2 A)^½ with S1 = A Aᵀ, which needs the eigenvalues of a symmetric matrix
+    instead of the square root of one that is not.
     """
     difference = first.mu - second.mu
-    values, vectors = np.linalg.eigh(first.sigma)
-    kept = values > values[-1] * len(values) * np.finfo(np.float64).eps
-    root = vectors[:, kept] * np.sqrt(values[kept])
+    root = _root(first.sigma)
     between = np.linalg.eigvalsh(root.T @ second.sigma @ root)
     trace = np.trace(first.sigma) + np.trace(second.sigma)
     cross = np.sqrt(np.clip(between, 0, None)).sum()
     return max(0.0, float(difference @ difference + trace - 2 * cross))
+
+
+def _root(sigma: np.ndarray) -> np.ndarray:
+    """A (D, R) with A Aᵀ = sigma: a triangle where sigma is regular, since that takes less time.
+
+    Else A keeps only the directions in which sigma is not zero, so that covariances of fewer
+    samples than dimensions are exact too.
+    """
+    try:
+        triangle = np.linalg.cholesky(sigma)
+        if triangle.diagonal().min() > _REGULAR * triangle.diagonal().max():
+            return triangle
+    except np.linalg.LinAlgError:
+        pass
+    values, vectors = np.linalg.eigh(sigma)
+    kept = values > values[-1] * len(values) * np.finfo(np.float64).eps
+    return vectors[:, kept] * np.sqrt(values[kept])
 
 
 def floor(features: np.ndarray, count: int, seed: int = 0) -> tuple[float, int]:
@@ -65,23 +111,26 @@ def write_npz(path: str | Path, values: Statistics, **more: np.ndarray) -> None:
         np.savez(handle, **arrays)
 
 
-def read_npz(path: str | Path, dims: int) -> tuple[Statistics, dict[str, np.ndarray]]:
-    """Statistics in pytorch-fid's `.npz`, and the arrays that lie beside them.
+def read_npz(path: str | Path, dims: int, *beside: str) -> tuple[Statistics, dict[str, np.ndarray]]:
+    """Statistics in pytorch-fid's `.npz`, and those of the arrays named `beside` that lie there.
 
     Nothing is unpickled. DataError: no such file, not such a file, or not of `dims` dimensions.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        values = Statistics(
-            np.asarray(arrays.pop("mu"), np.float64), np.asarray(arrays.pop("sigma"), np.float64)
-        )
+            # Of an array with a damaged header fewer bytes may be read than its checksum is of.
+            if damaged := archive.zip.testzip():
+                raise ValueError(f"{damaged} is damaged")
+            arrays = {name: archive[name] for name in beside if name in archive.files}
+            values = Statistics(
+                np.asarray(archive["mu"], np.float64), np.asarray(archive["sigma"], np.float64)
+            )
     except FileNotFoundError:
         raise DataError(
             f"{path} does not exist; evaluate.reference names a .npz of statistics, or is train, "
             "holdout or reference."
         ) from None
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, AttributeError) as error:
+    except (*files.NO_ZIP, OSError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path} does not hold the arrays mu and sigma of pytorch-fid's .npz ({error}); make "
             "it anew with `python -m pytorch_fid --save-stats FOLDER FILE.npz`."

@@ -16,7 +16,9 @@ from pytorch_fid.inception import (
 )
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import Inception3
+from torchvision.models.inception import BasicConv2d
 
 from pttfaces import weights
 from pttfaces.errors import WeightsError
@@ -50,6 +52,11 @@ class FIDInception(nn.Module):
         super().__init__()
         whole = _fid_inception()
         whole.load_state_dict(state, assign=True)
+        whole.eval()
+        for layer in whole.modules():
+            if isinstance(layer, BasicConv2d):  # one pass over the features instead of two
+                layer.conv = fuse_conv_bn_eval(layer.conv, layer.bn)
+                layer.bn = nn.Identity()
         layers: list[nn.Module] = []
         for channels, names in _BLOCKS.items():
             layers += [getattr(whole, name) for name in names]
@@ -58,7 +65,7 @@ class FIDInception(nn.Module):
             if channels == dims:
                 break
         self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
-        self.eval().requires_grad_(False)
+        self.requires_grad_(False)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         size = (_NETWORK_SIDE, _NETWORK_SIDE)
@@ -67,13 +74,21 @@ class FIDInception(nn.Module):
         return self.layers(x).mean(dim=(2, 3))
 
 
-def find_weights(given: str | None) -> Path:
-    """The file of weights: the given one, torch.hub's, or fetched there; WeightsError says how."""
+def find_weights(given: str | None, sha256: str | None = None) -> Path:
+    """The file of weights: the given one, torch.hub's, or fetched there; WeightsError says how.
+
+    sha256: the digest (or its first digits) of another file that is meant; with `given` only.
+    """
     name = FID_WEIGHTS_URL.rsplit("/", 1)[1]
     kept = Path(torch.hub.get_dir()) / "checkpoints" / name
     try:
         return weights.find(
-            "Inception (for FID)", given, [kept], FID_WEIGHTS_URL, SHA256_PREFIX, "evaluate.weights"
+            "Inception (for FID)",
+            given,
+            [kept],
+            FID_WEIGHTS_URL,
+            (sha256 if given else None) or SHA256_PREFIX,
+            "evaluate.weights",
         )
     except WeightsError as error:
         raise WeightsError(

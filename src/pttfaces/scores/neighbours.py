@@ -1,16 +1,17 @@
-"""The nearest training picture of every sample: which samples are copies of the training data.
+"""The nearest real pictures of every sample: which samples are copies of the training data.
 
 Pure functions of arrays. With photographs of people this is a check of privacy as much as of
 quality, so a mirrored copy is a copy, too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from pttfaces import pictures as sheets
+from pttfaces.progress import progress
 from pttfaces.scores.folder import Pictures
 
 QUANTILE = 0.05  # this share of real pictures is "closer than held-out ones" by definition
@@ -38,38 +39,82 @@ def nearest(views: Sequence[np.ndarray], keys: np.ndarray) -> Nearest:
     its memory does not grow with N × M.
     """
     indices, distances = [], []
-    for start in range(0, len(views[0]), _QUERIES):
-        block = [np.asarray(view[start : start + _QUERIES], np.float32) for view in views]
-        candidates = _two_nearest(block, keys)
-        exact = _distances(block, keys, candidates)
-        order = np.argsort(exact, axis=1, kind="stable")
-        indices.append(np.take_along_axis(candidates, order, axis=1))
-        distances.append(np.take_along_axis(exact, order, axis=1))
+    with progress("nearest pictures", len(views[0]), " pictures") as bar:
+        for start in range(0, len(views[0]), _QUERIES):
+            block = [np.asarray(view[start : start + _QUERIES], np.float32) for view in views]
+            candidates = _two_nearest(block, keys)
+            exact = _distances(block, keys, candidates)
+            order = np.argsort(exact, axis=1, kind="stable")
+            indices.append(np.take_along_axis(candidates, order, axis=1))
+            distances.append(np.take_along_axis(exact, order, axis=1))
+            bar.update(len(candidates))
     index, distance = np.concatenate(indices), np.concatenate(distances)
     second = distance[:, 1] if len(keys) > 1 else np.full(len(index), np.inf)
     return Nearest(index[:, 0], distance[:, 0], second)
 
 
-def copy_figures(samples: Nearest, held_out: Nearest | None, unit: float = 1.0) -> dict[str, float]:
-    """What the distances to the training pictures say of copying.
+@dataclass(frozen=True)
+class Copying:
+    """Distances of one kind that speak of copies: who lies how near to whom, each (its number,).
 
-    median, least: of the samples' distances, divided by `unit`; holdout_median: of real pictures
-    that were not trained on. closer_than_holdout: the share of samples that lie closer to a
-    training picture than 95 % of those real pictures do (real pictures themselves: 0.05).
-    near_one_picture: the share whose nearest distance is at most a third of the second nearest
-    (Yoon et al. 2023).
+    trained: of the samples to training pictures; held_out: of the samples to held-out ones; real:
+    of held-out pictures to training pictures. The last two are None without held-out pictures.
+    unit: what distances are divided by for a person. There may be fewer held-out pictures than
+    training pictures, so a sample's nearest one of them lies farther for that reason alone.
     """
-    alone = np.isfinite(samples.second) & (samples.first <= samples.second / 3)
-    figures = {
-        "median": float(np.median(samples.first)) / unit,
-        "least": float(samples.first.min()) / unit,
-        "near_one_picture": float(alone.mean()),
-    }
-    if held_out is not None:
-        bound = np.quantile(held_out.first, QUANTILE)
-        figures["holdout_median"] = float(np.median(held_out.first)) / unit
-        figures["closer_than_holdout"] = float((samples.first < bound).mean())
-    return figures
+
+    trained: Nearest
+    held_out: Nearest | None
+    real: Nearest | None
+    unit: float = 1.0
+
+    def figures(self) -> dict[str, float]:
+        """median, least, and the medians of the other two: distances over `unit`.
+
+        near_one_picture: the share of samples whose nearest distance is under a third of the second
+        nearest (Yoon et al. 2023). closer_than_holdout: the share of samples that lie closer to a
+        training picture than 95 % of the held-out pictures do (real pictures themselves: 0.05).
+        """
+        near = self.trained
+        alone = np.isfinite(near.second) & (near.first < near.second / 3)
+        exact = np.isfinite(near.second) & (
+            near.first == 0
+        )  # also of a picture that is there twice
+        found = {
+            "median": float(np.median(near.first)) / self.unit,
+            "least": float(near.first.min()) / self.unit,
+            "near_one_picture": float((alone | exact).mean()),
+        }
+        if self.real is not None and self.held_out is not None:
+            bound = np.quantile(self.real.first, QUANTILE)
+            found["to_holdout_median"] = float(np.median(self.held_out.first)) / self.unit
+            found["holdout_median"] = float(np.median(self.real.first)) / self.unit
+            found["closer_than_holdout"] = float((near.first < bound).mean())
+        return found
+
+    def quantiles(self, shares: np.ndarray) -> dict[str, np.ndarray | None]:
+        """The three distributions: the distance below which each share of pictures lies."""
+        kinds = {
+            "samples_to_train": self.trained,
+            "samples_to_holdout": self.held_out,
+            "holdout_to_train": self.real,
+        }
+        return {
+            name: np.quantile(near.first, shares) / self.unit if near is not None else None
+            for name, near in kinds.items()
+        }
+
+
+def copied(kinds: Iterable[Mapping[str, float]]) -> float:
+    """The share of samples that are copies by the figures of one or more kinds of distance.
+
+    The greatest share of those near to one picture only and, beyond the 0.05 that real pictures
+    have themselves, of those closer than held-out pictures.
+    """
+    return max(
+        max(one["near_one_picture"], one.get("closer_than_holdout", 0.0) - QUANTILE, 0.0)
+        for one in kinds
+    )
 
 
 def pixel_views(pictures: Pictures) -> list[np.ndarray]:

@@ -14,7 +14,9 @@ from pttfaces.demo.drawing.backdrops import paint_backdrop
 from pttfaces.demo.drawing.canvas import Canvas
 from pttfaces.demo.drawing.clothes import paint_clothes, paint_earrings, paint_glasses
 from pttfaces.demo.drawing.features import (
+    NOSE_OUT,
     mouth_corner,
+    nose_tip,
     paint_brow,
     paint_eye,
     paint_mouth,
@@ -121,7 +123,7 @@ def _landmarks(sitting: Sitting) -> Array:
     person = sitting.person
     width, height = mouth_corner(person, sitting.mood)
     eyes = sitting.on_face([(-person.eye_spacing, 0), (person.eye_spacing, 0)])
-    nose = sitting.on_face([(0, person.nose_length)], 0.16)
+    nose = sitting.on_face([nose_tip(person)], NOSE_OUT)
     return np.concatenate([eyes, nose, sitting.on_face([(-width, height), (width, height)])])
 
 

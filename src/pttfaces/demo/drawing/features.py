@@ -11,6 +11,8 @@ from pttfaces.demo.drawing.person import Person
 from pttfaces.demo.drawing.shapes import Array, along, curve, ellipse, f32, mirror, ribbon
 from pttfaces.demo.drawing.sitting import Mood, Sitting
 
+NOSE_OUT = 0.16  # units from the face to the tip of the nose
+
 
 def paint_nose(sitting: Sitting) -> None:
     person = sitting.person
@@ -23,14 +25,20 @@ def paint_nose(sitting: Sitting) -> None:
         sitting.shade(stroke, UMBER, 0.5, 0.012, 0.1)
         hole = ellipse(w * 0.44 * side, n + 0.048, 0.042, 0.018, 0.3 * side)
         sitting.shade(hole, (0.40, 0.22, 0.20), 0.8, 0.008, 0.12)
-    tip = ellipse(0.04 * lx, n - 0.035, 0.028, 0.024)
-    sitting.paint(tip, (1.0, 0.97, 0.94), 0.4, 0.018, 0.16)
+    x, y = nose_tip(person)
+    tip = ellipse(x + 0.04 * lx, y, 0.028, 0.024)
+    sitting.paint(tip, (1.0, 0.97, 0.94), 0.4, 0.018, NOSE_OUT)
+
+
+def nose_tip(person: Person) -> tuple[float, float]:
+    """Where the nose stands out farthest, `NOSE_OUT` before the face: above the nostrils."""
+    return 0.0, person.nose_length - 0.035
 
 
 def mouth_corner(person: Person, mood: Mood) -> tuple[float, float]:
     """Where the corner of the mouth on the picture's right is."""
-    width = person.mouth_width * (0.94 + 0.22 * mood.smile)
-    return width, person.mouth_height + 0.008 - 0.06 * mood.smile
+    width = person.mouth_width * (0.99 + 0.12 * mood.smile)
+    return width, person.mouth_height + 0.008 - 0.05 * mood.smile
 
 
 def paint_mouth(sitting: Sitting) -> None:

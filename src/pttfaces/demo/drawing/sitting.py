@@ -1,7 +1,7 @@
 """A person before the painter: the light, the pose, the mood, and brushes in the face's own frame.
 
 The frame: x to the picture's right, y down, the middle between the eyes at (0, 0), the chin near
-y = 1.15. Lengths are `units`; a pose projects them to pixels. Knows no feature of the face.
+y = 1.2. Lengths are `units`; a pose projects them to pixels. Knows no feature of the face.
 """
 
 from dataclasses import dataclass, replace

@@ -1,0 +1,189 @@
+"""Our reading of a board against a plain loop of requests and BeautifulSoup, in one run.
+
+    PYTHONPATH=src python benchmarks/crawl.py
+
+The site is a process of its own on loopback, with pages of 20 rows and articles of 200 pushes as
+ptt.cc writes them. Bounds: with answers that take 50 ms and a limit of 20 pages a second, at least
+95 % of the limit is reached; without a limit we read more pages a second than the loop, whether the
+site answers at once or after 50 ms. The loop is what one writes first: one page after another, one
+session, BeautifulSoup with Python's own parser. lxml behind BeautifulSoup is timed if it is
+installed.
+"""
+
+import argparse
+import asyncio
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing.connection import Connection
+
+import requests
+from aiohttp import web
+from bs4 import BeautifulSoup, FeatureNotFound
+
+from pttfaces.board.article import parse_article
+from pttfaces.board.client import Client, Manners
+from pttfaces.board.index import parse_index
+from pttfaces.board.store import Page
+from pttfaces.demo import pages
+from pttfaces.demo.world import Post, Push, World
+from pttfaces.door import Door
+
+URL = "https://www.ptt.cc/bbs/Test/index1.html"
+LIMIT, DELAY_S = 20, 0.05
+
+
+def index_text() -> str:
+    posts = [Post(f"M.{1704067200 + n}.A.{n:03X}", f"[正妹] {n}", "someone", n) for n in range(60)]
+    return pages.index_page(World("Test", posts=posts), 2)
+
+
+def article_text() -> str:
+    lines = tuple(f"https://i.imgur.com/{n:07}.jpg" for n in range(10))
+    pushes = tuple(Push("推", f"reader{n}", "好看", "01/01 08:00") for n in range(200))
+    post = Post("M.1704067200.A.000", "[正妹]", "someone", 99, lines=lines, pushes=pushes)
+    return pages.article_page(World("Test", posts=[post]), post)
+
+
+def site(told: Connection) -> None:
+    """A process: index pages below /bbs/, articles below /article/; with ?slow, after DELAY_S."""
+    texts = {"bbs": index_text(), "article": article_text()}
+
+    async def answer(request: web.Request) -> web.Response:
+        text = texts.get(request.path.split("/")[1])
+        if "slow" in request.query:
+            await asyncio.sleep(DELAY_S)
+        return web.Response(text=text or "", status=200 if text else 404, content_type="text/html")
+
+    async def serve() -> None:
+        application = web.Application()
+        application.router.add_get("/{path:.*}", answer)
+        runner = web.AppRunner(application, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        told.send(runner.addresses[0][1])
+        await asyncio.Event().wait()
+
+    asyncio.run(serve())
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=site, args=(there,), daemon=True)
+    process.start()
+    try:
+        yield f"http://127.0.0.1:{here.recv()}"
+    finally:
+        process.kill()
+        process.join()
+
+
+def ours(urls: list[str], rate: float) -> float:
+    """Seconds from the first page asked for to the last one read, robots.txt apart."""
+
+    def read(page: Page) -> tuple[int, bool]:
+        if "/bbs/" in page.url:
+            return len(parse_index(page.text, page.url).rows), True
+        return len(parse_article(page.text).links), True
+
+    with Client(Door(), Manners(rate_per_s=rate)) as client:
+        client.fetch(urls[0])
+        started = time.perf_counter()
+        found = list(client.get_all(((url, None) for url in urls), read))
+        seconds = time.perf_counter() - started
+    assert all(found)
+    return seconds
+
+
+def loop(urls: list[str]) -> float:
+    """The same with a plain loop."""
+    with requests.Session() as session:
+        session.get(urls[0])
+        started = time.perf_counter()
+        for url in urls:
+            assert read_with(session.get(url).text, "html.parser", "/bbs/" in url)
+        return time.perf_counter() - started
+
+
+def read_with(text: str, parser: str, index: bool) -> int:
+    soup = BeautifulSoup(text, parser)
+    if not index:
+        return len([str(link["href"]) for link in soup.select("#main-content a[href]")])
+    rows = []
+    for row in soup.select("div.r-ent"):
+        cells = [row.select_one(name) for name in ("div.title > a[href]", "div.nrec", "div.author")]
+        rows.append([cell.get_text().strip() for cell in cells if cell])
+    return len(rows)
+
+
+def each(work: Callable[[], object], times: int) -> float:
+    """Median milliseconds of one call."""
+    work()
+    taken = []
+    for _ in range(times):
+        started = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken) * 1000
+
+
+def parsers(times: int) -> None:
+    for kind, text, index in (("index", index_text(), True), ("article", article_text(), False)):
+        mine = each(
+            partial(parse_index, text, URL) if index else partial(parse_article, text), times
+        )
+        print(f"parsing, {kind} page of {len(text.encode()) / 1024:.0f} KiB:")
+        print(f"  selectolax (ours)              {mine:8.2f} ms")
+        for parser in ("html.parser", "lxml"):
+            try:
+                theirs = each(partial(read_with, text, parser, index), times)
+            except FeatureNotFound:
+                print(f"  BeautifulSoup, {parser:12}         is not installed")
+                continue
+            print(
+                f"  BeautifulSoup, {parser:12}    {theirs:8.2f} ms, {theirs / mine:.1f} times ours"
+            )
+
+
+def speed(base: str, count: int, rounds: int, query: str, name: str) -> None:
+    for kind in ("bbs/Test/index", "article/"):
+        urls = [f"{base}/{kind}{n}.html{query}" for n in range(count)]
+        mine, theirs = [], []
+        for _ in range(rounds):
+            theirs.append(loop(urls) / count)
+            mine.append(ours(urls, 1e6) / count)
+        our, their = statistics.median(mine), statistics.median(theirs)
+        kind = "index pages" if "index" in kind else "articles   "
+        print(
+            f"{kind}, {name}: ours {1 / our:7.1f} a second, the loop {1 / their:6.1f}: "
+            f"{their / our:.1f} times (bound: 1)"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="our reading of a board against a plain loop")
+    parser.add_argument("--count", type=int, default=60, help="pages of each timing")
+    parser.add_argument("--rounds", type=int, default=3, help="times that each is measured")
+    options = parser.parse_args()
+    with served() as base:
+        urls = [f"{base}/bbs/Test/index{n}.html?slow" for n in range(options.count)]
+        shares = []
+        for _ in range(options.rounds):
+            # The last answer takes its time after its turn has come.
+            turns = ours(urls, LIMIT) - DELAY_S
+            shares.append((options.count - 1) / turns / LIMIT)
+        print(
+            f"limit {LIMIT} a second, answers after {DELAY_S * 1000:.0f} ms: "
+            f"{statistics.median(shares):.1%} of the limit is reached (bound: 95 %)"
+        )
+        speed(base, options.count, options.rounds, "", "answers at once    ")
+        speed(base, options.count, options.rounds, "?slow", "answers after 50 ms")
+    parsers(20)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,403 @@
+"""Our download against the plain aiohttp loop, img2dataset and gallery-dl, in turn in one run.
+
+    python -m venv ../peers/img2dataset && ../peers/img2dataset/bin/pip install img2dataset
+    python -m venv ../peers/gallery-dl && ../peers/gallery-dl/bin/pip install gallery-dl
+    python benchmarks/download.py --peers ../peers
+
+The peers want environments of their own; one that is not there is left out, and said to be. The
+server is a process of its own on loopback: it waits 50 ms before each answer and serves JPEG files
+of 5 to 500 KB, each number other bytes. Every contestant is a new process, so that its memory and
+CPU time are its own; the rate counts from the first request to the last file on disk.
+
+`--scratch /dev/shm` leaves the disk out of it: ext4 makes a new file up to ten times as slowly in a
+group of blocks where many were deleted within minutes (`recently_deleted` in its `ialloc.c`), such
+as by the runs before, and which contestant's folder comes to lie in one is a matter of luck.
+
+Bounds: no fewer files a second than the fastest peer at the same concurrency; with everything there
+at least 20,000 links a second; one dead host among ten costs at most 10 %; at most 400 MB of memory
+at 50,000 links.
+"""
+
+import argparse
+import asyncio
+import io
+import json
+import os
+import resource
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LATENCY_S = 0.05
+SMALLEST, LARGEST = 5_000, 500_000
+TRIES, TIMEOUT_S = 3, 60
+HERE = Path(__file__).resolve()
+
+
+# --- the server, a process of its own
+
+
+def pictures(smallest: int, largest: int, count: int = 48) -> list[bytes]:
+    """JPEG files of noise whose sizes are spread evenly over the orders of magnitude."""
+    import numpy as np
+    from PIL import Image
+
+    noise = np.random.default_rng(0)
+
+    def drawn(side: int) -> bytes:
+        buffer = io.BytesIO()
+        pixels = noise.integers(0, 255, (side, side), dtype=np.uint8)
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=75)
+        return buffer.getvalue()
+
+    a_pixel = len(drawn(512)) / 512**2  # bytes
+    sizes = [smallest * (largest / smallest) ** (at / (count - 1)) for at in range(count)]
+    return [drawn(round((size / a_pixel) ** 0.5)) for size in sizes]
+
+
+class Serving(asyncio.Protocol):
+    """Answers `GET /<number>.jpg` LATENCY_S later with a picture of that number's own bytes."""
+
+    bodies: list[bytes]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport, self._buffer = transport, b""
+        self._loop = asyncio.get_running_loop()
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**20)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while b"\r\n\r\n" in self._buffer:
+            head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
+            number = int(head[head.index(b"/") + 1 : head.index(b".jpg")])
+            self._loop.call_later(LATENCY_S, self._answer, number)
+
+    def _answer(self, number: int) -> None:
+        body = self.bodies[number % len(self.bodies)]
+        comment = b"\xff\xd8\xff\xfe\x00\x0a%08d" % number  # a comment makes every file another
+        length = len(body) - 2 + len(comment)
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % length
+        self._transport.write(head + comment)
+        self._transport.write(memoryview(body)[2:])
+
+
+async def serve(smallest: int, largest: int) -> None:
+    """Serves until the standard input ends; writes the port first."""
+    Serving.bodies = pictures(smallest, largest)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Serving, "127.0.0.1", 0, backlog=2048)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await loop.run_in_executor(None, sys.stdin.read)
+
+
+@contextmanager
+def server(smallest: int = SMALLEST, largest: int = LARGEST) -> Iterator[int]:
+    """The port of a running server."""
+    child = subprocess.Popen(
+        [sys.executable, HERE, "--part", "server", json.dumps([smallest, largest])],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdin
+    assert child.stdout
+    try:
+        yield int(child.stdout.readline())
+    finally:
+        child.stdin.close()
+        child.wait()
+
+
+# --- the contestants; each runs in a process and a folder of its own and returns its seconds
+
+
+async def plain(urls: Sequence[str], concurrency: int) -> None:
+    """The loop that the original describes: aiohttp, three tries, save."""
+    import aiohttp
+
+    folder = Path("pictures")
+    folder.mkdir()
+    slots = asyncio.Semaphore(concurrency)
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    connector = aiohttp.TCPConnector(limit=concurrency)
+
+    async def fetch(session: aiohttp.ClientSession, number: int, url: str) -> None:
+        async with slots:
+            for _ in range(TRIES):
+                try:
+                    async with session.get(url) as response:
+                        if response.status == 200:
+                            content = await response.read()
+                            (folder / f"{number}.jpg").write_bytes(content)
+                            return
+                except (aiohttp.ClientError, TimeoutError):
+                    pass
+
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        await asyncio.gather(*(fetch(session, number, url) for number, url in enumerate(urls)))
+
+
+def ours(order: dict[str, Any]) -> dict[str, Any]:
+    """`images.download` with all its checks, from links to ledger."""
+    from pttfaces.denylist import DenyList
+    from pttfaces.door import Door
+    from pttfaces.images import Limits, download
+
+    links = [
+        {"article": f"M.{at // 10}.A", "position": at, "posted": url, "url": url, "place": "body"}
+        for at, url in enumerate(order["urls"])
+    ]
+    concurrency = order["concurrency"]
+    limits = Limits(concurrency, concurrency, 10_000, TRIES, TIMEOUT_S, 50, 100, False)
+    started = time.perf_counter()
+    report = download(links, Door(order["hosts"]), "web", limits, DenyList())
+    return {
+        "seconds": time.perf_counter() - started,
+        "files": report.metrics["status"]["ok"],
+        "failed": report.metrics["status"]["failed"] + report.metrics["status"]["timeout"],
+        "fetched": report.fetched,
+    }
+
+
+def part(name: str, order: Any) -> None:
+    """What a child process of this script does."""
+    if name == "server":
+        asyncio.run(serve(*order))
+    elif name == "plain":
+        import aiohttp  # noqa: F401 (not within its seconds)
+
+        started = time.perf_counter()
+        asyncio.run(plain(order["urls"], order["concurrency"]))
+        seconds = time.perf_counter() - started
+        print(json.dumps({"seconds": seconds, "files": count("pictures")}))
+    else:
+        print(json.dumps(ours(order)))
+
+
+# --- the runs
+
+
+@dataclass
+class Result:
+    """What a contestant did: files, seconds of work, of the whole process and of CPU; MB."""
+
+    files: int
+    seconds: float
+    whole: float
+    cpu: float
+    peak: float
+    failed: int = 0
+    fetched: int = 0
+
+    @property
+    def rate(self) -> float:
+        return self.files / self.seconds
+
+
+def measured(command: Sequence[str], folder: Path, text: str = "") -> tuple[str, Any, float]:
+    """Output, resource usage (with that of its own children) and wall seconds of a process."""
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1] / "src")}
+    environment["NO_ALBUMENTATIONS_UPDATE"] = "1"  # img2dataset's would ask the network
+    started = time.perf_counter()
+    with (folder / "stdout").open("w+") as out, (folder / "stderr").open("w+") as errors:
+        child = subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.PIPE, stdout=out, stderr=errors, env=environment
+        )
+        assert child.stdin
+        child.stdin.write(text.encode())
+        child.stdin.close()
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.perf_counter() - started
+        out.seek(0)
+        errors.seek(0)
+        if child.returncode:
+            raise SystemExit(f"{command[0]} failed:\n{errors.read()[-3000:]}")
+        return out.read(), usage, seconds
+
+
+def megabytes(usage: resource.struct_rusage) -> float:
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def count(folder: str | Path) -> int:
+    return sum(path.suffix == ".jpg" for path in Path(folder).rglob("*"))
+
+
+def run_part(name: str, folder: Path, **order: Any) -> Result:
+    command = [sys.executable, str(HERE), "--part", name, "-"]
+    output, usage, whole = measured(command, folder, json.dumps(order))
+    told = json.loads(output.splitlines()[-1])
+    cpu = usage.ru_utime + usage.ru_stime
+    return Result(told.pop("files"), told.pop("seconds"), whole, cpu, megabytes(usage), **told)
+
+
+def run_img2dataset(program: Path, folder: Path, urls: Sequence[str], concurrency: int) -> Result:
+    """Threads as many as our requests, no resizing or re-encoding; its own seconds."""
+    (folder / "urls.txt").write_text("\n".join(urls))
+    options = {
+        "url_list": "urls.txt",
+        "output_folder": "pictures",
+        "output_format": "files",
+        "processes_count": 1,
+        "thread_count": concurrency,
+        "resize_mode": "no",
+        "disable_all_reencoding": True,
+        "retries": TRIES - 1,
+        "timeout": TIMEOUT_S,
+        "enable_wandb": False,
+        "number_sample_per_shard": len(urls),
+    }
+    command = [str(program), *(f"--{name}={value}" for name, value in options.items())]
+    _, usage, whole = measured(command, folder)
+    shards = [json.loads(path.read_text()) for path in folder.glob("pictures/*_stats.json")]
+    seconds = max(s["end_time"] for s in shards) - min(s["start_time"] for s in shards)
+    cpu = usage.ru_utime + usage.ru_stime
+    return Result(count(folder / "pictures"), seconds, whole, cpu, megabytes(usage))
+
+
+def run_gallery_dl(program: Path, folder: Path, urls: Sequence[str]) -> Result:
+    """One at a time: it knows no other way."""
+    (folder / "urls.txt").write_text("\n".join(urls))
+    options = ["--config-ignore", "-q", "-R", str(TRIES - 1), "-D", "pictures", "-i", "urls.txt"]
+    _, usage, whole = measured([str(program), *options], folder)
+    cpu = usage.ru_utime + usage.ru_stime
+    return Result(count(folder / "pictures"), whole, whole, cpu, megabytes(usage))
+
+
+@contextmanager
+def scratch(place: Path | None) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(dir=place))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def show(name: str, result: Result) -> None:
+    print(
+        f"{name:28} {result.rate:8.0f} files/s  {result.files / result.whole:8.0f} as a whole "
+        f"process  {1000 * result.cpu / result.files:6.2f} ms of CPU a file  {result.peak:5.0f} MB",
+        flush=True,
+    )
+
+
+def against_peers(options: argparse.Namespace, concurrency: int) -> None:
+    files = options.files
+    print(f"\n{files} files, {concurrency} at once, median of {options.rounds}:")
+    results: dict[str, list[Result]] = {}
+    with server() as port:
+        urls = [f"http://127.0.0.1:{port}/{at}.jpg" for at in range(files)]
+        names = [f"http://pictures.test/{at}.jpg" for at in range(files)]
+        hosts = {"pictures.test": port}
+        for _ in range(options.rounds):
+            with scratch(options.scratch) as folder:
+                result = run_part("plain", folder, urls=urls, concurrency=concurrency)
+                results.setdefault("plain aiohttp loop", []).append(result)
+            with scratch(options.scratch) as folder:
+                result = run_part("ours", folder, urls=names, hosts=hosts, concurrency=concurrency)
+                results.setdefault("ours", []).append(result)
+            program = options.peers / "img2dataset/bin/img2dataset"
+            if program.exists():
+                with scratch(options.scratch) as folder:
+                    result = run_img2dataset(program, folder, urls, concurrency)
+                    results.setdefault("img2dataset", []).append(result)
+        program = options.peers / "gallery-dl/bin/gallery-dl"
+        if program.exists() and options.gallery_dl:
+            with scratch(options.scratch) as folder:
+                result = run_gallery_dl(program, folder, urls[: options.gallery_dl])
+                results[f"gallery-dl ({options.gallery_dl} files)"] = [result]
+    assert all((mine.files, mine.failed) == (files, 0) for mine in results["ours"])
+    for name, rounds in results.items():
+        show(name, sorted(rounds, key=lambda result: result.rate)[(len(rounds) - 1) // 2])
+    for name, rounds in results.items():
+        if name != "ours":  # round by round, since a machine's speed changes within minutes
+            ratios = [
+                mine.rate / its.rate for mine, its in zip(results["ours"], rounds, strict=False)
+            ]
+            each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+            print(f"ours over {name}: {statistics.median(ratios):.2f} times (rounds: {each})")
+    for peer in ("img2dataset", "gallery-dl"):
+        if not any(name.startswith(peer) for name in results):
+            print(f"{peer} was left out; it is looked for in {options.peers / peer}")
+
+
+def with_everything_there(options: argparse.Namespace) -> None:
+    links = options.links
+    print(f"\n{links} links, small pictures, 128 at once, and the same run again:")
+    with server(3_000, 6_000) as port, scratch(options.scratch) as folder:
+        urls = [f"http://pictures.test/{at}.jpg" for at in range(links)]
+        order = {"urls": urls, "hosts": {"pictures.test": port}, "concurrency": 128}
+        first = run_part("ours", folder, **order)
+        show("ours, from nothing", first)
+        again = run_part("ours", folder, **order)
+        assert not again.fetched
+        show("ours, again", again)
+    print(f"again: {again.rate:.0f} links/s (bound: at least 20000)")
+    print(f"memory: {max(first.peak, again.peak):.0f} MB (bound: at most 400)")
+
+
+def dead_host(options: argparse.Namespace) -> None:
+    """Nine hosts that answer and a tenth whose port is closed; then the nine alone."""
+    files, concurrency = options.files, 32
+    print(f"\n{files} files, {concurrency} at once, nine hosts, median of {options.rounds}:")
+    with socket.socket() as closed, server() as port:
+        closed.bind(("127.0.0.1", 0))  # bound, so that no one else gets it; nothing listens
+        hosts = {f"h{at}.test": port for at in range(9)} | {"h9.test": closed.getsockname()[1]}
+        urls = [f"http://h{at % 10}.test/{at}.jpg" for at in range(files * 10 // 9)]
+        alive = [url for url in urls if "h9.test" not in url]
+        ratios = []
+        for _ in range(options.rounds):
+            pair = []
+            for wanted in (alive, urls):
+                with scratch(options.scratch) as folder:
+                    order = {"urls": wanted, "hosts": hosts, "concurrency": concurrency}
+                    pair.append(run_part("ours", folder, **order))
+            ratios.append((pair[1].seconds / pair[0].seconds, pair))
+    ratio, (without, with_it) = sorted(ratios, key=lambda item: item[0])[(len(ratios) - 1) // 2]
+    print(f"without the dead host {without.seconds:6.1f} s, {without.files} files")
+    print(f"with it               {with_it.seconds:6.1f} s, {with_it.files} files")
+    print(f"{100 * (ratio - 1):+.1f} % (bound: at most +10 %)")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--files", type=int, default=5000)
+    parser.add_argument("--links", type=int, default=50_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--concurrency", type=int, nargs="+", default=[32, 128])
+    parser.add_argument("--peers", type=Path, default=Path("peers"), help="their environments")
+    parser.add_argument(
+        "--gallery-dl", type=int, default=200, help="files it gets; 0 leaves it out"
+    )
+    parser.add_argument("--scratch", type=Path, help="where the pictures go for the while")
+    parser.add_argument("--only", choices=["peers", "again", "dead"], help="one of the three")
+    parser.add_argument("--part", nargs=2, metavar=("NAME", "ORDER"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.part:
+        name, order = options.part
+        part(name, json.load(sys.stdin) if order == "-" else json.loads(order))
+        return
+    options.peers = options.peers.resolve()
+    if options.only in (None, "peers"):
+        for concurrency in options.concurrency:
+            against_peers(options, concurrency)
+    if options.only in (None, "again"):
+        with_everything_there(options)
+    if options.only in (None, "dead"):
+        dead_host(options)
+
+
+if __name__ == "__main__":
+    main()

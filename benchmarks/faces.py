@@ -1,0 +1,425 @@
+"""Our detect, crop and curate against face-crop-plus run twice, as the original did, in one run.
+
+    PYTHONPATH=src python benchmarks/faces.py
+    PYTHONPATH=src python benchmarks/faces.py --yunet face_detection_yunet_2023mar.onnx \\
+        --photographs one.jpg two.jpg
+
+face-crop-plus finds and cuts out at 256 px, what is blurred is dropped, and it finds and cuts out
+once more at 64 px. Both sides search with the same RetinaFace. Its weights are no part of this
+project, so the network runs with random ones, for the time; the landmarks are handed to both, for
+the result; its calls are counted.
+
+Bounds: at least 1.7 times faster with the same detector (2 is the ceiling, half of the calls), at
+least 20 times with YuNet; curate on 20,000 crops with another blur_threshold within 60 s; as much
+memory for four times the pictures.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import cv2
+import numpy as np
+import torch
+from face_crop_plus import Cropper
+from face_crop_plus.models.retinaface import RetinaFace
+from PIL import Image
+from ruamel.yaml import YAML
+
+import crop
+import curate
+import detect
+from pttfaces import files, pictures
+from pttfaces.demo import drawing
+from pttfaces.faces import dataset, measures
+from pttfaces.faces.cropping import FaceCropper
+from pttfaces.faces.decode import decode
+from pttfaces.faces.detectors import Detector, Face, Limits, make_detector
+from pttfaces.faces.retinaface import RetinaFaceDetector
+
+PROJECT = Path(__file__).resolve().parents[1]
+SIDE, BLUR = 1024, 100
+LEDGER = ("article", "position", "place", "url", "status", "sha256", "path")
+
+
+@dataclass(frozen=True)
+class Known:
+    """A picture whose landmarks (5, 2) are known, in its own pixels."""
+
+    name: str
+    content: bytes
+    pixels: np.ndarray
+    landmarks: np.ndarray
+
+
+def drawn(count: int, side: int = SIDE) -> list[Known]:
+    found = []
+    for seed in range(count):
+        rng = np.random.default_rng([11, seed])
+        portrait = drawing.portrait(drawing.Person.random(rng), rng, (side, side))
+        pixels = np.asarray(portrait.image.convert("RGB"))
+        content = pictures.png_bytes(Image.fromarray(pixels))
+        found.append(Known(f"drawn{seed}.png", content, pixels, portrait.landmarks[0]))
+    return found
+
+
+def photographs(paths: Sequence[str], detector: Detector) -> list[Known]:
+    found = []
+    for path in map(Path, paths):
+        pixels = decode(path.read_bytes())
+        faces = detector.detect(pixels)
+        if faces:
+            found.append(Known(path.name, path.read_bytes(), pixels, faces[0].landmarks))
+    return found
+
+
+@dataclass(frozen=True, order=True)
+class Took:
+    """Seconds on the clock, and of all cores together: on a busy machine the two part."""
+
+    clock: float
+    cores: float
+
+    def __str__(self) -> str:
+        return f"{self.clock:.2f} ({self.cores:.2f})"
+
+
+def took(work: Callable[[], Any]) -> Took:
+    clock, cores = time.perf_counter(), time.process_time()
+    work()
+    return Took(time.perf_counter() - clock, time.process_time() - cores)
+
+
+def ratio(theirs: Took, ours: Took) -> str:
+    return f"{theirs.clock / ours.clock:.2f} ({theirs.cores / ours.cores:.2f})"
+
+
+# --- our side: the stages themselves, in a folder as download leaves it
+
+
+@contextmanager
+def workspace(contents: Iterable[bytes], **changes: Any) -> Iterator[Path]:
+    """A working folder with pictures, each in an article of its own; changes: dotted parameters,
+    with __ for the dot."""
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        os.chdir(root)
+        try:
+            rows = []
+            for number, content in enumerate(contents):
+                digest = files.digest_bytes(content)
+                path = f"{digest[:2]}/{digest}.png"
+                files.write_bytes(root / "data/raw" / path, content)
+                row = (f"M.{number}", 0, "body", f"https://i.example/{number}", "ok", digest, path)
+                rows.append(dict(zip(LEDGER, row, strict=True)))
+            files.write_csv("data/ledger.csv", rows, LEDGER)
+            articles = [{"id": row["article"], "author": "drawn"} for row in rows]
+            files.write_jsonl("data/articles.jsonl", articles)
+            set_params(PROJECT / "presets/demo.yaml", changes)
+            yield root
+        finally:
+            os.chdir(before)
+
+
+def set_params(preset: Path, changes: dict[str, Any]) -> None:
+    yaml = YAML()
+    values = yaml.load(preset.read_text("utf-8"))
+    for key, value in changes.items():
+        *groups, last = key.split("__")
+        place = values
+        for group in groups:
+            place = place[group]
+        place[last] = value
+    with Path("params.yaml").open("w", encoding="utf-8") as handle:
+        yaml.dump(values, handle)
+
+
+class Handed(RetinaFaceDetector):
+    """RetinaFace for its time; what it gives is what is known of the picture."""
+
+    def __init__(self, path: Path, known: Sequence[Known]) -> None:
+        super().__init__(Limits(0.6, 8, SIDE), path)
+        self._known = {files.digest_bytes(picture.pixels.tobytes()): picture for picture in known}
+        self.calls = 0
+
+    def search_many(self, images: Sequence[np.ndarray]) -> list[list[Face]]:
+        super().search_many(images)
+        self.calls += len(images)
+        given = [self._known[files.digest_bytes(image.tobytes())] for image in images]
+        return [[face_at(picture.landmarks)] for picture in given]
+
+
+def face_at(landmarks: np.ndarray) -> Face:
+    low, high = landmarks.min(axis=0), landmarks.max(axis=0)
+    left, top, width, height = (float(value) for value in (*low, *(high - low)))
+    return Face(0.9, (left, top, width, height), landmarks.astype(np.float32), 2)
+
+
+def our_line(detector: Detector) -> None:
+    with redirect_stdout(sys.stderr):
+        with patch.object(detect, "make_detector", lambda *_: detector):
+            detect.main()
+        crop.main()
+        curate.main()
+
+
+# --- the peer: face-crop-plus, twice
+
+
+class Original:
+    """face-crop-plus over folders: 256 px, what is blurred dropped, 64 px."""
+
+    def __init__(self, weights: dict[str, torch.Tensor], known: Sequence[Known]) -> None:
+        self._weights = weights
+        self._landmarks = {picture.name: picture.landmarks for picture in known}
+        self._sizes = {picture.name: picture.pixels.shape[:2] for picture in known}
+        self.calls = 0
+
+    def run(self, folder: Path) -> Path:
+        first, second = folder.with_name("crops256"), folder.with_name("crops64")
+        self._pass(folder, first, 256)
+        for path in first.iterdir():
+            grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+            if cv2.Laplacian(grey, cv2.CV_64F).var() < BLUR:
+                path.unlink()
+        self._pass(first, second, 64)
+        return second
+
+    def _pass(self, source: Path, target: Path, size: int) -> None:
+        waiting = [self._in_batch(path.name) for path in source.iterdir()]
+        predict = RetinaFace.predict
+
+        def load(network: RetinaFace, device: object = "cpu") -> RetinaFace:
+            network.load_state_dict(self._weights)
+            return network.eval()
+
+        def handed(network: RetinaFace, images: torch.Tensor) -> tuple[np.ndarray, list[int]]:
+            predict(network, images)
+            self.calls += len(images)
+            mine = [waiting.pop(0) for _ in images]
+            return np.stack(mine).astype(np.float32), list(range(len(mine)))
+
+        with patch.object(RetinaFace, "load", load), patch.object(RetinaFace, "predict", handed):
+            cropper = Cropper(output_size=size)
+            cropper.process_dir(str(source), str(target), desc=None)
+        for name in [path.name for path in source.iterdir()]:
+            self._landmarks[name] = self._on_crop(name, cropper.landmarks_target)
+            self._sizes[name] = (size, size)
+
+    def _in_batch(self, name: str) -> np.ndarray:
+        """Landmarks where face-crop-plus has them: the picture fitted into 1024 px, padded."""
+        height, width = self._sizes[name]
+        factor = min(SIDE / width, SIDE / height)
+        pad = (SIDE - int(width * factor)) // 2, (SIDE - int(height * factor)) // 2
+        return self._landmarks[name] * factor + pad
+
+    def _on_crop(self, name: str, target: np.ndarray) -> np.ndarray:
+        source = self._landmarks[name].astype(np.float32)
+        matrix = cv2.estimateAffinePartial2D(source, target, ransacReprojThreshold=np.inf)[0]
+        return source @ matrix[:, :2].T + matrix[:, 2]
+
+
+def sparse_weights() -> dict[str, torch.Tensor]:
+    """RetinaFace's random weights, so biased that next to nothing passes for a face: a trained
+    network has few to sort, too."""
+    torch.manual_seed(0)
+    network = RetinaFace()
+    for head in network.ClassHead:
+        torch.nn.init.constant_(head.conv1x1.weight, 0)
+        head.conv1x1.bias.data = torch.tensor([4.0, -4.0] * (len(head.conv1x1.bias) // 2))
+    return network.state_dict()
+
+
+def against_the_original(known: Sequence[Known], yunet: str | None, turns: int) -> None:
+    print(f"\n## The whole of detect, crop, curate: {len(known)} pictures, {cores()}\n")
+    weights = sparse_weights()
+    theirs, ours, small = [], [], []
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "retinaface.pth"
+        torch.save(weights, path)
+        contents = [picture.content for picture in known]
+        for turn in range(turns):
+            folder = Path(name) / f"turn{turn}" / "in"
+            for picture in known:
+                files.write_bytes(folder / picture.name, picture.content)
+            original, detector = Original(weights, known), Handed(path, known)
+            theirs.append(took(lambda: original.run(folder)))  # noqa: B023
+            with workspace(contents, detect__detector="retinaface"):
+                ours.append(took(lambda: our_line(detector)))  # noqa: B023
+            if yunet:
+                with workspace(contents, detect__detector="yunet", detect__weights=yunet):
+                    small.append(took(lambda: our_line(make_detector("yunet", yunet))))
+    print("| | detector calls | s (of all cores) | times faster (by all cores) |")
+    print("| --- | --- | --- | --- |")
+    print(f"| face-crop-plus twice, RetinaFace | {original.calls} | {min(theirs)} | 1 |")
+    faster = ratio(min(theirs), min(ours))
+    print(f"| ours, the same RetinaFace | {detector.calls} | {min(ours)} | {faster} |")
+    if yunet:
+        faster = ratio(min(theirs), min(small))
+        print(f"| ours, YuNet | {len(known)} | {min(small)} | {faster} |")
+    print(f"\n(the best of {turns} turns each; random weights, landmarks handed over)")
+
+
+# --- from 256 to 64 px
+
+
+def psnr(left: np.ndarray, right: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / np.mean((left.astype(float) - right) ** 2)))
+
+
+def downscales(known: Sequence[Known], detector: Detector) -> None:
+    """Ways from the 256 px crop to the picture of 64 px, against the picture itself: its pixels
+    averaged over what each of the 64×64 covers; and what is left when enlarged again."""
+    print(f"\n## From 256 to 64 px: {len(known)} pictures, seen again by {detector.name}\n")
+    large, finest, direct = (FaceCropper(side, 0.65, "replicate") for side in (256, 1024, 64))
+    ways = {
+        "area": lambda pixels: cv2.resize(pixels, (64, 64), interpolation=cv2.INTER_AREA),
+        "Lanczos (ours)": lambda pixels: dataset.downscale(pixels, 64),
+        "bilinear, not antialiased": lambda pixels: cv2.resize(pixels, (64, 64)),
+    }
+    rows: dict[str, list[tuple[float, float, float]]] = {}
+    for picture in known:
+        first, truth = (c.crop(picture.pixels, picture.landmarks) for c in (large, finest))
+        if first is None or truth is None:
+            continue
+        covered = truth.pixels.reshape(64, 16, 64, 16, 3).mean(axis=(1, 3))
+        made = {name: (way(first.pixels), 0.0) for name, way in ways.items()}
+        again = detector.detect(first.pixels)
+        if again:
+            second = direct.crop(first.pixels, again[0].landmarks)
+            if second is not None:
+                on_crop = moved(picture.landmarks, picture.landmarks, 256)
+                shift = moved(on_crop, again[0].landmarks, 64) - on_crop / 4
+                made["detected and cropped again"] = (
+                    second.pixels,
+                    float(np.linalg.norm(shift, axis=1).mean()),
+                )
+        for name, (pixels, shift_px) in made.items():
+            enlarged = cv2.resize(pixels, (256, 256), interpolation=cv2.INTER_CUBIC)
+            kept = psnr(enlarged, first.pixels)
+            rows.setdefault(name, []).append((psnr(pixels, covered), kept, shift_px))
+    print("| way | PSNR to the picture, dB | PSNR enlarged again, dB | landmarks shift, px of 64 |")
+    print("| --- | --- | --- | --- |")
+    for name, figures in rows.items():
+        near, kept, shift_px = np.mean(figures, axis=0)
+        print(f"| {name} ({len(figures)}) | {near:.2f} | {kept:.2f} | {shift_px:.2f} |")
+
+
+def moved(points: np.ndarray, landmarks: np.ndarray, side: int) -> np.ndarray:
+    """Where alignment by `landmarks` at `side` px brings points (N, 2) of the same picture."""
+    target = FaceCropper(side, 0.65, "replicate")._cropper.landmarks_target
+    source = landmarks.astype(np.float32)
+    matrix = cv2.estimateAffinePartial2D(source, target, ransacReprojThreshold=np.inf)[0]
+    return points @ matrix[:, :2].T + matrix[:, 2]
+
+
+# --- curate alone, and memory
+
+
+def another_threshold(count: int) -> None:
+    print(f"\n## Another blur_threshold on {count:,} crops, {cores()}\n")
+    rng = np.random.default_rng(5)
+    cropper = FaceCropper(256, 0.65, "replicate")
+    some = []
+    for picture in drawn(24, 512):
+        cut = cropper.crop(picture.pixels, picture.landmarks)
+        if cut is not None:
+            some.append(pictures.png_bytes(Image.fromarray(cut.pixels)))
+    with workspace([], blur_threshold=150):
+        rows, ledger, articles = [], [], []
+        Path("data/crops").mkdir(parents=True)
+        for number in range(count):
+            digest = files.digest_bytes(str(number).encode())
+            article, url = f"M.{number // 8}", f"https://i.example/{number}"
+            path, name = f"{digest[:2]}/{digest}.png", f"{digest[:16]}-0.png"
+            (Path("data/crops") / name).write_bytes(some[number % len(some)])
+            row = {"crop": name, "image": path, "face": 0, "phash": rng.bytes(32).hex()}
+            row |= dict.fromkeys(measures.MEASURES, 1)
+            rows.append(row | {"blur": round(float(rng.lognormal(6, 1)), 2)})
+            place = (article, 0, "body", url, "ok", digest, path)
+            ledger.append(dict(zip(LEDGER, place, strict=True)))
+            articles.append({"id": article, "author": f"by{number // 8}"})
+        files.write_csv("data/crops.csv", rows, list(rows[0]))
+        files.write_csv("data/ledger.csv", ledger, LEDGER)
+        files.write_jsonl("data/articles.jsonl", articles)
+        with redirect_stdout(sys.stderr):
+            time_taken = took(curate.main)
+        kept = files.read_json("metrics/curate.json")["kept"]
+    print(f"curate took {time_taken} s (of all cores), kept {kept:,}; no stage before it ran")
+
+
+def memory(count: int) -> None:
+    import resource
+
+    base = drawn(8, 512)
+
+    def contents() -> Iterator[bytes]:
+        for number in range(count):
+            pixels = base[number % len(base)].pixels.copy()
+            pixels[0, 0] = number % 251, number // 251, 7
+            yield pictures.png_bytes(Image.fromarray(pixels))
+
+    with workspace(contents()):
+        our_line(make_detector("haar"))
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def memories() -> None:
+    print("\n## Memory at its peak, detect, crop and curate, haar, pictures of 512 px\n")
+    print("| pictures | MiB |\n| --- | --- |")
+    for count in (60, 240):
+        command = [sys.executable, __file__, "--memory", str(count)]
+        ended = subprocess.run(command, capture_output=True, text=True, check=True)
+        print(f"| {count} | {int(ended.stdout.split()[-1]) / 1024:.0f} |", flush=True)
+
+
+def cores() -> str:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{usable} cores, {torch.get_num_threads()} threads of torch"
+
+
+PARTS = ("original", "downscale", "threshold", "memory")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--yunet", help="file of YuNet's weights")
+    parser.add_argument("--photographs", nargs="*", default=[], help="files of real pictures")
+    parser.add_argument("--pictures", type=int, default=6, help="drawn pictures")
+    parser.add_argument("--turns", type=int, default=2, help="of both sides, in turn")
+    parser.add_argument("--crops", type=int, default=20_000, help="crops for curate alone")
+    parser.add_argument("--only", choices=PARTS, action="append", help="this part only")
+    parser.add_argument("--memory", type=int, help=argparse.SUPPRESS)  # a process of its own
+    options = parser.parse_args()
+    if options.memory:
+        memory(options.memory)
+        return
+    parts = options.only or PARTS
+    yunet = options.yunet and str(Path(options.yunet).resolve())
+    detector = make_detector("yunet", yunet) if yunet else make_detector("haar")
+    if {"original", "downscale"} & set(parts):
+        known = [*drawn(options.pictures), *photographs(options.photographs, detector)]
+        if "original" in parts:
+            against_the_original(known, yunet, options.turns)
+        if "downscale" in parts:
+            downscales(known, detector)
+    if "threshold" in parts:
+        another_threshold(options.crops)
+    if "memory" in parts:
+        memories()
+
+
+if __name__ == "__main__":
+    main()

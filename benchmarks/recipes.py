@@ -1,0 +1,222 @@
+"""The recipe of the preset best against the seed's, at equal compute, on the demo's drawn faces.
+
+    dvc repro curate
+    PYTHONPATH=src python benchmarks/recipes.py --yunet face_detection_yunet_2023mar.onnx
+
+Everything under `train`, `noise_schedule` and `model.dropout` is the preset's, but for what a small
+network and a short training ask of both alike: the network (--channels), the number of pictures
+seen (--seen: equal compute), batches (the preset's divided by --shrink, so that a short training
+still has updates), the learning rate (the preset's times --rate), and the warm-up, which keeps its
+share of the training. Checkpoints, sample grids and the early stop are left out. The model is the
+one that the recipe's own `select_by` chooses.
+
+The measure, fixed before any result was seen: over three seeds, mean and spread (largest less
+smallest) of
+- x0 error: the validation loss of the chosen model, every held-out picture at every level;
+- distance: `random_feature_distance` (64 dimensions) of --samples samples to the training pictures;
+- faces: share of the samples in which YuNet finds a face, beside real crops' share.
+Both models are sampled alike, dpmsolver++ in 20 trailing steps, so that recipes are compared and
+not samplers. `best` wins a measure where its worst seed beats the other's best.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pttfaces import params, pictures
+from pttfaces.diffusion import data, models, processes, sampling, training, validation
+from pttfaces.diffusion.network import Architecture
+from pttfaces.diffusion.sampling import Sampler
+from pttfaces.diffusion.schedule import NoiseProcess
+from pttfaces.faces.detectors import Detector, make_detector
+from pttfaces.scores import faces, features, folder, frechet
+
+PRESETS = Path(__file__).resolve().parents[1] / "presets"
+SAMPLER = Sampler("dpmsolver++", 20, "trailing")
+PRESET_PICTURES = 15_000  # about what a year of the board gives: what a preset's warm-up is for
+
+
+@dataclass(frozen=True)
+class Study:
+    """What both recipes have in common."""
+
+    channels: tuple[int, ...]
+    side: int
+    seen: int
+    shrink: int
+    rate: float
+    samples: int
+    train_set: data.Pictures
+    holdout: data.Pictures
+    real: folder.Pictures
+    detector: Detector
+    extractor: features.Extractor
+
+
+@dataclass(frozen=True)
+class Result:
+    x0_error: float
+    distance: float
+    faces: float
+    cpu_s: float
+
+
+def task(study: Study, preset: str, seed: int, changes: Mapping[str, Any]) -> training.Task:
+    """The preset's training, brought to the study's size; changes: fields of its recipe."""
+    values = params.load(PRESETS / f"{preset}.yaml")
+    noise = {"timesteps", "prediction", "zero_terminal_snr"}
+    given = values.train.model_dump(exclude={*noise, "register_model"})
+    recipe = replace(training.Recipe(seed, **given), **changes)
+    whole = recipe.epochs * PRESET_PICTURES // recipe.pictures_an_update
+    size = recipe.batch_size // study.shrink
+    updates = study.seen // size
+    epochs = round(updates / (len(study.train_set) // size))
+    small = replace(
+        recipe,
+        batch_size=size,
+        epochs=epochs,
+        learning_rate=recipe.learning_rate * study.rate,
+        warmup_steps=round(recipe.warmup_steps / whole * updates),
+        early_stop=None,
+        sample_every=10**6,
+        sample_images=1,
+        keep_checkpoints=0,
+    )
+    levels = (False,) * len(study.channels)
+    shape = Architecture(study.side, study.channels, 1, levels, values.model.dropout)
+    process = NoiseProcess(values.noise_schedule, **values.train.model_dump(include=noise))
+    return training.Task(shape, process, small, study.train_set, study.holdout)
+
+
+def run(study: Study, one: training.Task, work: Path) -> Result:
+    """Trains, samples and scores."""
+    started = time.process_time()
+    training.train(one, work, lambda report: None)
+    cpu_s = time.process_time() - started
+    model = models.load(work / "best_model", processes.device())
+    # Picture i is judged at level i modulo their number: repeated, each is judged at every level.
+    every = study.holdout.pixels.repeat_interleave(len(validation.LOG_SNR_LEVELS), 0)
+    judged = replace(study.holdout, pixels=every)
+    x0_error = validation.x0_error(model.network, model.process, judged, 64)
+    assert x0_error is not None
+    made = work / "samples"
+    for first in range(0, study.samples, 32):
+        indices = range(first, min(first + 32, study.samples))
+        images = sampling.sample(model.network, model.process, SAMPLER, one.recipe.seed, indices)
+        for index, image in zip(indices, images, strict=True):
+            pictures.save_png(made / f"{index:04d}.png", Image.fromarray(image))
+    samples = folder.open_folder(made, "run again")
+    truth = study.extractor.embed_once(study.real).statistics
+    distance = frechet.distance(study.extractor.embed(samples).statistics, truth)
+    return Result(x0_error, distance, face_rate(study, samples), cpu_s)
+
+
+def face_rate(study: Study, shown: folder.Pictures) -> float:
+    with ThreadPoolExecutor(1) as threads:
+        return faces.face_rate(shown, study.detector.detect, threads)
+
+
+def shrunk(source: Path, target: Path, side: int) -> data.Pictures:
+    """The pictures of a folder at another size, written to `target` and loaded."""
+    for path in sorted(source.glob("*.png")):
+        with Image.open(path) as image:
+            small = image.convert("RGB").resize((side, side), Image.Resampling.BOX)
+        pictures.save_png(target / path.name, small)
+    return data.load(target, side)
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    return f"{statistics.mean(values):{form}} ({max(values) - min(values):{form}})"
+
+
+def table(results: dict[str, list[Result]], real: float) -> str:
+    lines = [
+        "| recipe | x0 error | distance | faces | CPU seconds |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, found in results.items():
+        cells = [
+            spread([one.x0_error for one in found], ".4f"),
+            spread([one.distance for one in found], ".2f"),
+            spread([one.faces for one in found], ".1%"),
+            spread([one.cpu_s for one in found], ".0f"),
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines.append(f"| real crops | | | {real:.1%} | |")
+    return "\n".join(lines) + "\n"
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="best against seed at equal compute")
+    parser.add_argument("--yunet", required=True, help="file of YuNet's weights")
+    parser.add_argument("--pictures", type=Path, default=Path("data/dataset"))
+    parser.add_argument("--out", type=Path, default=Path("study"), help="table and sample grids")
+    parser.add_argument("--side", type=int, default=24, help="pictures are shrunk to this")
+    parser.add_argument("--channels", type=int, nargs="+", default=[16, 32, 64, 96])
+    parser.add_argument("--seen", type=int, default=7_000, help="pictures a training sees")
+    parser.add_argument("--shrink", type=int, default=4, help="divides the presets' batches")
+    parser.add_argument("--rate", type=float, default=5, help="times the presets' learning rates")
+    parser.add_argument("--samples", type=int, default=128)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--presets", nargs="+", default=["seed", "best"])
+    parser.add_argument("--change", nargs="*", default=[], help="fields of Recipe, as name=value")
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = options()
+    changes = dict(text.split("=") for text in given.change)
+    typed = {key: float(value) if "." in value else int(value) for key, value in changes.items()}
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        train_set = shrunk(given.pictures / "train", place / "train", given.side)
+        holdout = shrunk(given.pictures / "holdout", place / "holdout", given.side)
+        real = folder.open_folder(place / "train", "run `dvc repro curate`")
+        least = given.side  # of a face: a quarter of the enlarged picture's side
+        detector = make_detector("yunet", given.yunet, min_size=least)
+        extractor = features.make_extractor("random", 64, None, None, 64, place / "cache")
+        study = Study(
+            tuple(given.channels),
+            given.side,
+            given.seen,
+            given.shrink,
+            given.rate,
+            given.samples,
+            train_set,
+            holdout,
+            real,
+            detector,
+            extractor,
+        )
+        crops = face_rate(study, real)
+        print(f"real crops: YuNet finds a face in {crops:.1%} of {len(real)}", flush=True)
+        results: dict[str, list[Result]] = {}
+        for seed in given.seeds:
+            for preset in given.presets:
+                work = place / f"{preset}-{seed}"
+                one = task(study, preset, seed, typed)
+                found = run(study, one, work)
+                results.setdefault(preset, []).append(found)
+                updates = one.recipe.epochs * training.updates_an_epoch(one)
+                print(f"{preset}, seed {seed}, {updates} updates: {found}", flush=True)
+                shown = pictures.read_rgb(sorted((work / "samples").glob("*.png"))[:64])
+                sheet = pictures.grid(np.asarray(shown), columns=16, scale=2)
+                pictures.save_png(given.out / f"{preset}-{seed}.png", sheet)
+    text = table(results, crops)
+    (given.out / "recipes.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    main()

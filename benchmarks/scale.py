@@ -1,0 +1,171 @@
+"""A year of a board, crawl … curate: seconds, memory and bytes of DVC's cache for each stage.
+
+    PYTHONPATH=src python benchmarks/scale.py                the year: 5,400 articles
+    PYTHONPATH=src python benchmarks/scale.py --share 0.05   a twentieth of it, to see what grows
+    PYTHONPATH=src python benchmarks/scale.py --hashes       the search for duplicates alone
+
+No peer: what is looked for is a stage that grows faster than its input. The board is synthetic,
+ten pictures an article, and served on loopback by this process, whose own CPU time is told apart.
+Its pictures are small (224 px), cut, turned and tinted from 300 drawn portraits, so that no two are
+the same bytes. For Linux and macOS.
+"""
+
+import argparse
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageEnhance, ImageOps
+
+from pttfaces.demo.encode import drawn
+from pttfaces.demo.site import serve
+from pttfaces.demo.world import Picture, Post, World
+from pttfaces.faces.duplicates import repeats
+
+PROJECT = Path(__file__).resolve().parents[1]
+STAGES = ("crawl", "links", "download", "detect", "crop", "curate")
+ARTICLES, PICTURES_AN_ARTICLE, PORTRAITS, SIDE = 5400, 10, 300, 224
+RATES = {"rate_per_s: 200": "rate_per_s: 1000", "rate_per_host: 1000": "rate_per_host: 10000"}
+_FIRST, _YEAR = 1704038400, 366 * 86400  # 2024 in Taipei begins here, and lasts
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One stage as dvc ran it. cpu_s: of all its processes; peak_mib: of the largest one."""
+
+    stage: str
+    seconds: float
+    cpu_s: float
+    peak_mib: float
+    cache_mib: float
+    cache_files: int
+
+
+def synthetic_world(articles: int) -> World:
+    """A board with that many articles in 2024, evenly spread, and a few before and after."""
+    world, number = World("Beauty", seed=1), 0
+    for index in range(-40, articles + 40):
+        seconds = _FIRST + (2 * index + 1) * _YEAR // (2 * articles)
+        lines = []
+        for _ in range(PICTURES_AN_ARTICLE):
+            key = f"i.imgur.test/s{number:06d}"
+            world.pictures[key] = Picture(number, "portrait", (number % PORTRAITS,))
+            lines.append(f"https://{key}.jpeg")
+            number += 1
+        name = f"M.{seconds}.A.{index & 0xFFF:03X}"
+        post = Post(name, f"[正妹] {index}", f"user{index % 997}", nrec=10, lines=tuple(lines))
+        world.posts.append(post)
+    return world
+
+
+class Drawer:
+    """Makes a picture's file from a pool of portraits."""
+
+    def __init__(self) -> None:
+        self._pool = [
+            drawn(Picture(who, "portrait", (who,)), seed=1).resize((288, 288))
+            for who in range(PORTRAITS)
+        ]
+
+    def __call__(self, picture: Picture, seed: int) -> bytes:
+        """JPEG bytes that depend on the picture's number alone."""
+        rng = np.random.default_rng([seed, picture.number])
+        image = self._pool[picture.number % PORTRAITS]
+        image = image.rotate(float(rng.uniform(-12, 12)), Image.Resampling.BILINEAR)
+        left, top = (int(n) for n in rng.integers(8, 288 - SIDE - 8, 2))
+        image = image.crop((left, top, left + SIDE, top + SIDE))
+        image = ImageOps.mirror(image) if rng.random() < 0.5 else image
+        image = ImageEnhance.Brightness(image).enhance(float(rng.uniform(0.8, 1.2)))
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=int(rng.integers(85, 95)))
+        return buffer.getvalue()
+
+
+def clone(place: Path) -> None:
+    """The project as it is committed, with parameters that do not wait for this machine."""
+    subprocess.run(["git", "clone", "--quiet", PROJECT, place], check=True)
+    text = (place / "presets/demo.yaml").read_text(encoding="utf-8")
+    for slow, quick in RATES.items():
+        assert slow in text
+        text = text.replace(slow, quick)
+    (place / "params.yaml").write_text(text, encoding="utf-8")
+    subprocess.run([sys.executable, "src/inputs.py"], cwd=place, check=True)
+
+
+def run(place: Path, stage: str, port: int) -> Measured:
+    """Runs one stage under dvc."""
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PTTFACES_DEMO_PORT": str(port),
+        "DVC_NO_ANALYTICS": "1",
+    }
+    began, log = time.monotonic(), place.with_name("log")
+    command = ["dvc", "repro", "--single-item", stage]
+    with log.open("w") as handle:
+        child = subprocess.Popen(command, cwd=place, env=environment, stdout=handle, stderr=handle)
+        _, status, used = os.wait4(child.pid, 0)  # of the child and all that it waited for
+    if status:
+        sys.exit(log.read_text(encoding="utf-8"))
+    seconds = time.monotonic() - began
+    cache = [path for path in (place / ".dvc/cache/files").rglob("*") if path.is_file()]
+    return Measured(
+        stage,
+        seconds,
+        used.ru_utime + used.ru_stime,
+        used.ru_maxrss / (2**20 if sys.platform == "darwin" else 1024),
+        sum(path.stat().st_size for path in cache) / 2**20,
+        len(cache),
+    )
+
+
+def search_for_duplicates() -> None:
+    """What grows with the square of its input: seconds for crops of which none are alike."""
+    rng = np.random.default_rng(0)
+    print("| crops | CPU seconds |\n| --- | --- |")
+    for count in (6750, 13500, 27000, 54000):
+        hashes = [rng.bytes(32).hex() for _ in range(count)]
+        began = time.process_time()
+        repeats(hashes, 30)
+        print(f"| {count} | {time.process_time() - began:.1f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measures a synthetic year, stage by stage.")
+    parser.add_argument("--share", type=float, default=1.0, help="of the year; 1 by default")
+    parser.add_argument("--hashes", action="store_true", help="only the search for duplicates")
+    options = parser.parse_args()
+    if options.hashes:
+        search_for_duplicates()
+        return
+    articles = round(ARTICLES * options.share)
+    print(f"drawing {PORTRAITS} portraits ...", file=sys.stderr)
+    drawer = Drawer()
+    world, links = synthetic_world(articles), articles * PICTURES_AN_ARTICLE
+    with tempfile.TemporaryDirectory() as scratch, serve(world, draw=drawer) as port:
+        place = Path(scratch) / "year"
+        clone(place)
+        print(f"{articles} articles, {links} links, {os.cpu_count()} cores\n")
+        columns = ("stage", "seconds", "CPU seconds", "peak MiB", "DVC's cache MiB", "its files")
+        print(f"| {' | '.join(columns)} |\n{'| --- ' * len(columns)}|")
+        for stage in STAGES:
+            serving = time.process_time()
+            found = run(place, stage, port)
+            print(
+                f"| {stage} | {found.seconds:.0f} | {found.cpu_s:.0f} | {found.peak_mib:.0f} "
+                f"| {found.cache_mib:.0f} | {found.cache_files} |",
+                flush=True,
+            )
+            serving = time.process_time() - serving
+            if serving > 1:
+                print(f"  {stage}: the site took {serving:.0f} s of CPU", file=sys.stderr)
+        print("\n" + (place / "metrics/curate.json").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,326 @@
+"""Our training against a plain loop after diffusers' tutorial, and what ours spends besides.
+
+    PYTHONPATH=src python benchmarks/train.py speed     # both loops in turn, in one run
+    PYTHONPATH=src python benchmarks/train.py overhead  # the whole stage of params.yaml
+    PYTHONPATH=src python benchmarks/train.py memory    # 50,000 pictures, with a tiny network
+
+speed: the network, batch, precision and number of updates of params.yaml in both. The plain loop
+is written for this benchmark: PIL and torchvision load the pictures in a DataLoader, everything
+else is the tutorial's default; it logs the loss of every step, as the tutorial does. Neither
+samples or saves meanwhile. Bounds: 1.08 times its images a second on a CPU; 1.8 times on a GPU, at
+the seed's network and batch 64 in bf16 (--preset seed --batch-size 64 --precision bf16), where the
+share of the device's peak is printed, too (--peak-tflops).
+overhead: what is neither forward, backward, optimiser nor averaging of the weights (data, logging,
+saving, sampling's own work) takes less than 5 % of the stage's time. Needs no data set: without
+data/dataset it takes pictures of noise, as many.
+memory: less than 2 GiB of host memory beyond what a training of 64 pictures takes.
+"""
+
+import argparse
+import os
+import resource
+import runpy
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from diffusers import DDPMScheduler, UNet2DModel
+from diffusers.optimization import get_cosine_schedule_with_warmup
+from PIL import Image
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision import transforms
+
+from pttfaces import params
+from pttfaces.diffusion import data, processes, training
+from pttfaces.diffusion.ema import Ema
+from pttfaces.diffusion.network import Architecture, build
+from pttfaces.diffusion.schedule import NoiseProcess
+
+PROJECT = Path(__file__).resolve().parents[1]
+TRAINED, HELD_OUT = 353, 39  # as many as the demo's
+
+
+def draw(folder: Path, count: int, size: int) -> Path:
+    """Pictures of soft noise, about as large on disk as a face's."""
+    folder.mkdir(parents=True)
+    for index in range(count):
+        rough = np.random.default_rng(index).integers(0, 256, (8, 8, 3), np.uint8)
+        Image.fromarray(rough).resize((size, size)).save(folder / f"{index:06d}.png")
+    return folder
+
+
+def synchronize() -> None:
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+
+
+def small_task(values: params.Params, folder: Path, **changes: Any) -> training.Task:
+    """The training of params.yaml on other pictures."""
+    noise = {"timesteps", "prediction", "zero_terminal_snr"}
+    given = values.train.model_dump(exclude={*noise, "register_model"})
+    return training.Task(
+        Architecture(values.image_size, **values.model.model_dump()),
+        NoiseProcess(values.noise_schedule, **values.train.model_dump(include=noise)),
+        replace(training.Recipe(values.seed, **given), **changes),
+        data.load(folder, values.image_size),
+        data.load(folder / "none", values.image_size),
+    )
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Images a second of the clock, and of the processor's time, which a busy machine moves less:
+    meant for one thread (OMP_NUM_THREADS=1), since threads that wait for each other count, too."""
+
+    clock: float
+    processor: float
+
+
+def ours(task: training.Task) -> Speed:
+    """Of the second of three epochs; the processor's time includes saving the state."""
+    used: list[float] = []
+    with tempfile.TemporaryDirectory() as work:
+        trained = training.train(task, Path(work), lambda report: used.append(time.process_time()))
+    pictures = training.updates_an_epoch(task) * task.recipe.pictures_an_update
+    return Speed(trained.reports[1].images_per_s, pictures / (used[1] - used[0]))
+
+
+class Folder(Dataset):
+    """A folder of pictures, opened one by one, as the tutorial's data set does."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self.paths = sorted(folder.glob("*.png"))
+        self.preprocess = transforms.Compose(
+            [
+                transforms.Resize((size, size)),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize([0.5], [0.5]),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        with Image.open(self.paths[index]) as image:
+            return self.preprocess(image.convert("RGB"))
+
+
+def plain(task: training.Task, folder: Path, precision: str) -> Speed:
+    """The second epoch of a loop after diffusers' unconditional tutorial."""
+    recipe, size = task.recipe, task.architecture.image_size
+    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+    network = build(task.architecture, recipe.seed)
+    scheduler = DDPMScheduler(num_train_timesteps=task.process.timesteps)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate)
+    loader = DataLoader(Folder(folder, size), batch_size=recipe.batch_size, shuffle=True)
+    course = get_cosine_schedule_with_warmup(
+        optimizer, recipe.warmup_steps, len(loader) * recipe.epochs
+    )
+    network, optimizer, loader, course = accelerator.prepare(network, optimizer, loader, course)
+    for _ in range(2):
+        synchronize()
+        started, used = time.perf_counter(), time.process_time()
+        for clean in loader:
+            noise = torch.randn(clean.shape, device=clean.device)
+            timesteps = torch.randint(0, 1000, (len(clean),), device=clean.device)
+            noisy = scheduler.add_noise(clean, noise, timesteps)
+            with accelerator.accumulate(network):
+                predicted = network(noisy, timesteps, return_dict=False)[0]
+                loss = functional.mse_loss(predicted, noise)
+                accelerator.backward(loss)
+                accelerator.clip_grad_norm_(network.parameters(), 1.0)
+                optimizer.step()
+                course.step()
+                optimizer.zero_grad()
+            loss.detach().item()  # logged at every step
+        synchronize()
+        seconds, used = time.perf_counter() - started, time.process_time() - used
+    return Speed(len(task.train_set) / seconds, len(task.train_set) / used)
+
+
+def flops_a_picture(task: training.Task) -> float:
+    """Floating-point operations of one picture's forward and backward pass."""
+    network, side = build(task.architecture, 0), task.architecture.image_size
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 3, side, side), torch.zeros(1)).sample.sum().backward()
+    return float(counter.get_total_flops())
+
+
+def speed(options: argparse.Namespace) -> None:
+    values = params.load(f"presets/{options.preset}.yaml" if options.preset else "params.yaml")
+    batch = options.batch_size or values.train.batch_size
+    precision = options.precision or values.train.precision
+    with tempfile.TemporaryDirectory() as scratch:
+        count = batch * options.updates
+        folder = draw(Path(scratch) / "pictures", count, values.image_size)
+        task = small_task(
+            values,
+            folder,
+            epochs=3,
+            batch_size=batch,
+            precision=precision,
+            select_by="train_loss",
+            sample_every=10**6,
+            sample_images=1,
+            keep_checkpoints=0,
+        )
+        theirs, own = [], []
+        for _ in range(options.rounds):
+            theirs.append(plain(task, folder, precision))
+            own.append(ours(task))
+            print(f"plain {theirs[-1]}, ours {own[-1]}", flush=True)
+    device = processes.device().type
+    print(f"device {device}, batch {batch}, {precision}, {torch.get_num_threads()} threads")
+    bound = 1.08 if device == "cpu" else 1.8
+    for what in ("clock", "processor"):
+        pairs = [(getattr(x, what), getattr(y, what)) for x, y in zip(own, theirs, strict=True)]
+        mine, other = (statistics.median(side) for side in zip(*pairs, strict=True))
+        ratios = [x / y for x, y in pairs]
+        print(f"images a second of the {what}: plain loop {other:.2f}, ours {mine:.2f}")
+        print(
+            f"  ours over the plain loop: {statistics.median(ratios):.3f} times (bound: {bound}); "
+            f"rounds from {min(ratios):.3f} to {max(ratios):.3f}"
+        )
+    flops = flops_a_picture(task) * statistics.median([one.clock for one in own])
+    print(f"{flops / 1e12:.3f} TFLOP/s of forward and backward passes")
+    if options.peak_tflops:
+        print(f"{flops / 1e12 / options.peak_tflops:.1%} of the device's peak")
+    if device == "cpu":
+        print("on a GPU: unmeasured here")
+
+
+def now() -> np.ndarray:
+    """Seconds of the clock and of the processor: the difference of two is what passed."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+@contextmanager
+def timed(owner: Any, name: str, spent: list[np.ndarray]) -> Iterator[None]:
+    """Collects what each call of a method in the block takes, by `now`."""
+    method = getattr(owner, name)
+
+    def call(*values: Any, **named: Any) -> Any:
+        synchronize()
+        started = now()
+        result = method(*values, **named)
+        synchronize()
+        spent.append(now() - started)
+        return result
+
+    setattr(owner, name, call)
+    try:
+        yield
+    finally:
+        setattr(owner, name, method)
+
+
+def overhead(options: argparse.Namespace) -> None:
+    """Runs the stage itself in a scratch folder, with clocks at the network and the optimiser."""
+    values = params.load()
+    forward: list[np.ndarray] = []
+    backward: list[np.ndarray] = []
+    optimizer: list[np.ndarray] = []
+    average: list[np.ndarray] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        text = Path("params.yaml").read_text(encoding="utf-8")
+        if options.epochs:
+            text = text.replace(f"epochs: {values.train.epochs}", f"epochs: {options.epochs}")
+        (place / "params.yaml").write_text(text, encoding="utf-8")
+        dataset = Path("data/dataset").resolve()
+        if dataset.is_dir():
+            shutil.copytree(dataset, place / "data/dataset")
+        else:
+            draw(place / "data/dataset/train", TRAINED, values.image_size)
+            draw(place / "data/dataset/holdout", HELD_OUT, values.image_size)
+        os.chdir(place)
+        os.environ.pop("DVC_ROOT", None)
+        stage: Callable[[], None] = runpy.run_path(str(PROJECT / "src/train.py"))["main"]
+        with (
+            timed(UNet2DModel, "forward", forward),
+            timed(torch.Tensor, "backward", backward),
+            timed(torch.optim.AdamW, "step", optimizer),
+            timed(Ema, "update", average),
+        ):
+            started = now()
+            stage()
+            whole = now() - started
+        os.chdir(PROJECT)
+    inside = np.sum(forward + backward + optimizer + average, axis=0)
+    print("seconds of the clock and of the processor, without the start of Python and torch")
+    timings = (forward, backward, optimizer, average)
+    for name, parts in zip(("forward", "backward", "optimiser", "average"), timings, strict=True):
+        print(f"{name:10} {np.sum(parts, axis=0).round(1)} in {len(parts)} calls")
+    print(f"all else   {(whole - inside).round(1)} of {whole.round(1)}")
+    shares = 1 - inside / whole
+    print(f"all else   {shares[0]:.1%} of the clock, {shares[1]:.1%} of the processor (bound: 5 %)")
+
+
+def memory(options: argparse.Namespace) -> None:
+    """Peak memory of two children that train alike, on few and on many pictures."""
+    with tempfile.TemporaryDirectory() as scratch:
+        draw(Path(scratch) / "64", 64, 64)
+        draw(Path(scratch) / "many", options.pictures, 64)
+        peaks = []
+        for name in ("64", "many"):
+            command = [sys.executable, __file__, "memory-child", str(Path(scratch) / name)]
+            printed = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+            peaks.append(int(printed) / 2**20)
+    few, many = peaks
+    print(f"peak with 64 pictures {few:.0f} MiB, with {options.pictures} {many:.0f} MiB")
+    print(f"beyond the network's: {many - few:.0f} MiB (bound: 2048)")
+
+
+def memory_child(options: argparse.Namespace) -> None:
+    values = params.load(PROJECT / "presets/demo.yaml")
+    task = small_task(
+        values, options.folder, epochs=1, batch_size=64, select_by="train_loss", sample_images=1
+    )
+    task = replace(task, architecture=Architecture(64, (8, 8), 1, (False, False), 0.0))
+    with tempfile.TemporaryDirectory() as work:
+        training.train(task, Path(work), lambda report: None)
+    unit = 1 if sys.platform == "darwin" else 1024
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="training: speed, overhead, memory")
+    chosen = parser.add_subparsers(required=True)
+    one = chosen.add_parser("speed", help="against a plain loop")
+    one.add_argument("--preset", help="in place of params.yaml")
+    one.add_argument("--batch-size", type=int)
+    one.add_argument("--precision", choices=["fp32", "fp16", "bf16"])
+    one.add_argument("--updates", type=int, default=20, help="of an epoch; two a round")
+    one.add_argument("--rounds", type=int, default=5)
+    one.add_argument("--peak-tflops", type=float, help="of the device, in this precision")
+    one.set_defaults(work=speed)
+    one = chosen.add_parser("overhead", help="the stage of params.yaml")
+    one.add_argument("--epochs", type=int, help="fewer than params.yaml's")
+    one.set_defaults(work=overhead)
+    one = chosen.add_parser("memory", help="many pictures")
+    one.add_argument("--pictures", type=int, default=50_000)
+    one.set_defaults(work=memory)
+    one = chosen.add_parser("memory-child")
+    one.add_argument("folder", type=Path)
+    one.set_defaults(work=memory_child)
+    options = parser.parse_args()
+    options.work(options)
+
+
+if __name__ == "__main__":
+    main()

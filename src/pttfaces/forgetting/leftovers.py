@@ -1,0 +1,122 @@
+"""What lies beside DVC's own storage: working folder, .cache, .resume, left-over experiments.
+
+Knows the folders and how their files are named; deletes nothing unless told to.
+"""
+
+import gzip
+import shutil
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pttfaces import files
+from pttfaces.errors import DataError
+from pttfaces.forgetting.lineage import names_one
+
+# Pictures of pictures: what they show cannot be told from their names.
+SHEETS = ("metrics/pictures/contact_sheet.png", "metrics/pictures/nearest.png")
+COPIES = ("report.html", "dvc_plots")  # of such pictures, made by src/report.py and `dvc plots`
+_PICTURES = ("data/raw", "data/crops", "data/dataset")
+_GIVEN = ("data/inbox", "data/reference")
+
+
+def check_idle(root: Path) -> None:
+    """DataError: a stage is at work, and would write anew what is being deleted."""
+    for path in sorted((root / ".cache/locks").glob("stage-*.lock")):
+        try:
+            with FileLock(path, timeout=0):
+                pass
+        except Timeout:
+            stage = path.name.split("-")[1]
+            raise DataError(f"stage {stage} is at work here; wait until it has ended.") from None
+
+
+def pictures(root: Path, stems: set[str]) -> list[Path]:
+    """Files of the working folder that are a picture, or a crop of one, that begins so."""
+    lying = (path for folder in _PICTURES for path in (root / folder).rglob("*"))
+    return sorted(path for path in lying if names_one(path.name, stems) and path.is_file())
+
+
+def given(root: Path, digests: set[str]) -> list[Path]:
+    """Files that a person put into data/inbox or data/reference and that are such a picture."""
+    lying = (path for folder in _GIVEN for path in sorted((root / folder).rglob("*")))
+    return [path for path in lying if path.is_file() and files.digest_file(path) in digests]
+
+
+def kept_detections(root: Path, digests: Iterable[str]) -> list[Path]:
+    """Results of face detection, kept by the digest of the picture or crop that was searched."""
+    folders = list((root / ".cache/detections").glob("*"))
+    paths = (folder / name[:2] / f"{name}.json" for folder in folders for name in digests)
+    return [path for path in paths if path.exists()]
+
+
+def kept_pages(root: Path, addresses: Iterable[str]) -> list[Path]:
+    """Pages of articles that were read, kept by the digest of their address."""
+    names = (files.digest_bytes(address.encode()) for address in addresses)
+    paths = (root / ".cache/pages" / name[:2] / f"{name}.json.gz" for name in names)
+    return [path for path in paths if path.exists()]
+
+
+def kept_lines(root: Path, needles: Sequence[bytes]) -> list[Path]:
+    """Kept tables, of addresses asked and files checked, with a line that has a needle."""
+    paths = [*_inside(root / ".cache/download"), *_inside(root / ".cache/raw")]
+    return [path for path in paths if has_any(path.read_bytes(), needles)]
+
+
+def kept_listings(root: Path, needles: Sequence[bytes]) -> list[Path]:
+    """Kept stretches of a board's index pages with a needle; what is deleted is listed again."""
+    paths = sorted((root / ".cache/listings").rglob("*.gz"))
+    return [path for path in paths if has_any(_unpacked(path), needles)]
+
+
+def drop_lines(path: Path, needles: Sequence[bytes]) -> None:
+    """Writes a table of lines anew without those that have a needle."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    files.write_bytes(path, b"".join(line for line in lines if not has_any(line, needles)))
+
+
+def archives(root: Path, needles: Sequence[bytes]) -> list[Path]:
+    """Archives in the project's folder that hold a file with such a name."""
+    return [path for path in sorted(root.glob("*.zip")) if has_any(path.read_bytes(), needles)]
+
+
+def passing(root: Path) -> list[Path]:
+    """Half-done work, features of whole sets, copies of the folder that experiments left behind:
+    what may hold or show anything, and costs time only."""
+    experiments = root / ".dvc/tmp/exps"
+    return [
+        *_inside(root / ".resume"),
+        *_inside(root / ".cache/statistics"),
+        *sorted(experiments.glob("tmp*")),
+        *_inside(experiments / "standalone"),
+    ]
+
+
+def remove(path: Path) -> None:
+    """Deletes a file or a folder, read-only ones, too; one that is not there is no error."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+        return
+    try:
+        path.unlink(missing_ok=True)
+    except PermissionError:  # Windows keeps a read-only file, which DVC's hard links are
+        path.chmod(0o644)
+        path.unlink()
+
+
+def has_any(content: bytes, needles: Sequence[bytes]) -> bool:
+    """Whether any of the needles is in the bytes."""
+    return any(needle in content for needle in needles)
+
+
+def _unpacked(path: Path) -> bytes:
+    try:
+        return gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error):  # damaged: it tells nothing, and nobody reads it
+        return b""
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []

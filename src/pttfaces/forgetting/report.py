@@ -1,0 +1,291 @@
+"""Finds all that was made of what is to be forgotten, says so, and deletes it where asked to."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pttfaces import files, manifest
+from pttfaces.denylist import DenyList
+from pttfaces.faces.duplicates import alike
+from pttfaces.forgetting import history as histories
+from pttfaces.forgetting import leftovers
+from pttfaces.forgetting.history import History, Run
+from pttfaces.forgetting.lineage import STEM, TABLES, Lineage, Origin, names_one
+from pttfaces.forgetting.storage import Step, Storage, Store
+
+DENY_LIST = "data/denylist.txt"
+_TRAINED_ON, _MODEL, _FIGURES = "data/dataset", "models/ddpm", "metrics/train.json"
+# What shows pictures, and the folder whose pictures it shows.
+_SHOWN = dict(zip(leftovers.SHEETS, ("data/crops", _TRAINED_ON), strict=True))
+
+
+@dataclass(frozen=True)
+class Models:
+    """What was trained on the pictures. unchecked: trainings whose data set is not kept any more
+    and whose list of it is not there or cannot be read; away: why the history cannot be read, ""
+    where it can."""
+
+    experiments: list[str]
+    commits: list[str]
+    runs: list[Run]
+    unchecked: list[Run]
+    history: History
+    away: str = ""
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Objects of DVC by what they are; in this order they are deleted, so that what tells of the
+    rest goes last."""
+
+    pictures: set[str] = field(default_factory=set)
+    sheets: set[str] = field(default_factory=set)
+    folders: set[str] = field(default_factory=set)
+    tables: set[str] = field(default_factory=set)
+
+    def all(self) -> set[str]:
+        """Every one."""
+        return self.pictures | self.sheets | self.folders | self.tables
+
+
+class Findings:
+    """All that there is of what a deny list names, in the project's folder at `root`."""
+
+    def __init__(self, root: Path, storage: Storage, wanted: DenyList, duplicate_bits: int) -> None:
+        self.root, self.storage, self._wanted = root, storage, wanted
+        self.lineage = read_lineage(root, storage)
+        self.origins = self._origins(wanted)
+        self.digests = {origin.sha256 for origin in self.origins if origin.sha256}
+        self.digests |= wanted.entries.get("sha256", frozenset())
+        named = {crop[:STEM] for crop in wanted.entries.get("crop", ())}
+        self.stems = {digest[:STEM] for digest in self.digests} | named
+        self.articles = self.lineage.articles_of(wanted)
+        self.crops = self.lineage.crops_of(self.stems)
+        self.look_alikes = self._look_alikes(duplicate_bits)
+        self.needles = [text.encode() for text in sorted(self._needles(wanted))]
+        self.objects = self._objects()
+        self.models = self._models()
+
+    def entries(self) -> list[str]:
+        """What belongs on the deny list: the names given, and the pictures by their digests, so
+        that they stay out wherever else they are posted."""
+        return [*self._wanted.lines(), *(f"sha256:{digest}" for digest in sorted(self.digests))]
+
+    def _origins(self, wanted: DenyList) -> list[Origin]:
+        found = self.lineage.matches(wanted)
+        for crop in sorted(wanted.entries.get("crop", ())):
+            found += self.lineage.origins_of(crop[:STEM])
+        # The same pictures in other places: they go there, too.
+        for digest in sorted({origin.sha256 for origin in found}):
+            found += self.lineage.origins_of(digest)
+        return list(dict.fromkeys(found))
+
+    def _look_alikes(self, bits: int) -> list[str]:
+        hashes = self.lineage.hashes()
+        mine = [text for name, text in hashes.items() if name in self.crops]
+        others = {name: text for name, text in hashes.items() if name not in self.crops}
+        names = list(others)
+        return sorted(names[place] for place in alike(mine, list(others.values()), bits))
+
+    def _needles(self, wanted: DenyList) -> Iterator[str]:
+        yield from self.stems
+        yield from self.articles
+        for kind in ("article", "url"):
+            yield from wanted.entries.get(kind, ())
+        for origin in self.origins:
+            named = wanted.denies(author=origin.poster, url=origin.url)
+            if named or origin.article in self.articles:
+                yield from filter(None, (origin.url, origin.posted, origin.final_url))
+
+    def _objects(self) -> Objects:
+        folders = self.storage.folders
+        pictures = {
+            oid
+            for entries in folders.values()
+            for oid, path in entries
+            if names_one(path, self.stems)
+        }
+        holding = {
+            folder
+            for folder, entries in folders.items()
+            if any(oid in pictures for oid, _ in entries)
+        }
+        inside = [entry for folder in holding for entry in folders[folder]]
+        lists = {oid for oid, path in inside if path == manifest.NAME}
+        sheets = {
+            step.outs[sheet]
+            for step in self.storage.steps
+            for sheet, folder in _SHOWN.items()
+            # Of a folder that is not kept any more nobody knows what it held.
+            if sheet in step.outs and any(map(self._may_hold, self._read_by(step, folder)))
+        }
+        kinds = (pictures, sheets, holding, lists | set(self._telling()))
+        fresh: set[str] = set()
+        if not DenyList.read(self.root / DENY_LIST).lacks(self.entries()):
+            fresh = self.storage.made_with(DENY_LIST)  # without them already
+        return Objects(*(kind - fresh for kind in kinds))
+
+    def _read_by(self, step: Step, folder: str) -> set[str]:
+        """What a step read of a folder: it names it, or figures of the steps that read or made it;
+        {""} where that is not known."""
+        if read := self.storage.folder_read(step, folder):
+            return {read}
+        before = [
+            other
+            for other in self.storage.steps
+            if any(step.deps.get(path) == oid for path, oid in other.outs.items())
+        ]
+        named = {
+            other.outs.get(folder) or self.storage.folder_read(other, folder) for other in before
+        }
+        return named - {""} or {""}
+
+    def _may_hold(self, folder: str) -> bool:
+        known = folder in self.storage.folders
+        return bool(self.stems) and (not known or self.storage.holds(folder, self.stems))
+
+    def _telling(self) -> Iterator[str]:
+        """Single files that DVC keeps, such as tables and archives, that have a needle in them."""
+        members = {oid for entries in self.storage.folders.values() for oid, _ in entries}
+        denying = {step.deps.get(DENY_LIST, "") for step in self.storage.steps}
+        seen = members | denying
+        for store in (self.storage.cache, *self.storage.remotes):
+            for oid in sorted(store.ids - seen):
+                seen.add(oid)
+                if not oid.endswith(".dir"):
+                    content = store.read(oid)
+                    if leftovers.has_any(content, self.needles) and not _is_deny_list(content):
+                        yield oid
+
+    def _models(self) -> Models:
+        experiments: set[str] = set()
+        commits: set[str] = set()
+        hit: set[str] = set()
+        clear: set[str] = set()
+        for step in self.storage.steps:
+            data = self.storage.folder_read(step, _TRAINED_ON)
+            if data not in self.storage.folders or _MODEL not in step.outs:
+                continue
+            digest = str(self.storage.metrics(step, _FIGURES).get("model_digest", ""))
+            if not self.storage.holds(data, self.stems):
+                clear.add(digest)
+                continue
+            hit.add(digest)
+            experiments.update(step.experiments)
+            commits.update(step.commits)
+        hit.discard("")
+        try:
+            history, away = histories.read(), ""
+        except OSError as error:
+            history, away = History([], []), str(error)
+        unchecked = []
+        for run in history.runs:
+            if run.stage != "train" or not run.model or run.model in hit | clear:
+                continue
+            try:
+                names = histories.trained_on(run)
+            except OSError:
+                names = None
+            if names is None:
+                unchecked.append(run)
+            elif any(names_one(name, self.stems) for name in names):
+                hit.add(run.model)
+        runs = history.of_models(hit)
+        return Models(sorted(experiments), sorted(commits), runs, unchecked, history, away)
+
+    def paths(self) -> list[Path]:
+        """Files and folders beside DVC's storage to be deleted whole."""
+        searched = {*self.digests}
+        for oid in self.objects.pictures & self.storage.cache.ids:
+            searched.add(files.digest_bytes(self.storage.cache.read(oid)))
+        lying = leftovers.pictures(self.root, self.stems)
+        searched |= {files.digest_file(path) for path in lying}
+        showing = (*leftovers.SHEETS, *leftovers.COPIES) if self.crops else ()
+        shown = [self.root / name for name in showing]
+        addresses = [str(row.get("url", "")) for row in self.articles.values()]
+        return [
+            *lying,
+            *self.given(),
+            *(path for path in shown if path.exists()),
+            *leftovers.kept_detections(self.root, sorted(searched)),
+            *leftovers.kept_pages(self.root, addresses),
+            *leftovers.kept_listings(self.root, self.needles),
+            *leftovers.archives(self.root, [stem.encode() for stem in sorted(self.stems)]),
+            *leftovers.passing(self.root),
+        ]
+
+    def given(self) -> list[Path]:
+        """Copies that a person put into data/inbox or data/reference."""
+        return leftovers.given(self.root, self.digests)
+
+    def pictures_in_history(self) -> tuple[list[tuple[Run, str]], dict[str, str]]:
+        """Artifacts of MLflow that may show the pictures; what cannot be read, with the reason."""
+        doubtful = [*self.models.runs, *self.models.unchecked]
+        models = {run.model for run in doubtful}
+        shown: list[tuple[Run, str]] = []
+        away: dict[str, str] = {}
+        for run in dict.fromkeys([*doubtful, *self.models.history.of_models(models)]):
+            try:
+                shown += [(run, name) for name in histories.pictures_of(run)]
+            except OSError as error:
+                away[f"MLflow run {run.id}"] = str(error)
+        return shown, away
+
+
+def read_lineage(root: Path, storage: Storage) -> Lineage:
+    """All tables: those in the working folder first, then every version that DVC keeps."""
+    lineage = Lineage()
+    for name in TABLES:
+        path = root / "data" / name
+        if path.exists():
+            lineage.add(name, path.read_bytes())
+        for content in storage.versions(f"data/{name}"):
+            lineage.add(name, content)
+    return lineage
+
+
+def purge(found: Findings) -> Iterator[str]:
+    """Deletes all that was found, wherever it lies; yields a line for each place."""
+    leftovers.check_idle(found.root)
+    paths = found.paths()
+    for path in paths:
+        leftovers.remove(path)
+    tables = leftovers.kept_lines(found.root, found.needles)
+    for path in tables:
+        leftovers.drop_lines(path, found.needles)
+    yield f"deleted {len(paths)} files and folders here"
+    shown, away = found.pictures_in_history()
+    deleted = 0
+    for run, name in shown:
+        try:
+            histories.delete_picture(run, name)
+            deleted += 1
+        except OSError as error:
+            away[f"MLflow run {run.id}"] = str(error)
+    yield f"deleted {deleted} artifacts of MLflow that may show them"
+    for path in found.storage.run_cache_of(found.objects.all()):
+        leftovers.remove(path)
+    away |= {f"remote {name}": reason for name, reason in found.storage.unreachable.items()}
+    for store in (*found.storage.remotes, found.storage.cache):
+        try:
+            yield f"deleted {_delete(store, found.objects)} objects from {store.name}"
+        except OSError as error:
+            away[store.name] = str(error)
+    for name, reason in away.items():
+        print(
+            f"warning: the {name} cannot be cleaned ({reason}); run "
+            "`python src/forget.py --purge` again when it can.",
+            file=sys.stderr,
+        )
+
+
+def _delete(store: Store, objects: Objects) -> int:
+    kinds = (objects.pictures, objects.sheets, objects.folders, objects.tables)
+    return sum(store.delete(kind) for kind in kinds)
+
+
+def _is_deny_list(content: bytes) -> bool:
+    lines = content.decode("utf-8", "replace").splitlines()
+    kinds = ("#", "article:", "author:", "url:", "sha256:", "crop:")
+    return all(not line.strip() or line.lstrip().startswith(kinds) for line in lines)

@@ -1,0 +1,262 @@
+"""What DVC and git keep: every version of every stage's outs, in the cache and in the remotes.
+
+Knows DVC's files and the names of the line's outs; deletes nothing unless told to.
+"""
+
+import hashlib
+import json
+import re
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pttfaces import manifest, params
+from pttfaces.errors import DataError, ParamsError
+from pttfaces.forgetting import leftovers
+from pttfaces.forgetting.lineage import names_one
+
+_EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One execution of a stage: path → md5 of what it read and wrote, as DVC notes it.
+
+    experiments: name → commit of DVC's experiments that hold it; commits: other commits that do.
+    """
+
+    deps: Mapping[str, str]
+    outs: Mapping[str, str]
+    experiments: dict[str, str] = field(default_factory=dict)
+    commits: set[str] = field(default_factory=set)
+
+
+class Store:
+    """A place of DVC objects: the cache or a remote. name: as a person knows it."""
+
+    def __init__(self, name: str, objects: Any) -> None:
+        self.name = name
+        self._objects = objects
+
+    @cached_property
+    def ids(self) -> set[str]:
+        """The md5 of every object; a folder's ends in .dir."""
+        return set(self._objects.all())
+
+    def read(self, oid: str) -> bytes:
+        """An object's bytes."""
+        with self._objects.fs.open(self._objects.oid_to_path(oid), "rb") as handle:
+            return handle.read()
+
+    def delete(self, oids: Iterable[str]) -> int:
+        """Deletes those of the objects that are there; returns how many were."""
+        there = sorted(self.ids.intersection(oids))
+        for oid in there:
+            path = self._objects.oid_to_path(oid)
+            try:
+                self._objects.fs.remove(path)
+            except PermissionError:  # Windows, for what DVC has made read-only
+                leftovers.remove(Path(path))
+        self.ids.difference_update(there)
+        return len(there)
+
+
+@dataclass
+class Storage:
+    """A repository's cache and remotes, and the steps that are known of its past.
+
+    unreachable: remotes that cannot be read now, each with the reason.
+    """
+
+    root: Path
+    cache: Store
+    remotes: list[Store]
+    unreachable: dict[str, str]
+    _runs: Path
+
+    @cached_property
+    def steps(self) -> list[Step]:
+        """Every step of dvc.lock as it stands, of each commit and experiment, of DVC's run cache;
+        the present ones first."""
+        steps: dict[str, Step] = {}
+
+        def add(entry: Any) -> Step:
+            deps, outs = _hashes(entry, "deps"), _hashes(entry, "outs")
+            key = json.dumps([deps, outs], sort_keys=True)
+            return steps.setdefault(key, Step(deps, outs))
+
+        for entry in self._present():
+            add(entry)
+        names = {commit: name for name, commit in self._experiments().items()}
+        for commit, text in self._locks():
+            for step in map(add, _stages(text)):
+                if commit in names:
+                    step.experiments[names[commit]] = commit
+                else:
+                    step.commits.add(commit)
+        for path in sorted(self._runs.rglob("*")) if self._runs.exists() else []:
+            if path.is_file():
+                add(_yaml(path.read_text("utf-8", errors="replace")))
+        return list(steps.values())
+
+    def folder_read(self, step: Step, folder: str) -> str:
+        """The md5 of a folder that a step has read, which it may name by its manifest; "" where it
+        has read none, and of one that is not kept any more the manifest's own md5, which is no
+        folder's."""
+        listed = step.deps.get(f"{folder}/{manifest.NAME}", "")
+        return step.deps.get(folder) or self._listing.get(listed, listed)
+
+    @cached_property
+    def _listing(self) -> dict[str, str]:
+        """md5 of a manifest → md5 of the folder that it lies in."""
+        return {
+            oid: folder
+            for folder, entries in self.folders.items()
+            for oid, path in entries
+            if path == manifest.NAME
+        }
+
+    def made_with(self, path: str) -> set[str]:
+        """The outs in dvc.lock as it stands of stages that have read `path` as it stands."""
+        file = self.root / path
+        content = file.read_bytes() if file.exists() else b""
+        oid = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        fresh = [entry for entry in self._present() if _hashes(entry, "deps").get(path) == oid]
+        return {oid for entry in fresh for oid in _hashes(entry, "outs").values()}
+
+    def read(self, oid: str) -> bytes | None:
+        """An object's bytes, from the cache or else a remote; None where it is nowhere."""
+        for store in (self.cache, *self.remotes):
+            if oid in store.ids:
+                return store.read(oid)
+        return None
+
+    def versions(self, path: str) -> Iterator[bytes]:
+        """Every version of an out that is a file, as far as its bytes are kept."""
+        for oid in dict.fromkeys(step.outs[path] for step in self.steps if path in step.outs):
+            if not oid.endswith(".dir") and (content := self.read(oid)) is not None:
+                yield content
+
+    @cached_property
+    def folders(self) -> dict[str, list[tuple[str, str]]]:
+        """md5 of every folder that is kept → (md5, relative path) of each of its files."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for store in (self.cache, *self.remotes):
+            for oid in sorted(store.ids - found.keys()):
+                if oid.endswith(".dir"):
+                    try:
+                        entries = json.loads(store.read(oid))
+                        found[oid] = [(entry["md5"], entry["relpath"]) for entry in entries]
+                    except (ValueError, KeyError, TypeError):
+                        continue
+        return found
+
+    def holds(self, folder: str, stems: set[str]) -> bool:
+        """Whether a kept folder has files of pictures whose digests begin with `stems`."""
+        return any(names_one(path, stems) for _, path in self.folders.get(folder, ()))
+
+    def metrics(self, step: Step, path: str) -> dict[str, Any]:
+        """A file of metrics that the step wrote, from DVC or from git; {} where neither has it."""
+        texts = [(self.read(step.outs[path]) or b"").decode("utf-8", "replace")]
+        commits = sorted({*step.experiments.values(), *step.commits})
+        for text in (*texts, *(self._git("show", f"{commit}:{path}") for commit in commits)):
+            try:
+                return json.loads(text)
+            except ValueError:
+                continue
+        return {}
+
+    def run_cache_of(self, oids: set[str]) -> list[Path]:
+        """Files of DVC's run cache that name one of the objects."""
+        paths = [path for path in self._runs.rglob("*") if path.is_file()]
+        return [path for path in paths if any(oid in path.read_text("utf-8") for oid in oids)]
+
+    def _present(self) -> list[Any]:
+        lock = self.root / "dvc.lock"
+        return _stages(lock.read_text("utf-8")) if lock.exists() else []
+
+    def _experiments(self) -> dict[str, str]:
+        """Name of each DVC experiment → its commit."""
+        lines = self._git("for-each-ref", "--format=%(refname) %(objectname)", "refs/exps")
+        named = (line.rsplit(" ", 1) for line in lines.splitlines())
+        return {
+            match[1]: commit
+            for name, commit in named
+            if (match := _EXPERIMENT.fullmatch(name)) and not name.startswith("refs/exps/exec")
+        }
+
+    def _locks(self) -> Iterator[tuple[str, str]]:
+        """(commit, dvc.lock) for every commit that changed it and every experiment."""
+        commits = self._git("log", "--all", "--format=%H", "--", "dvc.lock").split()
+        for commit in dict.fromkeys([*self._experiments().values(), *commits]):
+            yield commit, self._git("show", f"{commit}:dvc.lock")
+
+    def _git(self, *arguments: str) -> str:
+        """What git prints; "" where it has nothing to say."""
+        ended = subprocess.run(
+            ["git", *arguments], cwd=self.root, capture_output=True, encoding="utf-8"
+        )
+        return ended.stdout if ended.returncode == 0 else ""
+
+
+@contextmanager
+def opened(root: Path) -> Iterator[Storage]:
+    """The storage of the DVC repository at `root`, locked against other DVC commands meanwhile.
+
+    DataError: no such repository, or a DVC command is at work in it.
+    """
+    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+
+    try:
+        repo = Repo(str(root))
+    except NotDvcRepoError:
+        raise DataError(
+            f"{root.resolve()} is no DVC repository; run this in the project's folder."
+        ) from None
+    remotes, unreachable = [], {}
+    with repo:
+        try:
+            repo.lock.lock()
+        except LockError:
+            raise DataError("a DVC command is at work here; wait until it has ended.") from None
+        try:
+            for name in repo.config["remote"]:
+                try:
+                    store = Store(f"remote {name}", repo.cloud.get_remote_odb(name=name))
+                    _ = store.ids
+                    remotes.append(store)
+                except (DvcException, OSError, NotImplementedError) as error:
+                    unreachable[name] = str(error).strip().split("\n")[0]
+            cache = Store("DVC's cache", repo.cache.local)
+            yield Storage(root, cache, remotes, unreachable, Path(repo.stage_cache.cache_dir))
+        finally:
+            repo.lock.unlock()
+
+
+def _stages(text: str) -> list[Any]:
+    values = _yaml(text)
+    stages = values.get("stages") if isinstance(values, dict) else None
+    return list(stages.values()) if isinstance(stages, dict) else []
+
+
+def _hashes(entry: Any, side: str) -> dict[str, str]:
+    """path → md5 of a lock entry's deps or outs; nothing of what is none."""
+    items = entry.get(side) if isinstance(entry, dict) else None
+    return {
+        item["path"]: item["md5"]
+        for item in items or ()
+        if isinstance(item, dict) and {"path", "md5"} <= item.keys()
+    }
+
+
+def _yaml(text: str) -> Any:
+    try:
+        return params.parse(text)
+    except ParamsError:
+        return None

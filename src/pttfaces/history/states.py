@@ -1,0 +1,135 @@
+"""From a run to the commits and experiments that hold its result, and from those to their runs.
+
+Git holds every state's metrics, which name the digests of data and model; an MLflow run carries the
+same digests. Reads git; changes nothing; knows nothing of how MLflow is asked.
+"""
+
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+_STAGES = ("train", "generate", "evaluate")
+DISTANCES = ("fid", "inception_distance", "random_feature_distance")
+"""What evaluate may call its score; a result has one of them."""
+
+
+@dataclass(frozen=True)
+class State:
+    """One state of the project and its figures.
+
+    kind: the working folder, an experiment of DVC's, or a commit; name: the experiment's name, the
+    commit's short hash, or "this folder"; commit: its full hash, "" for the working folder;
+    metrics: stage → what it measured, {} where it has not run.
+    """
+
+    kind: Literal["folder", "experiment", "commit"]
+    name: str
+    commit: str
+    metrics: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def train(self) -> Mapping[str, Any]:
+        return self.metrics["train"]
+
+    @property
+    def evaluate(self) -> Mapping[str, Any]:
+        return self.metrics["evaluate"]
+
+    def read(self, path: str) -> str:
+        """The text of a file that git knows there; "" where there is none."""
+        if self.commit:
+            return _git("show", f"{self.commit}:./{path}")  # ./ for a project inside a repository
+        try:
+            return Path(path).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return ""
+
+    @property
+    def commands(self) -> list[str]:
+        """What brings its parameters, data and model back into the working folder."""
+        if self.kind == "experiment":
+            return [f"dvc exp apply {self.name}"]
+        return [f"git checkout {self.name}", "dvc checkout"] if self.kind == "commit" else []
+
+
+def here() -> State:
+    """The working folder's state."""
+    return _state("folder", "this folder", "")
+
+
+def all_states() -> list[State]:
+    """The working folder, all experiments, and every commit that changed a figure, newest first."""
+    found = [here()]
+    for reference, commit in _experiments():
+        found.append(_state("experiment", reference.rsplit("/", 1)[1], commit))
+    history = ["log", "--branches", "--tags", "--remotes", "HEAD", "--format=%H %h", "--"]
+    for line in _git(*history, *(f"metrics/{stage}.json" for stage in _STAGES)).splitlines():
+        commit, short = line.split()
+        found.append(_state("commit", short, commit))
+    return found
+
+
+def holds(state: State, tags: Mapping[str, str], figures: Mapping[str, float]) -> bool:
+    """Whether a state has the very result of a run: its tags and last figures, as in MLflow.
+
+    A training is known by its model's digest, an evaluation by that, the steps and the score.
+    """
+    digest = tags.get("model_digest")
+    if not digest:
+        return False
+    if tags.get("stage") == "train":
+        return state.train.get("model_digest") == digest
+    mine = {key: state.evaluate.get(key) for key in ("infer_steps", *DISTANCES)}
+    return state.evaluate.get("model_digest") == digest and all(
+        figures.get(key) == value for key, value in mine.items() if value is not None
+    )
+
+
+def named(name: str, among: list[State]) -> State | None:
+    """The experiment of that name, or the commit that git knows by it: HEAD, a branch, a hash."""
+    for state in among:
+        if state.kind == "experiment" and name == state.name:
+            return state
+    commit = _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
+    if not commit:
+        return None
+    for state in among:
+        if state.commit == commit:
+            return state
+    return _state("commit", commit[:8], commit)
+
+
+def _state(kind: Literal["folder", "experiment", "commit"], name: str, commit: str) -> State:
+    bare = State(kind, name, commit, {})
+    metrics = {stage: _parsed(bare.read(f"metrics/{stage}.json")) for stage in _STAGES}
+    return replace(bare, metrics=metrics)
+
+
+def _experiments() -> Iterator[tuple[str, str]]:
+    """refs/exps/<2 of the baseline>/<38 of it>/<name>; what else lies there is DVC's own."""
+    listed = _git("for-each-ref", "--sort=-committerdate", "--format=%(refname) %(objectname)")
+    for line in listed.splitlines():
+        reference, commit = line.rsplit(" ", 1)
+        parts = reference.split("/")
+        if parts[:2] == ["refs", "exps"] and len(parts) == 5 and len(parts[3]) == 38:
+            yield reference, commit
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _git(*arguments: str) -> str:
+    """What git says; "" where it has nothing to say (no repository, no such file)."""
+    try:
+        ended = subprocess.run(["git", *arguments], capture_output=True)
+    except OSError:
+        return ""
+    return ended.stdout.decode(errors="replace") if ended.returncode == 0 else ""

@@ -1,0 +1,189 @@
+"""Charts as SVG that takes its colours from the page, so that one drawing fits light and dark.
+
+matplotlib draws with stand-in colours, which are replaced by the page's CSS variables; text stays
+text. Small on purpose: a phone shows a chart at its own size, without shrinking its letters.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("svg")  # needs no screen
+
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
+
+# Stand-in colour → the page's variable of it. The series' colours differ in lightness, too, and
+# each has its marker and line style: nobody has to tell them apart by hue.
+_COLOURS = {
+    "#010101": "var(--ink)",
+    "#020202": "var(--muted)",
+    "#030303": "var(--rule)",
+    "#040404": "var(--card)",
+    "#0a0001": "var(--series-1)",
+    "#0a0002": "var(--series-2)",
+    "#0a0003": "var(--series-3)",
+    "#0a0004": "var(--series-4)",
+    "#0a0005": "var(--series-5)",
+    "#0a0006": "var(--series-6)",
+}
+_INK, _MUTED, _RULE, _CARD, *_SERIES = _COLOURS
+_MARKERS, _LINES = "osD^vP", ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "pttfaces",
+    "text.parse_math": False,  # a name may hold a dollar
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.labelcolor": _MUTED,
+    "axes.edgecolor": _RULE,
+    "axes.facecolor": "none",
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlecolor": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": _RULE,
+    "grid.linewidth": 0.7,
+    "xtick.color": _RULE,
+    "ytick.color": _RULE,
+    "xtick.labelcolor": _MUTED,
+    "ytick.labelcolor": _MUTED,
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5,
+}
+
+
+@dataclass(frozen=True)
+class Series:
+    """A named line through points; points whose y is None are left out."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float | None]
+
+    @property
+    def points(self) -> tuple[list[float], list[float]]:
+        known = [(x, y) for x, y in zip(self.x, self.y, strict=True) if y is not None]
+        return [x for x, _ in known], [y for _, y in known]
+
+
+def lines(title: str, x_label: str, series: Sequence[Series], log_y: bool = False) -> str:
+    """Lines over epochs, each with a name in the legend where there are several."""
+    with _figure(title, x_label) as drawing:
+        for place, one in enumerate(series):
+            look = {
+                "color": _SERIES[place % len(_SERIES)],
+                "linestyle": _LINES[place % len(_LINES)],
+            }
+            few = len(one.points[0]) < 30
+            drawing.axes.plot(*one.points, label=one.name, marker="." if few else None, **look)
+        drawing.axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if log_y:
+            drawing.axes.set_yscale("log")
+            _plain(drawing.axes.yaxis)
+        _legend(drawing.axes, series)
+    return drawing.svg
+
+
+def scores(title: str, x_label: str, series: Sequence[Series]) -> str:
+    """Points joined by lines over a logarithmic axis of steps, each point with its figure."""
+    with _figure(title, x_label) as drawing:
+        ticks = sorted({x for one in series for x in one.points[0]})
+        for place, one in enumerate(series):
+            colour = _SERIES[place % len(_SERIES)]
+            look = {"color": colour, "linestyle": _LINES[place % len(_LINES)]}
+            drawing.axes.plot(
+                *one.points, label=one.name, marker=_MARKERS[place % len(_MARKERS)], **look
+            )
+            for x, y in zip(*one.points, strict=True):
+                drawing.axes.annotate(
+                    f"{y:.3g}", (x, y), (0, 6), textcoords="offset points", ha="center", fontsize=8
+                )
+        drawing.axes.set_xscale("log")
+        drawing.axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        drawing.axes.xaxis.set_minor_formatter(NullFormatter())
+        drawing.axes.margins(x=0.12)
+        drawing.axes.set_ylim(0, 1.2 * max(y for one in series for y in one.points[1]))
+        _legend(drawing.axes, series)
+    return drawing.svg
+
+
+def histogram(
+    title: str, x_label: str, edges: Sequence[float], counts: Sequence[float], bound: float | None
+) -> str:
+    """Bars over a logarithmic axis, and a line where what is below is left out."""
+    with _figure(title, x_label) as drawing:
+        kept = [edge > 0 for edge in edges]
+        shown = [edge for edge, keep in zip(edges, kept, strict=True) if keep]
+        heights = [count for count, keep in zip(counts, kept, strict=True) if keep]
+        widths = [b - a for a, b in zip(shown, [*shown[1:], shown[-1] * 1.2], strict=True)]
+        drawing.axes.bar(shown, heights, widths, align="edge", color=_SERIES[0], edgecolor=_CARD)
+        drawing.axes.set_xscale("log")
+        drawing.axes.xaxis.set_major_formatter(ScalarFormatter())
+        if bound:
+            drawing.axes.axvline(bound, color=_SERIES[1], linestyle="--")
+            note = {"textcoords": "offset points", "color": _INK, "fontsize": 9, "va": "top"}
+            place = (bound, drawing.axes.get_ylim()[1])
+            drawing.axes.annotate(f"threshold {bound:g}", place, (4, -2), **note)
+    return drawing.svg
+
+
+class _Drawing:
+    axes: Axes
+    svg: str = ""
+
+
+@contextmanager
+def _figure(title: str, x_label: str) -> Any:
+    """A figure of a phone's width with one pair of axes; `svg` holds it after the block."""
+    drawing = _Drawing()
+    with mpl.rc_context(_STYLE):
+        figure, drawing.axes = plt.subplots(figsize=(4.6, 3.0), layout="constrained")
+        drawing.axes.set_title(title)
+        drawing.axes.set_xlabel(x_label)
+        drawing.axes.set_axisbelow(True)
+        yield drawing
+        buffer = io.StringIO()
+        silent = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # no addresses in the page
+        figure.savefig(buffer, format="svg", metadata=silent)
+        plt.close(figure)
+    drawing.svg = _themed(buffer.getvalue())
+
+
+def _themed(svg: str) -> str:
+    svg = svg[svg.index("<svg") :]
+    for stand_in, variable in _COLOURS.items():
+        svg = svg.replace(stand_in, variable)
+    svg = re.sub(r"font: (?:bold |700 )?([\d.]+px) [^;\"]*", _page_font, svg)
+    return re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
+
+
+def _page_font(found: "re.Match[str]") -> str:
+    weight = "600 " if re.match(r"font: (bold|700)", found[0]) else ""
+    return f"font: {weight}{found[1]} var(--font)"
+
+
+def _plain(axis: Any) -> None:
+    """Numbers instead of powers of ten along a logarithmic axis."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(ScalarFormatter())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _legend(axes: Axes, series: Sequence[Series]) -> None:
+    if len(series) > 1:
+        axes.legend()

@@ -1,0 +1,204 @@
+"""Puts what `gather` found into the page's template; a part without data is left out."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from pttfaces.history.states import here
+from pttfaces.report import charts, gather
+from pttfaces.report.charts import Series
+from pttfaces.report.gather import PICTURES, Result
+
+_TRAININGS = 6
+_SHORT = 8
+
+
+def render() -> str:
+    """The whole page as HTML, from the working folder; DataError where nothing has run."""
+    figures = gather.metrics()
+    results = gather.results()
+    own = results[0] if results and "this folder" in results[0].names else None
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.jinja").render(
+        tiles=_tiles(figures, own),
+        funnel=gather.funnel(figures),
+        blur=_blur(figures),
+        curves=_curves(),
+        grids=gather.grids(),
+        pictures=_pictures(),
+        results=[_row(result, own) for result in results],
+        charts=_comparisons(results, own),
+        copies=_flat(figures.get("evaluate", {}).get("copies", {})),
+        seconds=[(stage, each["seconds"]) for stage, each in figures.items() if "seconds" in each],
+        settings=own.settings if own else {},
+        digests={
+            "data": figures.get("train", {}).get("data_digest", ""),
+            "model": figures.get("train", {}).get("model_digest", ""),
+        },
+    )
+
+
+def _pictures() -> dict[str, str]:
+    """Name → data URI of every picture that a stage left; "" for a known one that is missing."""
+    known = dict.fromkeys(("contact_sheet", "samples", "nearest"), "")
+    return known | {path.stem: gather.picture(path) for path in sorted(PICTURES.glob("*.png"))}
+
+
+def _tiles(figures: Mapping[str, Any], own: Result | None) -> list[tuple[str, str, str]]:
+    """(figure, its name, a remark) of what one wants to know first."""
+    tiles = []
+    if "curate" in figures:
+        held = figures["curate"].get("holdout", 0)
+        tiles.append((f"{figures['curate']['train']:,}", "training pictures", f"{held} held out"))
+    if "train" in figures:
+        each = figures["train"]
+        size = f"{each['parameters'] / 1e6:.1f} million weights"
+        tiles.append((str(each["best_epoch"]), "best epoch", f"of {each['epochs']}; {size}"))
+    if own and own.distance:
+        name, value = own.distance
+        floor = own.evaluate.get("floor")
+        remark = f"real pictures among themselves: {floor:.3g}" if floor is not None else ""
+        tiles.append((f"{value:.4g}", name.replace("_", " "), remark))
+        rate = own.evaluate.get("face_rate")
+        if rate:
+            real = f"{rate['real']:.0%} of real crops ({rate['detector']})"
+            tiles.append((f"{rate['generated']:.0%}", "samples with a face", real))
+    total = sum(each.get("seconds", 0) for each in figures.values())
+    tiles.append((_duration(total), "for the whole line", "each stage's last run"))
+    return tiles
+
+
+def _blur(figures: Mapping[str, Any]) -> Markup:
+    rows = gather.curves(_text("metrics/plots/blur.csv"))
+    edges, counts = ([row.get(key) for row in rows] for key in ("variance", "crops"))
+    if len(rows) < 3 or None in edges or None in counts:
+        return Markup("")
+    bound = gather.settings(here()).get("blur_threshold")
+    title = f"Sharpness of {figures.get('crop', {}).get('crops', 'the')} crops"
+    return Markup(
+        charts.histogram(title, "variance of the Laplacian", edges, counts, bound)  # type: ignore[arg-type]
+    )
+
+
+def _curves() -> list[Markup]:
+    rows = gather.curves(_text("metrics/plots/epochs.csv"))
+    if len(rows) < 2:
+        return []
+    epochs = [row["epoch"] or 0.0 for row in rows]
+
+    def of(*columns: str) -> list[Series]:
+        found = [
+            Series(name.replace("_", " "), epochs, [row.get(name) for row in rows])
+            for name in columns
+        ]
+        return [series for series in found if series.points[0]]
+
+    wanted = (
+        ("Loss", of("train_loss", "val_loss"), True),
+        ("Learning rate", of("learning_rate"), False),
+        ("Norm of the gradient", of("grad_norm"), False),
+        ("Pictures a second in training", of("images_per_s"), False),
+    )
+    return [
+        Markup(charts.lines(title, "epoch", series, log_y=log_y))
+        for title, series, log_y in wanted
+        if series
+    ]
+
+
+def _comparisons(results: Sequence[Result], own: Result | None) -> list[Markup]:
+    """Distance and time against the sampling steps, of what compares with the working folder's
+    result; the losses of several trainings."""
+    drawn: list[Markup] = []
+    if own and own.distance:
+        alike = [result for result in results if result.measure == own.measure]
+        if len({result.evaluate.get("infer_steps") for result in alike}) > 1:
+            by_training = _by_training(alike)
+            name = own.distance[0].replace("_", " ")
+            title = f"{name[0].upper()}{name[1:]} (less is better)"
+            ways = (
+                (title, lambda result: result.distance[1]),
+                ("Seconds a picture", lambda result: result.seconds_a_picture),
+            )
+            for title, value in ways:
+                series = [
+                    Series(
+                        label,
+                        [one.evaluate["infer_steps"] for one in several],
+                        [value(one) for one in several],
+                    )
+                    for label, several in by_training.items()
+                ]
+                if any(one.points[0] for one in series):
+                    drawn.append(Markup(charts.scores(title, "sampling steps", series)))
+    trainings = {_label(result): result.curves for result in reversed(results) if result.curves}
+    newest = list(reversed(trainings.items()))[:_TRAININGS]
+    losses = [
+        Series(label, [row["epoch"] or 0.0 for row in rows], [row.get("val_loss") for row in rows])
+        for label, rows in newest
+    ]
+    losses = [one for one in losses if one.points[0]]
+    if len(losses) > 1:
+        title = "Validation loss of each training"
+        drawn.append(Markup(charts.lines(title, "epoch", losses, log_y=True)))
+    return drawn
+
+
+def _by_training(results: Sequence[Result]) -> dict[str, list[Result]]:
+    groups: dict[str, list[Result]] = {}
+    for result in sorted(results, key=lambda one: one.evaluate["infer_steps"]):
+        groups.setdefault(f"{_label(result)}, {result.evaluate.get('sampler', '')}", []).append(
+            result
+        )
+    return dict(list(groups.items())[:_TRAININGS])
+
+
+def _label(result: Result) -> str:
+    digest = str(result.evaluate.get("model_digest", ""))[:_SHORT]
+    return f"{result.settings.get('noise_schedule', 'model')} {digest}"
+
+
+def _row(result: Result, own: Result | None) -> dict[str, Any]:
+    rate = result.evaluate.get("face_rate") or {}
+    return {
+        "names": result.names,
+        "samples": result.samples,
+        "schedule": result.settings.get("noise_schedule", ""),
+        "blur": result.settings.get("blur_threshold", ""),
+        "sampler": result.evaluate.get("sampler", ""),
+        "steps": result.evaluate.get("infer_steps", ""),
+        "loss": result.train.get("val_loss") or result.train.get("train_loss"),
+        "distance": result.distance,
+        "compares": own is not None and result.measure == own.measure,
+        "face_rate": rate.get("generated"),
+        "seconds": result.seconds_a_picture,
+        "device": result.generate.get("device", ""),
+    }
+
+
+def _flat(figures: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    flat: dict[str, float] = {}
+    for key, value in figures.items():
+        name = f"{prefix}{key.replace('_', ' ')}"
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{name}: ")
+        elif isinstance(value, int | float):
+            flat[name] = value
+    return flat
+
+
+def _text(path: str) -> str:
+    return here().read(path)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,115 @@
+"""A small site on loopback that answers as a test says and writes down what it was asked."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs
+
+from pttfaces.board.client import Client, Manners
+from pttfaces.board.ids import Span, posted_at
+from pttfaces.board.index import Row
+from pttfaces.board.listing import list_rows
+from pttfaces.board.shelf import Shelf
+from pttfaces.demo import pages
+from pttfaces.demo.world import Post, World
+
+FAST = Manners(rate_per_s=1000, attempts=3, first_wait_s=0.01)
+YEAR = Span.of_days(2024, "0101", "1231")
+Answer = tuple[int, dict[str, str], str]
+
+
+@contextmanager
+def server(
+    answer: Callable[[str], Answer], gate: bool = False
+) -> Iterator[tuple[str, list[tuple[str, float, str]]]]:
+    """A small site; gives its address and the list of (path, time, User-Agent) of its requests.
+
+    A status below 0 hangs up instead of answering. gate: asks for the reader's age, once a session.
+    """
+    asked: list[tuple[str, float, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            asked.append((self.path, time.monotonic(), self.headers["User-Agent"]))
+            outside = gate and "over18=1" not in self.headers.get("Cookie", "")
+            if outside and self.path.startswith("/bbs/"):
+                self.send(302, {"Location": f"/ask/over18?from={self.path}"}, "")
+            elif outside and self.path.startswith("/ask/over18"):
+                self.send(200, {}, pages.age_page(self.path.partition("=")[2]))
+            else:
+                self.send(*answer(self.path))
+
+        def do_POST(self) -> None:
+            asked.append((f"POST {self.path}", time.monotonic(), self.headers["User-Agent"]))
+            form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            welcome = {"Location": form["from"][0], "Set-Cookie": "over18=1; Path=/"}
+            self.send(302, welcome if form.get("yes") == ["yes"] else {"Location": "/"}, "")
+
+        def send(self, status: int, headers: dict[str, str], text: str) -> None:
+            if status < 0:
+                self.close_connection = True
+                return
+            body = text.encode()
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{httpd.server_address[1]}", asked
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
+        thread.join()
+
+
+def plainly(world: World) -> Callable[[str], Answer]:
+    """A board without the question after the reader's age."""
+
+    def answer(path: str) -> Answer:
+        _, index, name = path.removesuffix(".html").rpartition("/index")
+        if index:
+            number, last = int(name or pages.page_count(world)), pages.page_count(world)
+            return (200, {}, pages.index_page(world, number)) if number <= last else (404, {}, "")
+        post = next((one for one in world.posts if path.endswith(f"/{one.id}.html")), None)
+        return (200, {}, pages.article_page(world, post)) if post else (404, {}, "nothing")
+
+    return answer
+
+
+def rows_of(client: Client, base: str, board: str, span: Span, folder: Path) -> list[Row]:
+    """A listing whose pages are kept in `folder` for a restart, and of which nothing is settled."""
+    return list_rows(client, base, board, span, folder, Shelf(folder / "shelf"), settled=0)
+
+
+def thirty_years(posts: int) -> World:
+    """A board from 1996 to 2025, ever busier; some posts are deleted, once a whole page of them."""
+    start, end = 820454400, 1767196800
+    world = World("Test")
+    for index in range(posts):
+        seconds = start + int((end - start) * (index / posts) ** 0.7)
+        deleted = index % 37 == 5 or 400 <= index < 420
+        world.posts.append(post_at(seconds, index, "deleted" if deleted else "ok"))
+    world.pinned = [post_at(start, 0xFFF), post_at(end, 0xFFE)]
+    return world
+
+
+def post_at(seconds: int, number: int, page: str = "ok") -> Post:
+    title = "(本文已被刪除) [a]" if page == "deleted" else f"[正妹] {number}"
+    return Post(f"M.{seconds}.A.{number % 4096:03X}", title, "someone", 5, page=page)
+
+
+def of_year(world: World, span: Span = YEAR) -> list[str]:
+    return [p.id for p in world.posts if p.page != "deleted" and posted_at(p.id) in span]

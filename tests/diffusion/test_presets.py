@@ -1,0 +1,98 @@
+"""The seed preset is the original's recipe, number by number; best keeps its data and its size."""
+
+import pytest
+import torch
+from diffusers import ConfigMixin, DDPMScheduler, UNet2DModel
+
+from pttfaces import params
+from pttfaces.diffusion import network, schedule
+from pttfaces.diffusion.network import Architecture
+
+ORIGINAL = {
+    "source": "ptt",
+    "board.name": "Beauty",
+    "board.year": 2024,
+    "board.dates": ["0101", "1231"],
+    "board.min_nrec": None,
+    "detect.detector": "retinaface",
+    "crop.size": 256,
+    "blur_threshold": 100,
+    "image_size": 64,
+    "curate.recrop": True,
+    "noise_schedule": "linear",
+    "model.channels": [128, 128, 256, 256, 512, 512],
+    "model.layers_per_block": 2,
+    "model.attention": [False, False, False, False, True, False],
+    "model.dropout": 0.0,
+    "train.timesteps": 1000,
+    "train.epochs": 73,
+    "train.batch_size": 16,
+    "train.gradient_accumulation": 1,
+    "train.learning_rate": 1e-4,
+    "train.lr_schedule": "cosine",
+    "train.warmup_steps": 500,
+    "train.max_grad_norm": 1.0,
+    "train.precision": "fp16",
+    "train.compile": False,
+    "train.prediction": "epsilon",
+    "train.zero_terminal_snr": False,
+    "train.min_snr_gamma": None,
+    "train.ema": None,
+    "train.flip": False,
+    "train.select_by": "train_loss",
+    "train.early_stop": None,
+    "train.sample_every": 10,
+    "train.sample_images": 16,
+    "train.checkpoint_every": 10,
+    "train.keep_checkpoints": 8,  # every tenth epoch of 73, and the last
+    "generate.num_images": 10_000,
+    "generate.batch_size": 32,
+    "generate.sampler": "ddpm",
+    "generate.timestep_spacing": "leading",
+    "infer_steps": 300,
+    "evaluate.features": "inception",
+    "evaluate.dims": 2048,
+}
+
+
+@pytest.mark.parametrize("key", ORIGINAL)
+def test_the_seed_preset_is_the_original_s_recipe(key: str) -> None:
+    assert params.load("presets/seed.yaml").flat()[key] == ORIGINAL[key]
+
+
+def test_every_number_of_the_seed_s_model_and_training_is_checked() -> None:
+    keys = {key for key in params.load("presets/seed.yaml").flat() if key[:5] in ("model", "train")}
+    assert keys - set(ORIGINAL) == {"train.save_every_minutes", "train.register"}
+
+
+def values_of(configured: ConfigMixin) -> dict[str, object]:
+    """A diffusers object's options; those with a leading underscore say how they were given."""
+    return {key: value for key, value in configured.config.items() if key[0] != "_"}
+
+
+def test_the_seed_s_network_and_schedule_are_the_tutorial_s() -> None:
+    values = params.load("presets/seed.yaml")
+    blocks = ["DownBlock2D"] * 4 + ["AttnDownBlock2D", "DownBlock2D"]
+    with torch.device("meta"):  # shapes alone
+        ours = network.build(Architecture(64, **values.model.model_dump()), seed=0)
+        tutorial = UNet2DModel(
+            sample_size=64,
+            in_channels=3,
+            out_channels=3,
+            layers_per_block=2,
+            block_out_channels=(128, 128, 256, 256, 512, 512),
+            down_block_types=tuple(blocks),
+            up_block_types=tuple(name.replace("Down", "Up") for name in blocks[::-1]),
+        )
+    assert ours.num_parameters() == tutorial.num_parameters() == 113_673_219
+    assert values_of(ours) == values_of(tutorial)
+    process = schedule.NoiseProcess("linear", 1000, "epsilon", False)
+    theirs = DDPMScheduler(num_train_timesteps=1000)
+    assert values_of(schedule.ddpm_scheduler(process, "leading")) == values_of(theirs)
+
+
+def test_best_trains_the_same_network_on_the_same_pictures() -> None:
+    seed, best = (params.load(f"presets/{name}.yaml").flat() for name in ("seed", "best"))
+    same = ["source", "image_size", "blur_threshold", "model.channels", "model.layers_per_block"]
+    same += [key for key in seed if key.startswith(("board.", "detect."))]
+    assert {key: best[key] for key in same} == {key: seed[key] for key in same}

@@ -1,0 +1,62 @@
+"""Which models saw a picture, by what their trainings logged in a real MLflow database."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+
+from pttfaces import params, tracking
+from pttfaces.denylist import DenyList
+from pttfaces.forgetting import storage
+from pttfaces.forgetting.report import Findings, purge
+from pttfaces.forgetting.words import what_is_kept
+
+PRESET = Path("presets/demo.yaml").resolve()
+FORGOTTEN, OTHER = "a" * 64, "b" * 64
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A DVC repository without a data set, and no MLflow store yet."""
+    (tmp_path / "params.yaml").write_bytes(PRESET.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    Repo.init(str(tmp_path), no_scm=True)
+    return tmp_path
+
+
+def train(model: str, pictures: str | None) -> None:
+    with tracking.training_run(params.load("params.yaml"), "data", Path(".resume") / model) as run:
+        if pictures is not None:
+            run.log_text(pictures, tracking.TRAINING_PICTURES)
+        run.log_tags({"model_digest": model})
+
+
+def test_a_training_is_found_by_the_pictures_that_it_logged(repository: Path) -> None:
+    """Though DVC keeps no data set."""
+    train("saw it", f"{OTHER[:16]}-0.png\n{FORGOTTEN[:16]}-1.png")
+    train("did not", f"{OTHER[:16]}-0.png")
+    train("does not say", None)
+    with storage.opened(repository) as kept:
+        found = Findings(repository, kept, DenyList.of([f"sha256:{FORGOTTEN}"]), duplicate_bits=30)
+    assert [run.model for run in found.models.runs] == ["saw it"]
+    assert [run.model for run in found.models.unchecked] == ["does not say"]
+
+
+def test_a_run_whose_artifacts_cannot_be_read_is_named_and_stops_nothing(
+    repository: Path,
+) -> None:
+    """As where they lie in a bucket that this machine has no program, or no key, for."""
+    train("may have seen it", f"{OTHER[:16]}-0.png")
+    with closing(sqlite3.connect("mlflow.db")) as database:
+        database.execute("UPDATE runs SET artifact_uri = 'nowhere://bucket'")
+        database.commit()
+    with storage.opened(repository) as kept:
+        found = Findings(repository, kept, DenyList.of([f"sha256:{FORGOTTEN}"]), duplicate_bits=30)
+        assert [run.model for run in found.models.unchecked] == ["may have seen it"]
+        (run,) = found.models.unchecked
+        assert any(f"MLflow run {run.id} cannot be read" in line for line in what_is_kept(found))
+        assert any("objects from" in line for line in purge(found))  # what can be cleaned, is

@@ -1,0 +1,68 @@
+import gzip
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pttfaces import files
+from pttfaces.errors import DataError
+from pttfaces.forgetting import leftovers
+
+PICTURE = b"a person"
+DIGEST = files.digest_bytes(PICTURE)
+
+
+def test_copies_in_the_inbox_and_the_reference_are_found_by_their_bytes(tmp_path: Path) -> None:
+    for name in ("inbox/ann/1.jpg", "reference/some.png"):
+        files.write_bytes(tmp_path / "data" / name, PICTURE)
+    files.write_bytes(tmp_path / "data/inbox/other.jpg", b"someone else")
+    found = leftovers.given(tmp_path, {DIGEST})
+    assert [path.name for path in found] == ["1.jpg", "some.png"]
+
+
+def test_lines_that_name_a_picture_are_dropped_and_the_others_stay(tmp_path: Path) -> None:
+    journal = tmp_path / ".cache/download/world.jsonl"
+    files.write_text(journal, f'{{"url": "a", "sha256": "{DIGEST}"}}\n{{"url": "b"}}\n')
+    needles = [DIGEST[:16].encode()]
+    assert leftovers.kept_lines(tmp_path, needles) == [journal]
+    leftovers.drop_lines(journal, needles)
+    assert journal.read_text(encoding="utf-8") == '{"url": "b"}\n'
+
+
+def test_index_pages_that_list_an_article_are_found_and_the_others_stay(tmp_path: Path) -> None:
+    pages = tmp_path / ".cache/listings/board"
+    for name, content in (("1-2", b"M.1.A.001"), ("2-3", b"M.2.A.002")):
+        files.write_bytes(pages / f"{name}.jsonl.gz", gzip.compress(content))
+    files.write_bytes(pages / "3-4.jsonl.gz", b"damaged")
+    assert leftovers.kept_listings(tmp_path, [b"M.2.A"]) == [pages / "2-3.jsonl.gz"]
+
+
+def test_a_read_only_file_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "linked.png"
+    path.write_bytes(PICTURE)
+    path.chmod(0o444)
+    leftovers.remove(path)
+    leftovers.remove(path)
+    assert not path.exists()
+
+
+def test_nothing_is_deleted_under_a_stage_that_is_at_work(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from pttfaces import files\n"
+        "with files.alone('curate', 'stage-curate-0123'):\n"
+        "    print('at work', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={"PYTHONPATH": str(Path("src").absolute()), "PATH": ""},
+        text=True,
+    ) as stage:
+        assert stage.stdout is not None
+        assert stage.stdout.readline() == "at work\n"
+        with pytest.raises(DataError, match="stage curate is at work"):
+            leftovers.check_idle(tmp_path)
+    leftovers.check_idle(tmp_path)

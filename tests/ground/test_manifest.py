@@ -1,0 +1,87 @@
+"""The list of a data set's pictures, and src/pack.py, which writes it for pictures of one's own."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pttfaces import files, manifest
+from pttfaces.errors import DataError
+
+PACK = Path(__file__).parents[2] / "src/pack.py"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("train/a.png", "train/b.png", "holdout/c.png", "notes.txt"):
+        files.write_bytes(tmp_path / name, name.encode())
+    assert manifest.write(tmp_path) == 3
+    return tmp_path
+
+
+def test_a_folder_is_as_its_manifest_lists_it(folder: Path) -> None:
+    table = files.read_csv(folder / "manifest.csv")
+    assert list(table["picture"]) == ["holdout/c.png", "train/a.png", "train/b.png"]
+    assert table["sha256"][0] == files.digest_bytes(b"holdout/c.png")
+    manifest.check(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: (folder / "train/b.png").write_bytes(b"another"),
+        lambda folder: (folder / "train/b.png").unlink(),
+        lambda folder: (folder / "holdout/b.png").write_bytes(b"new"),
+        lambda folder: (folder / "train/b.png").rename(folder / "holdout/b.png"),
+    ],
+    ids=["changed", "missing", "more", "moved"],
+)
+def test_what_differs_is_named(folder: Path, change: Callable[[Path], object]) -> None:
+    change(folder)
+    with pytest.raises(DataError, match=r"not as .*manifest\.csv lists.*/b\.png.*--manifest"):
+        manifest.check(folder)
+
+
+def test_of_many_that_differ_three_are_named(tmp_path: Path) -> None:
+    for number in range(5):
+        files.write_bytes(tmp_path / f"{number}.png", b"")
+    manifest.write(tmp_path)
+    for path in tmp_path.glob("*.png"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"0\.png, 1\.png, 2\.png and 2 more"):
+        manifest.check(tmp_path)
+
+
+def test_a_damaged_manifest_is_told_and_a_missing_one_is_no_matter(folder: Path) -> None:
+    path = folder / "manifest.csv"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(DataError):
+        manifest.check(folder)
+    path.unlink()
+    manifest.check(folder)
+
+
+def test_pictures_of_ones_own_become_a_data_set(folder: Path) -> None:
+    def pack(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(PACK), *arguments]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+    (folder / "manifest.csv").unlink()
+    ended = pack("--manifest", ".")
+    assert (ended.returncode, ended.stdout) == (0, "manifest.csv: 3 pictures\n")
+    manifest.check(folder)
+    files.pack(folder, folder / "with.zip")
+    (folder / "manifest.csv").unlink()
+    files.pack(folder, folder / "without.zip")
+    for name in ("with", "without"):
+        assert pack("--unpack", f"{name}.zip", name).returncode == 0
+        manifest.check(folder / name)
+        assert len(files.read_csv(folder / name / "manifest.csv")) == 3
+    for wrong in (["--manifest", "train", "other"], ["train"], ["--unpack", "train"]):
+        assert pack(*wrong).returncode == 2
+    (folder / "none").mkdir()
+    refused = pack("--manifest", "none")
+    assert refused.returncode == 2
+    assert "holds no PNG" in refused.stderr

@@ -1,0 +1,13 @@
+"""Text from elsewhere on a terminal."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pttfaces.text import printable
+
+
+@given(st.text())
+def test_printable_text_has_no_control_and_stays_as_it_is(text: str) -> None:
+    shown = printable(text)
+    assert printable(shown) == shown
+    assert not {"\x1b", "\x07", "\r", "\x9b", "\u202e", "\u2066"} & set(shown)

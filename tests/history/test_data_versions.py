@@ -1,0 +1,56 @@
+"""Versions of the data: what a commit had comes back from the cache, here and in another clone."""
+
+import hashlib
+
+import pytest
+from repository import Repository, put, ran
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def test_a_repro_with_nothing_to_do_runs_nothing(light: Repository) -> None:
+    assert ran(light.ok("dvc", "repro")) == []
+    assert light.ok("git", "status", "--porcelain") == ""
+    assert "nothing to do" in light.ok("python", "src/outlook.py")
+
+
+def test_a_changed_threshold_runs_from_curate_on_and_the_older_commit_comes_back_without_a_run(
+    light: Repository,
+) -> None:
+    picture = light.path / "data/dataset/train/a.png"
+    before = picture.read_bytes()
+    put(light.path / "params.yaml", {"blur_threshold": 150})
+    assert "To do: curate → train → generate → evaluate" in light.ok("python", "src/outlook.py")
+    assert ran(light.ok("dvc", "repro")) == ["curate", "train", "generate", "evaluate"]
+    light.commit("sharper")
+    after = picture.read_bytes()
+    assert after != before
+    branch = light.ok("git", "branch", "--show-current").strip()
+    light.ok("git", "checkout", "--quiet", "HEAD~1")
+    assert ran(light.ok("dvc", "repro")) == []
+    assert picture.read_bytes() == before
+    light.ok("git", "checkout", "--quiet", branch)
+    light.ok("dvc", "checkout")
+    assert picture.read_bytes() == after
+    light.ok("git", "reset", "--quiet", "--hard", "HEAD~1")
+    light.ok("dvc", "checkout")
+
+
+def test_the_deny_list_can_be_edited_in_place_and_no_version_of_it_is_lost(
+    light: Repository,
+) -> None:
+    path = light.path / "data/denylist.txt"
+    versions = [path.read_bytes()]
+    for line in ("author:one\n", "author:two\n"):
+        with path.open("a") as handle:  # as an editor does that keeps the file
+            handle.write(line)
+        versions.append(path.read_bytes())
+        light.ok("dvc", "repro", "crawl")
+    for content in versions:
+        digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        cached = light.path / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+        if content is versions[0] and not cached.exists():
+            continue  # it came with the clone, which has no cache
+        assert cached.read_bytes() == content
+    light.ok("git", "checkout", "--quiet", ".")
+    light.ok("dvc", "checkout", "--force")

@@ -1,0 +1,51 @@
+"""What the report reads: figures and tables of any state, whole or not."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from damage import DAMAGES, Damage
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pttfaces import files
+from pttfaces.errors import DataError
+from pttfaces.history.states import State
+from pttfaces.report import gather
+
+FIGURES = {path.stem: path.read_bytes() for path in Path("metrics").glob("*.json")}
+EPOCHS = Path("metrics/plots/epochs.csv").read_bytes()
+PARAMS = Path("presets/demo.yaml").read_bytes()
+
+
+@given(st.sampled_from(sorted(FIGURES)), DAMAGES)
+def test_damaged_figures_are_named_or_shown_as_far_as_they_go(
+    tmp_path_factory: pytest.TempPathFactory, stage: str, damage: Damage
+) -> None:
+    path = tmp_path_factory.mktemp("metrics") / f"{stage}.json"
+    path.write_bytes(damage.of(FIGURES[stage]))
+    figures = {name: json.loads(content) for name, content in FIGURES.items()}
+    try:
+        figures[stage] = files.read_json(path)
+    except DataError as error:
+        assert f"{stage}.json" in str(error)  # noqa: PT017
+        return
+    gather.funnel(figures)
+
+
+@given(DAMAGES)
+@example(Damage(0.5, EPOCHS[len(EPOCHS) // 2] ^ ord("\r")))
+def test_damaged_curves_have_gaps_and_no_end(damage: Damage) -> None:
+    rows = gather.curves(damage.of(EPOCHS).decode(errors="replace"))
+    assert len(rows) <= EPOCHS.count(b"\n") + 1
+
+
+@given(DAMAGES)
+def test_damaged_parameters_are_shown_as_far_as_they_go(damage: Damage) -> None:
+    def read(path: str) -> str:
+        return damage.of(PARAMS).decode(errors="replace")
+
+    state: Any = SimpleNamespace(read=read)
+    assert isinstance(gather.settings(cast(State, state)), dict)

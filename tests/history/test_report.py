@@ -1,0 +1,78 @@
+"""The report: one file that holds everything, and escapes what comes from outside."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from repository import Repository, put
+
+pytestmark = pytest.mark.timeout(900)
+
+
+class Page(HTMLParser):
+    """What a browser would fetch, run and show."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.tags: list[str] = []
+        self.identities: list[str] = []
+        self.pictures: list[str] = []  # by what stands in their place for who cannot see them
+        self.shown = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for key, value in attributes:
+            if key in ("src", "href", "xlink:href", "srcset", "poster", "data"):
+                self.fetched.append(value or "")
+            if key == "alt":
+                self.pictures.append(value or "")
+            if key == "id":
+                self.identities.append(value or "")
+
+    def handle_data(self, data: str) -> None:
+        self.shown += data
+
+
+def test_a_page_without_network_shows_every_part_and_every_experiment(light: Repository) -> None:
+    light.ok("dvc", "exp", "run", "--name", "a<img&b", "-S", "infer_steps=5")
+    light.ok("git", "checkout", "--quiet", ".")
+    light.ok("dvc", "checkout")
+    put(light.path / "params.yaml", {"board.name": "<script>alert(1)</script>$x$"})
+    said = light.ok("python", "src/report.py")
+    light.ok("git", "checkout", "--quiet", ".")
+    path = light.path / "report.html"
+    assert path.resolve().as_uri() in said
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+
+    assert all(place.startswith(("data:image/", "#")) for place in page.fetched)
+    assert "@import" not in text
+    assert not re.search(r"url\((?!#)", text)
+    assert "script" not in page.tags
+    assert "<script>alert(1)</script>$x$" in page.shown  # as text
+    assert "a<img&b" in page.shown
+    parts = {"funnel", "data", "training", "samples", "scores", "nearest", "settings"}
+    assert parts <= set(page.identities)
+    assert {place[1:] for place in page.fetched if place.startswith("#")} >= parts
+    funnel = [str(light.metrics("curate")["train"]), str(light.metrics("links")["links"])]
+    for figure in (*funnel, "55random feature distance", "70random feature distance"):
+        assert figure in page.shown
+    assert "epoch 2" in page.shown
+    assert page.shown.count("sampling steps") == 2  # distance and time over the steps
+    assert sum(place.startswith("data:image/webp") for place in page.fetched) == len(page.pictures)
+    results = {name for name in page.pictures if name.startswith("Samples of ")}
+    results.remove("Samples of the best model")
+    assert {"Samples of this folder", "Samples of a<img&b"} <= results  # the 2nd from the cache
+    assert len(page.pictures) - len(results) == 6  # sheet, 2 grids, samples, nearest, density
+    assert light.ok("git", "status", "--porcelain") == ""
+
+
+def test_a_report_before_the_first_run_says_what_to_do(light: Repository) -> None:
+    empty = light.path / "empty"
+    empty.mkdir()
+    ended = Repository(empty).run("python", str(light.path / "src/report.py"))
+    empty.rmdir()
+    assert ended.returncode == 2
+    assert "there is nothing to report yet" in ended.stderr

@@ -1,0 +1,102 @@
+"""A model that was trained on 20 pictures until it knows them by heart is caught by the check for
+copies; one that saw fifty times as many for as long is not."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional
+
+from pttfaces.diffusion import sampling, schedule
+from pttfaces.diffusion.sampling import Sampler
+from pttfaces.scores import comparison, features, folder
+from pttfaces.scores.folder import Pictures
+
+PROCESS = schedule.NoiseProcess("cosine", 1000, "v_prediction", False)
+SIDE, WIDTH, STEPS, BATCH, SAMPLES = 8, 384, 600, 64, 60
+
+
+def discs(count: int, seed: int) -> np.ndarray:
+    """(N, 8, 8, 3) uint8: a bright disc on a plain ground, somewhere."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:SIDE, :SIDE]
+    pictures = np.empty((count, SIDE, SIDE, 3), np.uint8)
+    for picture in pictures:
+        ground, disc = rng.integers(0, 120, 3), rng.integers(130, 256, 3)
+        cx, cy = rng.uniform(2, 6, 2)
+        picture[:] = np.where(((x - cx) ** 2 + (y - cy) ** 2 < 4)[..., None], disc, ground)
+    return pictures
+
+
+class Denoiser(nn.Module):
+    """(noisy (B, 3, 8, 8), α and σ (B, 1, 1, 1)) → picture; learns in seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into = nn.Linear(3 * SIDE**2 + 2, WIDTH)
+        self.first, self.second = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.out = nn.Linear(WIDTH, 3 * SIDE**2)
+
+    def forward(self, x: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        h = torch.relu(
+            self.into(torch.cat([x.flatten(1), alpha[:, :, 0, 0], sigma[:, :, 0, 0]], 1))
+        )
+        h = h + torch.relu(self.first(h))
+        h = h + torch.relu(self.second(h))
+        return self.out(h).view_as(x)
+
+
+def samples_of_a_model_trained_on(pictures: np.ndarray) -> np.ndarray:
+    """(60, 8, 8, 3) uint8, after the same number of steps however many the pictures are."""
+    signal = schedule.alpha_bar(PROCESS).float()[:, None, None, None]
+    alpha, sigma = signal.sqrt(), (1 - signal).sqrt()
+    images = torch.from_numpy(pictures).permute(0, 3, 1, 2) / 127.5 - 1
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = Denoiser()
+        optimizer = torch.optim.AdamW(network.parameters())
+        rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=STEPS)
+        for _ in range(STEPS):
+            x, t = images[torch.randint(len(images), (BATCH,))], torch.randint(1000, (BATCH,))
+            noisy = alpha[t] * x + sigma[t] * torch.randn(x.shape)
+            loss = functional.mse_loss(network(noisy, alpha[t], sigma[t]), x)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            rate.step()
+
+    def velocity(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return (alpha[t] * x - network(x, alpha[t], sigma[t])) / sigma[t]
+
+    sources = [torch.Generator().manual_seed(index) for index in range(SAMPLES)]
+    start = torch.stack([torch.randn(3, SIDE, SIDE, generator=source) for source in sources])
+    few = Sampler("dpmsolver++", 20, "trailing")
+    made = sampling.denoise_all(velocity, PROCESS, few, start, sources)
+    levels = made.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
+    return levels.permute(0, 2, 3, 1).numpy()
+
+
+def folder_of(path: Path, pictures: np.ndarray) -> Pictures:
+    path.mkdir()
+    for index, pixels in enumerate(pictures):
+        Image.fromarray(pixels).save(path / f"{index:04}.png")
+    return folder.open_folder(path, "")
+
+
+@pytest.mark.parametrize(("count", "copies"), [(20, True), (1000, False)])
+def test_a_model_that_knows_its_pictures_by_heart_is_caught(
+    count: int, copies: bool, tmp_path: Path
+) -> None:
+    pictures = discs(count, 0)
+    trained = folder_of(tmp_path / "trained", pictures)
+    samples = folder_of(tmp_path / "samples", samples_of_a_model_trained_on(pictures))
+    sets = comparison.Sets(samples, trained, trained, folder_of(tmp_path / "held", discs(60, 1)))
+    extractor = features.make_extractor("random", 64, None, None, 32, tmp_path / "cache")
+    report = comparison.score(extractor, sets, max_copied=0.2)
+    found = report.figures["copies"]
+    assert found["too_many"] == copies, found
+    assert (report.copy_warning is not None) == copies
+    assert (found["copied"] > 0.5) == copies

@@ -1,0 +1,66 @@
+"""dvc and its stage are killed when the stage is done, and dvc has not noted that yet."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from light_line import make_light_line
+from mlflow import MlflowClient
+from repository import Repository, ran
+
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups to kill"),
+]
+
+
+@pytest.fixture(scope="module")
+def light(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    return make_light_line(tmp_path_factory.mktemp("light"))
+
+
+def kill_when_done(repository: Repository, stage: str, *command: str) -> None:
+    process = subprocess.Popen(
+        [Path(sys.executable).parent / "dvc", *command],
+        cwd=repository.path,
+        env=repository.environment,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while process.poll() is None and not any(repository.path.glob(f".resume/{stage}-*/done.json")):
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
+def test_it_stands_once_in_the_history(light: Repository, stage: str) -> None:
+    before = {"train": "curate", "evaluate": "generate"}[stage]
+    light.ok("dvc", "repro", before)
+    kill_when_done(light, stage, "repro", stage)
+    assert ran(light.ok("dvc", "repro", stage)) == [stage], "it was killed too late"
+    client = MlflowClient(f"sqlite:///{(light.path / 'mlflow.db').as_posix()}")
+    runs = [run for run in client.search_runs(["1"]) if run.data.tags["stage"] == stage]
+    assert [run.info.status for run in runs] == ["FINISHED"]
+    versions = client.search_model_versions(f"run_id = '{runs[0].info.run_id}'")
+    assert len(versions) == (1 if stage == "train" else 0)
+    light.ok("dvc", "repro", "--force", "--single-item", stage)
+    again = [run for run in client.search_runs(["1"]) if run.data.tags["stage"] == stage]
+    assert len(again) == 2, "what dvc has noted is made anew where that is asked for"
+
+
+def test_so_it_does_in_an_experiment_though_dvc_writes_its_lock_anew_before_the_stage(
+    light: Repository,
+) -> None:
+    """The lock is not committed here: DVC stashes it and applies it again."""
+    light.ok("dvc", "repro", "train")
+    command = ("exp", "run", "--set-param", "train.learning_rate=0.003", "train")
+    kill_when_done(light, "train", *command)
+    assert ran(light.ok("dvc", *command)) == ["train"], "it was killed too late"
+    client = MlflowClient(f"sqlite:///{(light.path / 'mlflow.db').as_posix()}")
+    runs = client.search_runs(["1"], "params.`train.learning_rate` = '0.003'")
+    assert [run.info.status for run in runs] == ["FINISHED"]

@@ -1,0 +1,170 @@
+"""Every way of running a stage keeps its history: real git and DVC repositories, a real queue.
+
+The line is one stage here, which logs a training as train does, and trains nothing.
+"""
+
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from repository import Repository, make_repository, put
+
+pytestmark = pytest.mark.timeout(900)
+
+STAGE = """
+from pathlib import Path
+from pttfaces import files, params, tracking
+
+everything, model = params.load(), Path("models/ddpm/best_model")
+model.mkdir(parents=True, exist_ok=True)
+(model / "weights.bin").write_text(f"seed {everything.seed}")
+digest = files.digest_tree(model)
+with files.resuming("train", everything.seed) as work:
+    with tracking.training_run(everything, "data-1", work / "mlflow_run") as run:
+        run.log_metrics({"train_loss": 1.0}, step=1)
+        run.log_model(model, digest, register=False)
+        if everything.seed == 13:
+            raise ValueError("thirteen")
+files.write_json("metrics/train.json", {"model_digest": digest, "data_digest": "data-1"})
+"""
+LINE = """
+stages:
+  train:
+    cmd: python src/train.py
+    params: [seed]
+    deps: [src/train.py]
+    outs: [models/ddpm]
+    metrics:
+      - metrics/train.json:
+          cache: false
+"""
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    made = make_repository(tmp_path_factory.mktemp("ways"), {})
+    (made.path / "src/train.py").write_text(STAGE)
+    (made.path / "dvc.yaml").write_text(LINE)
+    made.commit("one stage")
+    return made
+
+
+def runs(repository: Repository) -> dict[str, object]:
+    """Seed → its run; no seed has two."""
+    client = store(repository)
+    experiment = client.get_experiment_by_name("pttfaces")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
+    by_seed = {run.data.params["seed"]: run for run in found}
+    assert len(by_seed) == len(found)
+    return by_seed
+
+
+def store(repository: Repository) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{(repository.path / 'mlflow.db').as_posix()}")
+
+
+def experiments(repository: Repository) -> dict[str, str]:
+    """Name → commit of every experiment that has ended."""
+    listed = repository.ok("git", "for-each-ref", "--format=%(refname) %(objectname)", "refs/exps")
+    rows = (line.split() for line in listed.splitlines())
+    return {name.split("/")[4]: commit for name, commit in rows if name.count("/") == 4}
+
+
+def check(repository: Repository, run: object, seed: int) -> None:
+    """A run is whole: ended well, and its model opens."""
+    assert run.info.status == "FINISHED"
+    copy = store(repository).download_artifacts(run.info.run_id, "model/weights.bin")
+    assert Path(copy).read_text() == f"seed {seed}"
+    assert run.info.artifact_uri.startswith((repository.path / "mlruns").as_uri())
+
+
+def test_four_workers_of_a_queue_on_a_store_that_does_not_exist_yet(
+    repository: Repository,
+) -> None:
+    repository.ok("dvc", "exp", "run", "--queue", "-S", "seed=1,2,3,4")
+    assert not (repository.path / "mlflow.db").exists()
+    repository.ok("dvc", "queue", "start", "-j", "4")
+    try:
+        deadline = time.monotonic() + 600
+        while len(experiments(repository)) < 4:
+            assert time.monotonic() < deadline, repository.ok("dvc", "queue", "status")
+            time.sleep(1)
+    finally:
+        repository.run("dvc", "queue", "stop")
+    head = repository.ok("git", "rev-parse", "HEAD").strip()
+    found = runs(repository)
+    assert sorted(found) == ["1", "2", "3", "4"]
+    for seed, run in found.items():
+        check(repository, run, int(seed))
+        assert run.data.tags["dvc_baseline"] == head
+    assert {run.data.tags["dvc_experiment"] for run in found.values()} == set(
+        experiments(repository)
+    )
+
+
+def test_the_other_ways_share_the_store(repository: Repository) -> None:
+    repository.ok("dvc", "exp", "run", "--temp", "--name", "aside", "-S", "seed=5")
+    assert not list((repository.path / ".dvc/tmp/exps").rglob("params.yaml"))  # the clone is gone
+    repository.ok("dvc", "exp", "run", "--name", "here", "-S", "seed=6")
+    put(repository.path / "params.yaml", {"seed": 7})
+    repository.ok("dvc", "repro")
+    put(repository.path / "params.yaml", {"seed": 8})
+    repository.ok("python", "src/train.py")
+    found = runs(repository)
+    for seed in (5, 6, 7, 8):
+        check(repository, found[str(seed)], seed)
+    assert found["5"].data.tags["dvc_experiment"] == "aside"
+    assert found["6"].data.tags["dvc_experiment"] == "here"
+    assert "dvc_experiment" not in found["7"].data.tags
+
+
+def test_a_failed_experiment_is_a_failed_run_with_the_reason(repository: Repository) -> None:
+    ended = repository.run("dvc", "exp", "run", "--temp", "-S", "seed=13")
+    assert ended.returncode != 0
+    run = runs(repository)["13"]
+    assert (run.info.status, run.data.tags["reason"]) == ("FAILED", "thirteen")
+
+
+def test_a_fresh_clone_begins_its_own_history_whatever_its_path(
+    repository: Repository, tmp_path: Path
+) -> None:
+    before = len(runs(repository))
+    repository.ok("git", "clone", "--quiet", ".", str(tmp_path / "a clone 臉"))
+    clone = Repository(tmp_path / "a clone 臉")
+    clone.ok("python", "src/inputs.py")
+    clone.ok("dvc", "repro")
+    (run,) = runs(clone).values()
+    check(clone, run, int(run.data.params["seed"]))
+    assert len(runs(repository)) == before
+
+
+def test_from_a_run_to_its_experiment_and_back(repository: Repository) -> None:
+    run = runs(repository)["5"]
+    listed = repository.ok("python", "src/history.py")
+    assert any(run.info.run_id[:8] in line and "aside" in line for line in listed.splitlines())
+    said = repository.ok("python", "src/history.py", run.info.run_id[:8])
+    assert "result in   experiment aside" in said
+    assert f"model       {run.data.tags['model_digest']}" in said
+    assert "bring back  dvc exp apply aside" in said
+    (command,) = [
+        line.removeprefix("model only").split()
+        for line in said.splitlines()
+        if line.startswith("model only")
+    ]
+    repository.ok(*command)
+    brought = next((repository.path / "from_mlflow").rglob("weights.bin"))
+    assert brought.read_text() == "seed 5"
+
+    said = repository.ok("python", "src/history.py", "aside")
+    assert run.info.run_id in said
+    repository.ok("git", "checkout", "--quiet", ".")
+    repository.ok("dvc", "exp", "apply", "aside")
+    weights = repository.path / "models/ddpm/best_model/weights.bin"
+    assert weights.read_text() == "seed 5"
+    assert "nothing to do" in repository.ok("python", "src/history.py", run.info.run_id[:8])
+
+    ended = repository.run("python", "src/history.py", "nonesuch")
+    assert ended.returncode == 2
+    assert "nonesuch is no run, experiment or commit" in ended.stderr
