@@ -24,23 +24,23 @@ def test_an_empty_lane_waits_for_a_change() -> None:
 
 
 def test_a_lane_opens_with_success_and_closes_with_failure() -> None:
-    host = lane(per_host=18)
-    while host.delay(10.0) == 0:
-        host.take(10.0)
-    assert host.running == 8
+    host = lane(count=100, per_host=38)
+
+    def under_way() -> int:
+        while host.delay(10.0) == 0:
+            host.take(10.0)
+        return host.running
+
+    assert under_way() == 8
     host.served()
-    while host.delay(10.0) == 0:
-        host.take(10.0)
-    assert host.running == 16
+    assert under_way() == 24
     host.served()
-    while host.delay(10.0) == 0:
-        host.take(10.0)
-    assert host.running == 18
+    assert under_way() == 38
     host.failed(10.0, 11.0, heard=True)
-    host.running = 9
-    assert host.delay(20.0) is None
-    host.running = 8
-    assert host.delay(20.0) == 0
+    host.running = 0
+    assert under_way() == 19
+    host.served()
+    assert under_way() == 20  # a host that has failed gets more only one by one
 
 
 def test_requests_keep_their_distance_and_late_ones_are_made_up_for() -> None:

@@ -1,0 +1,144 @@
+"""A training that is killed in an experiment of DVC's goes on when the experiment is run again.
+
+Real git and DVC, a real queue with its worker, the real stage on few small pictures.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+from repository import SMALL, Repository, make_repository
+
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(os.name == "nt", reason="Windows keeps a killed clone's files open"),
+]
+PATIENCE_S = 120.0
+CHANGES = ("train.epochs=40", "train.sample_every=40", "train.save_every_minutes=1e-9")
+SETTINGS = (*(word for change in CHANGES for word in ("-S", change)), "train")
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    made = make_repository(tmp_path_factory.mktemp("experiments"), SMALL)
+    made.ok("dvc", "repro", "curate")
+    made.commit("a data set")
+    return made
+
+
+@pytest.fixture(scope="module")
+def undisturbed(repository: Repository) -> dict[str, object]:
+    """The figures of the same training, which nobody killed."""
+    repository.ok("dvc", "exp", "run", "--temp", "--name", "undisturbed", *SETTINGS)
+    return figures(repository, "undisturbed")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_done_before(repository: Repository, undisturbed: dict[str, object]) -> None:
+    """Else the same training would be taken from what waits in .resume, or from DVC's run cache."""
+    shutil.rmtree(repository.path / ".resume")
+    shutil.rmtree(repository.path / ".dvc/cache/runs")
+
+
+def figures(repository: Repository, experiment: str) -> dict[str, object]:
+    names = repository.ok("git", "for-each-ref", "--format=%(refname)", "refs/exps").split()
+    (ref,) = [name for name in names if name.endswith(f"/{experiment}")]
+    written = repository.ok("git", "show", f"{ref}:metrics/train.json")
+    return dict(json.loads(written))
+
+
+def of_the_repository(repository: Repository) -> list[psutil.Process]:
+    """The processes that work in it or in one of DVC's clones of it."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if Path(process.cwd()).is_relative_to(repository.path.resolve()):
+                found.append(process)
+        except (psutil.Error, OSError):  # another's, or gone meanwhile
+            continue
+    return found
+
+
+def kill_in_training(repository: Repository, which: str) -> None:
+    """SIGKILL in mid-training to the stage, or to all: dvc and the queue's worker, too."""
+    limit = time.monotonic() + PATIENCE_S
+    while not any(repository.path.glob(".resume/train-*/state.pt")):
+        assert time.monotonic() < limit, repository.ok("dvc", "queue", "status")
+        time.sleep(0.005)
+    found = of_the_repository(repository)
+    doomed = [one for one in found if which == "all" or "src/train.py" in one.cmdline()]
+    for process in doomed:
+        process.kill()
+    psutil.wait_procs(doomed, PATIENCE_S)
+    done = list(repository.path.glob(".resume/train-*/done.json"))
+    assert not done, "it ended before it could be killed"
+
+
+def start_queue(repository: Repository) -> None:
+    """Without pipes: the worker would hold them, and one would wait for its end."""
+    command = ("dvc", "queue", "start")
+    place, environment = repository.path, repository.environment
+    silent = subprocess.DEVNULL
+    subprocess.run(command, cwd=place, env=environment, stdout=silent, stderr=silent, check=True)
+
+
+def wait_for(repository: Repository, *states: str) -> str:
+    """The queue's status, when no task is in one of the states any more."""
+    limit = time.monotonic() + PATIENCE_S
+    while any(state in (said := repository.ok("dvc", "queue", "status")) for state in states):
+        assert time.monotonic() < limit, said
+        time.sleep(1)
+    return said
+
+
+def check_that_it_went_on(
+    repository: Repository, experiment: str, undisturbed: dict[str, object]
+) -> None:
+    """Its model is the undisturbed one, bit for bit, and it has one run, which has ended well."""
+    assert figures(repository, experiment)["model_digest"] == undisturbed["model_digest"]
+    client = MlflowClient(f"sqlite:///{(repository.path / 'mlflow.db').as_posix()}")
+    runs = client.search_runs(["1"], f"tags.dvc_experiment = '{experiment}'")
+    assert [run.info.status for run in runs] == ["FINISHED"]
+
+
+@pytest.mark.parametrize("killed", ["stage", "all"])
+def test_a_killed_queue_goes_on(
+    repository: Repository, undisturbed: dict[str, object], killed: str
+) -> None:
+    name = f"queued-{killed}"
+    queue = ("dvc", "exp", "run", "--queue", "--name", name, *SETTINGS)
+    repository.ok(*queue)
+    start_queue(repository)
+    try:
+        kill_in_training(repository, killed)
+        if killed == "all":  # nobody is left to tell DVC
+            repository.ok("dvc", "queue", "kill", "--force", name)
+        assert "Failed" in wait_for(repository, "Queued", "Running")
+        repository.ok(*queue)
+        start_queue(repository)
+        assert "Success" in wait_for(repository, "Queued", "Running")
+        said = repository.ok("dvc", "queue", "logs", name)
+    finally:
+        repository.run("dvc", "queue", "stop", "--kill")
+    assert "Running stage 'train'" in said
+    check_that_it_went_on(repository, name, undisturbed)
+    repository.ok("dvc", "queue", "remove", "--all")
+
+
+def test_a_killed_temporary_experiment_goes_on(
+    repository: Repository, undisturbed: dict[str, object]
+) -> None:
+    command = ("dvc", "exp", "run", "--temp", "--name", "aside", *SETTINGS)
+    process = psutil.Popen(
+        command, cwd=repository.path, env=repository.environment, start_new_session=True
+    )
+    kill_in_training(repository, "all")
+    process.wait(PATIENCE_S)
+    repository.ok(*command)
+    check_that_it_went_on(repository, "aside", undisturbed)
