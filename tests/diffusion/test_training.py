@@ -51,6 +51,20 @@ def train(folder: Path, **changes: object) -> tuple[training.Trained, Path]:
     return training.train(tiny.task(folder, **changes), work, quiet), work
 
 
+@pytest.mark.parametrize("limit", [0.1, 1e9], ids=["clipped", "left alone"])
+def test_gradients_are_clipped_as_torch_clips_them(tmp_path: Path, limit: float) -> None:
+    learner = training._Learner(tiny.task(tmp_path, max_grad_norm=limit))
+    noise = torch.Generator().manual_seed(1)
+    for weights in learner.weights:
+        weights.grad = torch.randn(weights.shape, generator=noise)
+    theirs = [weights.detach().clone() for weights in learner.weights]
+    for mine, other in zip(learner.weights, theirs, strict=True):
+        other.grad = mine.grad.clone()
+    assert learner._clip() == torch.nn.utils.clip_grad_norm_(theirs, limit) > 0.1
+    for mine, other in zip(learner.weights, theirs, strict=True):
+        assert torch.equal(mine.grad, other.grad)
+
+
 def test_a_training_leaves_models_grids_and_reports(tmp_path: Path) -> None:
     task, work, seen = tiny.task(tmp_path), tmp_path / "work", []
     work.mkdir()
