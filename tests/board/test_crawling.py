@@ -407,14 +407,16 @@ def test_an_article_whose_address_leads_to_no_page_ends_nothing(tmp_path: Path) 
             return 200, {}, "x" * (33 * 2**20)
         if path in ("/4", "/5"):
             return 302, {"Location": {"/4": "mailto:someone", "/5": "http://*.test/"}[path]}, ""
+        if path == "/6":  # to another site, where nobody listens
+            return 302, {"Location": "http://localhost:1/"}, ""
         return (404 if "robots" in path else 200), {}, '<div id="main-content">words</div>'
 
     with server(answer) as (base, _), Client(Door(), FAST) as client:
         articles = [
-            Article(f"M.170400000{n}.A.000", f"{base}/{n}", "", "", "", 1) for n in range(1, 7)
+            Article(f"M.170400000{n}.A.000", f"{base}/{n}", "", "", "", 1) for n in range(1, 8)
         ]
         reads = read_articles(client, articles, lambda _: PageStore(tmp_path))
-        assert [read.status for read in reads] == ["malformed"] * 5 + ["ok"]
+        assert [read.status for read in reads] == ["malformed"] * 6 + ["ok"]
 
 
 def test_rules_for_robots_that_lead_nowhere_end_the_reading(tmp_path: Path) -> None:

@@ -36,8 +36,8 @@ _NO_ADDRESS = (
 
 
 class PageError(SiteError):
-    """One address of a site that answers leads to no page: in a circle, to no address, or to more
-    than a page can hold."""
+    """One address of a site that answers leads to no page: in a circle, to no address, to another
+    site that does not answer, or to more than a page can hold."""
 
 
 T = TypeVar("T")
@@ -210,14 +210,18 @@ class Client:
         """The answer at the end of all redirects, each of which waits for its turn."""
         step = url
         for _ in range(_MOST_REDIRECTS):
-            answer = self._patiently(method, step, form)
+            at_home = urlsplit(step).hostname == urlsplit(url).hostname
+            answer = self._patiently(method, step, form, SiteError if at_home else PageError)
             if answer.leads_to is None:
                 return answer
             method, step = answer.leads_to
             form = form if method == "POST" else None
         raise PageError(f"{url} leads in a circle of redirects; open it in a browser.")
 
-    def _patiently(self, method: str, url: str, form: dict[str, str] | None) -> "_Answer":
+    def _patiently(
+        self, method: str, url: str, form: dict[str, str] | None, silence: type[SiteError]
+    ) -> "_Answer":
+        """silence: what is raised where no answer comes after all attempts."""
         problem = ""
         for attempt in range(self._manners.attempts):
             answer, wait = None, self._backoff(attempt)
@@ -239,7 +243,7 @@ class Client:
                     return answer
                 wait = max(wait, answer.retry_after)
             if wait > _LONGEST_WAIT_S:
-                raise SiteError(
+                raise silence(
                     f"{url} asks to be left alone for {wait / 60:.0f} minutes; run the same "
                     "command again then: pages already read are kept."
                 )
@@ -248,7 +252,7 @@ class Client:
                 self._pace.hold(wait)
         if answer is not None:
             return answer
-        raise SiteError(
+        raise silence(
             f"{url} does not answer ({problem}, {self._manners.attempts} tries); check the network "
             "and board.base_url, then run the same command again: pages already read are kept."
         )
