@@ -2,9 +2,9 @@
 
 A lane starts with a few and opens with every answer, up to the limit: wide at first, one at a time
 when the host has failed before. It halves with every failure of the host, so that a dead host holds
-next to nothing of what the others share. Where the
-host asks for fewer requests, they come at half the rate from then on, and slowly faster again. It
-knows the time only as numbers given to it, and nothing of HTTP.
+next to nothing of what the others share; where there are no others, it starts at the limit. Where
+the host asks for fewer requests, they come at half the rate from then on, and slowly faster again.
+It knows the time only as numbers given to it, and nothing of HTTP.
 """
 
 import heapq
@@ -46,11 +46,11 @@ class Lane:
         self.running = 0
         self._most, self._fastest = limits.per_host, limits.rate_per_host
         self._rate = self._fastest  # requests a second
-        self._allowed, self._opens_by = min(limits.per_host, _FIRST), _OPENS_BY
+        self._allowed = min(limits.per_host, _FIRST)
         self._fresh: deque[Job] = deque()
         self._later: list[Job] = []
         self._next = self._rest_until = self._failed_at = float("-inf")
-        self._failures, self._heard = 0, False
+        self._failures, self._heard, self._sound = 0, False, True  # sound: it has never failed
 
     @property
     def given_up(self) -> bool:
@@ -70,9 +70,13 @@ class Lane:
         """Queues a request for `job.ready`, ahead of first ones."""
         heapq.heappush(self._later, job)
 
-    def delay(self, now: float) -> float | None:
-        """Seconds until the next job may start; None when something has to change before."""
-        if self.running >= self._allowed or self.empty:
+    def delay(self, now: float, alone: bool = False) -> float | None:
+        """Seconds until the next job may start; None when something has to change before.
+
+        alone: no other host's jobs wait.
+        """
+        most = self._most if alone and self._sound else self._allowed
+        if self.running >= most or self.empty:
             return None
         ready = now if self._fresh else self._later[0].ready
         return max(0.0, max(ready, self._next, self._rest_until) - now)
@@ -95,7 +99,7 @@ class Lane:
     def served(self) -> None:
         """The host gave an answer that is about the link, not about the host."""
         self._failures, self._heard = 0, True
-        self._allowed = min(self._most, self._allowed + self._opens_by)
+        self._allowed = min(self._most, self._allowed + (_OPENS_BY if self._sound else 1))
         self._rate = min(self._fastest, self._rate + self._fastest * _FASTER)
 
     def failed(self, started: float, now: float, heard: bool) -> None:
@@ -123,7 +127,7 @@ class Lane:
         if started <= self._failed_at:
             return False
         self._failures += 1
-        self._allowed, self._opens_by = max(1, self._allowed // 2), 1
+        self._allowed, self._sound = max(1, self._allowed // 2), False
         self._failed_at = now
         return True
 

@@ -69,14 +69,16 @@ class Part:
         with mmap.mmap(self._file, 0, access=mmap.ACCESS_READ) as mapped:
             return recognise(mapped, hashlib.sha256(mapped).hexdigest())
 
-    def move(self, target: str) -> None:
-        """Makes the bytes the file at `target`, whole or not at all."""
+    def move(self, target: str) -> int:
+        """Makes the bytes the file at `target`, whole or not at all; its time of writing, in ns."""
         if self._file is None:
             self._spill()
             self._held = []
         self._close()
-        os.replace(self._path, target)  # noqa: PTH105 (see Store.has)
+        written = os.stat(self._path).st_mtime_ns  # noqa: PTH116 (see Store.has)
+        os.replace(self._path, target)  # noqa: PTH105
         self._spilled = False
+        return written
 
     def discard(self) -> None:
         """Drops what has come; what was moved stays where it is."""
@@ -104,15 +106,14 @@ class Part:
 class Store:
     """The folder of pictures. Left-overs of a killed run are removed when it is opened.
 
-    memory: a file that keeps the times of files whose bytes were checked against their names, so
-    that they are read again only where something has written to them since. held: bytes of parts
-    that are in memory.
+    memory: a file that keeps the times of files that were stored, or whose bytes were checked
+    against their names, so that they are read again only where something has written to them since.
+    held: bytes of parts that are in memory.
     """
 
     def __init__(self, root: str | Path, memory: Path) -> None:
         self.held = 0
         self._memory, self._checked = memory, _times(memory)
-        self._stored: set[str] = set()
         self._root = str(root)
         self._parts = str(files.clean_folder(Path(root) / _PARTS))
         self._numbers = itertools.count()
@@ -132,7 +133,7 @@ class Store:
         except FileNotFoundError:
             return False
         if state.st_size == picture.bytes:
-            if picture.path in self._stored or self._checked.get(picture.path) == state.st_mtime_ns:
+            if self._checked.get(picture.path) == state.st_mtime_ns:
                 return True
             if files.digest_file(path) == picture.sha256:
                 self._checked[picture.path] = state.st_mtime_ns
@@ -153,15 +154,14 @@ class Store:
             self._names[folder] = {path.name for path in place.iterdir()}
         # A new name needs no look at the disk: each makes the threads wait for one another.
         if name not in self._names[folder] or not self.has(picture):
-            part.move(f"{self._root}/{picture.path}")
+            self._checked[picture.path] = part.move(f"{self._root}/{picture.path}")
             self._names[folder].add(name)
-            self._stored.add(picture.path)
 
     def remember(self, named: set[str]) -> None:
         """Writes down which of the files in `named` were checked, or stored, and when written."""
-        known = sorted(named & (self._stored | self._checked.keys()))
-        times = ((os.stat(f"{self._root}/{path}").st_mtime_ns, path) for path in known)  # noqa: PTH116
-        files.write_text(self._memory, "".join(f"{time} {path}\n" for time, path in times))
+        known = sorted(named & self._checked.keys())
+        lines = (f"{self._checked[path]} {path}\n" for path in known)
+        files.write_text(self._memory, "".join(lines))
 
     def sweep(self, named: set[str]) -> int:
         """Removes all files that are not in `named` (paths as in the ledger); returns how many."""
