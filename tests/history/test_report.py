@@ -6,6 +6,8 @@ from html.parser import HTMLParser
 import pytest
 from repository import Repository, put
 
+from pttfaces.report import charts
+
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -67,6 +69,13 @@ def test_a_page_without_network_shows_every_part_and_every_experiment(light: Rep
     assert {"Samples of this folder", "Samples of a<img&b"} <= results  # the 2nd from the cache
     assert len(page.pictures) - len(results) == 6  # sheet, 2 grids, samples, nearest, density
     assert light.ok("git", "status", "--porcelain") == ""
+
+
+def test_crops_without_any_sharpness_are_drawn_too() -> None:
+    def drawn(*crops: int) -> str:
+        return charts.histogram("sharpness", "variance", [0.0, 6.25, 12.5, 25.0], crops, 100.0)
+
+    assert drawn(24, 0, 0, 30) != drawn(0, 0, 0, 30) == drawn(0, 0, 0, 30)
 
 
 def test_a_report_before_the_first_run_says_what_to_do(light: Repository) -> None:

@@ -125,13 +125,16 @@ def scores(title: str, x_label: str, series: Sequence[Series]) -> str:
 def histogram(
     title: str, x_label: str, edges: Sequence[float], counts: Sequence[float], bound: float | None
 ) -> str:
-    """Bars over a logarithmic axis, and a line where what is below is left out."""
+    """Bars over a logarithmic axis, and a line where what is below is left out.
+
+    edges: the lower ones, three at least. Zero has no place on such an axis: a bin that begins
+    there is drawn as wide as the next one.
+    """
     with _figure(title, x_label) as drawing:
-        kept = [edge > 0 for edge in edges]
-        shown = [edge for edge, keep in zip(edges, kept, strict=True) if keep]
-        heights = [count for count, keep in zip(counts, kept, strict=True) if keep]
+        lowest, second, third = edges[:3]
+        shown = [lowest or second**2 / third, *edges[1:]]
         widths = [b - a for a, b in zip(shown, [*shown[1:], shown[-1] * 1.2], strict=True)]
-        drawing.axes.bar(shown, heights, widths, align="edge", color=_SERIES[0], edgecolor=_CARD)
+        drawing.axes.bar(shown, counts, widths, align="edge", color=_SERIES[0], edgecolor=_CARD)
         drawing.axes.set_xscale("log")
         drawing.axes.xaxis.set_major_formatter(ScalarFormatter())
         if bound:

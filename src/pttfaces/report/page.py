@@ -85,7 +85,13 @@ def _blur(figures: Mapping[str, Any]) -> Markup:
     bound = gather.settings(here()).get("blur_threshold")
     title = f"Sharpness of {figures.get('crop', {}).get('crops', 'the')} crops"
     return Markup(
-        charts.histogram(title, "variance of the Laplacian", edges, counts, bound)  # type: ignore[arg-type]
+        charts.histogram(
+            title,
+            "variance of the Laplacian; the outer bars are open",
+            edges,  # type: ignore[arg-type]
+            counts,  # type: ignore[arg-type]
+            bound,
+        )
     )
 
 
