@@ -419,6 +419,25 @@ def test_an_article_whose_address_leads_to_no_page_ends_nothing(tmp_path: Path) 
         assert [read.status for read in reads] == ["malformed"] * 6 + ["ok"]
 
 
+def test_a_site_that_redirects_to_another_name_and_then_dies_ends_the_reading(
+    tmp_path: Path,
+) -> None:
+    place = ""
+
+    def answer(path: str) -> Answer:
+        if path.startswith("/real/"):
+            return (200 if path == "/real/1" else -1), {}, '<div id="main-content">words</div>'
+        return (404, {}, "") if "robots" in path else (302, {"Location": place + path}, "")
+
+    with server(answer) as (base, _), Client(Door(), FAST) as client:
+        place = base.replace("127.0.0.1", "localhost") + "/real"
+        articles = [
+            Article(f"M.170400000{n}.A.000", f"{base}/{n}", "", "", "", 1) for n in range(1, 4)
+        ]
+        with pytest.raises(SiteError, match="does not answer"):
+            list(read_articles(client, articles, lambda _: PageStore(tmp_path)))
+
+
 def test_rules_for_robots_that_lead_nowhere_end_the_reading(tmp_path: Path) -> None:
     with (
         server(lambda _: (302, {"Location": "/robots.txt"}, "")) as (base, _),

@@ -56,7 +56,7 @@ def test_gradients_are_clipped_as_torch_clips_them(tmp_path: Path, limit: float)
     learner = training._Learner(tiny.task(tmp_path, max_grad_norm=limit))
     noise = torch.Generator().manual_seed(1)
     for weights in learner.weights:
-        weights.grad = torch.randn(weights.shape, generator=noise)
+        weights.grad = torch.randn(weights.shape, generator=noise).to(weights.device)
     theirs = [weights.detach().clone() for weights in learner.weights]
     for mine, other in zip(learner.weights, theirs, strict=True):
         other.grad = mine.grad.clone()

@@ -43,16 +43,6 @@ def test_a_lane_opens_with_success_and_closes_with_failure() -> None:
     assert under_way() == 20  # a host that has failed gets more only one by one
 
 
-def test_a_lane_that_is_alone_starts_at_the_limit_until_its_host_fails() -> None:
-    host = lane(count=100, per_host=38)
-    while host.delay(10.0, alone=True) == 0:
-        host.take(10.0)
-    assert host.running == 38
-    host.failed(10.0, 11.0, heard=True)
-    host.running = 5
-    assert host.delay(20.0, alone=True) is None
-
-
 def test_requests_keep_their_distance_and_late_ones_are_made_up_for() -> None:
     host = lane(rate_per_host=10)
     host.served()

@@ -76,6 +76,7 @@ class Client:
         self._gate = threading.Lock()
         self._opened = 0  # how often the gate was answered
         self._rules: dict[str, Protego] = {}
+        self._heard: set[str | None] = set()  # hosts that have answered: one is the site, at least
 
     def __enter__(self) -> Self:
         return self
@@ -210,8 +211,10 @@ class Client:
         """The answer at the end of all redirects, each of which waits for its turn."""
         step = url
         for _ in range(_MOST_REDIRECTS):
-            at_home = urlsplit(step).hostname == urlsplit(url).hostname
+            host = urlsplit(step).hostname
+            at_home = host in self._heard or host == urlsplit(url).hostname
             answer = self._patiently(method, step, form, SiteError if at_home else PageError)
+            self._heard.add(host)
             if answer.leads_to is None:
                 return answer
             method, step = answer.leads_to

@@ -109,9 +109,8 @@ class _Fetching:
         have enough, and then the alarm is set for the first that may go on."""
         now, wait = self._now(), math.inf
         chosen: Lane | None = None
-        alone = len(self._waiting) == 1
         for lane in self._waiting:
-            delay = lane.delay(now, alone)
+            delay = lane.delay(now)
             if delay == 0:
                 if chosen is None or lane.running < chosen.running:
                     chosen = lane

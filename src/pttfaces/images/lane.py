@@ -2,9 +2,9 @@
 
 A lane starts with a few and opens with every answer, up to the limit: wide at first, one at a time
 when the host has failed before. It halves with every failure of the host, so that a dead host holds
-next to nothing of what the others share; where there are no others, it starts at the limit. Where
-the host asks for fewer requests, they come at half the rate from then on, and slowly faster again.
-It knows the time only as numbers given to it, and nothing of HTTP.
+next to nothing of what the others share. Where the host asks for fewer requests, they come at half
+the rate from then on, and slowly faster again. It knows the time only as numbers given to it, and
+nothing of HTTP.
 """
 
 import heapq
@@ -70,13 +70,9 @@ class Lane:
         """Queues a request for `job.ready`, ahead of first ones."""
         heapq.heappush(self._later, job)
 
-    def delay(self, now: float, alone: bool = False) -> float | None:
-        """Seconds until the next job may start; None when something has to change before.
-
-        alone: no other host's jobs wait.
-        """
-        most = self._most if alone and self._sound else self._allowed
-        if self.running >= most or self.empty:
+    def delay(self, now: float) -> float | None:
+        """Seconds until the next job may start; None when something has to change before."""
+        if self.running >= self._allowed or self.empty:
             return None
         ready = now if self._fresh else self._later[0].ready
         return max(0.0, max(ready, self._next, self._rest_until) - now)
