@@ -51,8 +51,12 @@ def train(folder: Path, **changes: object) -> tuple[training.Trained, Path]:
     return training.train(tiny.task(folder, **changes), work, quiet), work
 
 
+@pytest.mark.parametrize("seen", [True, False], ids=["on a CPU", "on a device to wait for"])
 @pytest.mark.parametrize("limit", [0.1, 1e9], ids=["clipped", "left alone"])
-def test_gradients_are_clipped_as_torch_clips_them(tmp_path: Path, limit: float) -> None:
+def test_gradients_are_clipped_as_torch_clips_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: float, seen: bool
+) -> None:
+    monkeypatch.setattr(devices, "reads_are_free", lambda device: seen)
     learner = training._Learner(tiny.task(tmp_path, max_grad_norm=limit))
     noise = torch.Generator().manual_seed(1)
     for weights in learner.weights:
@@ -185,8 +189,9 @@ class HostReads(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_no_step_waits_for_the_device(tmp_path: Path) -> None:
-    """An epoch of eight updates reads as many values as an epoch of two."""
+def test_no_step_waits_for_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An epoch of eight updates reads as many values as an epoch of two, on a device to wait for."""
+    monkeypatch.setattr(devices, "reads_are_free", lambda device: False)
     counts = []
     for pictures in (8, 32):
         task = tiny.task(tmp_path / str(pictures), pictures, epochs=1, select_by="train_loss")

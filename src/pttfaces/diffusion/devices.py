@@ -32,6 +32,11 @@ def precision(asked: str) -> str:
     return used
 
 
+def reads_are_free(device: torch.device) -> bool:
+    """Whether Python may look at a tensor's value without waiting for the device."""
+    return device.type == "cpu"
+
+
 def memory_format(device: torch.device | str) -> torch.memory_format:
     """How a network's weights lie best in this device's memory.
 

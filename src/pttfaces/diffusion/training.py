@@ -290,10 +290,11 @@ class _Learner:
 
     def _clip(self) -> torch.Tensor:
         """`clip_grad_norm_`, but for a walk through all modules, and for a multiplication by 1
-        where a CPU has nothing to clip; there looking at the norm costs no synchronisation."""
+        where one may see for nothing that there is nothing to clip."""
         self.accelerator.unscale_gradients()
         norm = get_total_norm([one.grad for one in self.weights if one.grad is not None])
-        if self.device.type != "cpu" or self.max_grad_norm / (norm + 1e-6) < 1:
+        seen = devices.reads_are_free(self.device)
+        if not seen or self.max_grad_norm / (norm + 1e-6) < 1:
             clip_grads_with_norm_(self.weights, self.max_grad_norm, norm)
         return norm
 
