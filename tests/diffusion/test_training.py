@@ -190,7 +190,7 @@ class HostReads(TorchDispatchMode):
 
 
 def test_no_step_waits_for_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An epoch of eight updates reads as many values as an epoch of two, on a device to wait for."""
+    """An epoch of eight updates reads as many values as one of two, on a device to wait for."""
     monkeypatch.setattr(devices, "reads_are_free", lambda device: False)
     counts = []
     for pictures in (8, 32):
