@@ -296,10 +296,13 @@ def _head() -> str:
 
 def _alive(run_id: str) -> FileLock:
     """A lock named after store and run, held until `Run.end` or, however it ends, this process."""
-    store = files.digest_json(store_uri())[:8]
-    lock = FileLock(files.cache_dir("running") / f"{store}-{run_id}.lock")
+    lock = FileLock(files.cache_dir("running") / _lock_name(run_id))
     lock.acquire()
     return lock
+
+
+def _lock_name(run_id: str) -> str:
+    return f"{files.digest_json(store_uri())[:8]}-{run_id}.lock"
 
 
 def _end_killed_runs(client: "MlflowClient") -> None:
@@ -309,9 +312,8 @@ def _end_killed_runs(client: "MlflowClient") -> None:
     """
     from mlflow.exceptions import MlflowException
 
-    store = files.digest_json(store_uri())[:8]
-    for path in files.cache_dir("running").glob(f"{store}-*.lock"):
-        lock, run_id = FileLock(path), path.stem.removeprefix(f"{store}-")
+    for path in files.cache_dir("running").glob(_lock_name("*")):
+        lock, run_id = FileLock(path), path.stem.partition("-")[2]
         try:
             lock.acquire(blocking=False)
         except Timeout:
@@ -363,8 +365,8 @@ def _store() -> tuple["MlflowClient", str]:
 
 def _set_aside_if_damaged(where: str) -> None:
     """Renames a SQLite file that is no sound database any more, so that the history goes on."""
-    path = Path(where.removeprefix("sqlite:///"))
-    if not where.startswith("sqlite:///") or not path.is_file() or not path.stat().st_size:
+    path = _database(where)
+    if path is None or not path.is_file() or not path.stat().st_size:
         return
     try:
         with contextlib.closing(sqlite3.connect(path)) as database:
@@ -390,8 +392,8 @@ def _make_whole(where: str) -> None:
     kill left half made could never be opened again."""
     from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
 
-    path = Path(where.removeprefix("sqlite:///"))
-    if not where.startswith("sqlite:///") or path.exists():
+    path = _database(where)
+    if path is None or path.exists():
         return
     half = path.with_name(f"{path.name}.new")
     half.unlink(missing_ok=True)
@@ -415,7 +417,14 @@ def store_uri() -> str:
 
 def store_exists() -> bool:
     """Whether there is a store; asking one of MLflow's clients would make it."""
-    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (files.root() / "mlflow.db").exists()
+    path = _database(store_uri())
+    return path is None or path.exists()
+
+
+def _database(where: str) -> Path | None:
+    """The file of a SQLite store; None for any other."""
+    path = where.removeprefix("sqlite:///")
+    return Path(path) if path != where else None
 
 
 def recorded() -> list["RecordedRun"]:
@@ -423,9 +432,8 @@ def recorded() -> list["RecordedRun"]:
     from mlflow import MlflowClient
 
     where = store_uri()
-    path = where.removeprefix("sqlite:///")
-    if path != where and not Path(path).exists():  # asking MLflow would make an empty one
-        raise DataError(f"there is no history yet ({path}); `dvc repro` begins one.")
+    if not store_exists():
+        raise DataError(f"there is no history yet ({_database(where)}); `dvc repro` begins one.")
     try:
         client = MlflowClient(where)
         experiment = client.get_experiment_by_name(EXPERIMENT)
