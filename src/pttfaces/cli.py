@@ -66,15 +66,19 @@ def run(main: Callable[[], None]) -> NoReturn:
         sys.exit(_INTERRUPTED)
     except OSError as error:
         if error.errno in _FULL_DISK:
-            _leave("error: the disk is full; make room and run the same command to go on.", 2)
+            _leave(
+                "error: the disk is full; make room and run the same command to go on.", _MISTAKE
+            )
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-            _leave(f"error: no permission for {error.filename}; make it writable and try again.", 2)
+            denied = f"error: no permission for {error.filename}; make it writable and try again."
+            _leave(denied, _MISTAKE)
         raise
     sys.exit(0)
 
 
 def run_stage(main: Callable[[], None]) -> NoReturn:
-    """Runs a stage of the line as `run` does, alone in its working folder, and not without dvc.
+    """Runs a stage of the line as `run` does, alone in its working folder, and no longer than
+    the dvc that started it.
 
     Where dvc is killed, its stage would go on; the next `dvc repro` starts the same stage a second
     time, and the two would write the same outs. Of several processes that share one stage

@@ -345,6 +345,15 @@ def clean_folder(path: str | Path) -> Path:
     return path
 
 
+def remove_file(path: Path) -> None:
+    """Deletes a file, a read-only one, too; one that is not there is no error."""
+    try:
+        path.unlink(missing_ok=True)
+    except PermissionError:  # Windows keeps a read-only file, which DVC's hard links are
+        path.chmod(0o644)
+        path.unlink()
+
+
 def digest_bytes(content: bytes) -> str:
     """SHA-256 in hex."""
     return hashlib.sha256(content).hexdigest()

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,23 +133,16 @@ def _runs(client: "MlflowClient") -> Iterator[Run]:
     experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
     if experiment is None:
         return
-    token: str | None = None
-    while True:
-        page = client.search_runs(
-            [experiment.experiment_id], "", ViewType.ALL, _PAGE, page_token=token
+    search = partial(client.search_runs, [experiment.experiment_id], "", ViewType.ALL, _PAGE)
+    for run in _pages(search):
+        tags = run.data.tags
+        yield Run(
+            run.info.run_id,
+            run.info.run_name or "",
+            tags.get("stage", ""),
+            tags.get("model_digest", ""),
+            run.info.artifact_uri,
         )
-        for run in page:
-            tags = run.data.tags
-            yield Run(
-                run.info.run_id,
-                run.info.run_name or "",
-                tags.get("stage", ""),
-                tags.get("model_digest", ""),
-                run.info.artifact_uri,
-            )
-        token = page.token
-        if not token:
-            return
 
 
 def _pages(search: Any) -> Iterator[Any]:

@@ -99,11 +99,7 @@ def remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
         return
-    try:
-        path.unlink(missing_ok=True)
-    except PermissionError:  # Windows keeps a read-only file, which DVC's hard links are
-        path.chmod(0o644)
-        path.unlink()
+    files.remove_file(path)
 
 
 def has_any(content: bytes, needles: Sequence[bytes]) -> bool:

@@ -15,10 +15,7 @@ from typing import Any
 
 from pttfaces.denylist import DenyList
 
-TABLES = (
-    *("articles.jsonl", "links.jsonl", "ledger.csv"),
-    *("detections.csv", "crops.csv", "dataset.csv"),
-)
+TABLES = ("articles.jsonl", "links.jsonl", "ledger.csv", "crops.csv", "dataset.csv")
 STEM = 16  # hex digits of a picture's digest with which the names of its crops begin
 
 _HASH = re.compile("([0-9a-f]{2})+")

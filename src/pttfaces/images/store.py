@@ -138,7 +138,7 @@ class Store:
             if files.digest_file(path) == picture.sha256:
                 self._checked[picture.path] = state.st_mtime_ns
                 return True
-        _remove(Path(path))
+        files.remove_file(Path(path))
         return False
 
     def read(self, picture: Picture) -> bytes:
@@ -171,7 +171,7 @@ class Store:
             prefix = f"{folder}/"[cut:].replace(os.sep, "/")
             strays = [name for name in names if prefix + name not in named]
             for name in strays:
-                _remove(Path(folder, name))
+                files.remove_file(Path(folder, name))
             removed += len(strays)
             place = Path(folder)
             if folder != self._root and len(strays) == len(names) and not any(place.iterdir()):
@@ -194,11 +194,3 @@ def _write(file: int, chunk: bytes) -> None:
     rest = memoryview(chunk)
     while rest:  # the last bytes that a disk has room for are written without an error
         rest = rest[os.write(file, rest) :]
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink()
-    except PermissionError:  # Windows keeps a read-only file, which DVC's hard links are
-        path.chmod(0o644)
-        path.unlink()
