@@ -23,7 +23,6 @@ from torture.moody_site import Mood, MoodySite
 
 Disturb = Callable[["Scene"], None]
 
-STOPPED = "stopped; what is done is kept"
 _SITE = ["crawl", "links", "download"]
 _RESUMING = ["crawl", "links", "download", "detect", "train", "generate"]
 _TRACKED = ["train", "evaluate"]

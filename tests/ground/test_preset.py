@@ -1,0 +1,43 @@
+"""`python src/preset.py`: a preset becomes params.yaml, and nobody's edits are lost."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+PARAMS = "params.yaml"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    shutil.copytree(PROJECT / "presets", tmp_path / "presets")
+    shutil.copy(PROJECT / "presets/demo.yaml", tmp_path / PARAMS)
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def preset(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(PROJECT / "src/preset.py"), *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def test_a_preset_becomes_params_yaml_and_shows_what_changes(folder: Path) -> None:
+    ended = preset(folder, "best")
+    assert ended.returncode == 0, ended.stderr
+    assert (folder / PARAMS).read_bytes() == (folder / "presets/best.yaml").read_bytes()
+    assert "source" in ended.stdout
+    assert "params.yaml is now the preset best" in ended.stdout
+
+
+def test_edits_are_lost_only_by_force(folder: Path) -> None:
+    edited = (folder / PARAMS).read_text(encoding="utf-8") + "# mine\n"
+    (folder / PARAMS).write_text(edited, encoding="utf-8")
+    ended = preset(folder, "seed")
+    assert ended.returncode == 2
+    assert "neither committed nor a preset" in ended.stderr
+    assert (folder / PARAMS).read_text(encoding="utf-8") == edited
+    assert preset(folder, "seed", "--force").returncode == 0
+    assert (folder / PARAMS).read_bytes() == (folder / "presets/seed.yaml").read_bytes()
