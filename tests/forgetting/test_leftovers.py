@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pttfaces import files
+from pttfaces.board.store import Page, PageStore
 from pttfaces.errors import DataError
 from pttfaces.forgetting import leftovers
 
@@ -36,6 +37,25 @@ def test_index_pages_that_list_an_article_are_found_and_the_others_stay(tmp_path
         files.write_bytes(pages / f"{name}.jsonl.gz", gzip.compress(content))
     files.write_bytes(pages / "3-4.jsonl.gz", b"damaged")
     assert leftovers.kept_listings(tmp_path, [b"M.2.A"]) == [pages / "2-3.jsonl.gz"]
+
+
+def test_albums_that_were_opened_are_found_whichever_way_they_were_asked_for(
+    tmp_path: Path,
+) -> None:
+    store = PageStore(tmp_path / ".cache/pages")
+    for address in (
+        "https://imgur.com/a/Ab12cd",
+        "https://api.imgur.com/3/album/Ab12cd/images",
+        "https://imgur.com/a/Other1",
+    ):
+        store.put(Page(address, 200, "pictures"))
+    addresses = leftovers.album_addresses(["https://m.imgur.com/a/Ab12cd", "https://a.test/1.jpg"])
+    kept = leftovers.kept_pages(tmp_path, addresses)
+    assert len(kept) == 2
+    for path in kept:
+        leftovers.remove(path)
+    assert store.get("https://imgur.com/a/Ab12cd") is None
+    assert store.get("https://imgur.com/a/Other1") is not None
 
 
 def test_a_read_only_file_is_removed(tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pttfaces import files
+from pttfaces.board.albums import SOURCES
+from pttfaces.board.article import PostedLink
+from pttfaces.board.links import sort_links
 from pttfaces.errors import DataError
 from pttfaces.forgetting.lineage import names_one
 
@@ -52,8 +55,15 @@ def kept_detections(root: Path, digests: Iterable[str]) -> list[Path]:
     return [path for path in paths if path.exists()]
 
 
+def album_addresses(posted: Iterable[str]) -> list[str]:
+    """Where the albums behind links were asked for, by either way of asking."""
+    links = sort_links([PostedLink(link, "body", "") for link in posted], "https://www.ptt.cc/")
+    albums = [link.album for link in links.pictures if link.album]
+    return [source.address(album) for album in albums for source in SOURCES.values()]
+
+
 def kept_pages(root: Path, addresses: Iterable[str]) -> list[Path]:
-    """Pages of articles that were read, kept by the digest of their address."""
+    """Pages of articles and albums that were read, kept by the digest of their address."""
     names = (files.digest_bytes(address.encode()) for address in addresses)
     paths = (root / ".cache/pages" / name[:2] / f"{name}.json.gz" for name in names)
     return [path for path in paths if path.exists()]

@@ -204,6 +204,11 @@ class Findings:
         showing = (*leftovers.SHEETS, *leftovers.COPIES) if self.crops else ()
         shown = [self.root / name for name in showing]
         addresses = [str(row.get("url", "")) for row in self.articles.values()]
+        addresses += leftovers.album_addresses(
+            origin.posted
+            for origin in self.origins
+            if origin.article in self.articles or self._wanted.denies(author=origin.poster)
+        )
         return [
             *lying,
             *self.given(),
