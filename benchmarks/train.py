@@ -7,7 +7,8 @@
 speed: the network, batch, precision and number of updates of params.yaml in both. The plain loop
 is written for this benchmark: PIL and torchvision load the pictures in a DataLoader, everything
 else is the tutorial's default; it logs the loss of every step, as the tutorial does. Neither
-samples or saves meanwhile. Bounds: 1.08 times its images a second on a CPU; 1.8 times on a GPU, at
+samples or saves meanwhile. Each runs in processes of its own, since ours changes how its process
+keeps memory. Bounds: 1.08 times its images a second on a CPU; 1.8 times on a GPU, at
 the seed's network and batch 64 in bf16 (--preset seed --batch-size 64 --precision bf16), where the
 share of the device's peak is printed, too (--peak-tflops).
 overhead: what is neither forward, backward, optimiser nor averaging of the weights (data, logging,
@@ -17,6 +18,7 @@ memory: less than 2 GiB of host memory beyond what a training of 64 pictures tak
 """
 
 import argparse
+import json
 import os
 import resource
 import runpy
@@ -28,7 +30,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -161,28 +163,54 @@ def flops_a_picture(task: training.Task) -> float:
     return float(counter.get_total_flops())
 
 
+def speed_task(order: dict[str, Any]) -> tuple[training.Task, str]:
+    """The training that both sides do, and its precision."""
+    preset, folder = order["preset"], Path(order["folder"])
+    values = params.load(PROJECT / (f"presets/{preset}.yaml" if preset else "params.yaml"))
+    precision = order["precision"] or values.train.precision
+    task = small_task(
+        values,
+        folder,
+        epochs=3,
+        batch_size=order["batch_size"] or values.train.batch_size,
+        precision=precision,
+        select_by="train_loss",
+        sample_every=10**6,
+        sample_images=1,
+        keep_checkpoints=0,
+    )
+    return task, precision
+
+
+def speed_child(options: argparse.Namespace) -> None:
+    order = json.loads(options.order)
+    task, precision = speed_task(order)
+    sides = {
+        "plain": lambda: plain(task, Path(order["folder"]), precision),
+        "ours": lambda: ours(task),
+    }
+    print(json.dumps(asdict(sides[options.side]())))
+
+
+def in_a_process(side: str, order: dict[str, Any]) -> Speed:
+    """What one side reaches in a process of its own."""
+    command = [sys.executable, __file__, "speed-child", side, json.dumps(order)]
+    printed = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+    return Speed(**json.loads(printed.splitlines()[-1]))
+
+
 def speed(options: argparse.Namespace) -> None:
     values = params.load(f"presets/{options.preset}.yaml" if options.preset else "params.yaml")
     batch = options.batch_size or values.train.batch_size
-    precision = options.precision or values.train.precision
     with tempfile.TemporaryDirectory() as scratch:
-        count = batch * options.updates
-        folder = draw(Path(scratch) / "pictures", count, values.image_size)
-        task = small_task(
-            values,
-            folder,
-            epochs=3,
-            batch_size=batch,
-            precision=precision,
-            select_by="train_loss",
-            sample_every=10**6,
-            sample_images=1,
-            keep_checkpoints=0,
-        )
+        folder = draw(Path(scratch) / "pictures", batch * options.updates, values.image_size)
+        order = {name: getattr(options, name) for name in ("preset", "batch_size", "precision")}
+        order |= {"folder": str(folder)}
+        task, precision = speed_task(order)
         theirs, own = [], []
         for _ in range(options.rounds):
-            theirs.append(plain(task, folder, precision))
-            own.append(ours(task))
+            theirs.append(in_a_process("plain", order))
+            own.append(in_a_process("ours", order))
             print(f"plain {theirs[-1]}, ours {own[-1]}", flush=True)
     device = processes.device().type
     print(f"device {device}, batch {batch}, {precision}, {torch.get_num_threads()} threads")
@@ -309,6 +337,10 @@ def main() -> None:
     one.add_argument("--rounds", type=int, default=5)
     one.add_argument("--peak-tflops", type=float, help="of the device, in this precision")
     one.set_defaults(work=speed)
+    one = chosen.add_parser("speed-child")
+    one.add_argument("side", choices=["plain", "ours"])
+    one.add_argument("order")
+    one.set_defaults(work=speed_child)
     one = chosen.add_parser("overhead", help="the stage of params.yaml")
     one.add_argument("--epochs", type=int, help="fewer than params.yaml's")
     one.set_defaults(work=overhead)

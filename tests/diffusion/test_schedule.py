@@ -92,7 +92,7 @@ def test_average_follows_its_closed_form_with_warm_up() -> None:
     for update in range(4):
         with torch.no_grad():
             weight.add_(1.0)
-        average.update(unet, update)
+        average.update(update)
         decay = min(0.9, (1 + update) / (10 + update))
         expected = decay * expected + (1 - decay) * weight.detach()
     assert torch.allclose(next(average.network.parameters()), expected, atol=1e-6)

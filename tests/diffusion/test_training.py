@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,6 @@ from pttfaces import files
 from pttfaces.diffusion import (
     data,
     devices,
-    memory,
     models,
     network,
     resume,
@@ -323,25 +323,29 @@ def test_a_lack_of_memory_ends_in_a_sentence(
         train(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError(),
-        torch.OutOfMemoryError(),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
-        RuntimeError("MPS backend out of memory"),
-    ],
-)
-def test_every_device_s_lack_of_memory_is_known(error: Exception) -> None:
-    sentence = r"for batch_size 4 with this network; halve it\."
-    with pytest.raises(ParamsError, match=sentence), memory.enough_for("batch_size 4", "halve it"):
-        raise error
+def test_after_a_lack_of_memory_a_training_goes_on_from_its_last_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, taken = tiny.task(tmp_path), data.batch
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "work").mkdir()
+    training.train(task, tmp_path / "whole", quiet)
+    calls = iter(range(10**6))
 
+    def too_much_in_epoch_2(*values: Any) -> torch.Tensor:
+        if next(calls) == 6:  # an epoch is 4 updates
+            raise torch.OutOfMemoryError
+        return taken(*values)
 
-@pytest.mark.parametrize("error", [RuntimeError("a bug"), NotImplementedError("a bug")])
-def test_other_errors_are_no_lack_of_memory(error: Exception) -> None:
-    with pytest.raises(type(error), match="a bug"), memory.enough_for("batch_size 4", "halve it"):
-        raise error
+    monkeypatch.setattr(data, "batch", too_much_in_epoch_2)
+    with pytest.raises(ParamsError, match="goes on from the last saved step"):
+        training.train(task, tmp_path / "work", quiet)
+    seen: list[int] = []
+    training.train(task, tmp_path / "work", lambda report: seen.append(report.epoch))
+    assert seen == [2, 3]
+    for leaf in ("best_model", "last"):
+        whole, resumed = (files.digest_tree(tmp_path / name / leaf) for name in ("whole", "work"))
+        assert whole == resumed
 
 
 def test_pictures_that_do_not_fit_are_mapped_and_train_the_same(

@@ -16,13 +16,15 @@ def decay_at(update: int, decay: float) -> float:
 
 
 class Ema:
-    """`network` holds the averaged weights, in evaluation mode, ready to sample from."""
+    """`network` holds the averaged weights of another, in evaluation mode, ready to sample from."""
 
     def __init__(self, network: UNet2DModel, decay: float) -> None:
         self.decay = decay
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        # Listed once: to find them walks through all modules.
+        self._averages, self._weights = list(self.network.parameters()), list(network.parameters())
 
-    def update(self, network: UNet2DModel, update: int) -> None:
+    def update(self, update: int) -> None:
         """average ← d·average + (1−d)·weights with d = decay_at(update), without a device sync."""
         average = get_ema_multi_avg_fn(decay_at(update, self.decay))
-        average(list(self.network.parameters()), list(network.parameters()), update)
+        average(self._averages, self._weights, update)

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pttfaces import files, pictures
-from pttfaces.diffusion import memory, processes, resume, sampling
+from pttfaces import files, memory, pictures
+from pttfaces.diffusion import processes, resume, sampling
 from pttfaces.diffusion.models import Model, load
 from pttfaces.diffusion.sampling import Sampler
 from pttfaces.params import Params
@@ -72,6 +72,7 @@ def generate(model: Model, order: Order, folder: Path) -> Generated:
     mine, sampled = processes.share(missing), sum(len(batch) for batch in missing)
     others = sum(len(batch) for batch in batches) - sum(len(batch) for batch in mine)
     started = time.monotonic()
+    memory.keep_freed()
     batch_size = f"generate.batch_size {order.batch_size}"
     enough = memory.enough_for(batch_size, "halve generate.batch_size")
     with (

@@ -20,8 +20,8 @@ from typing import Any
 import diffusers
 import torch
 
-from pttfaces import files
-from pttfaces.diffusion import memory, processes
+from pttfaces import files, memory
+from pttfaces.diffusion import processes
 from pttfaces.errors import DataError
 
 _BELONGS = "belongs_to.json"

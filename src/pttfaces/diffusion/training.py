@@ -21,11 +21,10 @@ from accelerate import Accelerator
 from diffusers import UNet2DModel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from pttfaces import pictures
+from pttfaces import memory, pictures
 from pttfaces.diffusion import (
     data,
     devices,
-    memory,
     models,
     processes,
     resume,
@@ -248,6 +247,7 @@ class _Learner:
 
     def __init__(self, task: Task) -> None:
         recipe, self.device = task.recipe, processes.device()
+        memory.keep_freed()
         self.precision = devices.precision(recipe.precision)
         mixed = "no" if self.precision == "fp32" else self.precision
         self.accelerator = Accelerator(mixed_precision=mixed)
@@ -285,7 +285,7 @@ class _Learner:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema:
-            self.ema.update(self.network, step)
+            self.ema.update(step)
         return norm.nan_to_num(0, 0, 0)  # fp16's scaler skips an update that overflowed
 
     def _clip(self) -> torch.Tensor:

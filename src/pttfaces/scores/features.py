@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import torch
 
-from pttfaces import files
+from pttfaces import files, memory
 from pttfaces import pictures as picture_files
 from pttfaces.errors import DataError
 from pttfaces.progress import progress
@@ -96,6 +96,7 @@ class Extractor:
         if len(pictures) < 2:
             raise DataError(f"{pictures.folder} holds one picture; a score needs two at least.")
         device = _device()
+        memory.keep_freed()
         with progress(f"features of {pictures.folder}", len(pictures), " pictures") as bar:
             for batch in pictures.batches(self.batch_size):
                 with torch.inference_mode():

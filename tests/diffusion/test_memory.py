@@ -1,0 +1,92 @@
+"""What a process' memory costs, in pages that the kernel clears, and what a lack of it says."""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny_training as tiny
+import torch
+
+from pttfaces import memory
+from pttfaces.diffusion import models, network
+from pttfaces.errors import ParamsError
+
+ASKS_AGAIN = """
+import resource, torch
+def asked_for():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt * resource.getpagesize()
+for _ in range(10):  # the heap finds its form, with gaps that an aligned piece fits into
+    torch.ones(2**24)
+before = asked_for()
+for _ in range(10):
+    torch.ones(2**24)
+print(asked_for() - before)
+"""
+TRAINS = """
+import sys, tiny_training as tiny
+from pathlib import Path
+from pttfaces.diffusion import training
+training.train(tiny.task(Path(sys.argv[1]), epochs=1), Path(sys.argv[1]), lambda report: None)
+"""
+GENERATES = """
+import sys
+from pathlib import Path
+from pttfaces.diffusion import generation, models
+from pttfaces.diffusion.sampling import Sampler
+order = generation.Order(Sampler("ddim", 2, "trailing"), 0, 1, 1)
+generation.generate(models.load(Path(sys.argv[1], "model"), "cpu"), order, Path(sys.argv[1]))
+"""
+EMBEDS = """
+import sys
+from pathlib import Path
+from pttfaces.scores import features, folder
+extractor = features.make_extractor("random", 64, None, None, 8, Path(sys.argv[1]))
+extractor.embed(folder.open_folder(Path(sys.argv[1], "train"), ""))
+"""
+
+
+def bytes_asked_for(folder: Path, program: str) -> int:
+    """What a process gets from the kernel for ten pieces of 64 MiB, after it has run a program."""
+    ran = subprocess.run(
+        [sys.executable, "-c", program + ASKS_AGAIN, str(folder)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return int(ran.stdout.split()[-1])
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators are left alone")
+@pytest.mark.parametrize("work", [TRAINS, GENERATES, EMBEDS], ids=["train", "generate", "embed"])
+def test_what_a_network_s_process_frees_it_has_for_the_next_layer(
+    tmp_path: Path, work: str
+) -> None:
+    tiny.task(tmp_path)
+    models.save(tmp_path / "model", network.build(tiny.ARCHITECTURE, seed=0), tiny.COSINE, {})
+    assert bytes_asked_for(tmp_path, "") >= 10 * 2**26
+    assert bytes_asked_for(tmp_path, work) < 5 * 2**26
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("MPS backend out of memory"),
+    ],
+)
+def test_every_device_s_lack_of_memory_is_known(error: Exception) -> None:
+    sentence = r"for batch_size 4 with this network; halve it\."
+    with pytest.raises(ParamsError, match=sentence), memory.enough_for("batch_size 4", "halve it"):
+        raise error
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), NotImplementedError("a bug")])
+def test_other_errors_are_no_lack_of_memory(error: Exception) -> None:
+    with pytest.raises(type(error), match="a bug"), memory.enough_for("batch_size 4", "halve it"):
+        raise error
