@@ -35,7 +35,7 @@ from pttfaces.diffusion import (
 from pttfaces.diffusion.data import Pictures
 from pttfaces.diffusion.draws import Purpose, generator, number
 from pttfaces.diffusion.ema import Ema
-from pttfaces.diffusion.network import Architecture, build
+from pttfaces.diffusion.network import Architecture, build, set_training
 from pttfaces.diffusion.sampling import Sampler
 from pttfaces.diffusion.schedule import NoiseProcess
 from pttfaces.errors import DataError, ParamsError
@@ -187,7 +187,7 @@ def train(task: Task, work: Path, on_epoch: Callable[[EpochReport], None]) -> Tr
             shuffle = generator(recipe.seed, Purpose.ORDER, epoch)
             order = torch.randperm(len(train_set), generator=shuffle)  # (N,)
             began, first = time.monotonic(), state.step
-            learner.network.train()
+            set_training(learner.network)
             while state.step < epoch * epoch_steps:
                 rate = learning_rate(recipe, state.step, steps)
                 start = state.step % epoch_steps * update
