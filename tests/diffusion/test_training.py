@@ -69,6 +69,30 @@ def test_gradients_are_clipped_as_torch_clips_them(
         assert torch.equal(mine.grad, other.grad)
 
 
+def test_fp16_s_scaler_changes_no_update_but_leaves_out_one_that_overflowed(tmp_path: Path) -> None:
+    task = tiny.task(tmp_path, max_grad_norm=0.1)
+    plain, scaled = training._Learner(task), training._Learner(task)
+    scaler = scaled.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    noise = torch.Generator().manual_seed(1)
+
+    def updated(share: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both learners' norms of an update by the same gradients, those of the second scaled."""
+        for mine, other in zip(plain.weights, scaled.weights, strict=True):
+            mine.grad = share * torch.randn(mine.shape, generator=noise)
+            other.grad = scaler.scale(mine.grad)
+        return plain.update(1e-3, 0), scaled.update(1e-3, 0)
+
+    scaler.scale(torch.zeros(()))  # as the loss' scaling does: makes its tensors
+    first, second = updated(1.0)
+    assert first == second > 0.1
+    for mine, other in zip(plain.weights, scaled.weights, strict=True):
+        assert torch.equal(mine, other)
+    before = [weights.detach().clone() for weights in scaled.weights]
+    assert updated(float("inf"))[1] == 0
+    assert all(map(torch.equal, before, scaled.weights))
+    assert scaler.get_scale() == 2.0**9
+
+
 def test_a_training_leaves_models_grids_and_reports(tmp_path: Path) -> None:
     task, work, seen = tiny.task(tmp_path), tmp_path / "work", []
     work.mkdir()

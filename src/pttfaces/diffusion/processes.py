@@ -64,7 +64,7 @@ def from_first(value: T) -> T:
 
 def mean(value: torch.Tensor) -> torch.Tensor:
     """The mean over all processes, in each; does not wait for the device."""
-    return reduce(value, "mean")
+    return value if count() == 1 else reduce(value, "mean")
 
 
 def total(value: float) -> float:

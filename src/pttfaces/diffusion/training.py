@@ -254,9 +254,9 @@ class _Learner:
         form = devices.memory_format(self.device)
         self.network = build(task.architecture, recipe.seed).to(self.device, memory_format=form)
         self.ema = Ema(self.network, recipe.ema) if recipe.ema is not None else None
-        optimizer = torch.optim.AdamW(self.network.parameters(), weight_decay=0.01, fused=True)
-        self.model, self.optimizer = self.accelerator.prepare(self.network, optimizer)
         self.weights, self.max_grad_norm = list(self.network.parameters()), recipe.max_grad_norm
+        self.optimizer = torch.optim.AdamW(self.weights, weight_decay=0.01, fused=True)
+        self.model = self.accelerator.prepare(self.network)
         if recipe.compile:
             devices.compile_for_gpu(self.network, _at_once(recipe))
 
@@ -281,17 +281,24 @@ class _Learner:
         """Moves the weights by their gradients; the gradients' norm before clipping, a scalar."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        norm = self._clip()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        scaler = self.accelerator.scaler
+        if scaler is None:
+            norm = self._clip()
+            self.optimizer.step()
+        else:  # fp16's: it skips an update that overflowed
+            scaler.unscale_(self.optimizer)
+            norm = self._clip()
+            scaler.step(self.optimizer)
+            scaler.update()
+        for one in self.weights:
+            one.grad = None
         if self.ema:
             self.ema.update(step)
-        return norm.nan_to_num(0, 0, 0)  # fp16's scaler skips an update that overflowed
+        return norm.nan_to_num(0, 0, 0)
 
     def _clip(self) -> torch.Tensor:
         """`clip_grad_norm_`, but for a walk through all modules, and for a multiplication by 1
         where one may see for nothing that there is nothing to clip."""
-        self.accelerator.unscale_gradients()
         norm = get_total_norm([one.grad for one in self.weights if one.grad is not None])
         seen = devices.reads_are_free(self.device)
         if not seen or self.max_grad_norm / (norm + 1e-6) < 1:
@@ -363,7 +370,7 @@ def _draw(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Flips (U,) bool, timesteps (U,) and noise (U, 3, H, W) of an update's pictures.
 
-    Also seeds the dropout, which is the process' own.
+    Also seeds the dropout, where there is one; it is the process' own.
     """
     recipe, shape = task.recipe, task.train_set.pixels.shape[1:]
     size = recipe.pictures_an_update
@@ -371,9 +378,9 @@ def _draw(
     def source(purpose: Purpose) -> torch.Generator:
         return generator(recipe.seed, purpose, step, device)
 
-    torch.manual_seed(
-        number(recipe.seed, Purpose.DROPOUT, step * processes.count() + processes.index())
-    )
+    if task.architecture.dropout:
+        own = step * processes.count() + processes.index()
+        torch.manual_seed(number(recipe.seed, Purpose.DROPOUT, own))
     share = 0.5 if recipe.flip else 0.0
     flips = torch.rand(size, generator=source(Purpose.FLIPS), device=device) < share
     t = torch.randint(

@@ -30,15 +30,17 @@ def x0_error(
     if not len(holdout):
         return None
     device, errors = network.device, []
+    levels = torch.tensor(LOG_SNR_LEVELS)
+    places = timestep_at(process, levels)
     for first in processes.share(range(0, len(holdout), batch_size)):
         rows = torch.arange(first, min(first + batch_size, len(holdout)))
         images = data.batch(holdout.pixels, rows, device)  # (B, 3, H, W)
-        level = torch.tensor([LOG_SNR_LEVELS[i % len(LOG_SNR_LEVELS)] for i in rows.tolist()])
+        kind = rows % len(levels)
+        level, timesteps = levels[kind], places[kind].to(device)  # (B,) each
         alpha = level.sigmoid().sqrt().to(device)[:, None, None, None]  # ᾱ = SNR / (1 + SNR)
         sigma = (-level).sigmoid().sqrt().to(device)[:, None, None, None]
         noise = torch.stack([_noise(i, images.shape[1:]) for i in rows.tolist()]).to(images)
         noisy = alpha * images + sigma * noise
-        timesteps = timestep_at(process, level).to(device)  # (B,)
         restored = denoised(process, network(noisy, timesteps).sample, noisy, alpha, sigma)
         errors.append((restored.clamp(-1, 1) - images).square().mean((1, 2, 3)))  # (B,)
     ours = sum(float(batch.cpu().double().sum()) for batch in errors)
