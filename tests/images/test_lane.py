@@ -24,23 +24,32 @@ def test_an_empty_lane_waits_for_a_change() -> None:
 
 
 def test_a_lane_opens_with_success_and_closes_with_failure() -> None:
-    host = lane(count=100, per_host=38)
+    host = lane(count=200, per_host=70)
 
     def under_way() -> int:
         while host.delay(10.0) == 0:
             host.take(10.0)
         return host.running
 
-    assert under_way() == 8
+    assert under_way() == 35
     host.served()
-    assert under_way() == 24
-    host.served()
-    assert under_way() == 38
+    assert under_way() == 51
+    for _ in range(2):
+        host.served()
+    assert under_way() == 70
     host.failed(10.0, 11.0, heard=True)
     host.running = 0
-    assert under_way() == 19
+    assert under_way() == 35
     host.served()
-    assert under_way() == 20  # a host that has failed gets more only one by one
+    assert under_way() == 36  # a host that has failed gets more only one by one
+
+
+@pytest.mark.parametrize(("most", "first"), [(1, 1), (6, 6), (12, 8), (16, 8), (32, 16)])
+def test_a_lane_starts_half_open(most: int, first: int) -> None:
+    host = lane(count=40, per_host=most)
+    while host.delay(10.0) == 0:
+        host.take(10.0)
+    assert host.running == first
 
 
 def test_requests_keep_their_distance_and_late_ones_are_made_up_for() -> None:

@@ -1,6 +1,6 @@
 """One host's queue: how many requests at once, how often, and when to leave the host alone.
 
-A lane starts with a few and opens with every answer, up to the limit: wide at first, one at a time
+A lane starts half open and opens with every answer, up to the limit: wide at first, one at a time
 when the host has failed before. It halves with every failure of the host, so that a dead host holds
 next to nothing of what the others share. Where the host asks for fewer requests, they come at half
 the rate from then on, and slowly faster again. It knows the time only as numbers given to it, and
@@ -18,8 +18,8 @@ from pttfaces.images.outcome import Limits
 
 GIVE_UP_AFTER = 7  # failures of the host in a row; about half a minute when it refuses at once
 DEAD_AFTER = 5  # the same of a host that never gave any answer; about 7 seconds
-_FIRST = 8  # requests at once before a host has shown what it bears
-_OPENS_BY = 16  # and so many more with every answer, so that 128 are under way after one wait
+_FIRST = 8  # requests at once before a host has shown what it bears, or half of what it may have
+_OPENS_BY = 16  # and so many more with every answer
 _FASTER = 1 / 200  # of the full rate, with every answer after a host asked for fewer
 _SLOWEST = 64  # at its slowest a host gets the full rate divided by this
 _CATCH_UP_S = 0.1  # sleeping is coarse: starts that are late by less than this are made up for
@@ -46,7 +46,7 @@ class Lane:
         self.running = 0
         self._most, self._fastest = limits.per_host, limits.rate_per_host
         self._rate = self._fastest  # requests a second
-        self._allowed = min(limits.per_host, _FIRST)
+        self._allowed = min(limits.per_host, max(_FIRST, limits.per_host // 2))
         self._fresh: deque[Job] = deque()
         self._later: list[Job] = []
         self._next = self._rest_until = self._failed_at = float("-inf")

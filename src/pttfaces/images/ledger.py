@@ -37,6 +37,7 @@ COLUMNS = (
 )
 LINK_FIELDS = ("article", "position", "posted", "url", "place")  # what is read of a link
 Row = dict[str, Any]
+_NOT_ASKED = {"attempts": ""}
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -66,22 +67,17 @@ def build(
     """
     rows = []
     for link in links:
-        row = _empty(link["article"], link["position"], link["place"], link["url"])
-        if link["url"] is None:
-            row.update(url=link["posted"], status="unresolved")
-        elif link["url"] not in known:
-            row["status"] = "denied"
+        whence, url = (link["article"], link["position"], link["place"]), link["url"]
+        if url in known:
+            row = _row(whence, url, known[url], limits, deny)
+        elif url is not None:
+            row = _row(whence, url, Outcome("denied"), limits, deny) | _NOT_ASKED
         else:
-            _fill(row, known[link["url"]], limits, deny)
+            row = _row(whence, link["posted"], Outcome("unresolved"), limits, deny) | _NOT_ASKED
         rows.append(row)
     for found in inbox:
-        row = _empty("", "", "inbox", found.url)
-        if deny.denies(url=found.url):
-            row["status"] = "denied"
-        else:
-            _fill(row, found.outcome, limits, deny)
-            row["attempts"] = ""
-        rows.append(row)
+        outcome = Outcome("denied") if deny.denies(url=found.url) else found.outcome
+        rows.append(_row(("", "", "inbox"), found.url, outcome, limits, deny) | _NOT_ASKED)
     seen: set[str] = set()
     for row in rows:
         if row["path"] in seen:
@@ -145,35 +141,35 @@ def metrics(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _empty(article: str, position: int | str, place: str, url: str) -> Row:
-    row = dict.fromkeys(COLUMNS, "")
-    row.update(article=article, position=position, place=place, url=url)  # type: ignore[arg-type]
-    return row
-
-
-def _fill(row: Row, outcome: Outcome, limits: Limits, deny: DenyList) -> None:
-    row.update(
-        status=outcome.status,
-        error=outcome.error,
-        attempts=outcome.attempts,
-        http_status="" if outcome.http_status is None else outcome.http_status,
-        final_url=outcome.final_url,
-        bytes="" if outcome.at_least is None else outcome.at_least,
-    )
-    picture = outcome.picture
+def _row(
+    whence: tuple[str, int | str, str], url: str, outcome: Outcome, limits: Limits, deny: DenyList
+) -> Row:
+    """What came of a link. whence: its article, position and place."""
+    article, position, place = whence
+    status, error, attempts, code, final_url, picture, size = outcome
+    sha256 = kind = path = ""
+    width: int | str = ""
+    height: int | str = ""
     if picture:
-        verdict = judge(picture, limits)
-        row.update(
-            status=verdict.status,
-            error=verdict.error,
-            bytes=picture.bytes,
-            sha256=picture.sha256,
-            format=picture.format,
-            width=picture.width,
-            height=picture.height,
-            path=picture.path if verdict.kept else "",
-        )
-        if deny.denies(sha256=picture.sha256):
-            row.update(status="denied", error="", path="")
-    if outcome.final_url != row["url"] and deny.denies(url=outcome.final_url):
-        row.update(status="denied", error="", path="")
+        status, error, kept = judge(picture, limits)
+        sha256, size, kind, width, height, _ = picture
+        path = picture.path if kept else ""
+    if deny.denies(sha256=sha256) or (final_url != url and deny.denies(url=final_url)):
+        status, error, path = "denied", "", ""
+    return {
+        "article": article,
+        "position": position,
+        "place": place,
+        "url": url,
+        "status": status,
+        "error": error,
+        "attempts": attempts,
+        "http_status": "" if code is None else code,
+        "final_url": final_url,
+        "bytes": "" if size is None else size,
+        "sha256": sha256,
+        "format": kind,
+        "width": width,
+        "height": height,
+        "path": path,
+    }
