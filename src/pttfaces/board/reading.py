@@ -1,4 +1,4 @@
-"""Reads articles one after another and names the pictures that each links.
+"""Reads articles, several ahead, and names the pictures that each links.
 
 An article that cannot be read is an entry with its status; only a site that is down ends it.
 """

@@ -44,7 +44,7 @@ of the model only by training it again.
 
 @dataclass(frozen=True)
 class Model:
-    """A network in evaluation mode, channels last, and the noise process it was trained for."""
+    """A network in evaluation mode, and the noise process it was trained for."""
 
     network: UNet2DModel
     process: NoiseProcess
