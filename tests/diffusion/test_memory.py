@@ -47,6 +47,16 @@ extractor = features.make_extractor("random", 64, None, None, 8, Path(sys.argv[1
 extractor.embed(folder.open_folder(Path(sys.argv[1], "train"), ""))
 """
 
+DETECTS = """
+import sys, torch
+from face_crop_plus.models.retinaface import RetinaFace
+from pttfaces.faces.detectors import make_detector
+path = sys.argv[1] + "/retinaface_detector.pth"
+torch.save(RetinaFace(strategy="all", vis=0.2).state_dict(), path)
+make_detector("retinaface", path)
+"""
+WORKS = {"train": TRAINS, "generate": GENERATES, "embed": EMBEDS, "detect": DETECTS}
+
 
 def bytes_asked_for(folder: Path, program: str) -> int:
     """What a process gets from the kernel for ten pieces of 64 MiB, after it has run a program."""
@@ -61,7 +71,7 @@ def bytes_asked_for(folder: Path, program: str) -> int:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators are left alone")
-@pytest.mark.parametrize("work", [TRAINS, GENERATES, EMBEDS], ids=["train", "generate", "embed"])
+@pytest.mark.parametrize("work", WORKS.values(), ids=WORKS)
 def test_what_a_network_s_process_frees_it_has_for_the_next_layer(
     tmp_path: Path, work: str
 ) -> None:
