@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from ruamel.yaml import YAML
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -63,20 +64,27 @@ class Repository:
             "GIT_COMMITTER_EMAIL": "test@localhost",
         }
 
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command,
             cwd=self.path,
-            env=self.environment,
+            env=self.environment | environment,
             capture_output=True,
             text=True,
             timeout=600,
         )
 
-    def ok(self, *command: str) -> str:
-        ended = self.run(*command)
+    def ok(self, *command: str, **environment: str) -> str:
+        ended = self.run(*command, **environment)
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return ended.stdout
+
+    def make(self, target: str) -> str:
+        """`make TARGET` with this Python's programs in place of an environment of its own."""
+        if not shutil.which("make"):
+            pytest.skip("no make here")
+        installed = ("-o", ".venv/installed", "-o", ".venv/installed-dev")
+        return self.ok("make", f"BIN={Path(sys.executable).parent}", *installed, target)
 
     def commit(self, message: str) -> None:
         self.ok("git", "add", "--all")

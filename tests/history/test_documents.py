@@ -7,7 +7,6 @@ runs it, or stands in CONTRIBUTING.md's list of those that no test runs.
 import re
 import shlex
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -104,16 +103,8 @@ def test_no_page_has_a_command_that_nobody_knows() -> None:
             assert set(new) <= not_run(), page.name
 
 
-def make(repository: Repository, target: str) -> str:
-    if not shutil.which("make"):
-        pytest.skip("no make here")
-    programs = Path(sys.executable).parent
-    installed = ("-o", ".venv/installed", "-o", ".venv/installed-dev")
-    return repository.ok("make", f"BIN={programs}", *installed, target)
-
-
 def test_make_repro_ends_with_where_to_look(light: Repository) -> None:
-    lines = make(light, "repro").splitlines()
+    lines = light.make("repro").splitlines()
     assert [line.split("  ")[0] for line in lines[-3:]] == ["Look at", "Read", "Browse"]
     for line in lines[-3:-1]:
         assert (light.path / line.split()[2 if line.startswith("Look") else 1]).exists()
@@ -138,7 +129,7 @@ def run_page(
                 notes.write(f"{line}\n")
             repository.ok("git", "add", "notes.txt")
         if command[0] == "make":
-            said[line] = make(repository, command[1])
+            said[line] = repository.make(command[1])
         else:
             said[line] = repository.ok(*command)
     return said

@@ -111,6 +111,14 @@ async def no_secrets(request: Request) -> None:
     await request.answer(400 if secret else 200, picture("JPEG", 12), Set_Cookie="a=b")
 
 
+async def hands_on_secrets(request: Request) -> None:
+    if request.path == "/a.jpg":
+        place = "http://user:secret@redirect-with-secrets.test/b.jpg"
+        await request.answer(302, Location=place, Set_Cookie="a=b")
+    else:
+        await no_secrets(request)
+
+
 def head(length: int | str, *more: str) -> bytes:
     lines = "".join(f"{line}\r\n" for line in more)
     return f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n{lines}\r\n".encode()
@@ -121,6 +129,24 @@ def png_header(side: int) -> bytes:
     content = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + body
     end = b"\0\0\0\0IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
     return content + struct.pack(">I", zlib.crc32(body)) + end
+
+
+def png_of_many_frames(frames: int) -> bytes:
+    """An animated PNG that says it has four thousand million frames, and has some of no pixels."""
+    content = picture("PNG", 18)
+    number = iter(range(10**6))
+    control = chunk(b"acTL", struct.pack(">II", 2**32 - 1, 0))
+    moving = b"".join(
+        chunk(b"fcTL", struct.pack(">IIIIIHHBB", next(number), 1, 1, 0, 0, 0, 1, 0, 0))
+        + chunk(b"fdAT", struct.pack(">I", next(number)))
+        for _ in range(frames)
+    )
+    end = len(content) - 12  # IEND
+    return content[:33] + control + content[33:end] + moving + content[end:]
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def gif_header(side: int) -> bytes:
@@ -200,6 +226,7 @@ CASES: dict[str, Case] = {
     "gif-of-many-frames": Case(
         "ok", gives(200, picture("GIF")[:-1] + b",\0\0\0\0\1\0\1\0\0\2\0" * 9999 + b";")
     ),
+    "png-of-many-frames": Case("ok", gives(200, png_of_many_frames(9999)), size=("64", "48")),
     "gone-404": Case("gone", gives(404, b"<html>"), "HTTP 404"),
     "gone-410": Case("gone", gives(410), "HTTP 410"),
     "forbidden-403": Case("blocked", gives(403), "HTTP 403", attempts=2),
@@ -234,6 +261,11 @@ CASES: dict[str, Case] = {
     ),
     "endless-header": Case("timeout", endless_header, "not done within 10 s", attempts=2),
     "no-secrets": Case("ok", no_secrets, posted="http://user:secret@no-secrets.test/a.jpg#here"),
+    "redirect-with-secrets": Case(
+        "duplicate",  # of no-secrets
+        hands_on_secrets,
+        more={"final_url": "http://redirect-with-secrets.test/b.jpg"},
+    ),
     "redirect": Case(
         "ok",
         leads_to("http://redirect-end.test/b.jpg"),

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -448,6 +449,21 @@ def test_one_429_quiets_all_requests_to_its_host() -> None:
     assert gaps.index(max(gaps)) < 3
     assert max(site.times["b.test"]) - times[0] < 0.9
     assert statuses().count("ok") == 20
+
+
+def test_progress_tells_files_bytes_failures_and_the_time_left(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    async def missing(request: Request) -> None:
+        await request.answer(500)
+
+    with Site({"a.test": numbered, "b.test": missing}) as site:
+        links = links_to(*(f"http://a.test/{at}" for at in range(9)), "http://b.test/1")
+        get(links, site.door(), attempts=1)
+    last = capfd.readouterr().err.splitlines()[-1]
+    number = r"\d+\.\d+"
+    form = rf"download: 10 of 10 links, {number} links/s, {number} MiB/s, 1 failed, .* left"
+    assert re.fullmatch(form, last), last
 
 
 def test_a_connection_is_used_again() -> None:

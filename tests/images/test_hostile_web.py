@@ -4,7 +4,9 @@ All cases are fetched in one run, each from a host of its own, and then looked a
 """
 
 import hashlib
+import http.server
 import socket
+import ssl
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -13,14 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from hostile.links import CASES, JPEG, gives
-from hostile.site import EXTENSIONS, Site, limits, picture
+from hostile.site import EXTENSIONS, Request, Site, limits, picture
 
 from pttfaces import files
 from pttfaces.denylist import DenyList
+from pttfaces.door import Door
 from pttfaces.images import Report, download
 
 MIB = 2**20
+NONE = DenyList()
 
 
 # What the names above come to, answer after answer; the last one stays. 2d00::/8 is public by its
@@ -80,7 +85,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
             site.door(),
             "web",
             limits(concurrency=100, timeout_s=10),
-            DenyList(),
+            NONE,
             folder / "data",
         )
         peak = tracemalloc.get_traced_memory()[1]
@@ -141,14 +146,18 @@ def test_memory_stays_bounded(run: Run) -> None:
     assert run.peak < 40 * MIB  # of Python's own; the bombs alone would be 200 and more
 
 
-def test_what_is_no_tls_is_a_failure(tmp_path: Path, monkeypatch: Any) -> None:
-    """The one connection of these tests that the door does not lead: a public name, as it were."""
+@pytest.fixture
+def _loopback_is_public(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For connections that the door does not lead, from a folder of their own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setattr(
         "pttfaces.images.client.public_socket", lambda info: socket.socket(*info[:3])
     )
 
+
+@pytest.mark.usefixtures("_loopback_is_public")
+def test_what_is_no_tls_is_a_failure() -> None:
     good = Site({"good.test": gives(200, JPEG)})
     with socket.create_server(("127.0.0.1", 0)) as plain, good as site:
 
@@ -161,7 +170,59 @@ def test_what_is_no_tls_is_a_failure(tmp_path: Path, monkeypatch: Any) -> None:
         threading.Thread(target=answer_in_plain_text, daemon=True).start()
         port = plain.getsockname()[1]
         links = [link("http://good.test/a.jpg"), link(f"https://localhost:{port}/a.jpg")]
-        download(links, site.door(), "web", limits(), DenyList())
+        download(links, site.door(), "web", limits(), NONE)
     rows = files.read_csv("data/ledger.csv").to_dict("records")
     assert [row["status"] for row in rows] == ["ok", "failed"]
     assert rows[1]["error"] in ("no TLS connection", "the connection broke")
+
+
+@pytest.mark.usefixtures("_loopback_is_public")
+@pytest.mark.parametrize("name", ["localhost", "other.test"])
+def test_a_certificate_of_nobody_or_of_another_host_is_not_believed(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of nobody: of an authority that we do not know. The other's is of one that we do."""
+    authority = trustme.CA()
+    if name != "localhost":
+        authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+        monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", ssl.create_default_context())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+    asked = []
+
+    class Secret(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+
+    good = Site({"good.test": gives(200, JPEG)})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Secret) as server, good as site:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"https://localhost:{server.server_port}/a.jpg"
+        download([link("http://good.test/a.jpg"), link(url)], site.door(), "web", limits(), NONE)
+        server.shutdown()
+    row = files.read_csv("data/ledger.csv").to_dict("records")[1]
+    assert (row["status"], row["error"]) == ("failed", "its host's certificate is not valid")
+    assert row["attempts"] == "1"
+    assert not asked
+
+
+@pytest.mark.usefixtures("_loopback_is_public")
+def test_a_name_is_looked_up_once_for_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def closes(request: Request) -> None:
+        await request.answer(200, picture("JPEG", len(request.path)), Connection="close")
+        request.writer.close()
+
+    names, real = [], socket.getaddrinfo
+
+    def noting(host: Any, *rest: Any, **options: Any) -> Any:
+        names.append(host)
+        return real(host, *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", noting)
+    with Site({"localhost": closes}) as site:
+        links = [link(f"http://localhost:{site.port}/{'a' * length}.jpg") for length in range(20)]
+        report = download(links, Door(), "web", limits(per_host=3), NONE)
+    assert report.metrics["pictures"] == 20
+    assert names.count("localhost") == 1

@@ -15,6 +15,8 @@ from PIL import Image
 from repository import SMALL, STAGES, Repository, make_repository, ran
 from torture.funnel import check_funnel
 
+from pttfaces import files
+
 # The fixture runs nine stages; a busy machine must not make it fail.
 pytestmark = pytest.mark.timeout(1200)
 
@@ -89,6 +91,20 @@ def test_no_secret_is_in_the_history_the_model_card_or_any_file(
 def test_a_second_repro_runs_nothing(line: Repository) -> None:
     assert ran(line.ok("dvc", "repro")) == []
     assert line.ok("git", "status", "--porcelain") == ""
+
+
+def test_make_update_asks_only_for_what_can_still_come_and_goes_on_from_there(
+    line: Repository,
+) -> None:
+    before, may_still_come = line.metrics("download"), ("failed", "timeout", "blocked")
+    pictures = files.digest_tree(line.path / "data/raw")
+    said = line.make("update")
+    assert ran(said) == ["crawl", "links", "download"]
+    hopes = sum(before["status"][status] for status in may_still_come)
+    assert f"{hopes} URLs asked in this run" in said
+    assert {**line.metrics("download"), "seconds": 0} == {**before, "seconds": 0}
+    assert files.digest_tree(line.path / "data/raw") == pictures
+    line.commit("an update that brought nothing")
 
 
 def test_no_git_file_names_a_person_or_a_source(line: Repository) -> None:
@@ -173,3 +189,18 @@ def test_crops_packed_here_start_a_training_elsewhere(line: Repository, tmp_path
     output = notebook.ok("dvc", "repro", "--downstream", "train")
     assert ran(output) == ["train", "generate", "evaluate"]
     assert notebook.metrics("train")["model_digest"] == line.metrics("train")["model_digest"]
+
+
+def test_several_processes_leave_what_a_plain_repro_takes_for_its_own(
+    line: Repository, tmp_path: Path
+) -> None:
+    machine = make_repository(tmp_path, SMALL)
+    shutil.copytree(line.path / "data/dataset", machine.path / "data/dataset")
+    several = {
+        "PTTFACES_LAUNCHER": "torchrun --standalone --nproc-per-node 2",
+        "ACCELERATE_USE_CPU": "true",
+    }
+    said = machine.ok("dvc", "repro", "--downstream", "train", **several)
+    assert ran(said) == ["train", "generate", "evaluate"]
+    assert machine.metrics("train")["processes"] == 2
+    assert ran(machine.ok("dvc", "repro", "--downstream", "train")) == []
