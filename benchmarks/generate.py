@@ -87,8 +87,8 @@ def ours(model: Model, sampler: Sampler, count: int, batch: int, seed: int = 0) 
         return seconds(lambda: generation.generate(model, order, Path(place)))
 
 
-def pipelines(options: argparse.Namespace) -> float:
-    """Seconds that DDPMPipeline takes in a process of its own."""
+def pipeline_in_a_process() -> float:
+    """Seconds that DDPMPipeline takes in a process of its own, with this one's arguments."""
     command = [sys.executable, __file__, *sys.argv[1:], "--pipeline"]
     return float(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.split()[-1])
 
@@ -114,7 +114,7 @@ def speed(model: Model, options: argparse.Namespace) -> None:
     ours(model, Sampler("dpmsolver++", 2, "trailing"), batch, batch)  # warm up
     theirs, equal, fast, shares = [], [], [], []
     for _ in range(options.rounds):
-        theirs.append(pipelines(options) / count)
+        theirs.append(pipeline_in_a_process() / count)
         equal.append(ours(model, SLOW, count, batch) / count)
         fast.append(ours(model, FAST, count, batch) / count)
         with timed_network(model) as inside:

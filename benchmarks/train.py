@@ -163,10 +163,13 @@ def flops_a_picture(task: training.Task) -> float:
     return float(counter.get_total_flops())
 
 
+def speed_params(preset: str | None) -> params.Params:
+    return params.load(PROJECT / (f"presets/{preset}.yaml" if preset else "params.yaml"))
+
+
 def speed_task(order: dict[str, Any]) -> tuple[training.Task, str]:
     """The training that both sides do, and its precision."""
-    preset, folder = order["preset"], Path(order["folder"])
-    values = params.load(PROJECT / (f"presets/{preset}.yaml" if preset else "params.yaml"))
+    values, folder = speed_params(order["preset"]), Path(order["folder"])
     precision = order["precision"] or values.train.precision
     task = small_task(
         values,
@@ -200,7 +203,7 @@ def in_a_process(side: str, order: dict[str, Any]) -> Speed:
 
 
 def speed(options: argparse.Namespace) -> None:
-    values = params.load(f"presets/{options.preset}.yaml" if options.preset else "params.yaml")
+    values = speed_params(options.preset)
     batch = options.batch_size or values.train.batch_size
     with tempfile.TemporaryDirectory() as scratch:
         folder = draw(Path(scratch) / "pictures", batch * options.updates, values.image_size)

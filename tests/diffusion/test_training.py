@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import tiny_training as tiny
 import torch
-from diffusers import DDPMPipeline
+from diffusers import DDPMPipeline, UNet2DModel
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -328,6 +329,25 @@ def test_a_network_that_cannot_be_compiled_goes_on_as_it_is(
     devices.compile_in_place(unet, 2, backend="eager")
     assert capsys.readouterr().err == ""
     assert torch.allclose(unet(noisy, t).sample, expected, atol=1e-5)
+
+
+def test_what_was_compiled_beforehand_is_what_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> Callable:
+        graphs.append(graph)
+        return graph.forward
+
+    def compiled(unet: UNet2DModel, batch_size: int) -> None:
+        devices.compile_in_place(unet, batch_size, backend)  # type: ignore[arg-type]
+        assert graphs
+        graphs.clear()
+
+    monkeypatch.setattr(devices, "compile_for_gpu", compiled)
+    train(tmp_path, count=4, epochs=2, compile=True, sample_every=99)
+    assert not graphs
 
 
 def test_attention_is_torch_s_own() -> None:

@@ -45,7 +45,7 @@ def test_a_lane_opens_with_success_and_closes_with_failure() -> None:
 
 
 @pytest.mark.parametrize(("most", "first"), [(1, 1), (6, 6), (12, 8), (16, 8), (32, 16)])
-def test_a_lane_starts_half_open(most: int, first: int) -> None:
+def test_a_lane_starts_with_eight_or_half_of_its_limit(most: int, first: int) -> None:
     host = lane(count=40, per_host=most)
     while host.delay(10.0) == 0:
         host.take(10.0)

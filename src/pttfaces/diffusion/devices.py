@@ -58,13 +58,14 @@ def compile_for_gpu(network: UNet2DModel, batch_size: int) -> None:
 def compile_in_place(network: UNet2DModel, batch_size: int, backend: str = "inductor") -> None:
     """Compiles the network; one that cannot be compiled stays as it is, and the reason is told.
 
-    Tried out at once on an empty batch, so that a training does not stop for it later.
+    Tried out at once on an empty batch, in the mode that the network is in, so that a training does
+    not stop for it later.
     """
     side, device = network.config.sample_size, network.device
     empty = torch.zeros((batch_size, 3, side, side), device=device)
     network.compile(backend=backend)
     try:  # forward alone: the backward pass would set off what several processes do together
-        network(empty, torch.zeros(batch_size).to(empty))
+        network(empty, torch.zeros(batch_size, dtype=torch.int64, device=device))
     except Exception as error:  # whatever a compiler raises on a machine that lacks its tools
         network._compiled_call_impl = None
         if processes.is_first():

@@ -257,6 +257,7 @@ class _Learner:
         self.weights, self.max_grad_norm = list(self.network.parameters()), recipe.max_grad_norm
         self.optimizer = torch.optim.AdamW(self.weights, weight_decay=0.01, fused=True)
         self.model = self.accelerator.prepare(self.network)
+        set_training(self.network)
         if recipe.compile:
             devices.compile_for_gpu(self.network, _at_once(recipe))
 

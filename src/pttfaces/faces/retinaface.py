@@ -13,7 +13,7 @@ import torch
 from face_crop_plus.models._layers import PriorBox
 from face_crop_plus.models.retinaface import RetinaFace
 
-from pttfaces import files, memory, weights
+from pttfaces import files, weights
 from pttfaces.errors import WeightsError
 from pttfaces.faces.face import Detector, Face, Limits, to_full_size, working_size
 
@@ -52,7 +52,6 @@ class RetinaFaceDetector(Detector):
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self.batch_size = batch_size if self._device == "cuda" else 1
         self._network = _load(path).to(self._device)
-        memory.keep_freed()
         self._one_at_a_time = threading.Lock()  # torch itself keeps all cores busy
         self.identity: dict[str, Any] = {
             "name": self.name,

@@ -1,10 +1,10 @@
 """One host's queue: how many requests at once, how often, and when to leave the host alone.
 
-A lane starts half open and opens with every answer, up to the limit: wide at first, one at a time
-when the host has failed before. It halves with every failure of the host, so that a dead host holds
-next to nothing of what the others share. Where the host asks for fewer requests, they come at half
-the rate from then on, and slowly faster again. It knows the time only as numbers given to it, and
-nothing of HTTP.
+A lane starts half open, or with eight if that is more, and opens with every answer, up to the
+limit: wide at first, one at a time when the host has failed before. It halves with every failure of
+the host, so that a dead host soon holds next to nothing of what the others share. Where the host
+asks for fewer requests, they come at half the rate from then on, and slowly faster again. It knows
+the time only as numbers given to it, and nothing of HTTP.
 """
 
 import heapq
@@ -18,7 +18,7 @@ from pttfaces.images.outcome import Limits
 
 GIVE_UP_AFTER = 7  # failures of the host in a row; about half a minute when it refuses at once
 DEAD_AFTER = 5  # the same of a host that never gave any answer; about 7 seconds
-_FIRST = 8  # requests at once before a host has shown what it bears, or half of what it may have
+_FIRST = 8  # requests at once before a host has shown what it bears; half of the limit if more
 _OPENS_BY = 16  # and so many more with every answer
 _FASTER = 1 / 200  # of the full rate, with every answer after a host asked for fewer
 _SLOWEST = 64  # at its slowest a host gets the full rate divided by this

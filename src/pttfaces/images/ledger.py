@@ -37,7 +37,7 @@ COLUMNS = (
 )
 LINK_FIELDS = ("article", "position", "posted", "url", "place")  # what is read of a link
 Row = dict[str, Any]
-_NOT_ASKED = {"attempts": ""}
+_NO_ATTEMPTS = {"attempts": ""}
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -71,13 +71,13 @@ def build(
         if url in known:
             row = _row(whence, url, known[url], limits, deny)
         elif url is not None:
-            row = _row(whence, url, Outcome("denied"), limits, deny) | _NOT_ASKED
+            row = _row(whence, url, Outcome("denied"), limits, deny) | _NO_ATTEMPTS
         else:
-            row = _row(whence, link["posted"], Outcome("unresolved"), limits, deny) | _NOT_ASKED
+            row = _row(whence, link["posted"], Outcome("unresolved"), limits, deny) | _NO_ATTEMPTS
         rows.append(row)
     for found in inbox:
         outcome = Outcome("denied") if deny.denies(url=found.url) else found.outcome
-        rows.append(_row(("", "", "inbox"), found.url, outcome, limits, deny) | _NOT_ASKED)
+        rows.append(_row(("", "", "inbox"), found.url, outcome, limits, deny) | _NO_ATTEMPTS)
     seen: set[str] = set()
     for row in rows:
         if row["path"] in seen:
