@@ -348,9 +348,9 @@ def with_everything_there(options: argparse.Namespace) -> None:
     print(f"memory: {max(first.peak, again.peak):.0f} MB (bound: at most 400)")
 
 
-def dead_host(options: argparse.Namespace) -> None:
+def dead_host(options: argparse.Namespace, concurrency: int) -> None:
     """Nine hosts that answer and a tenth whose port is closed; then the nine alone."""
-    files, concurrency = options.files, 32
+    files = options.files
     print(f"\n{files} files, {concurrency} at once, nine hosts, median of {options.rounds}:")
     with socket.socket() as closed, server() as port:
         closed.bind(("127.0.0.1", 0))  # bound, so that no one else gets it; nothing listens
@@ -396,7 +396,8 @@ def main() -> None:
     if options.only in (None, "again"):
         with_everything_there(options)
     if options.only in (None, "dead"):
-        dead_host(options)
+        for concurrency in options.concurrency:
+            dead_host(options, concurrency)
 
 
 if __name__ == "__main__":
