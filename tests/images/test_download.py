@@ -4,6 +4,7 @@ PTTFACES_KILLS: how many moments it is killed at, 3 if it is not set.
 """
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -393,6 +394,29 @@ def test_a_host_that_is_down_is_left_alone_and_the_others_are_not_held_up(
     assert statuses() == ["ok", "failed"] * 100
     assert any("left alone" in row["error"] for row in ledger())
     assert took < 2
+
+
+@pytest.mark.parametrize(("others_take_s", "asked"), [(0.0, 3), (2.0, 5), (None, 5)])
+def test_a_silent_host_is_waited_for_only_while_others_have_work(
+    monkeypatch: pytest.MonkeyPatch, others_take_s: float | None, asked: int
+) -> None:
+    """At most three tries, once nothing else is left; five where no host answers: it may be us."""
+    monkeypatch.setattr("pttfaces.images.lane._PAUSE_S", 0.04)
+
+    async def hangs_up(request: Request) -> None:
+        request.reset()
+
+    async def paced(request: Request) -> None:
+        await asyncio.sleep(others_take_s or 0)
+        await numbered(request)
+
+    with Site({"a.test": paced, "b.test": hangs_up}) as site:
+        dead = [f"http://b.test/{at}" for at in range(20)]
+        others = [] if others_take_s is None else ["http://a.test/1"]
+        with contextlib.suppress(SiteError):
+            get(links_to(*dead, *others), site.door(), per_host=1, attempts=3)
+        assert len(site.times["b.test"]) == 2 * asked  # aiohttp asks a host that hangs up again
+    assert statuses() == ["failed"] * 20 + ["ok"] * len(others)
 
 
 # --- manners

@@ -102,6 +102,17 @@ def test_a_host_that_never_answered_is_given_up_sooner() -> None:
     assert not rude.given_up
 
 
+def test_a_host_is_silent_when_it_failed_as_often_as_a_link_is_tried() -> None:
+    dead, slow = lane(attempts=2), lane(attempts=2)
+    slow.failed(0.0, 0.0, heard=True)
+    for at in (1.0, 2.0):
+        assert not dead.silent
+        dead.failed(at, at, heard=False)
+        slow.failed(at, at, heard=False)
+    assert dead.silent
+    assert not slow.silent
+
+
 def test_after_a_429_requests_come_at_half_the_rate_and_slowly_faster_again() -> None:
     host = lane(rate_per_host=10)
 

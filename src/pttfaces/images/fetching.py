@@ -59,6 +59,7 @@ class _Fetching:
         self._waiting: dict[Lane, None] = {}  # the lanes that may have jobs, in a set's stead
         self._idle: list[asyncio.Future[tuple[Lane, Job]]] = []  # workers without one
         self._left = 0
+        self._queued = False  # whether every link is in its lane
         self._loop = asyncio.get_running_loop()
         self._now = self._loop.time
         self._finished: asyncio.Future[None] = self._loop.create_future()
@@ -93,6 +94,7 @@ class _Fetching:
             if number % _AT_A_TIME == _AT_A_TIME - 1:
                 self._wake()
                 await asyncio.sleep(0)
+        self._queued = True
         self._wake()
 
     def _lane(self, url: URL) -> Lane:
@@ -119,12 +121,28 @@ class _Fetching:
         if chosen is None:
             if self._alarm:
                 self._alarm.cancel()
+            if self._only_silent():
+                for lane in list(self._waiting):
+                    self._abandon(lane)
+                return None
             self._alarm = self._loop.call_later(wait, self._wake) if wait < math.inf else None
             return None
         job = chosen.take(now)
         if chosen.empty:
             del self._waiting[chosen]
         return chosen, job
+
+    def _only_silent(self) -> bool:
+        """Whether all that is left is for hosts that do not answer, though others did.
+
+        While others have work, patience costs nothing; after it each pause would be the run's.
+        """
+        return (
+            self._queued
+            and all(lane.silent for lane in self._waiting)
+            and all(lane.silent for lane in self._lanes.values() if lane.running)
+            and any(lane.heard for lane in self._lanes.values())
+        )
 
     def _wake(self) -> None:
         """Gives idle workers what may start."""

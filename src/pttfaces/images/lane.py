@@ -40,22 +40,32 @@ class Job:
 
 
 class Lane:
-    """The jobs that wait for one host. running: its requests under way."""
+    """The jobs that wait for one host.
+
+    running: its requests under way. heard: whether it has ever answered, well or badly.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self.running = 0
         self._most, self._fastest = limits.per_host, limits.rate_per_host
+        self._tries = limits.attempts
         self._rate = self._fastest  # requests a second
         self._allowed = min(limits.per_host, max(_FIRST, limits.per_host // 2))
         self._fresh: deque[Job] = deque()
         self._later: list[Job] = []
         self._next = self._rest_until = self._failed_at = float("-inf")
-        self._failures, self._heard, self._sound = 0, False, True  # sound: it has never failed
+        self.heard = False
+        self._failures, self._sound = 0, True  # sound: it has never failed
+
+    @property
+    def silent(self) -> bool:
+        """Whether the host never answered, and failed as often in a row as a link is tried."""
+        return not self.heard and self._failures >= self._tries
 
     @property
     def given_up(self) -> bool:
         """Whether the host has failed too often in a row to be asked further in this run."""
-        return self._failures >= (GIVE_UP_AFTER if self._heard else DEAD_AFTER)
+        return self._failures >= (GIVE_UP_AFTER if self.heard else DEAD_AFTER)
 
     @property
     def empty(self) -> bool:
@@ -94,13 +104,13 @@ class Lane:
 
     def served(self) -> None:
         """The host gave an answer that is about the link, not about the host."""
-        self._failures, self._heard = 0, True
+        self._failures, self.heard = 0, True
         self._allowed = min(self._most, self._allowed + (_OPENS_BY if self._sound else 1))
         self._rate = min(self._fastest, self._rate + self._fastest * _FASTER)
 
     def failed(self, started: float, now: float, heard: bool) -> None:
         """The host did not answer well to a request that began at `started`; heard: but it did."""
-        self._heard |= heard
+        self.heard |= heard
         if self._is_new(started, now) and self._failures > 1:
             self._rest(now, _PAUSE_S * 2**self._failures)
 
@@ -109,7 +119,7 @@ class Lane:
 
         wait: its Retry-After, seconds.
         """
-        self._heard = True
+        self.heard = True
         new = self._is_new(started, now)
         if new:
             self._rate = max(self._rate / 2, self._fastest / _SLOWEST)
