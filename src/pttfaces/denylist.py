@@ -10,7 +10,7 @@ from pathlib import Path
 from pttfaces import files
 from pttfaces.errors import DataError
 
-_KINDS = ("article", "author", "url", "sha256", "crop")
+KINDS = ("article", "author", "url", "sha256", "crop")
 _ANY_CASE = {"author", "sha256"}  # the board's user names and hex digits are the same in any case
 
 
@@ -37,14 +37,14 @@ class DenyList:
     @classmethod
     def of(cls, lines: Iterable[str], name: str = "the deny list") -> "DenyList":
         """From its lines, as a file called `name` has them; DataError as `read`."""
-        entries: dict[str, set[str]] = {kind: set() for kind in _KINDS}
+        entries: dict[str, set[str]] = {kind: set() for kind in KINDS}
         for number, line in enumerate(lines, 1):
             entry = "" if line.lstrip().startswith("#") else line.split(" #")[0].strip()
             if not entry:
                 continue
             kind, separator, value = (part.strip() for part in entry.partition(":"))
-            if kind not in _KINDS or not separator or not value:
-                allowed = ", ".join(f"{kind}:…" for kind in _KINDS)
+            if kind not in KINDS or not separator or not value:
+                allowed = ", ".join(f"{kind}:…" for kind in KINDS)
                 raise DataError(f"{name}, line {number}, is {entry!r}; allowed is {allowed}.")
             entries[kind].add(_normal(kind, value))
         return cls({kind: frozenset(values) for kind, values in entries.items()})

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pttfaces import files, manifest
-from pttfaces.denylist import DenyList
+from pttfaces.denylist import KINDS, DenyList
 from pttfaces.faces.duplicates import alike
 from pttfaces.forgetting import history as histories
 from pttfaces.forgetting import leftovers
@@ -293,8 +293,7 @@ def _delete(store: Store, objects: Objects) -> int:
 def _is_deny_list(content: bytes) -> bool:
     """Also of one with a faulty entry, which DenyList refuses: it is a person's, and stays."""
     lines = content.decode("utf-8-sig", "replace").splitlines()
-    kinds = ("article", "author", "url", "sha256", "crop")
     return all(
-        not line.strip() or line.lstrip().startswith("#") or line.split(":")[0].strip() in kinds
+        not line.strip() or line.lstrip().startswith("#") or line.split(":")[0].strip() in KINDS
         for line in lines
     )
