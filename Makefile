@@ -7,6 +7,15 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
+# dvc asks for a home and a name, matplotlib for a folder of its own; a service may have no home, a
+# container's user (docker run --user 1000) not even a name.
+export MPLCONFIGDIR ?= $(CURDIR)/.cache/matplotlib
+ifndef LOGNAME
+export LOGNAME := $(firstword $(USER) $(shell id -un 2>/dev/null) $(shell id -u))
+endif
+ifneq ($(shell $(PYTHON) -c 'import os; print(os.path.isdir(os.path.expanduser("~")))'),True)
+export HOME := $(CURDIR)/.cache/home
+endif
 # pip's own progress bars, where somebody watches.
 PIP = $(BIN)/python -m pip install --disable-pip-version-check $(if $(MAKE_TERMOUT),,--quiet)
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --no-header --no-annotate \

@@ -29,7 +29,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,8 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
-from pttfaces import params
-from pttfaces.diffusion import data, processes, training
+from pttfaces import params, tracking
+from pttfaces.diffusion import data, models, processes, resume, training, validation
 from pttfaces.diffusion.ema import Ema
 from pttfaces.diffusion.network import Architecture, build
 from pttfaces.diffusion.schedule import NoiseProcess
@@ -242,15 +242,20 @@ def now() -> np.ndarray:
 
 @contextmanager
 def timed(owner: Any, name: str, spent: list[np.ndarray]) -> Iterator[None]:
-    """Collects what each call of a method in the block takes, by `now`."""
+    """Collects what each call of a method in the block takes, by `now`, without what timed calls
+    inside it take."""
     method = getattr(owner, name)
 
     def call(*values: Any, **named: Any) -> Any:
         synchronize()
         started = now()
+        _INSIDE.append(np.zeros(2))
         result = method(*values, **named)
         synchronize()
-        spent.append(now() - started)
+        took = now() - started
+        spent.append(took - _INSIDE.pop())
+        if _INSIDE:
+            _INSIDE[-1] += took
         return result
 
     setattr(owner, name, call)
@@ -260,14 +265,30 @@ def timed(owner: Any, name: str, spent: list[np.ndarray]) -> Iterator[None]:
         setattr(owner, name, method)
 
 
+_INSIDE: list[np.ndarray] = []  # of the timed calls under way: what timed calls inside them took
+_NETWORK: dict[str, list[tuple[Any, str]]] = {
+    "forward": [(UNet2DModel, "forward")],
+    "backward": [(torch.Tensor, "backward")],
+    "optimiser": [(torch.optim.AdamW, "step")],
+    "average": [(Ema, "update")],
+}
+_BESIDES: dict[str, list[tuple[Any, str]]] = {
+    "noise, timesteps, flips": [(training, "_draw")],
+    "batches": [(data, "load"), (data, "batch"), (data, "mirrored")],
+    "gradients' norm": [(training._Learner, "_clip")],
+    "saving": [(resume.Saver, "save"), (training.copy, "deepcopy"), (models, "save")],
+    "MLflow": [(tracking, "_start")]
+    + [(tracking.Run, name) for name in ("log_metrics", "log_picture", "log_model", "end")],
+    "validation": [(validation, "x0_error")],
+    "sample grids": [(training, "_grid")],
+}
+
+
 def overhead(options: argparse.Namespace) -> None:
-    """Runs the stage itself in a scratch folder, with clocks at the network and the optimiser."""
+    """Runs the stage itself in a scratch folder, with clocks at its parts."""
     values = params.load()
-    forward: list[np.ndarray] = []
-    backward: list[np.ndarray] = []
-    optimizer: list[np.ndarray] = []
-    average: list[np.ndarray] = []
-    with tempfile.TemporaryDirectory() as scratch:
+    spent: dict[str, list[np.ndarray]] = {part: [] for part in [*_NETWORK, *_BESIDES]}
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as clocks:
         place = Path(scratch)
         text = Path("params.yaml").read_text(encoding="utf-8")
         if options.epochs:
@@ -282,23 +303,24 @@ def overhead(options: argparse.Namespace) -> None:
         os.chdir(place)
         os.environ.pop("DVC_ROOT", None)
         stage: Callable[[], None] = runpy.run_path(str(PROJECT / "src/train.py"))["main"]
-        with (
-            timed(UNet2DModel, "forward", forward),
-            timed(torch.Tensor, "backward", backward),
-            timed(torch.optim.AdamW, "step", optimizer),
-            timed(Ema, "update", average),
-        ):
-            started = now()
-            stage()
-            whole = now() - started
+        for part, methods in (_NETWORK | _BESIDES).items():
+            for owner, name in methods:
+                clocks.enter_context(timed(owner, name, spent[part]))
+        started = now()
+        stage()
+        whole = now() - started
         os.chdir(PROJECT)
-    inside = np.sum(forward + backward + optimizer + average, axis=0)
+    took = {part: np.sum(calls, axis=0) for part, calls in spent.items()}
+    besides = whole - sum(took[part] for part in _NETWORK)
+    rest = besides - sum(took[part] for part in _BESIDES)
     print("seconds of the clock and of the processor, without the start of Python and torch")
-    timings = (forward, backward, optimizer, average)
-    for name, parts in zip(("forward", "backward", "optimiser", "average"), timings, strict=True):
-        print(f"{name:10} {np.sum(parts, axis=0).round(1)} in {len(parts)} calls")
-    print(f"all else   {(whole - inside).round(1)} of {whole.round(1)}")
-    shares = 1 - inside / whole
+    for part in _NETWORK:
+        print(f"{part:10} {took[part].round(1)} in {len(spent[part])} calls")
+    print(f"all else   {besides.round(1)} of {whole.round(1)}, that is")
+    for part in _BESIDES:
+        print(f"  {part:24} {took[part].round(2)}")
+    print(f"  {'noisy pictures, loss, ...':24} {rest.round(2)}")
+    shares = besides / whole
     print(f"all else   {shares[0]:.1%} of the clock, {shares[1]:.1%} of the processor (bound: 5 %)")
 
 

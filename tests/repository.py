@@ -96,6 +96,17 @@ class Repository:
 
 def make_repository(path: Path, settings: dict[str, object]) -> Repository:
     """A fresh clone of the project as it stands in the working tree, with small parameters."""
+    copy_project(path)
+    repository = Repository(path)
+    repository.ok("git", "init", "--quiet")
+    repository.ok("python", "src/inputs.py")
+    put(path / "params.yaml", settings)
+    repository.commit("as cloned")
+    return repository
+
+
+def copy_project(path: Path) -> None:
+    """What a run needs of the working tree's files, with the demo's parameters; no git, no DVC."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=PROJECT,
@@ -109,12 +120,6 @@ def make_repository(path: Path, settings: dict[str, object]) -> Repository:
             (path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, path / name)
     shutil.copy(PROJECT / "presets/demo.yaml", path / "params.yaml")
-    repository = Repository(path)
-    repository.ok("git", "init", "--quiet")
-    repository.ok("python", "src/inputs.py")
-    put(path / "params.yaml", settings)
-    repository.commit("as cloned")
-    return repository
 
 
 def put(params: Path, settings: dict[str, object]) -> None:
