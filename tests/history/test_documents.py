@@ -28,7 +28,7 @@ ELSEWHERE = {
     "make format": ".ci/run",  # what it mends is what make check finds
     "dvc repro": "tests/pipeline/test_whole_line.py",
     "dvc queue start": "tests/tracking/test_ways_to_run.py",
-    "dvc queue start -j 2": "tests/tracking/test_ways_to_run.py",
+    "OMP_NUM_THREADS=1 dvc queue start -j 2": "tests/tracking/test_ways_to_run.py",
     "python src/preset.py best": "tests/ground/test_preset.py",
     "PYTHONPATH=src python benchmarks/timesteps.py": "benchmarks/timesteps.py",
 }
