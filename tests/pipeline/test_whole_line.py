@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
-from repository import SMALL, STAGES, Repository, make_repository, ran
+from repository import SMALL, STAGES, Repository, make_repository, put, ran
 from torture.funnel import check_funnel
 
 from pttfaces import files
@@ -146,6 +146,30 @@ def test_the_same_seed_gives_the_same_bytes_from_crawl_to_curate(
             for base in (line, again)
         )
         assert one == other, folder
+
+
+def test_pictures_of_one_s_own_are_scored_against_and_only_evaluate_runs(line: Repository) -> None:
+    reference, before = line.path / "data/reference", line.metrics("evaluate")
+    own = sorted((line.path / "data/dataset/train").glob("*.png"))[:5]
+    for path in own:
+        shutil.copy(path, reference)
+    put(line.path / "params.yaml", {"evaluate.reference": "reference"})
+    try:
+        assert ran(line.ok("dvc", "repro")) == ["evaluate"]
+        scores = line.metrics("evaluate")
+        assert (scores["reference"], scores["real"]) == ("reference", len(own))
+        assert scores["reference_digest"] != before["reference_digest"] == before["data_digest"]
+        tags = [run.data.tags["reference"] for run in runs(line, "evaluate")]
+        assert tags.count("reference") == 1
+        (reference / own[0].name).unlink()
+        assert ran(line.ok("dvc", "repro", "--dry")) == ["evaluate"]
+    finally:
+        for path in own:
+            (reference / path.name).unlink(missing_ok=True)
+        line.ok("git", "checkout", "--quiet", "HEAD", ".")  # DVC has staged what it wrote
+        line.ok("dvc", "checkout")
+    assert line.ok("git", "status", "--porcelain") == ""
+    assert "up to date" in line.ok("dvc", "status")
 
 
 def test_an_experiment_with_other_steps_runs_two_stages_and_can_be_compared(

@@ -1,10 +1,11 @@
-"""A picture is forgotten, in a real repository with a remote and a history.
+"""Pictures are forgotten, by each kind of name, in a real repository with a remote and a history.
 
 After test_whole_line, whose repository this changes for good.
 """
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -27,6 +28,53 @@ def lying(*roots: Path) -> Iterator[Path]:
         for path in root.rglob("*"):
             if path.is_file() and ".git" not in path.parts:
                 yield path
+
+
+@dataclass(frozen=True)
+class Trail:
+    """Pictures, and what they and all that was cut out of them are known by, wherever it lies."""
+
+    digests: set[str]
+    paths: list[Path]
+    contents: set[str]
+    middles: list[bytes]
+
+    @classmethod
+    def of(cls, line: Repository, digests: set[str]) -> "Trail":
+        stems = {digest[:16] for digest in digests}
+        paths = [path for path in lying(line.path / "data") if path.name[:16] in stems]
+        contents = [path.read_bytes() for path in paths]
+        folders = {path.relative_to(line.path / "data").parts[0] for path in paths}
+        assert folders == {"raw", "crops", "dataset"}
+        middles = [content[len(content) // 2 :][:64] for content in contents]
+        return cls(digests, paths, set(map(files.digest_bytes, contents)), middles)
+
+    def is_in(self, path: Path, content: bytes) -> bool:
+        return (
+            any(path.name.startswith(digest[:16]) for digest in self.digests)
+            or files.digest_bytes(content) in self.contents
+            or any(middle in content for middle in self.middles)
+        )
+
+
+def one_of_each_kind(line: Repository) -> dict[str, tuple[str, set[str]]]:
+    """Kind of name → a name and the digests of its pictures; no picture has two of them."""
+    table, ledger = rows(line, "dataset.csv"), rows(line, "ledger.csv").query("sha256 != ''")
+    held_out, trained = table.query("split == 'holdout'").iloc[0], table.query("split == 'train'")
+    some, of_one, of_other = [crops for _, crops in trained.groupby("article")][:3]
+    crop, other = some.iloc[0], some.iloc[1]
+    article, author = of_one["article"].iloc[0], of_other["author"].iloc[0]
+    posted = ledger.groupby("article")["sha256"].agg(set)
+    named = {
+        "crop": (f"data/dataset/train/{crop['crop']}", {crop["sha256"]}),
+        "url": (held_out["url"], {held_out["sha256"]}),
+        "article": (article, posted[article]),
+        "author": (author, posted[of_other["article"].iloc[0]]),
+        "sha256": (other["sha256"], {other["sha256"]}),
+    }
+    digests = [digests for _, digests in named.values()]
+    assert len(set.union(*digests)) == sum(map(len, digests)) > len(digests)
+    return named
 
 
 def test_a_crop_is_traced_to_its_article(line: Repository) -> None:
@@ -61,22 +109,18 @@ def test_what_is_forgotten_and_purged_is_nowhere_any_more(line: Repository, tmp_
     line.ok("dvc", "plots", "show")
     copies = [line.path / "report.html", line.path / "dvc_plots"]
     assert all(path.exists() for path in copies)
-    table = rows(line, "dataset.csv")
-    crop, other = table.query("split == 'train'").iloc[0], table.query("split == 'holdout'").iloc[0]
-    digests = {crop["sha256"], other["sha256"]}
-    gone = [
-        path
-        for path in lying(line.path / "data/raw", line.path / "data/crops", line.path / "data")
-        if any(path.name.startswith(digest[:16]) for digest in digests)
-    ]
-    assert len({path.parts[-2] for path in gone}) >= 3, "picture, crop and training picture"
+    table, named = rows(line, "dataset.csv"), one_of_each_kind(line)
+    trails = {kind: Trail.of(line, digests) for kind, (_, digests) in named.items()}
+    digests = set.union(*(trail.digests for trail in trails.values()))
+    gone = [path for trail in trails.values() for path in trail.paths]
+    others = set(table.query("split != ''")["sha256"]) - digests
+    spared = Trail.of(line, others)
     sheets = [line.path / f"metrics/pictures/{name}.png" for name in ("contact_sheet", "nearest")]
-    contents = {files.digest_file(path) for path in (*gone, *sheets)}
-    middles = [content[len(content) // 2 :][:64] for content in map(Path.read_bytes, gone)]
-    named = ("--crop", f"data/dataset/train/{crop['crop']}", "--url", other["url"])
+    shown = set(map(files.digest_file, sheets))
+    options = [word for kind, (name, _) in named.items() for word in (f"--{kind}", name)]
 
     before = {path: files.digest_file(path) for path in lying(line.path / "data", remote)}
-    told = line.ok("python", "src/forget.py", *named, "--dry-run")
+    told = line.ok("python", "src/forget.py", *options, "--dry-run")
     assert {path: files.digest_file(path) for path in lying(line.path / "data", remote)} == before
     client = MlflowClient(f"sqlite:///{(line.path / 'mlflow.db').as_posix()}")
     assert all(run.info.run_id in told for run in client.search_runs(["1"]))
@@ -86,22 +130,30 @@ def test_what_is_forgotten_and_purged_is_nowhere_any_more(line: Repository, tmp_
     for digest in digests:
         assert digest[:16] in told
 
-    line.ok("python", "src/forget.py", *named, "--purge")
+    line.ok("python", "src/forget.py", *options[:6], "--purge")
+    line.ok("python", "src/forget.py", *options[6:], "--purge")  # others ask another day
     assert not any(path.exists() for path in (*gone, *copies)), "not even before dvc repro"
     assert ran(line.ok("dvc", "repro")) == STAGES
     line.ok("dvc", "push")
     head = (line.path / "data/dataset/manifest.csv").read_bytes().splitlines()[0]
+    found: dict[str, list[Path]] = {kind: [] for kind in trails}
+    seen = set()
     for path in lying(line.path, remote):
         content = path.read_bytes()
-        listed = content.startswith(head) and any(d[:16].encode() in content for d in digests)
-        assert not listed, path
-        assert not any(middle in content for middle in middles), path
-        assert files.digest_bytes(content) not in contents, path
-        assert not any(path.name.startswith(digest[:16]) for digest in digests), path
+        seen.add(files.digest_bytes(content))
+        by_name = content.startswith(head) and any(d[:16].encode() in content for d in digests)
+        assert not by_name, path
+        for kind, trail in trails.items():
+            if trail.is_in(path, content):
+                found[kind].append(path)
+    assert found == {kind: [] for kind in trails}
+    assert not shown & seen
+    assert spared.contents <= seen
     left = rows(line, "dataset.csv")
     assert not digests & set(left["sha256"])
-    others = set(table.query("split != ''")["sha256"]) - digests
     assert others <= set(left.query("split != ''")["sha256"])
+    listed = (line.path / "data/articles.jsonl").read_text(encoding="utf-8")
+    assert not any(named[kind][0] in listed for kind in ("article", "author"))
     line.ok("python", "-c", deletion[1])
     assert "up to date" in line.ok("dvc", "status")
 

@@ -127,6 +127,48 @@ def test_samples_that_are_training_pictures_are_told_loudly(
     assert "COPIES" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "count", "seed"),
+    [("holdout", 10, 2), ("reference", 30, 3), ("reference", 40, 0)],
+    ids=["held-out pictures", "pictures of one's own", "the samples themselves"],
+)
+def test_the_samples_are_scored_against_the_pictures_that_are_named(
+    place: Path, monkeypatch: pytest.MonkeyPatch, name: str, count: int, seed: int
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'runs.db'}")
+    data = place / "data"
+    if name == "reference":
+        draw(data / "reference", count, seed)
+    samples, trained, real = (
+        folder.open_folder(path, "")
+        for path in (
+            data / "generated",
+            data / "dataset/train",
+            data / {"holdout": "dataset/holdout", "reference": "reference"}[name],
+        )
+    )
+    set_params(place, reference=name)
+    evaluate.main()
+    figures = files.read_json("metrics/evaluate.json")
+    assert (figures["reference"], figures["real"]) == (name, count)
+    assert real.digest().startswith(figures["reference_digest"])
+    assert trained.digest().startswith(figures["data_digest"])
+    extractor = features.make_extractor("random", 64, None, None, 16, place / "cache")
+    distance = figures["random_feature_distance"]
+    assert distance == pytest.approx(comparison.distance(extractor, samples, real), 1e-4, 1e-6)
+    assert distance != pytest.approx(comparison.distance(extractor, samples, trained), rel=0.1)
+    if real.digest() == samples.digest():
+        assert distance < 1e-6
+        assert (figures["precision"], figures["recall"], figures["coverage"]) == (1, 1, 1)
+
+    from mlflow import MlflowClient
+
+    [run] = MlflowClient(f"sqlite:///{place / 'runs.db'}").search_runs(["1"])
+    assert run.data.tags["reference"] == name
+    assert run.data.tags["reference_digest"] == figures["reference_digest"]
+    assert run.data.metrics["random_feature_distance"] == distance
+
+
 def test_the_distance_of_other_sampling_seeds_has_a_spread(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

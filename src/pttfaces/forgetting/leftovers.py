@@ -83,8 +83,7 @@ def kept_listings(root: Path, needles: Sequence[bytes]) -> list[Path]:
 
 def drop_lines(path: Path, needles: Sequence[bytes]) -> None:
     """Writes a table of lines anew without those that have a needle."""
-    lines = path.read_bytes().splitlines(keepends=True)
-    files.write_bytes(path, b"".join(line for line in lines if not has_any(line, needles)))
+    files.write_bytes(path, without_lines(path.read_bytes(), needles))
 
 
 def archives(root: Path, needles: Sequence[bytes]) -> list[Path]:
@@ -110,6 +109,12 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
         return
     files.remove_file(path)
+
+
+def without_lines(content: bytes, needles: Sequence[bytes]) -> bytes:
+    """A table of lines without those that have a needle."""
+    lines = content.splitlines(keepends=True)
+    return b"".join(line for line in lines if not has_any(line, needles))
 
 
 def has_any(content: bytes, needles: Sequence[bytes]) -> bool:

@@ -106,10 +106,10 @@ class Findings:
             for oid, path in entries
             if names_one(path, self.stems)
         }
+        telling = set(self._telling())
+        named = pictures | telling
         holding = {
-            folder
-            for folder, entries in folders.items()
-            if any(oid in pictures for oid, _ in entries)
+            folder for folder, entries in folders.items() if any(oid in named for oid, _ in entries)
         }
         inside = [entry for folder in holding for entry in folders[folder]]
         lists = {oid for oid, path in inside if path == manifest.NAME}
@@ -120,7 +120,7 @@ class Findings:
             # Of a folder that is not kept any more nobody knows what it held.
             if sheet in step.outs and any(map(self._may_hold, self._read_by(step, folder)))
         }
-        kinds = (pictures, sheets, holding, lists | set(self._telling()))
+        kinds = (pictures, sheets, holding, lists | telling)
         fresh: set[str] = set()
         if not DenyList.read(self.root / DENY_LIST).lacks(self.entries()):
             fresh = self.storage.made_with(DENY_LIST)  # without them already
@@ -148,6 +148,7 @@ class Findings:
     def _telling(self) -> Iterator[str]:
         """Single files that DVC keeps, such as tables and archives, that have a needle in them."""
         members = {oid for entries in self.storage.folders.values() for oid, _ in entries}
+        members -= self.storage.tables.keys()
         denying = {step.deps.get(DENY_LIST, "") for step in self.storage.steps}
         seen = members | denying
         for store in (self.storage.cache, *self.storage.remotes):
@@ -274,7 +275,7 @@ def purge(found: Findings) -> Iterator[str]:
     away |= {f"remote {name}": reason for name, reason in found.storage.unreachable.items()}
     for store in (*found.storage.remotes, found.storage.cache):
         try:
-            yield f"deleted {_delete(store, found.objects)} objects from {store.name}"
+            yield f"deleted {_delete(store, found)} objects from {store.name}"
         except OSError as error:
             away[store.name] = str(error)
     for name, reason in away.items():
@@ -285,9 +286,20 @@ def purge(found: Findings) -> Iterator[str]:
         )
 
 
-def _delete(store: Store, objects: Objects) -> int:
-    kinds = (objects.pictures, objects.sheets, objects.folders, objects.tables)
-    return sum(store.delete(kind) for kind in kinds)
+def _delete(store: Store, found: Findings) -> int:
+    """Deletes what was found in a store. What else was in those folders and tables stays listed:
+    without it nobody could tell other people's pictures in old versions when they ask."""
+    objects, storage = found.objects, found.storage
+    deleted = store.delete(objects.pictures) + store.delete(objects.sheets)
+    left = {
+        oid: store.add(leftovers.without_lines(store.read(oid), found.needles))
+        for oid in sorted(objects.tables & store.ids & storage.tables.keys())
+    }
+    store.add_folder((new, storage.tables[old]) for old, new in left.items())
+    gone = objects.pictures | objects.tables
+    for folder in sorted(objects.folders & store.ids):
+        store.add_folder(entry for entry in storage.folders[folder] if entry[0] not in gone)
+    return deleted + store.delete(objects.folders) + store.delete(objects.tables)
 
 
 def _is_deny_list(content: bytes) -> bool:

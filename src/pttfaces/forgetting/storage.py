@@ -17,8 +17,9 @@ from typing import Any
 from pttfaces import manifest, params
 from pttfaces.errors import DataError, ParamsError
 from pttfaces.forgetting import leftovers
-from pttfaces.forgetting.lineage import names_one
+from pttfaces.forgetting.lineage import TABLES, names_one
 
+_TABLES = {f"data/{name}" for name in TABLES}
 _EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")
 
 
@@ -51,6 +52,22 @@ class Store:
         """An object's bytes."""
         with self._objects.fs.open(self._objects.oid_to_path(oid), "rb") as handle:
             return handle.read()
+
+    def add(self, content: bytes, ending: str = "") -> str:
+        """Keeps an object; returns its md5, behind which a folder's list has .dir."""
+        oid = hashlib.md5(content, usedforsecurity=False).hexdigest() + ending
+        if oid in self.ids and self.read(oid) != content:  # a kill has left it half written
+            self.delete([oid])
+        if oid not in self.ids:
+            self._objects.add_bytes(oid, content)
+            self.ids.add(oid)
+        return oid
+
+    def add_folder(self, files: Iterable[tuple[str, str]]) -> None:
+        """Keeps the list of a folder's files, (md5, relative path) each; none of an empty one."""
+        entries = [{"md5": oid, "relpath": path} for oid, path in files]
+        if entries:
+            self.add(json.dumps(entries, sort_keys=True).encode(), ".dir")
 
     def delete(self, oids: Iterable[str]) -> int:
         """Deletes those of the objects that are there; returns how many were."""
@@ -136,10 +153,18 @@ class Storage:
         return None
 
     def versions(self, path: str) -> Iterator[bytes]:
-        """Every version of an out that is a file, as far as its bytes are kept."""
-        for oid in dict.fromkeys(step.outs[path] for step in self.steps if path in step.outs):
-            if not oid.endswith(".dir") and (content := self.read(oid)) is not None:
+        """Every version of a table, as far as its bytes are kept."""
+        for oid, name in self.tables.items():
+            if name == path and (content := self.read(oid)) is not None:
                 yield content
+
+    @cached_property
+    def tables(self) -> dict[str, str]:
+        """md5 of every version of a table that tells of pictures → its path, the present first;
+        after those of stages what purges have left of others, which folders of their own list."""
+        made = (item for step in self.steps for item in step.outs.items())
+        left = ((path, oid) for entries in self.folders.values() for oid, path in entries)
+        return {oid: path for path, oid in (*made, *left) if path in _TABLES}
 
     @cached_property
     def folders(self) -> dict[str, list[tuple[str, str]]]:
