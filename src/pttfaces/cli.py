@@ -73,6 +73,8 @@ def run(main: Callable[[], None]) -> NoReturn:
             denied = f"error: no permission for {error.filename}; make it writable and try again."
             _leave(denied, _MISTAKE)
         raise
+    # While Python cleans up, a SIGTERM would have dvc take for failed what is done.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(0)
 
 

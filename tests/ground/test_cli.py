@@ -68,6 +68,20 @@ def test_a_stop_is_a_sentence_and_runs_what_must_run(tmp_path: Path, name: str) 
     assert ended.stderr == "stopped; what is done is kept: run the same command to go on.\n"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals between processes")
+def test_a_stop_when_the_work_is_done_undoes_nothing(tmp_path: Path) -> None:
+    ended = run(
+        tmp_path,
+        """
+        class Late:
+            def __del__(self, kill=os.kill, me=os.getpid(), number=signal.SIGTERM):
+                kill(me, number)
+        files.late = Late()  # goes when Python clears its modules
+        """,
+    )
+    assert ended.returncode == 0
+
+
 def test_a_stop_while_a_command_still_imports_is_a_sentence(tmp_path: Path) -> None:
     program = "from pttfaces import cli\nimport os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n"
     ended = subprocess.run(

@@ -56,7 +56,9 @@ def _signal(number: int, to: str) -> Disturb:
             with contextlib.suppress(ProcessLookupError):
                 if target is not None and command.process.poll() is None:
                     os.kill(target, number)
-        command.wait()
+        ended = command.wait()
+        if number == signal.SIGTERM:  # a Ctrl-C ends dvc, too, whatever its stage still says
+            assert ended.code == 0 or "what is done is kept" in ended.said, ended.said
 
     return disturb
 
