@@ -3,20 +3,19 @@
 import time
 from dataclasses import asdict
 
-from pttfaces import cli, files
+from pttfaces import cli, denylist, files
 from pttfaces.board import ids, listing
 from pttfaces.board.client import Client, Manners
 from pttfaces.board.shelf import Shelf
 from pttfaces.demo.site import board_url, open_door, world_of
-from pttfaces.denylist import DenyList
 from pttfaces.errors import DataError
 from pttfaces.params import Params, load
 
 
 def main() -> None:
     params = load()
-    files.make_editable("data/denylist.txt")
-    deny = DenyList.read("data/denylist.txt")
+    files.make_editable(denylist.DENIED)
+    deny = denylist.in_force()
     board, base = params.board, board_url(params)
     span = ids.Span.of_days(board.year, *board.dates)
     rows = [] if params.source == "inbox" else rows_of(params, base, span)

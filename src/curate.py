@@ -4,8 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pttfaces import cli, files, manifest, params, pictures
-from pttfaces.denylist import DenyList
+from pttfaces import cli, denylist, files, manifest, params, pictures
 from pttfaces.faces import curation, dataset, detection, measures
 from pttfaces.faces.detectors import make_detector
 from pttfaces.progress import progress
@@ -26,7 +25,7 @@ def main() -> None:
         files.read_jsonl("data/articles.jsonl", ["id", "author"]),
     )
     limits = options.curate.model_dump(exclude={"holdout", "recrop"})
-    denies = DenyList.read("data/denylist.txt").denies
+    denies = denylist.in_force().denies
     crops = curation.judge(crops, curation.Limits(threshold, **limits), denies)
     names = [crop.crop for crop in crops if not crop.reason]
     files.clean_folder(DATASET)

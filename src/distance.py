@@ -23,6 +23,8 @@ def main() -> None:
     named = parser.parse_args()
     if (named.second is None) == (named.save is None):
         parser.error("name a second set of pictures, or --save with a file")
+    if named.save and named.save.suffix != ".npz":
+        parser.error(f"--save {named.save}: statistics are known by .npz at the end of their name")
     options = params.load().evaluate
     from pttfaces.scores import comparison, features, folder
 
@@ -41,6 +43,8 @@ def main() -> None:
     if named.save:
         extractor.write_statistics(named.save, comparison.statistics(extractor, first))
         print(f"{named.save}: {options.dims} dimensions of {named.first}, {options.features}")
+        if files.named(options.reference) == named.save:
+            print("evaluate scores against it: run `dvc repro --force evaluate`")
     else:
         distance = comparison.distance(extractor, first, second)
         print(f"{extractor.distance_name}: {distance:.8g}")

@@ -1,15 +1,14 @@
 """Stage download: data/links.jsonl and data/inbox → data/raw, data/ledger.csv, data/failed.txt."""
 
-from pttfaces import cli, files, images, params
+from pttfaces import cli, denylist, files, images, params
 from pttfaces.demo.site import open_door, world_of
-from pttfaces.denylist import DenyList
 
 
 def main() -> None:
     """Fetches what is not there yet and writes what became of every link."""
     settings = params.load()
     links = files.read_jsonl("data/links.jsonl", images.LINK_FIELDS)
-    deny = DenyList.read("data/denylist.txt")
+    deny = denylist.in_force()
     limits = images.Limits(**settings.download.model_dump())
     with open_door(settings) as door:
         report = images.download(links, door, world_of(settings), limits, deny)

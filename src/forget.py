@@ -14,8 +14,8 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
-from pttfaces import cli, params
-from pttfaces.denylist import DenyList
+from pttfaces import cli, denylist, files, params
+from pttfaces.denylist import DENIED, DenyList
 from pttfaces.forgetting import names, report, storage, words
 from pttfaces.text import printable
 
@@ -38,7 +38,8 @@ def main() -> None:
         if options.trace:
             say(words.trace(report.read_lineage(ROOT, kept), names.traced(options.trace)))
             return
-        given = DenyList.of(wanted) if wanted else DenyList.read(report.DENY_LIST)
+        everybody = [*DenyList.read(DENIED).lines(), *denylist.forgotten().lines()]
+        given = DenyList.of(wanted or everybody)
         found = report.Findings(ROOT, kept, given, params.load().curate.duplicate_bits)
         say(words.what_goes(found))
         say(words.what_was_trained(found))
@@ -46,8 +47,9 @@ def main() -> None:
         if options.dry_run:
             say(["this was a dry run: nothing is changed"])
             return
-        added = DenyList.add(report.DENY_LIST, found.entries())
-        say([f"{report.DENY_LIST}: {added} entries added"])
+        added = DenyList.add(DENIED, found.entries())
+        DenyList.add(files.root() / denylist.FORGOTTEN, found.entries())
+        say([f"{DENIED}: {added} entries added"])
         say(report.purge(found) if options.purge else words.THEN_PURGE)
         say([words.REPRO])
 

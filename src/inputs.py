@@ -4,7 +4,7 @@ The three places where a person puts something in, where they are not there yet:
 
     data/inbox/         photographs of one's own, which join the pictures of the board
     data/reference/     pictures that somebody gave to be scored against
-    data/denylist.txt   what must not be used
+    data/denylist.txt   what must not be used, with all who were forgotten here
 
 They are DVC's (their .dvc files are in git), so that queued runs see them; what they say at first
 is written here, byte for byte, because a fresh clone has no DVC cache to take it from.
@@ -12,9 +12,13 @@ is written here, byte for byte, because a fresh clone has no DVC cache to take i
 And files of dvc's own that a kill has left half written.
 """
 
+import hashlib
+import json
+import sys
 from pathlib import Path
 
-from pttfaces import cli, files, half_written
+from pttfaces import cli, denylist, files, half_written
+from pttfaces.denylist import DENIED, DenyList
 from pttfaces.errors import DataError
 
 FIRST_CONTENT = {
@@ -25,7 +29,7 @@ FIRST_CONTENT = {
     Path("data/reference/README.txt"): (
         "Put pictures here to be scored against, and set evaluate.reference: reference.\n"
     ),
-    Path("data/denylist.txt"): (
+    Path(DENIED): (
         "# What must not be used, one entry a line; then run `dvc repro`:\n"
         "#   article:<id>   author:<id>   url:<url>   sha256:<hex>   crop:<file name>\n"
     ),
@@ -35,18 +39,41 @@ FIRST_CONTENT = {
 def main() -> None:
     half_written.mend_lock()
     half_written.mend_notes_of_work()
+    half_written.mend_run_cache()
     for path, text in FIRST_CONTENT.items():
-        place = path if path.name == "denylist.txt" else path.parent
-        if not place.exists():
-            files.write_text(path, text)
-            print(f"made {place}")
-    files.make_editable("data/denylist.txt")
+        make(path, text)
+    files.make_editable(DENIED)
+    if Path(DENIED).exists() and (added := DenyList.add(DENIED, denylist.forgotten().lines())):
+        print(f"{DENIED}: {added} entries of {denylist.FORGOTTEN} added")
     for folder in ("data/inbox", "data/reference"):
         for path in files.links_and_devices(folder):
             raise DataError(
                 f"{path} is a link, a pipe or a device; put the file itself there. dvc reads this "
                 "folder before any stage does: it keeps what a link leads to, and waits at a pipe."
             )
+
+
+def make(path: Path, text: str) -> None:
+    """Makes a place that is not there with its first content; a clone that lacks what its commit
+    has there is told how to get it: an empty deny list in its stead would let everybody in."""
+    alone = path == Path(DENIED)
+    place = path if alone else path.parent
+    if place.exists():
+        return
+    first = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+    if not alone:  # a folder's md5 is that of DVC's list of its files
+        entries = json.dumps([{"md5": first, "relpath": path.name}])
+        first = hashlib.md5(entries.encode(), usedforsecurity=False).hexdigest()
+    note = Path(f"{place}.dvc")
+    if note.exists() and "md5: " in (told := note.read_text("utf-8")) and first not in told:
+        print(
+            f"warning: {place} is not here, and this commit's is not empty; `dvc pull {place}` "
+            "brings it, or copy it from where it was written.",
+            file=sys.stderr,
+        )
+        return
+    files.write_text(path, text)
+    print(f"made {place}")
 
 
 if __name__ == "__main__":

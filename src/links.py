@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from pttfaces import cli, files
+from pttfaces import cli, denylist, files
 from pttfaces.board import albums, ids, reading
 from pttfaces.board.client import Client, Manners
 from pttfaces.board.links import PictureLink
@@ -17,7 +17,7 @@ from pttfaces.params import Params, load
 
 def main() -> None:
     params = load()
-    deny = DenyList.read("data/denylist.txt")
+    deny = denylist.in_force()
     rows = files.read_jsonl("data/articles.jsonl", Article.__dataclass_fields__)
     listed = [Article(**row) for row in rows]
     articles = [a for a in listed if not deny.denies(article=a.id, author=a.author)]

@@ -56,6 +56,8 @@ def main() -> None:
                     run.log_picture(report.grid, f"samples/{report.grid.name}")
 
             trained = training.train(task, work, on_epoch)
+            best = {key: getattr(trained.best, key) for key in ("train_loss", "val_loss")}
+            run.log_metrics({f"best_{key}": value for key, value in best.items()})
             run.log_tags({"device": trained.device, "precision_used": trained.precision})
             for source, place in training.LEAVES.items():
                 shutil.rmtree(MODELS / place, ignore_errors=True)

@@ -1,6 +1,8 @@
 """What must stay out: the entries of data/denylist.txt, honoured by every stage that adds data.
 
 Ground floor: knows only the file's form, one `kind:value` a line. A missing file denies nothing.
+The list is a version of the data like all others, and an earlier commit's lacks who was forgotten
+since; data/forgotten.txt, which neither git nor DVC keeps, does not.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,6 +12,7 @@ from pathlib import Path
 from pttfaces import files
 from pttfaces.errors import DataError
 
+DENIED, FORGOTTEN = "data/denylist.txt", "data/forgotten.txt"
 KINDS = ("article", "author", "url", "sha256", "crop")
 _ANY_CASE = {"author", "sha256"}  # the board's user names and hex digits are the same in any case
 
@@ -90,6 +93,23 @@ class DenyList:
             if name and (entries := self.entries.get(kind)) and _normal(kind, name) in entries:
                 return True
         return False
+
+
+def forgotten() -> DenyList:
+    """All who were ever forgotten in this repository, of which an experiment may be a clone."""
+    return DenyList.read(files.root() / FORGOTTEN)
+
+
+def in_force() -> DenyList:
+    """The deny list, for a stage. DataError: it lacks somebody who was forgotten."""
+    deny = DenyList.read(DENIED)
+    if missing := deny.lacks(forgotten().lines()):
+        raise DataError(
+            f"{DENIED} lacks {len(missing)} entries of {FORGOTTEN}, so it is older than what was "
+            "forgotten here; `python src/inputs.py` adds them (an experiment is then to be queued "
+            "anew). An entry that was a mistake goes out of both files."
+        )
+    return deny
 
 
 def _normal(kind: str, value: str) -> str:

@@ -140,8 +140,13 @@ def alone(name: str, key: str) -> Iterator[None]:
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[IO[bytes]]:
-    """A binary file that appears under `path`, whole, when the block ends without an error."""
+    """A binary file that appears under `path`, whole, when the block ends without an error.
+
+    DataError: a folder is there.
+    """
     path = Path(path)
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; name a file.")
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:

@@ -8,6 +8,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from pttfaces import files, params
@@ -15,6 +16,7 @@ from pttfaces.errors import DataError, ParamsError
 
 LOCK = Path("dvc.lock")
 _AT_WORK = Path(".dvc/tmp/rwlock")  # which dvc commands are reading and writing what
+_RUNS = Path(".dvc/cache/runs")
 _WRITTEN_BY_NOW_S = 1.0
 
 
@@ -47,6 +49,13 @@ def mend_notes_of_work() -> None:
     """Gives half-written notes up; dvc begins them anew."""
     if _half_of(_AT_WORK, _is_json) is not None:
         _AT_WORK.unlink()
+
+
+def mend_run_cache() -> None:
+    """Takes folders without an entry out of dvc's run cache; at one of them any dvc repro fails."""
+    for folder in _RUNS.glob("*/*"):
+        with suppress(OSError):  # those with an entry stay
+            folder.rmdir()
 
 
 def _half_of(path: Path, is_whole: Callable[[bytes], bool]) -> bytes | None:

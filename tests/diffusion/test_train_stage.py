@@ -98,6 +98,9 @@ def test_a_killed_training_goes_on_in_another_clone_and_in_its_own_run(
     assert run.info.status == "FINISHED"
     history = client.get_metric_history(run.info.run_id, "train_loss")
     assert {point.step for point in history} == set(range(1, EPOCHS + 1))
+    best = json.loads((clone / "metrics/train.json").read_text())
+    for key in ("train_loss", "val_loss"):
+        assert run.data.metrics[f"best_{key}"] == best[key]
     (work,) = (main / ".resume").iterdir()
     assert (work / "done.json").exists(), "it waits there until dvc has noted the stage"
     curves = pd.read_csv(clone / "metrics/plots/epochs.csv")

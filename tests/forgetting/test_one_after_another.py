@@ -40,12 +40,12 @@ def forget(repository: Path, name: str) -> None:
         list(purge(Findings(repository, kept, DenyList.of([name]), duplicate_bits=30)))
 
 
-def keep_tables_of_earlier(repository: Path) -> None:
+def keep_tables_of_earlier(repository: Path, **urls: str) -> None:
     """Tables that dvc.lock knows and DVC keeps, and that lie in the folder no more."""
     people = (("ann", ANN), ("bob", BOB), ("cy", CY))
     articles = [{"id": f"M.{name}", "author": name, "title": name} for name, _ in people]
     ledger = "article,url,sha256\n" + "".join(
-        f"M.{name},https://x.test/{name},{digest}\n" for name, digest in people
+        f"M.{name},{urls.get(name, f'https://x.test/{name}')},{digest}\n" for name, digest in people
     )
     tables = {
         "data/articles.jsonl": "".join(json.dumps(row) + "\n" for row in articles).encode(),
@@ -85,6 +85,77 @@ def test_whose_pictures_only_tables_of_earlier_tell_is_found_after_somebody_else
     with storage.opened(repository) as kept:
         (article,) = read_lineage(repository, kept).articles_of(DenyList.of(["author:cy"])).values()
     assert article["title"] == "cy"
+
+
+def keep(repository: Path, folder: str, name: str, content: bytes) -> None:
+    files.write_bytes(f"{folder}/{name}", content)
+    with Repo(str(repository)) as repo:
+        repo.add([folder])
+        repo.push()
+
+
+@pytest.mark.parametrize("folder", ["data/inbox", "data/reference"])
+def test_a_picture_under_a_name_of_a_person_s_own_goes_too(repository: Path, folder: str) -> None:
+    keep(repository, folder, "me.jpg", b"dora")
+    keep(repository, folder, "you.jpg", b"emil")
+    forget(repository, f"sha256:{files.digest_bytes(b'dora')}")
+    assert b"dora" not in lying(repository)
+    forget(repository, f"sha256:{ANN}")
+    keep(repository, folder, "once more.jpg", b"ann")
+    forget(repository, f"sha256:{ANN}")
+    assert b"ann" not in lying(repository)
+    assert b"emil" in lying(repository)
+
+
+def test_pictures_of_a_kill_that_no_list_names_go_too(repository: Path) -> None:
+    for path in repository.rglob("*.dir"):
+        path.unlink()
+    forget(repository, f"sha256:{ANN}")
+    assert not {b"ann", b"now ann"} & lying(repository)
+    assert {b"bob", b"now bob"} <= lying(repository)
+
+
+def test_an_address_that_begins_another_takes_no_row_of_it(repository: Path) -> None:
+    keep_tables_of_earlier(repository, ann="https://x.test/1", bob="https://x.test/12")
+    forget(repository, "url:https://x.test/1")
+    with storage.opened(repository) as kept:
+        lineage = read_lineage(repository, kept)
+    assert [origin.sha256 for origin in lineage.matches(DenyList.of(["author:bob"]))] == [BOB]
+    assert b"https://x.test/1," not in b"".join(lying(repository))
+
+
+def test_what_dvc_knows_of_runs_stays_since_it_tells_of_sheets(repository: Path) -> None:
+    content = b"contact sheet of ann and bob"
+    with storage.opened(repository) as kept:
+        sheet = kept.cache.add(content)
+        folder = next(oid for oid in kept.folders if kept.holds(oid, {ANN[:16]}))
+    entry = {
+        "deps": [{"path": "data/crops", "md5": folder}],
+        "outs": [{"path": "metrics/pictures/contact_sheet.png", "md5": sheet}],
+    }
+    files.write_json(".dvc/cache/runs/ab/abc/abcd", entry)
+    forget(repository, f"sha256:{files.digest_bytes(b'nobody')}")
+    assert content in lying(repository)
+    forget(repository, f"sha256:{BOB}")
+    assert content not in lying(repository)
+    assert Path(".dvc/cache/runs/ab/abc/abcd").exists()
+
+
+def test_a_remote_that_is_away_is_named(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Repo(str(repository)) as repo, repo.config.edit() as config:
+        config["remote"]["cloud"] = {"url": "s3://bucket"}  # its package is not installed
+    away = Path("remote").rename("unmounted")
+    forget(repository, f"sha256:{ANN}")
+    told = capsys.readouterr().err
+    assert "the remote backup cannot be cleaned" in told
+    assert "the remote cloud cannot be cleaned" in told
+    away.rename("remote")
+    assert b"ann" in lying(repository)
+    forget(repository, f"sha256:{ANN}")
+    assert b"ann" not in lying(repository)
+    assert "remote backup" not in capsys.readouterr().err
 
 
 def test_a_list_that_a_kill_left_half_written_is_written_anew(repository: Path) -> None:

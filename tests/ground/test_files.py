@@ -413,3 +413,9 @@ def test_a_codes_digest_is_that_of_its_sources_wherever_they_lie(tmp_path: Path)
     assert files.code_digest(files) == files.code_digest(Path(files.__file__))
     two.write_bytes(b"3")
     assert files.code_digest(one, two) != digest
+
+
+def test_a_file_in_a_folders_place_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is a folder; name a file"):
+        files.write_text(tmp_path, "text")
+    assert not list(tmp_path.parent.glob("*.tmp"))

@@ -58,6 +58,16 @@ def test_a_half_written_note_of_dvcs_own_work_is_given_up() -> None:
         assert not path.exists()
 
 
+def test_a_folder_without_an_entry_in_dvcs_run_cache_is_taken_out() -> None:
+    empty, whole = Path(".dvc/cache/runs/ab/abcd"), Path(".dvc/cache/runs/ab/abce/entry")
+    empty.mkdir(parents=True)
+    whole.parent.mkdir()
+    whole.write_text("x")
+    half_written.mend_run_cache()
+    assert not empty.exists()
+    assert whole.exists()
+
+
 def test_a_merge_in_dvcs_lock_is_told_and_one_of_a_newer_dvc_is_left_to_dvc() -> None:
     path = Path("dvc.lock")
     both = "<<<<<<< HEAD\n      md5: 1\n=======\n>>>>>>> other"

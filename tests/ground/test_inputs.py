@@ -1,12 +1,14 @@
 """The places where a person puts something in, and what must not lie there."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 import inputs
+from pttfaces import denylist
 from pttfaces.errors import DataError
 
 
@@ -23,6 +25,38 @@ def test_the_places_are_made_once_and_what_lies_there_stays() -> None:
     inputs.main()
     assert Path("data/denylist.txt").read_text() == "article:x\n"
     assert Path("data/inbox/deep/one.jpg").exists()
+
+
+@pytest.mark.parametrize("place", ["data/denylist.txt", "data/inbox", "data/reference"])
+def test_a_clone_without_what_its_commit_has_there_is_told_and_makes_nothing_empty(
+    place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = Path(f"{place}.dvc")
+    note.parent.mkdir()
+    shutil.copy(Path(inputs.__file__).parents[1] / note, note)
+    inputs.main()
+    assert f"made {place}" in capsys.readouterr().out, "the project's own have nothing in them"
+    path = Path(place)
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    note.write_text("outs:\n- md5: d41d8cd98f00b204e9800998ecf8427e\n  path: x\n")
+    inputs.main()
+    assert f"`dvc pull {place}`" in capsys.readouterr().err
+    assert not path.exists()
+
+
+def test_who_was_forgotten_is_on_every_list(capsys: pytest.CaptureFixture[str]) -> None:
+    inputs.main()
+    Path("data/forgotten.txt").write_text("author:someone\narticle:M.1.A\n")
+    Path("data/denylist.txt").write_text("author:other\n")
+    with pytest.raises(DataError, match="lacks 2 entries"):
+        denylist.in_force()
+    inputs.main()
+    assert "data/denylist.txt: 2 entries of data/forgotten.txt added" in capsys.readouterr().out
+    names = ("someone", "other")
+    assert all(denylist.in_force().denies(author=name) for name in names)
+    before = Path("data/denylist.txt").read_bytes()
+    inputs.main()
+    assert Path("data/denylist.txt").read_bytes() == before
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links and pipes need rights there")

@@ -331,6 +331,15 @@ def test_the_inbox_joins_after_the_links() -> None:
     assert Path("data/failed.txt").read_text(encoding="utf-8") == ""
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no such names there")
+def test_a_line_break_in_a_name_is_no_line_of_the_ledger() -> None:
+    Path("data/inbox").mkdir(parents=True)
+    (Path("data/inbox") / "x\ny\r.jpg").write_bytes(picture("JPEG"))
+    get([], Door())
+    assert [row["url"] for row in ledger()] == ["inbox:x\\ny\\r.jpg"]
+    assert len(Path("data/ledger.csv").read_bytes().splitlines()) == 2
+
+
 def test_the_inbox_alone_is_enough() -> None:
     Path("data/inbox").mkdir(parents=True)
     Path("data/inbox/me.webp").write_bytes(picture("WEBP"))

@@ -72,6 +72,7 @@ def test_the_history_has_the_training_with_every_epoch_and_the_score(line: Repos
     assert training.data.params["train.epochs"] == "2"
     assert training.info.status == evaluation.info.status == "FINISHED"
     assert evaluation.data.tags["mlflow.parentRunId"] == training.info.run_id
+    assert evaluation.data.tags["data_digest"] == line.metrics("train")["data_digest"]
     scores = line.metrics("evaluate")
     assert evaluation.data.metrics["random_feature_distance"] == pytest.approx(
         scores["random_feature_distance"]
@@ -158,7 +159,7 @@ def test_pictures_of_one_s_own_are_scored_against_and_only_evaluate_runs(line: R
         assert ran(line.ok("dvc", "repro")) == ["evaluate"]
         scores = line.metrics("evaluate")
         assert (scores["reference"], scores["real"]) == ("reference", len(own))
-        assert scores["reference_digest"] != before["reference_digest"] == before["data_digest"]
+        assert scores["reference_digest"] != before["reference_digest"] == before["trained_digest"]
         tags = [run.data.tags["reference"] for run in runs(line, "evaluate")]
         assert tags.count("reference") == 1
         (reference / own[0].name).unlink()

@@ -131,7 +131,10 @@ def test_what_is_forgotten_and_purged_is_nowhere_any_more(line: Repository, tmp_
         assert digest[:16] in told
 
     line.ok("python", "src/forget.py", *options[:6], "--purge")
-    line.ok("python", "src/forget.py", *options[6:], "--purge")  # others ask another day
+    later = line.ok("python", "src/forget.py", *options[6:], "--purge")  # others, another day
+    trained = re.findall(r"dvc exp remove .*|commits whose model .*", told)
+    assert len(trained) == 2
+    assert trained == re.findall(r"dvc exp remove .*|commits whose model .*", later)
     assert not any(path.exists() for path in (*gone, *copies)), "not even before dvc repro"
     assert ran(line.ok("dvc", "repro")) == STAGES
     line.ok("dvc", "push")
@@ -159,3 +162,11 @@ def test_what_is_forgotten_and_purged_is_nowhere_any_more(line: Repository, tmp_
 
     line.ok("python", "src/forget.py", "--purge")
     assert ran(line.ok("dvc", "repro")) == [], "what was made without them is left alone"
+
+    (line.path / "data/denylist.txt").write_text("# an earlier commit's\n")
+    refused = line.run("dvc", "repro")
+    assert refused.returncode != 0
+    assert "data/denylist.txt lacks" in refused.stderr + refused.stdout
+    line.ok("python", "src/inputs.py")
+    readers = ["crawl", "links", "download", "curate"]
+    assert ran(line.ok("dvc", "repro")) == readers, "nobody is back: the data set is the same"

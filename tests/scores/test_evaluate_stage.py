@@ -152,7 +152,7 @@ def test_the_samples_are_scored_against_the_pictures_that_are_named(
     figures = files.read_json("metrics/evaluate.json")
     assert (figures["reference"], figures["real"]) == (name, count)
     assert real.digest().startswith(figures["reference_digest"])
-    assert trained.digest().startswith(figures["data_digest"])
+    assert trained.digest().startswith(figures["trained_digest"])
     extractor = features.make_extractor("random", 64, None, None, 16, place / "cache")
     distance = figures["random_feature_distance"]
     assert distance == pytest.approx(comparison.distance(extractor, samples, real), 1e-4, 1e-6)
@@ -278,6 +278,10 @@ def test_two_folders_or_their_statistics_are_compared_by_a_command(
     assert by_folders.startswith("random_feature_distance: ")
     said("--save", "train.npz", "data/dataset/train")
     assert said("data/generated", "train.npz") == by_folders
+    set_params(place, reference="train.npz")
+    assert "dvc repro --force evaluate" in said("--save", "train.npz", "data/dataset/holdout")
+    with pytest.raises(SystemExit):
+        said("--save", "statistics", "data/dataset/train")
     with pytest.raises(DataError, match="none holds no picture; name a folder"):
         said("data/generated", "none")
 

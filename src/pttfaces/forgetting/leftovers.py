@@ -97,6 +97,7 @@ def passing(root: Path) -> list[Path]:
     experiments = root / ".dvc/tmp/exps"
     return [
         *_inside(root / ".resume"),
+        *_inside(root / "data/raw/.parts"),
         *_inside(root / ".cache/statistics"),
         *sorted(experiments.glob("tmp*")),
         *_inside(experiments / "standalone"),

@@ -1,23 +1,26 @@
 """Finds all that was made of what is to be forgotten, says so, and deletes it where asked to."""
 
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pttfaces import files, manifest
-from pttfaces.denylist import KINDS, DenyList
+from pttfaces.denylist import DENIED, KINDS, DenyList
 from pttfaces.faces.duplicates import alike
 from pttfaces.forgetting import history as histories
 from pttfaces.forgetting import leftovers
 from pttfaces.forgetting.history import History, Run
 from pttfaces.forgetting.lineage import STEM, TABLES, Lineage, Origin, names_one
-from pttfaces.forgetting.storage import Step, Storage, Store
+from pttfaces.forgetting.storage import Step, Storage, Store, object_id
 
-DENY_LIST = "data/denylist.txt"
 _TRAINED_ON, _MODEL, _FIGURES = "data/dataset", "models/ddpm", "metrics/train.json"
 # What shows pictures, and the folder whose pictures it shows.
 _SHOWN = dict(zip(leftovers.SHEETS, ("data/crops", _TRAINED_ON), strict=True))
+# How files of data/raw, and of data/crops and data/dataset, are named after their picture.
+_NAMED = re.compile(r"(.*/)?([0-9a-f]{64}\.\w+|[0-9a-f]{16}-\d+\.png)")
+_ENDS = ('"', ",", "\n", "\r")  # of an address in a table: else .../1 would find .../12, too
 
 
 @dataclass(frozen=True)
@@ -91,12 +94,13 @@ class Findings:
     def _needles(self, wanted: DenyList) -> Iterator[str]:
         yield from self.stems
         yield from self.articles
-        for kind in ("article", "url"):
-            yield from wanted.entries.get(kind, ())
+        yield from wanted.entries.get("article", ())
+        addresses = set(wanted.entries.get("url", ()))
         for origin in self.origins:
             named = wanted.denies(author=origin.poster, url=origin.url)
             if named or origin.article in self.articles:
-                yield from filter(None, (origin.url, origin.posted, origin.final_url))
+                addresses |= {origin.url, origin.posted, origin.final_url}
+        yield from (address + end for address in addresses - {""} for end in _ENDS)
 
     def _objects(self) -> Objects:
         folders = self.storage.folders
@@ -106,6 +110,7 @@ class Findings:
             for oid, path in entries
             if names_one(path, self.stems)
         }
+        pictures |= set(self._copies())
         telling = set(self._telling())
         named = pictures | telling
         holding = {
@@ -122,8 +127,8 @@ class Findings:
         }
         kinds = (pictures, sheets, holding, lists | telling)
         fresh: set[str] = set()
-        if not DenyList.read(self.root / DENY_LIST).lacks(self.entries()):
-            fresh = self.storage.made_with(DENY_LIST)  # without them already
+        if not DenyList.read(self.root / DENIED).lacks(self.entries()):
+            fresh = self.storage.made_with(DENIED)  # without them already
         return Objects(*(kind - fresh for kind in kinds))
 
     def _read_by(self, step: Step, folder: str) -> set[str]:
@@ -145,11 +150,29 @@ class Findings:
         known = folder in self.storage.folders
         return bool(self.stems) and (not known or self.storage.holds(folder, self.stems))
 
+    def _copies(self) -> Iterator[str]:
+        """Objects that are one of the pictures and that no list names after it: a person's own
+        files in data/inbox and data/reference, and what was to be listed when dvc was killed."""
+        lying = leftovers.pictures(self.root, self.stems)
+        yield from (object_id(path.read_bytes()) for path in lying)
+        made = {oid for step in self.storage.steps for oid in step.outs.values()}
+        seen = {
+            oid
+            for folder, entries in self.storage.folders.items()
+            for oid, path in entries
+            if folder in made or _NAMED.fullmatch(path)
+        }
+        for store in (self.storage.cache, *self.storage.remotes):
+            for oid in sorted(store.ids - seen):
+                seen.add(oid)
+                if not oid.endswith(".dir") and files.digest_bytes(store.read(oid)) in self.digests:
+                    yield oid
+
     def _telling(self) -> Iterator[str]:
         """Single files that DVC keeps, such as tables and archives, that have a needle in them."""
         members = {oid for entries in self.storage.folders.values() for oid, _ in entries}
         members -= self.storage.tables.keys()
-        denying = {step.deps.get(DENY_LIST, "") for step in self.storage.steps}
+        denying = {step.deps.get(DENIED, "") for step in self.storage.steps}
         seen = members | denying
         for store in (self.storage.cache, *self.storage.remotes):
             for oid in sorted(store.ids - seen):
@@ -164,11 +187,15 @@ class Findings:
         commits: set[str] = set()
         hit: set[str] = set()
         clear: set[str] = set()
+        unlisted: list[tuple[str, Step]] = []  # its data set is kept no more, as after a purge
         for step in self.storage.steps:
             data = self.storage.folder_read(step, _TRAINED_ON)
-            if data not in self.storage.folders or _MODEL not in step.outs:
+            if _MODEL not in step.outs:
                 continue
             digest = str(self.storage.metrics(step, _FIGURES).get("model_digest", ""))
+            if data not in self.storage.folders:
+                unlisted.append((digest, step))
+                continue
             if not self.storage.holds(data, self.stems):
                 clear.add(digest)
                 continue
@@ -192,6 +219,10 @@ class Findings:
                 unchecked.append(run)
             elif any(names_one(name, self.stems) for name in names):
                 hit.add(run.model)
+        for digest, step in unlisted:
+            if digest in hit:
+                experiments.update(step.experiments)
+                commits.update(step.commits)
         runs = history.of_models(hit)
         return Models(sorted(experiments), sorted(commits), runs, unchecked, history, away)
 
@@ -270,14 +301,12 @@ def purge(found: Findings) -> Iterator[str]:
         except OSError as error:
             away[f"MLflow run {run.id}"] = str(error)
     yield f"deleted {deleted} artifacts of MLflow that may show them"
-    for path in found.storage.run_cache_of(found.objects.all()):
-        leftovers.remove(path)
     away |= {f"remote {name}": reason for name, reason in found.storage.unreachable.items()}
     for store in (*found.storage.remotes, found.storage.cache):
         try:
             yield f"deleted {_delete(store, found)} objects from {store.name}"
-        except OSError as error:
-            away[store.name] = str(error)
+        except Exception as error:  # of many kinds: a cloud's client's, the disk's
+            away[store.name] = str(error) or type(error).__name__
     for name, reason in away.items():
         print(
             f"warning: the {name} cannot be cleaned ({reason}); run "

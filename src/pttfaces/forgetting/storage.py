@@ -23,6 +23,11 @@ _TABLES = {f"data/{name}" for name in TABLES}
 _EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")
 
 
+def object_id(content: bytes) -> str:
+    """What DVC knows a file by."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
 @dataclass(frozen=True)
 class Step:
     """One execution of a stage: path → md5 of what it read and wrote, as DVC notes it.
@@ -55,7 +60,7 @@ class Store:
 
     def add(self, content: bytes, ending: str = "") -> str:
         """Keeps an object; returns its md5, behind which a folder's list has .dir."""
-        oid = hashlib.md5(content, usedforsecurity=False).hexdigest() + ending
+        oid = object_id(content) + ending
         if oid in self.ids and self.read(oid) != content:  # a kill has left it half written
             self.delete([oid])
         if oid not in self.ids:
@@ -141,7 +146,7 @@ class Storage:
         """The outs in dvc.lock as it stands of stages that have read `path` as it stands."""
         file = self.root / path
         content = file.read_bytes() if file.exists() else b""
-        oid = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        oid = object_id(content)
         fresh = [entry for entry in self._present() if _hashes(entry, "deps").get(path) == oid]
         return {oid for entry in fresh for oid in _hashes(entry, "outs").values()}
 
@@ -188,17 +193,12 @@ class Storage:
         """A file of metrics that the step wrote, from DVC or from git; {} where neither has it."""
         texts = [(self.read(step.outs[path]) or b"").decode("utf-8", "replace")]
         commits = sorted({*step.experiments.values(), *step.commits})
-        for text in (*texts, *(self._git("show", f"{commit}:{path}") for commit in commits)):
+        for text in (*texts, *(self._git("show", f"{commit}:./{path}") for commit in commits)):
             try:
                 return json.loads(text)
             except ValueError:
                 continue
         return {}
-
-    def run_cache_of(self, oids: set[str]) -> list[Path]:
-        """Files of DVC's run cache that name one of the objects."""
-        paths = [path for path in self._runs.rglob("*") if path.is_file()]
-        return [path for path in paths if any(oid in path.read_text("utf-8") for oid in oids)]
 
     def _present(self) -> list[Any]:
         lock = self.root / "dvc.lock"
@@ -218,7 +218,7 @@ class Storage:
         """(commit, dvc.lock) for every commit that changed it and every experiment."""
         commits = self._git("log", "--all", "--format=%H", "--", "dvc.lock").split()
         for commit in dict.fromkeys([*self._experiments().values(), *commits]):
-            yield commit, self._git("show", f"{commit}:dvc.lock")
+            yield commit, self._git("show", f"{commit}:./dvc.lock")
 
     def _git(self, *arguments: str) -> str:
         """What git prints; "" where it has nothing to say."""
@@ -234,7 +234,7 @@ def opened(root: Path) -> Iterator[Storage]:
 
     DataError: no such repository, or a DVC command is at work in it.
     """
-    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.exceptions import NotDvcRepoError
     from dvc.lock import LockError
     from dvc.repo import Repo
 
@@ -253,11 +253,15 @@ def opened(root: Path) -> Iterator[Storage]:
         try:
             for name in repo.config["remote"]:
                 try:
-                    store = Store(f"remote {name}", repo.cloud.get_remote_odb(name=name))
+                    objects = repo.cloud.get_remote_odb(name=name)
+                    if not objects.fs.exists(objects.path):  # a disk that is not mounted
+                        raise FileNotFoundError(f"{objects.path} is not there")
+                    store = Store(f"remote {name}", objects)
                     _ = store.ids
                     remotes.append(store)
-                except (DvcException, OSError, NotImplementedError) as error:
-                    unreachable[name] = str(error).strip().split("\n")[0]
+                except Exception as error:  # of many kinds: a cloud's client's, a missing package
+                    reason = str(error).strip() or type(error).__name__
+                    unreachable[name] = reason.split("\n")[0]
             cache = Store("DVC's cache", repo.cache.local)
             yield Storage(root, cache, remotes, unreachable, Path(repo.stage_cache.cache_dir))
         finally:

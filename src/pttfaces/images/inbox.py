@@ -41,8 +41,10 @@ def take(
 ) -> Found:
     """Looks at one file of `list_inbox` and copies it into the store when it is wanted."""
     name = path.relative_to(folder).as_posix()
-    # A name that is not UTF-8 could not be written to the ledger.
-    url = "inbox:" + name.encode("utf-8", "backslashreplace").decode()
+    # A name that is not UTF-8 could not be written to the ledger; one with a line break would be
+    # two lines of it.
+    whole = name.encode("utf-8", "backslashreplace").decode()
+    url = "inbox:" + whole.replace("\n", "\\n").replace("\r", "\\r")
     state = path.lstat()
     if stat.S_ISLNK(state.st_mode):
         return Found(url, Outcome("not_an_image", "a link; put the file itself there"))

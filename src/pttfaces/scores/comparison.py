@@ -25,7 +25,7 @@ _SHOWN = 32  # pictures of the highest density, and of the lowest
 _SHARES = np.linspace(0, 1, 101)
 _DIGEST = 16  # hex digits that tell two contents apart
 
-COMPARABLE = ("data_digest", "reference_digest", "features", "network", "dims", "generated")
+COMPARABLE = ("trained_digest", "reference_digest", "features", "network", "dims", "generated")
 """Figures in which two models' evaluations have to be equal before their distances compare."""
 
 
@@ -80,7 +80,7 @@ def score(extractor: Extractor, sets: Sets, max_copied: float) -> Report:
         "features": extractor.name,
         "dims": extractor.dims,
         "network": extractor.digest[:_DIGEST],
-        "data_digest": sets.trained.digest()[:_DIGEST],
+        "trained_digest": sets.trained.digest()[:_DIGEST],
         "reference_digest": reference[:_DIGEST],
         "generated": len(sets.samples),
     }
