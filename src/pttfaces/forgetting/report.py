@@ -20,7 +20,8 @@ _TRAINED_ON, _MODEL, _FIGURES = "data/dataset", "models/ddpm", "metrics/train.js
 _SHOWN = dict(zip(leftovers.SHEETS, ("data/crops", _TRAINED_ON), strict=True))
 # How files of data/raw, and of data/crops and data/dataset, are named after their picture.
 _NAMED = re.compile(r"(.*/)?([0-9a-f]{64}\.\w+|[0-9a-f]{16}-\d+\.png)")
-_ENDS = ('"', ",", "\n", "\r")  # of an address in a table: else .../1 would find .../12, too
+# What may follow an address in a table: else …/1 would find …/12, too.
+_ENDS = ('"', "'", ",", "<", " ", "\t", "\n", "\r")
 
 
 @dataclass(frozen=True)
