@@ -6,6 +6,7 @@ python src/history.py NAME        a run (some first digits of its id), an experi
 """
 
 import argparse
+import sys
 from collections.abc import Iterable
 
 from pttfaces import cli
@@ -22,12 +23,18 @@ def main() -> None:
     name = parser.parse_args().name
     from pttfaces import tracking  # takes seconds
 
-    runs = tracking.recorded()
     if name is None:
-        say(words.table(runs))
+        say(words.table(tracking.recorded()))
         return
     known = states.all_states()
     state = states.named(name, known)
+    try:
+        runs = tracking.recorded()
+    except DataError as error:
+        if not state:
+            raise
+        print(printable(f"warning: {error}"), file=sys.stderr)
+        runs = []
     if state:
         say(words.of_state(state, runs))
         return

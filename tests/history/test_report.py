@@ -1,12 +1,15 @@
 """The report: one file that holds everything, and escapes what comes from outside."""
 
+import json
 import re
+import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
-from repository import Repository, put
+from repository import PROJECT, Repository, put, ran
 
-from pttfaces.report import charts
+from pttfaces.report import charts, page
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -41,7 +44,7 @@ def test_a_page_without_network_shows_every_part_and_every_experiment(light: Rep
     light.ok("dvc", "exp", "run", "--name", "a<img&b", "-S", "infer_steps=5")
     light.ok("git", "checkout", "--quiet", ".")
     light.ok("dvc", "checkout")
-    put(light.path / "params.yaml", {"board.name": "<script>alert(1)</script>$x$"})
+    put(light.path / "params.yaml", {"board.rate_per_s": "<script>alert(1)</script>$x$"})
     said = light.ok("python", "src/report.py")
     light.ok("git", "checkout", "--quiet", ".")
     path = light.path / "report.html"
@@ -69,6 +72,62 @@ def test_a_page_without_network_shows_every_part_and_every_experiment(light: Rep
     assert {"Samples of this folder", "Samples of a<img&b"} <= results  # the 2nd from the cache
     assert len(page.pictures) - len(results) == 6  # sheet, 2 grids, samples, nearest, density
     assert light.ok("git", "status", "--porcelain") == ""
+
+
+def test_a_new_model_has_neither_the_score_nor_the_samples_of_the_old_one(
+    light: Repository,
+) -> None:
+    put(light.path / "params.yaml", {"noise_schedule": "linear", "seed": 7})
+    assert ran(light.ok("dvc", "repro", "train")) == ["train"]
+    light.ok("python", "src/report.py")
+    shown = Page((light.path / "report.html").read_text(encoding="utf-8"))
+    model = light.metrics("train")["model_digest"]
+    light.ok("git", "checkout", "--quiet", ".")
+    light.ok("dvc", "checkout")
+
+    assert model in shown.shown
+    assert "noise_schedulelinear" in shown.shown
+    assert "seed7" in shown.shown  # which evaluate has as 0 in dvc.lock
+    names = [name for name in shown.pictures if name.startswith("Samples of ")]
+    assert names
+    assert not {"Samples of this folder", "Samples of the best model"} & set(names)
+    assert "nearest" not in shown.identities
+    assert "density" not in shown.pictures
+
+
+def test_settings_are_those_that_the_stages_ran_with(folder: Path) -> None:
+    put(folder / "params.yaml", {"noise_schedule": "linear", "infer_steps": 7, "train.register": 0})
+    shown = page_of_folder()
+    assert "noise_schedulecosine" in shown
+    assert "infer_steps20" in shown
+    assert "train.register0" in shown  # noted for no stage
+    assert "<td>cosine" in page.render()
+
+
+def test_a_training_loss_is_not_taken_for_a_validation_loss(folder: Path) -> None:
+    path = folder / "metrics/train.json"
+    figures = json.loads(path.read_text()) | {"train_loss": 0.25, "val_loss": 0.5}
+    path.write_text(json.dumps(figures))
+    assert "0.5000" in page_of_folder()
+    assert "(training)" not in page_of_folder()
+    path.write_text(json.dumps(figures | {"val_loss": None}))
+    assert "0.2500 (training)" in page_of_folder()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The project's own figures and dvc.lock; no git, no pictures."""
+    (tmp_path / "metrics").mkdir()
+    for path in (PROJECT / "metrics").glob("*.json"):
+        shutil.copy(path, tmp_path / "metrics")
+    shutil.copy(PROJECT / "dvc.lock", tmp_path)
+    shutil.copy(PROJECT / "presets/demo.yaml", tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def page_of_folder() -> str:
+    return Page(page.render()).shown
 
 
 def test_crops_without_any_sharpness_are_drawn_too() -> None:

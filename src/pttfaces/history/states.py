@@ -6,12 +6,17 @@ same digests. Reads git; changes nothing; knows nothing of how MLflow is asked.
 
 import json
 import subprocess
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 _STAGES = ("train", "generate", "evaluate")
+_FOLLOWS = {  # stage → the one whose result it works on, and what both say where that is the same
+    "generate": ("train", ("model_digest",)),
+    "evaluate": ("generate", ("model_digest", "sampler", "infer_steps")),
+}
 DISTANCES = ("fid", "inception_distance", "random_feature_distance")
 """What evaluate may call its score; a result has one of them."""
 
@@ -22,13 +27,17 @@ class State:
 
     kind: the working folder, an experiment of DVC's, or a commit; name: the experiment's name, the
     commit's short hash, or "this folder"; commit: its full hash, "" for the working folder;
-    metrics: stage → what it measured, {} where it has not run.
+    metrics: stage → what it measured, {} where it has not run since what it measures was made
+    anew; baseline: the commit that an experiment began from; name_is_shared: DVC finds the
+    experiment by its commit only.
     """
 
     kind: Literal["folder", "experiment", "commit"]
     name: str
     commit: str
     metrics: Mapping[str, Mapping[str, Any]]
+    baseline: str = ""
+    name_is_shared: bool = False
 
     @property
     def train(self) -> Mapping[str, Any]:
@@ -51,7 +60,7 @@ class State:
     def commands(self) -> list[str]:
         """What brings its parameters, data and model back into the working folder."""
         if self.kind == "experiment":
-            return [f"dvc exp apply {self.name}"]
+            return [f"dvc exp apply {self.commit[:8] if self.name_is_shared else self.name}"]
         return [f"git checkout {self.name}", "dvc checkout"] if self.kind == "commit" else []
 
 
@@ -63,8 +72,11 @@ def here() -> State:
 def all_states() -> list[State]:
     """The working folder, all experiments, and every commit that changed a figure, newest first."""
     found = [here()]
-    for reference, commit in _experiments():
-        found.append(_state("experiment", reference.rsplit("/", 1)[1], commit))
+    experiments = list(_experiments())
+    names = Counter(name for name, _, _ in experiments)
+    for name, baseline, commit in experiments:
+        state = _state("experiment", name, commit)
+        found.append(replace(state, baseline=baseline, name_is_shared=names[name] > 1))
     history = ["log", "--branches", "--tags", "--remotes", "HEAD", "--format=%H %h", "--"]
     for line in _git(*history, *(f"metrics/{stage}.json" for stage in _STAGES)).splitlines():
         commit, short = line.split()
@@ -89,10 +101,14 @@ def holds(state: State, tags: Mapping[str, str], figures: Mapping[str, float]) -
 
 
 def named(name: str, among: list[State]) -> State | None:
-    """The experiment of that name, or the commit that git knows by it: HEAD, a branch, a hash."""
-    for state in among:
-        if state.kind == "experiment" and name == state.name:
-            return state
+    """The experiment of that name, or the commit that git knows by it: HEAD, a branch, a hash.
+
+    Of several experiments of one name, that from HEAD, as DVC chooses, or else the newest.
+    """
+    called = [state for state in among if state.kind == "experiment" and name == state.name]
+    if called:
+        head = _git("rev-parse", "HEAD").strip()
+        return next((state for state in called if state.baseline == head), called[0])
     commit = _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
     if not commit:
         return None
@@ -105,17 +121,21 @@ def named(name: str, among: list[State]) -> State | None:
 def _state(kind: Literal["folder", "experiment", "commit"], name: str, commit: str) -> State:
     bare = State(kind, name, commit, {})
     metrics = {stage: _parsed(bare.read(f"metrics/{stage}.json")) for stage in _STAGES}
+    for stage, (before, same) in _FOLLOWS.items():
+        if any(metrics[stage].get(key) != metrics[before].get(key) for key in same):
+            metrics[stage] = {}  # of an older model, or of older samples
     return replace(bare, metrics=metrics)
 
 
-def _experiments() -> Iterator[tuple[str, str]]:
-    """refs/exps/<2 of the baseline>/<38 of it>/<name>; what else lies there is DVC's own."""
+def _experiments() -> Iterator[tuple[str, str, str]]:
+    """(name, baseline, commit) of refs/exps/<2 of the baseline>/<38 of it>/<name>, newest first;
+    what else lies there is DVC's own."""
     listed = _git("for-each-ref", "--sort=-committerdate", "--format=%(refname) %(objectname)")
     for line in listed.splitlines():
         reference, commit = line.rsplit(" ", 1)
         parts = reference.split("/")
         if parts[:2] == ["refs", "exps"] and len(parts) == 5 and len(parts[3]) == 38:
-            yield reference, commit
+            yield parts[4], parts[2] + parts[3], commit
 
 
 def _parsed(text: str) -> dict[str, Any]:

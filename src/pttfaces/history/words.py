@@ -105,10 +105,12 @@ def _what(run: "Run") -> str:
 
 
 def _figures(run: "Run") -> str:
-    shown = ("train_loss", "val_loss", "best_epoch", *DISTANCES, "face_rate_generated")
-    return ", ".join(
-        f"{key} {run.data.metrics[key]:.4g}" for key in shown if key in run.data.metrics
-    )
+    """The kept model's losses, as metrics/train.json has them; without those, the last epoch's."""
+    figures = run.data.metrics
+    best = {key: f"best_{key}" for key in ("train_loss", "val_loss")}
+    losses = (better if better in figures else key for key, better in best.items())
+    shown = (*losses, "best_epoch", *DISTANCES, "face_rate_generated")
+    return ", ".join(f"{key} {figures[key]:.4g}" for key in shown if key in figures)
 
 
 def _began(run: "Run") -> str:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pttfaces import files, params
 from pttfaces.errors import DataError, ParamsError
-from pttfaces.history.states import DISTANCES, State, all_states
+from pttfaces.history.states import DISTANCES, State, all_states, here
 
 STAGES = (
     "crawl",
@@ -42,7 +42,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Result:
-    """One scored set of samples. names: the states that hold it; settings: of params.yaml;
+    """One scored set of samples. names: the states that hold it; settings: what it ran with;
     distance: its name and figure; samples: a picture's data URI, or "" where it is not at hand."""
 
     names: tuple[str, ...]
@@ -72,14 +72,16 @@ class Result:
 
 
 def metrics() -> dict[str, dict[str, Any]]:
-    """Stage → its figures; a stage that has not run is left out. DataError: none has run."""
+    """Stage → its figures; a stage that has not run, or not since the model was made anew, is left
+    out. DataError: none has run."""
     found = {}
     for stage in STAGES:
         if Path(f"metrics/{stage}.json").exists():
             found[stage] = files.read_json(f"metrics/{stage}.json")
     if not found:
         raise DataError("there is nothing to report yet; run `make repro` or `dvc repro` first.")
-    return found
+    outdated = {stage for stage, figures in here().metrics.items() if not figures}
+    return {stage: figures for stage, figures in found.items() if stage not in outdated}
 
 
 def funnel(figures: Mapping[str, Mapping[str, Any]]) -> list[Step]:
@@ -153,12 +155,29 @@ def embedded(content: bytes, widest: int) -> str:
 
 
 def settings(state: State) -> dict[str, Any]:
-    """The flat params.yaml of a state; {} where it cannot be read."""
+    """The flat parameters of a state, as far as they can be read.
+
+    params.yaml may have changed since: what a stage ran with, by dvc.lock, stands over it.
+    """
+    flat = params.flatten(_group(_values(state, "params.yaml")))
+    noted = _values(state, "dvc.lock")
+    for stage in reversed(STAGES):  # where two differ, the earlier one ran last
+        flat |= params.flatten(_group(noted, "stages", stage, "params", "params.yaml"))
+    return flat
+
+
+def _values(state: State, path: str) -> Any:
     try:
-        values = params.parse(state.read("params.yaml"))
+        return params.parse(state.read(path))
     except ParamsError:
-        return {}
-    return params.flatten(values) if isinstance(values, dict) else {}
+        return None
+
+
+def _group(values: Any, *keys: str) -> Mapping[str, Any]:
+    """The group that lies below these keys, one in the other; {} where none does."""
+    for key in keys:
+        values = values.get(key) if isinstance(values, Mapping) else None
+    return values if isinstance(values, Mapping) else {}
 
 
 def _result(states: Sequence[State], with_samples: bool) -> Result:

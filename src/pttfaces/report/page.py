@@ -14,6 +14,7 @@ from pttfaces.report.gather import PICTURES, Result
 
 _TRAININGS = 6
 _SHORT = 8
+_MADE_BY = {"samples": "generate", "density": "evaluate", "nearest": "evaluate"}
 
 
 def render() -> str:
@@ -34,12 +35,12 @@ def render() -> str:
         blur=_blur(figures),
         curves=_curves(),
         grids=gather.grids(),
-        pictures=_pictures(),
+        pictures=_pictures(figures),
         results=[_row(result, own) for result in results],
         charts=_comparisons(results, own),
         copies=_flat(figures.get("evaluate", {}).get("copies", {})),
         seconds=[(stage, each["seconds"]) for stage, each in figures.items() if "seconds" in each],
-        settings=own.settings if own else {},
+        settings=gather.settings(here()),
         digests={
             "data": figures.get("train", {}).get("data_digest", ""),
             "model": figures.get("train", {}).get("model_digest", ""),
@@ -47,10 +48,15 @@ def render() -> str:
     )
 
 
-def _pictures() -> dict[str, str]:
-    """Name → data URI of every picture that a stage left; "" for a known one that is missing."""
+def _pictures(figures: Mapping[str, Any]) -> dict[str, str]:
+    """Name → data URI of every picture that a stage left; "" for a known one that is missing or
+    whose stage has no figures."""
     known = dict.fromkeys(("contact_sheet", "samples", "nearest"), "")
-    return known | {path.stem: gather.picture(path) for path in sorted(PICTURES.glob("*.png"))}
+    return known | {
+        path.stem: gather.picture(path)
+        for path in sorted(PICTURES.glob("*.png"))
+        if path.stem not in _MADE_BY or _MADE_BY[path.stem] in figures
+    }
 
 
 def _tiles(figures: Mapping[str, Any], own: Result | None) -> list[tuple[str, str, str]]:
@@ -182,13 +188,22 @@ def _row(result: Result, own: Result | None) -> dict[str, Any]:
         "blur": result.settings.get("blur_threshold", ""),
         "sampler": result.evaluate.get("sampler", ""),
         "steps": result.evaluate.get("infer_steps", ""),
-        "loss": result.train.get("val_loss") or result.train.get("train_loss"),
+        "loss": _loss(result.train),
         "distance": result.distance,
         "compares": own is not None and result.measure == own.measure,
         "face_rate": rate.get("generated"),
         "seconds": result.seconds_a_picture,
         "device": result.generate.get("device", ""),
     }
+
+
+def _loss(train: Mapping[str, Any]) -> str:
+    """The validation loss; the training loss, which does not compare with it, where none is."""
+    if train.get("val_loss") is not None:
+        return f"{train['val_loss']:.4f}"
+    if train.get("train_loss") is not None:
+        return f"{train['train_loss']:.4f} (training)"
+    return ""
 
 
 def _flat(figures: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
