@@ -73,6 +73,10 @@ def run(main: Callable[[], None]) -> NoReturn:
             denied = f"error: no permission for {error.filename}; make it writable and try again."
             _leave(denied, _MISTAKE)
         raise
+    except Exception:
+        if _stop_asked.is_set():
+            _leave(_STOPPED, _INTERRUPTED)
+        raise
     # While Python cleans up, a SIGTERM would have dvc take for failed what is done.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(0)
@@ -148,6 +152,7 @@ def _stop_with_dvc() -> None:
 
 
 def _interrupt(*_: object) -> None:
+    _stop_asked.set()
     raise KeyboardInterrupt
 
 
@@ -158,11 +163,14 @@ def _leave(sentence: str, code: int) -> NoReturn:
 
 def _stopped_early(kind: type[BaseException], error: BaseException, trace: Any) -> None:
     """What an exception outside of `run` prints."""
-    if issubclass(kind, KeyboardInterrupt):
+    if _stop_asked.is_set() or issubclass(kind, KeyboardInterrupt):
         print(_STOPPED, file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
 
 
+_stop_asked = threading.Event()  # libraries in Rust or C turn the KeyboardInterrupt into others
 signal.signal(signal.SIGTERM, _interrupt)
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, _interrupt)
 sys.excepthook = _stopped_early

@@ -94,6 +94,35 @@ def test_a_stop_while_a_command_still_imports_is_a_sentence(tmp_path: Path) -> N
     assert ended.stderr == "stopped; what is done is kept: run the same command to go on.\n"
 
 
+WRAPPED = """
+try:
+    os.kill(os.getpid(), signal.{name})
+    time.sleep(9)
+except KeyboardInterrupt:
+    raise ValueError("as a library in Rust does") from None
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals between processes")
+@pytest.mark.parametrize("when", ["importing", "at work"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_stop_that_a_library_takes_for_an_error_is_a_sentence(
+    tmp_path: Path, name: str, when: str
+) -> None:
+    body = WRAPPED.format(name=name)
+    program = f"def main():\n{textwrap.indent(body, '    ')}\ncli.run(main)\n"
+    head = "import os, signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    head += "from pttfaces import cli\n"
+    ended = subprocess.run(
+        [sys.executable, "-c", head + (program if when == "at work" else body)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": "src"},
+    )
+    assert ended.returncode == (130 if when == "at work" else 1)
+    assert ended.stderr == "stopped; what is done is kept: run the same command to go on.\n"
+
+
 def test_a_stage_waits_for_the_one_that_a_killed_dvc_left_at_work(tmp_path: Path) -> None:
     program = tmp_path / "crop.py"
     program.write_text(
