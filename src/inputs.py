@@ -12,14 +12,13 @@ is written here, byte for byte, because a fresh clone has no DVC cache to take i
 And files of dvc's own that a kill has left half written.
 """
 
-import hashlib
-import json
 import sys
 from pathlib import Path
 
 from pttfaces import cli, denylist, files, half_written
 from pttfaces.denylist import DENIED, DenyList
 from pttfaces.errors import DataError
+from pttfaces.object_ids import folder_list, object_id
 
 FIRST_CONTENT = {
     Path("data/inbox/README.txt"): (
@@ -60,10 +59,9 @@ def make(path: Path, text: str) -> None:
     place = path if alone else path.parent
     if place.exists():
         return
-    first = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
-    if not alone:  # a folder's md5 is that of DVC's list of its files
-        entries = json.dumps([{"md5": first, "relpath": path.name}])
-        first = hashlib.md5(entries.encode(), usedforsecurity=False).hexdigest()
+    first = object_id(text.encode())
+    if not alone:
+        first = object_id(folder_list([(first, path.name)]))
     note = Path(f"{place}.dvc")
     if note.exists() and "md5: " in (told := note.read_text("utf-8")) and first not in told:
         print(

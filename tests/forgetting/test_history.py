@@ -4,28 +4,13 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-import pytest
-from dvc.repo import Repo
-
 from pttfaces import params, tracking
 from pttfaces.denylist import DenyList
 from pttfaces.forgetting import storage
 from pttfaces.forgetting.report import Findings, purge
 from pttfaces.forgetting.words import what_is_kept
 
-PRESET = Path("presets/demo.yaml").resolve()
 FORGOTTEN, OTHER = "a" * 64, "b" * 64
-
-
-@pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A DVC repository without a data set, and no MLflow store yet."""
-    (tmp_path / "params.yaml").write_bytes(PRESET.read_bytes())
-    monkeypatch.chdir(tmp_path)
-    for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-    Repo.init(str(tmp_path), no_scm=True)
-    return tmp_path
 
 
 def train(model: str, pictures: str | None) -> None:

@@ -12,28 +12,23 @@ from pttfaces.denylist import DenyList
 from pttfaces.forgetting import storage
 from pttfaces.forgetting.report import Findings, purge, read_lineage
 
-PRESET = Path("presets/demo.yaml").resolve()
 ANN, BOB, CY = (files.digest_bytes(name) for name in (b"ann", b"bob", b"cy"))
 
 
 @pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def repository(repository: Path) -> Path:
     """Three pictures, in DVC's cache and a remote; what was made of them earlier is there only."""
-    (tmp_path / "params.yaml").write_bytes(PRESET.read_bytes())
-    monkeypatch.chdir(tmp_path)
-    for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-    with Repo.init(str(tmp_path), no_scm=True) as repo, repo.config.edit() as config:
+    with Repo(str(repository)) as repo, repo.config.edit() as config:
         config["core"]["remote"] = "backup"
-        config["remote"]["backup"] = {"url": str(tmp_path / "remote")}
-    with Repo(str(tmp_path)) as repo:
+        config["remote"]["backup"] = {"url": str(repository / "remote")}
+    with Repo(str(repository)) as repo:
         for version in (b"earlier ", b"now "):
             for digest, picture in ((ANN, b"ann"), (BOB, b"bob"), (CY, b"cy")):
                 files.write_bytes(f"data/raw/{digest[:2]}/{digest}.jpg", picture)
                 files.write_bytes(f"data/crops/{digest[:16]}-0.png", version + picture)
             repo.add(["data/raw", "data/crops"])
             repo.push()
-    return tmp_path
+    return repository
 
 
 def forget(repository: Path, name: str) -> None:

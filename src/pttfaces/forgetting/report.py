@@ -13,7 +13,8 @@ from pttfaces.forgetting import history as histories
 from pttfaces.forgetting import leftovers
 from pttfaces.forgetting.history import History, Run
 from pttfaces.forgetting.lineage import STEM, TABLES, Lineage, Origin, names_one
-from pttfaces.forgetting.storage import Step, Storage, Store, object_id
+from pttfaces.forgetting.storage import Step, Storage, Store
+from pttfaces.object_ids import object_id
 
 _TRAINED_ON, _MODEL, _FIGURES = "data/dataset", "models/ddpm", "metrics/train.json"
 # What shows pictures, and the folder whose pictures it shows.

@@ -3,7 +3,6 @@
 Knows DVC's files and the names of the line's outs; deletes nothing unless told to.
 """
 
-import hashlib
 import json
 import re
 import subprocess
@@ -18,14 +17,10 @@ from pttfaces import manifest, params
 from pttfaces.errors import DataError, ParamsError
 from pttfaces.forgetting import leftovers
 from pttfaces.forgetting.lineage import TABLES, names_one
+from pttfaces.object_ids import folder_list, object_id
 
 _TABLES = {f"data/{name}" for name in TABLES}
 _EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")
-
-
-def object_id(content: bytes) -> str:
-    """What DVC knows a file by."""
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -70,9 +65,8 @@ class Store:
 
     def add_folder(self, files: Iterable[tuple[str, str]]) -> None:
         """Keeps the list of a folder's files, (md5, relative path) each; none of an empty one."""
-        entries = [{"md5": oid, "relpath": path} for oid, path in files]
-        if entries:
-            self.add(json.dumps(entries, sort_keys=True).encode(), ".dir")
+        if entries := list(files):
+            self.add(folder_list(entries), ".dir")
 
     def delete(self, oids: Iterable[str]) -> int:
         """Deletes those of the objects that are there; returns how many were."""
