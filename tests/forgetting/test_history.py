@@ -1,14 +1,16 @@
 """Which models saw a picture, by what their trainings logged in a real MLflow database."""
 
+import json
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
-from pttfaces import params, tracking
+from pttfaces import files, params, tracking
 from pttfaces.denylist import DenyList
 from pttfaces.forgetting import storage
 from pttfaces.forgetting.report import Findings, purge
-from pttfaces.forgetting.words import what_is_kept
+from pttfaces.forgetting.words import what_is_kept, what_was_trained
 
 FORGOTTEN, OTHER = "a" * 64, "b" * 64
 
@@ -45,3 +47,41 @@ def test_a_run_whose_artifacts_cannot_be_read_is_named_and_stops_nothing(
         (run,) = found.models.unchecked
         assert any(f"MLflow run {run.id} cannot be read" in line for line in what_is_kept(found))
         assert any("objects from" in line for line in purge(found))  # what can be cleaned, is
+
+
+def test_commits_whose_data_set_nobody_has_any_more_are_named_unless_mlflow_tells(
+    repository: Path,
+) -> None:
+    """As after a purge for somebody else, or in a clone that has not pulled."""
+
+    def commit(name: str) -> str:
+        Path("metrics").mkdir(exist_ok=True)
+        Path("metrics/train.json").write_text(json.dumps({"model_digest": name}))
+        files.write_text(
+            "dvc.lock",
+            "schema: '2.0'\nstages:\n  train:\n    cmd: x\n    deps:\n"
+            f"    - path: data/dataset\n      md5: {files.digest_bytes(name.encode())[:32]}.dir\n"
+            "    outs:\n"
+            f"    - path: models/ddpm\n      md5: {'0' * 32}.dir\n"
+            f"    - path: metrics/train.json\n      md5: {'1' * 32}\n",
+        )
+        git("add", "dvc.lock", "metrics")
+        git("commit", "-m", name)
+        return git("rev-parse", "HEAD").strip()
+
+    def git(*words: str) -> str:
+        who = ("-c", "user.name=x", "-c", "user.email=x@x.test")
+        command = ["git", *who, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    git("init")
+    hit, _clear, untold = (commit(name) for name in ("saw it", "did not", "nobody knows"))
+    train("saw it", f"{FORGOTTEN[:16]}-1.png")
+    train("did not", f"{OTHER[:16]}-0.png")
+    with storage.opened(repository) as kept:
+        found = Findings(repository, kept, DenyList.of([f"sha256:{FORGOTTEN}"]), duplicate_bits=30)
+    assert found.models.commits == [hit]
+    assert found.models.untold == [untold[:8]]
+    said = list(what_was_trained(found))
+    assert any("cannot be checked" in line for line in said)
+    assert any(untold[:8] in line for line in said)

@@ -11,6 +11,7 @@ from pttfaces import files
 from pttfaces.denylist import DenyList
 from pttfaces.forgetting import storage
 from pttfaces.forgetting.report import Findings, purge, read_lineage
+from pttfaces.forgetting.words import what_goes
 
 ANN, BOB, CY = (files.digest_bytes(name) for name in (b"ann", b"bob", b"cy"))
 
@@ -166,3 +167,22 @@ def test_a_list_that_a_kill_left_half_written_is_written_anew(repository: Path) 
         store.ids.add(oid)
         assert store.add(b"whole") == oid
         assert store.read(oid) == b"whole"
+
+
+def test_a_picture_that_a_table_of_before_has_as_not_fetched_is_told_as_the_one_it_is(
+    repository: Path,
+) -> None:
+    for digest in ("", ANN):
+        text = f"article,place,url,status,sha256\nM.ann,body,https://x.test/ann,ok,{digest}\n"
+        files.write_text("data/ledger.csv", text)
+        with Repo(str(repository)) as repo:
+            (output,) = repo.add("data/ledger.csv")[0].outs
+        lock = Path("dvc.lock").read_text() if Path("dvc.lock").exists() else "stages:\n"
+        lock += f"  old{digest[:4]}:\n    cmd: x\n    outs:\n    - path: data/ledger.csv\n"
+        files.write_text("dvc.lock", f"{lock}      md5: {output.hash_info.value}\n")
+    with storage.opened(repository) as kept:
+        wanted = DenyList.of(["url:https://x.test/ann"])
+        found = Findings(repository, kept, wanted, duplicate_bits=30)
+    assert {origin.sha256 for origin in found.origins} == {"", ANN}
+    told = [line for line in what_goes(found) if line.startswith("  picture")]
+    assert [line.split()[1] for line in told] == [ANN[:16]]

@@ -28,13 +28,14 @@ _ENDS = ('"', "'", ",", "<", " ", "\t", "\n", "\r")
 @dataclass(frozen=True)
 class Models:
     """What was trained on the pictures. unchecked: trainings whose data set is not kept any more
-    and whose list of it is not there or cannot be read; away: why the history cannot be read, ""
-    where it can."""
+    and whose list of it is not there or cannot be read; untold: experiments and commits of which
+    the same is true; away: why the history cannot be read, "" where it can."""
 
     experiments: list[str]
     commits: list[str]
     runs: list[Run]
     unchecked: list[Run]
+    untold: list[str]
     history: History
     away: str = ""
 
@@ -219,14 +220,19 @@ class Findings:
                 names = None
             if names is None:
                 unchecked.append(run)
-            elif any(names_one(name, self.stems) for name in names):
-                hit.add(run.model)
+            else:
+                seen = any(names_one(name, self.stems) for name in names)
+                (hit if seen else clear).add(run.model)
+        untold: set[str] = set()
         for digest, step in unlisted:
             if digest in hit:
                 experiments.update(step.experiments)
                 commits.update(step.commits)
-        runs = history.of_models(hit)
-        return Models(sorted(experiments), sorted(commits), runs, unchecked, history, away)
+            elif digest not in clear:
+                untold.update(step.experiments, (commit[:8] for commit in step.commits))
+        runs, untold = history.of_models(hit), untold - experiments
+        listed = (sorted(one) for one in (experiments, commits))
+        return Models(*listed, runs, unchecked, sorted(untold), history, away)
 
     def paths(self) -> list[Path]:
         """Files and folders beside DVC's storage to be deleted whole."""

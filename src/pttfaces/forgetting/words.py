@@ -25,7 +25,10 @@ def what_goes(found: Findings) -> Iterator[str]:
         f"forget: {len(found.articles)} articles, {len(found.digests)} pictures, "
         f"{len(found.crops)} crops, {len(in_set)} of them in the data set"
     )
+    fetched = {(origin.article, origin.url) for origin in found.origins if origin.sha256}
     for origin in found.origins:
+        if not origin.sha256 and (origin.article, origin.url) in fetched:
+            continue  # a table from before it was fetched
         yield f"  picture {origin.sha256[:STEM] or '(not fetched)'}  {_place(origin)}"
     for name, row in found.crops.items():
         yield f"  crop {name}  {_fate(row)}"
@@ -52,13 +55,17 @@ def what_was_trained(found: Findings) -> Iterator[str]:
     if models.unchecked:
         yield "MLflow runs that cannot be checked, for neither data set nor a list of it is there:"
         yield from (f"  {run.id}  {run.stage}  {run.name}" for run in models.unchecked)
+    if models.untold:
+        yield "experiments and commits that cannot be checked, for neither DVC nor MLflow has what"
+        yield f"their models were trained on (`dvc pull -A` may bring it): {' '.join(models.untold)}"
     if models.experiments:
         yield "DVC experiments whose model was trained on them; to remove them:"
         yield f"    dvc exp remove {' '.join(models.experiments)}"
     if models.commits:
         short = " ".join(commit[:8] for commit in models.commits)
         yield f"commits whose model was trained on them: {short}"
-    if not (models.runs or models.experiments or models.commits or models.unchecked):
+    known = (models.runs, models.experiments, models.commits, models.unchecked, models.untold)
+    if not any(known):
         yield "no model that is kept was trained on them"
 
 
