@@ -274,9 +274,9 @@ _NETWORK: dict[str, list[tuple[Any, str]]] = {
 }
 _BESIDES: dict[str, list[tuple[Any, str]]] = {
     "noise, timesteps, flips": [(training, "_draw")],
-    "batches": [(data, "load"), (data, "batch"), (data, "mirrored")],
+    "batches": [(data, "load"), (data, "batch")],
     "gradients' norm": [(training._Learner, "_clip")],
-    "saving": [(resume.Saver, "save"), (training.copy, "deepcopy"), (models, "save")],
+    "saving": [(resume.Saver, "save"), (resume, "copied"), (models, "save")],
     "MLflow": [(tracking, "_start")]
     + [(tracking.Run, name) for name in ("log_metrics", "log_picture", "log_model", "end")],
     "validation": [(validation, "x0_error")],

@@ -1,6 +1,8 @@
 """Stage curate: chooses among the crops, splits them by article, writes the data set."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,27 +21,28 @@ TRAIN, HOLDOUT = DATASET / "train", DATASET / "holdout"
 def main() -> None:
     options = params.load()
     threshold = options.blur_threshold
-    crops = curation.candidates(
+    found = curation.candidates(
         files.read_csv("data/crops.csv", columns=measures.COLUMNS),
         files.read_csv("data/ledger.csv", columns=curation.LEDGER_COLUMNS),
         files.read_jsonl("data/articles.jsonl", ["id", "author"]),
     )
     limits = options.curate.model_dump(exclude={"holdout", "recrop"})
-    denies = denylist.in_force().denies
-    crops = curation.judge(crops, curation.Limits(threshold, **limits), denies)
-    names = [crop.crop for crop in crops if not crop.reason]
+    choose = partial(
+        curation.judge,
+        found,
+        curation.Limits(threshold, **limits),
+        denylist.in_force().denies,
+    )
     files.clean_folder(DATASET)
     for folder in (TRAIN, HOLDOUT):
         folder.mkdir()
-    with progress("curate", len(names), " crops") as bar:
-        for name, made in dataset.make_all(names, CROPS, TRAIN, picture_maker(options)):
-            crops = crops if made else curation.give_up(crops, name)
-            bar.update()
-    sides = curation.split(crops, options.curate.holdout)
+    crops = make_pictures(choose, picture_maker(options))
+    of_series = curation.series(crops, options.curate.duplicate_bits)
+    sides = curation.split(crops, of_series, options.curate.holdout)
     for name in (name for name, side in sides.items() if side == "holdout"):
         (TRAIN / name).replace(HOLDOUT / name)
     files.write_csv("data/dataset.csv", curation.rows_of(crops, sides), curation.COLUMNS)
-    counts = curation.summary(crops, sides)
+    counts = curation.summary(crops, sides, of_series)
     files.write_metrics("curate", counts)
     sheet = dataset.contact_sheet(curation.sheet_sections(crops, sides, threshold), CROPS)
     pictures.save_png("metrics/pictures/contact_sheet.png", sheet)
@@ -48,6 +51,32 @@ def main() -> None:
     curation.check_enough(counts)
     manifest.write(DATASET)
     print(f"curate: {curation.sentence(counts)}")
+    if hint := curation.one_series(counts, options.curate.holdout):
+        print(hint, file=sys.stderr)
+
+
+def make_pictures(
+    choose: "Callable[[Collection[str]], list[curation.Candidate]]",
+    make: "Callable[[Path], np.ndarray | None]",
+) -> "list[curation.Candidate]":
+    """Makes the pictures of the crops that `choose` does not leave out, and returns its choice.
+
+    It is asked again without those that give no picture: a copy of such a one takes its place.
+    """
+    made: set[str] = set()
+    faceless: set[str] = set()
+    while True:
+        crops = choose(faceless)
+        kept = {crop.crop for crop in crops if not crop.reason}
+        names = [crop.crop for crop in crops if crop.crop in kept - made]
+        with progress("curate", len(names), " crops") as bar:
+            for name, there in dataset.make_all(names, CROPS, TRAIN, make):
+                (made if there else faceless).add(name)
+                bar.update()
+        if faceless.isdisjoint(kept):
+            for name in made - kept:
+                (TRAIN / name).unlink()
+            return crops
 
 
 def picture_maker(options: params.Params) -> "Callable[[Path], np.ndarray | None]":

@@ -100,11 +100,25 @@ def read_size(path: str | Path) -> tuple[int, int]:
         return image.size
 
 
+def read_bytes(path: str | Path) -> bytes:
+    """A picture's file; DataError: it is not there."""
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise _gone(path) from None
+
+
+def _gone(path: str | Path) -> DataError:
+    return DataError(f"{path} is not there any more; `dvc repro` makes anew what is missing.")
+
+
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
             yield image
+    except FileNotFoundError:
+        raise _gone(path) from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
             f"{path} cannot be decoded ({error}); make it anew, or remove it."

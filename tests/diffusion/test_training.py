@@ -437,7 +437,8 @@ def test_batches_hold_pixels_from_minus_one_to_one_and_mirror_what_is_said(tmp_p
     batch = data.batch(pictures.pixels, torch.tensor([2, 0]), "cpu")
     assert batch.shape == (2, 3, 16, 16)
     assert torch.equal(((batch + 1) * 127.5).round().to(torch.uint8), pictures.pixels[[2, 0]])
-    flipped = data.mirrored(batch, torch.tensor([True, False]))
+    rows, flips = torch.tensor([2, 0]), torch.tensor([True, False])
+    flipped = data.batch(pictures.pixels, rows, "cpu", flips)
     assert torch.equal(flipped[0], batch[0].flip(2))
     assert torch.equal(flipped[1], batch[1])
 

@@ -1,5 +1,6 @@
 import contextlib
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -132,7 +133,7 @@ def test_of_many_articles_the_share_held_out_is_nearly_met() -> None:
 @given(articles=st.lists(st.integers(0, 9), max_size=40), share=st.floats(0, 0.5))
 def test_no_article_lies_on_both_sides(articles: list[int], share: float) -> None:
     crops = [candidate(number, f"M.{article}") for number, article in enumerate(articles)]
-    sides = curation.split(crops, share)
+    sides = curation.split(crops, curation.series(crops, 0), share)
     assert set(sides) == {crop.crop for crop in crops}
     of_article: dict[str, set[str]] = {}
     for crop in crops:
@@ -150,14 +151,42 @@ def test_articles_that_share_a_picture_or_a_look_lie_on_one_side() -> None:
         crops[number + 3] = replace(large, phash=small.phash, sources=large.sources)
         crops.append(replace(candidate(100 + number, f"M.{number + 3}")))
     found = curation.judge(crops, SHARP, NOBODY)
-    series = curation.series(found)
+    series = curation.series(found, SHARP.duplicate_bits)
     for share in (0.1, 0.3, 0.5):
-        sides = curation.split(found, share)
+        sides = curation.split(found, series, share)
         assert set(sides.values()) == {"train", "holdout"}
         for number in range(0, 24, 4):
             assert sides[crops[number].crop] == sides[crops[number + 1].crop]
             assert sides[crops[number + 2].crop] == sides[candidate(100 + number).crop]
     assert len(set(series.values())) == 12
+
+
+@pytest.mark.parametrize("fault", [{"blur": 5.0}, {"face_px": 20.0}])
+def test_a_copy_that_is_left_out_for_what_copies_are_like_joins_all_the_same(
+    fault: dict[str, float],
+) -> None:
+    """And so does the one in the middle of a chain, of which only one end is its original."""
+    crops = [candidate(number, f"M.{number}") for number in range(6)]
+    for number, bits in ((1, 0), (2, 20), (3, 40)):
+        crops[number] = replace(crops[number], phash=f"{2**bits - 1:064x}")
+    crops[2] = replace(crops[2], measures=USUAL | fault)
+    limits = replace(SHARP, min_face_px=50, duplicate_bits=20)
+    found = curation.judge(crops[1:], limits, NOBODY)
+    assert [crop.reason for crop in found[:3]] == ["", found[1].reason, ""]
+    assert found[1].reason
+    series = curation.series(found, limits.duplicate_bits)
+    assert len({series[crop.crop] for crop in found[:3]}) == 1
+    denied = curation.judge(crops[1:], limits, DenyList.of(["article:M.2"]).denies)
+    series = curation.series(denied, limits.duplicate_bits)
+    assert series[crops[1].crop] != series[crops[3].crop], "who is denied joins nothing"
+
+
+def test_a_copy_takes_the_place_of_an_original_without_a_face() -> None:
+    large, middle, small = (candidate(n, face_px=px) for n, px in ((1, 300), (2, 200), (3, 100)))
+    crops = [replace(crop, phash="ff" * 32) for crop in (small, large, middle)]
+    found = curation.judge(crops, SHARP, NOBODY, faceless={large.crop})
+    assert [crop.reason for crop in found] == ["duplicate", "no face when cropped again", ""]
+    assert found[0].duplicate_of == middle.crop
 
 
 def test_pictures_of_an_inbox_folder_stay_together_and_loose_ones_do_not() -> None:
@@ -198,9 +227,26 @@ def test_rows_name_nobody_who_is_denied() -> None:
 def test_one_crop_is_too_few() -> None:
     crops = [candidate(1), candidate(2, blur=3)]
     crops = curation.judge(crops, SHARP, NOBODY)
-    counts = curation.summary(crops, curation.split(crops, 0.1))
-    with pytest.raises(DataError, match=r"of 2 crops 1 can be used.*1 blurred"):
-        curation.check_enough(counts)
+    with pytest.raises(DataError, match=r"of 2 crops 1 can be used.*1 blurred.*lower blur_thres"):
+        curation.check_enough(counts(crops))
+    crops = curation.judge(crops, Limits(min_score=0.5), NOBODY)
+    with pytest.raises(DataError, match=r"2 detector too unsure.*then lower curate\.min_score or"):
+        curation.check_enough(counts(crops))
+    with pytest.raises(DataError, match=r"of 0 crops.*then add pictures"):
+        curation.check_enough(counts([]))
+
+
+def counts(crops: list[Candidate], holdout: float = 0.1) -> dict[str, Any]:
+    series = curation.series(crops, SHARP.duplicate_bits)
+    return curation.summary(crops, curation.split(crops, series, holdout), series)
+
+
+def test_who_asks_for_a_hold_out_and_gets_none_is_told_why() -> None:
+    one, two = candidate(1, "M.1"), candidate(2, "M.2")
+    again = replace(two, sources=one.sources)
+    assert "one series" in curation.one_series(counts([one, again]), 0.1)
+    assert curation.one_series(counts([one, two]), 0.1) == ""
+    assert curation.one_series(counts([one], holdout=0), 0) == ""
 
 
 @given(DAMAGES, st.booleans())

@@ -58,6 +58,19 @@ def test_yunet_finds_drawn_faces_and_their_landmarks(portraits: list[Portrait]) 
 
 
 @pytest.mark.skipif(not YUNET.exists(), reason="YuNet's file is not in .cache/weights")
+def test_yunet_finds_nothing_in_narrow_pictures_without_a_face(portraits: list[Portrait]) -> None:
+    """Whatever it searched before: what OpenCV computes of a side of 32 pixels is not written."""
+    detector = make_detector("yunet", str(YUNET))
+    rng = np.random.default_rng(0)
+    for portrait in portraits[:10]:
+        assert len(detector.search(portrait.pixels)) == 1
+        for _ in range(10):
+            side, other = int(rng.integers(1, 33)), int(rng.integers(1, 640))
+            shape = (side, other) if rng.random() < 0.5 else (other, side)
+            assert detector.search(np.zeros((*shape, 3), np.uint8)) == [], shape
+
+
+@pytest.mark.skipif(not YUNET.exists(), reason="YuNet's file is not in .cache/weights")
 def test_yunet_places_the_landmarks_of_a_smaller_copy_alike(portraits: list[Portrait]) -> None:
     detector = make_detector("yunet", str(YUNET))
     for portrait in portraits[:4]:

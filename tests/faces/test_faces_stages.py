@@ -10,7 +10,7 @@ from PIL import Image
 import crop
 import curate
 import detect
-from pttfaces import files, manifest, pictures
+from pttfaces import files, manifest, params, pictures
 from pttfaces.demo import drawing
 from pttfaces.errors import DataError
 
@@ -104,6 +104,38 @@ def test_cropping_again_finds_the_face_on_its_crop(
     once = [pictures.read_rgb([root / "data/crops" / path.name])[0] for path in made]
     shrunk = np.stack([np.asarray(Image.fromarray(c).resize((64, 64))) for c in once])
     assert np.abs(pictures.read_rgb(made).astype(int) - shrunk).mean() < 25
+
+
+def test_a_copy_is_made_in_place_of_a_crop_on_which_no_face_is_found_again(
+    workspace: Workspace, portraits: list[Portrait], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Image.fromarray(portraits[0].pixels)
+    smaller = original.resize((original.width * 4 // 5, original.height * 4 // 5))
+    others = [portrait.png() for portrait in portraits[1:4]]
+    posted = [pictures.png_bytes(original), pictures.png_bytes(smaller), *others]
+    root = workspace(
+        [Posted(png, f"M.{n}", f"https://i.example/{n}.png") for n, png in enumerate(posted)],
+        threshold=("blur_threshold: 100", "blur_threshold: 0"),
+    )
+    run()
+    table = files.read_csv("data/dataset.csv").set_index("crop")
+    copy = table[table["reason"] == "duplicate"]
+    assert len(copy) == 1
+    lost, make = copy["duplicate_of"].item(), curate.picture_maker(params.load())
+    monkeypatch.setattr(
+        curate,
+        "picture_maker",
+        lambda options: lambda path: None if path.name == lost else make(path),
+    )
+    curate.main()
+    table = files.read_csv("data/dataset.csv").set_index("crop")
+    assert table.loc[lost, "reason"] == "no face when cropped again"
+    assert table.loc[copy.index[0], "reason"] == ""
+    made = {path.name for path in (root / "data/dataset").rglob("*.png")}
+    assert made == set(table[table["reason"] == ""].index)
+    (root / "data/crops" / copy.index[0]).unlink()
+    with pytest.raises(DataError, match=r"is not there any more; `dvc repro`"):
+        curate.main()
 
 
 def test_no_face_anywhere_is_one_sentence(workspace: Workspace) -> None:

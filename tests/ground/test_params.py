@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from damage import DAMAGES, Damage
+from dvc_data.hashfile.meta import Meta
 from hypothesis import given
+from ruamel.yaml import YAML
 
 from pttfaces import params
 from pttfaces.errors import ParamsError
@@ -32,6 +34,21 @@ def put(values: dict[str, Any], key: str, value: Any) -> None:
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_every_preset_is_allowed(path: Path) -> None:
     assert params.load(path).image_size == 64
+
+
+def test_no_stage_depends_on_a_parameter_that_dvc_does_not_see() -> None:
+    """Within a group of parameters its run cache leaves out what is called like facts of files."""
+    stages = YAML(typ="safe").load(Path("dvc.yaml"))["stages"]
+    known = params.load(DEMO).flat()
+    named = {key for stage in stages.values() for key in stage.get("params", [])}
+    blind = {Meta.PARAM_SIZE, Meta.PARAM_NFILES}
+    unseen = [
+        key
+        for key in known
+        for group in named
+        if key.startswith(f"{group}.") and key.rpartition(".")[2] in blind
+    ]
+    assert unseen == []
 
 
 def test_the_three_presets_are_there() -> None:

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from repository import STAGES, Repository, put, ran
 
 from pttfaces import files
+from pttfaces.pictures import read_size
 
 # The fixture runs nine stages; a busy machine must not make it fail.
 pytestmark = pytest.mark.timeout(1200)
@@ -95,6 +96,18 @@ def test_another_blur_threshold_chooses_anew_and_finds_nothing_anew(line: Reposi
     put(line.path / "params.yaml", {"blur_threshold": 100, "detect.batch_size": 3})
     assert ran(line.ok("dvc", "repro", "--dry", "curate")) == []
     line.ok("git", "checkout", "--quiet", "params.yaml")
+
+
+def test_another_size_cuts_anew_there_and_back(line: Repository) -> None:
+    """DVC's run cache, asked for a group of parameters, does not see a key called size."""
+    line.ok("git", "checkout", "--quiet", "params.yaml")
+    for size in (128, 192, 256):
+        put(line.path / "params.yaml", {"crop.size": size})
+        line.ok("dvc", "repro", "crop")
+        sides = {read_size(path) for path in (line.path / "data/crops").glob("*.png")}
+        assert sides == {(size, size)}
+    line.ok("dvc", "repro")
+    assert line.ok("git", "status", "--porcelain") == ""
 
 
 def test_what_is_forgotten_and_purged_is_nowhere_any_more(line: Repository, tmp_path: Path) -> None:

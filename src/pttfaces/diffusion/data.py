@@ -60,15 +60,18 @@ def _room_for(shape: tuple[int, ...]) -> np.ndarray:
         return np.memmap(file, np.uint8, "w+", shape=shape)
 
 
-def batch(pixels: torch.Tensor, rows: torch.Tensor, device: torch.device | str) -> torch.Tensor:
-    """The pictures at `rows` (B,) as (B, 3, H, W) float32 in [-1, 1], on `device`."""
+def batch(
+    pixels: torch.Tensor,
+    rows: torch.Tensor,
+    device: torch.device | str,
+    flips: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The pictures at `rows` (B,) as (B, 3, H, W) float32 in [-1, 1], on `device`; those where
+    flips (B,), there, is true have left and right exchanged."""
     chosen = pixels[rows]
     if torch.device(device).type == "cuda":
         chosen = chosen.pin_memory()  # from other memory the copy would wait for the device
     chosen = chosen.to(device, non_blocking=True)
+    if flips is not None:
+        chosen = torch.where(flips[:, None, None, None], chosen.flip(3), chosen)
     return chosen.to(torch.float32).div_(127.5).sub_(1)
-
-
-def mirrored(images: torch.Tensor, flips: torch.Tensor) -> torch.Tensor:
-    """Images (B, 3, H, W), those where flips (B,) is true with left and right exchanged."""
-    return torch.where(flips[:, None, None, None], images.flip(3), images)

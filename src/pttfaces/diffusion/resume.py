@@ -65,11 +65,13 @@ class Saver:
     def save(self, progress: Progress) -> None:
         """Takes a copy of the progress and of each part's `state_dict()`, and begins to write it.
 
-        Waits for the state before, and raises what befell it.
+        The best weights are taken as they are: nobody moves them. Waits for the state before, and
+        raises what befell it.
         """
         self.finish()
         parts = {name: part.state_dict() for name, part in self._parts.items()}
-        whole = _copy({"progress": vars(progress), "parts": parts})
+        known = {**vars(progress), "reports": list(progress.reports)}
+        whole = {"progress": known, "parts": copied(parts)}
         self._pending = self._pool.submit(_write, self._path, whole)
 
     def finish(self) -> None:
@@ -108,13 +110,13 @@ def restore(path: Path, parts: Mapping[str, Any]) -> Progress:
     return progress
 
 
-def _copy(value: Any) -> Any:
+def copied(value: Any) -> Any:
     """Dictionaries, lists and tensors anew, tensors in the host's memory; all else as it is."""
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, Mapping):
-        return {key: _copy(one) for key, one in value.items()}
-    return [_copy(one) for one in value] if isinstance(value, list) else value
+        return {key: copied(one) for key, one in value.items()}
+    return [copied(one) for one in value] if isinstance(value, list) else value
 
 
 def _write(path: Path, whole: dict[str, Any]) -> None:

@@ -6,7 +6,6 @@ for bit on a CPU; and several processes, each with its share of an update's pict
 same. Knows nothing of experiment tracking, params.yaml or the stages' folders.
 """
 
-import copy
 import math
 import shutil
 import time
@@ -195,16 +194,16 @@ def train(task: Task, work: Path, on_epoch: Callable[[EpochReport], None]) -> Tr
                 # flips, t: (U,); noise: (U, 3, H, W)
                 flips, t, noise = _draw(task, state.step, learner.device)
                 for share in shares:  # B = U / accumulation / processes of the pictures
-                    x0 = data.batch(train_set.pixels, rows[share], learner.device)  # (B, 3, H, W)
-                    x0 = data.mirrored(x0, flips[share])
-                    alpha, sigma = alphas[t[share]], sigmas[t[share]]  # (B, 1, 1, 1)
-                    target = schedule.target(process, x0, noise[share], alpha, sigma)
-                    noisy = alpha * x0 + sigma * noise[share]  # (B, 3, H, W)
+                    own, at, eps = rows[share], t[share], noise[share]
+                    x0 = data.batch(train_set.pixels, own, learner.device, flips[share])
+                    alpha, sigma = alphas[at], sigmas[at]  # (B, 1, 1, 1)
+                    target = schedule.target(process, x0, eps, alpha, sigma)  # (B, 3, H, W)
+                    noisy = alpha * x0 + sigma * eps  # (B, 3, H, W)
                     with learner.apart(share is not shares[-1]):
-                        prediction = learner.model(noisy, t[share]).sample  # (B, 3, H, W)
+                        prediction = learner.model(noisy, at).sample  # (B, 3, H, W)
                         error = (prediction - target).square().mean((1, 2, 3))  # (B,)
                         # Processes average their gradients, so each has its part of the mean.
-                        loss = (weights[t[share]] * error).sum() * processes.count() / update
+                        loss = (weights[at] * error).sum() * processes.count() / update
                         learner.accelerator.backward(loss)
                     losses += processes.mean(loss.detach())
                 norms += learner.update(rate, state.step)
@@ -231,7 +230,7 @@ def train(task: Task, work: Path, on_epoch: Callable[[EpochReport], None]) -> Tr
             norms.zero_()
             if processes.is_first():
                 if is_best:
-                    state.best_weights = copy.deepcopy(learner.judged().state_dict())
+                    state.best_weights = resume.copied(learner.judged().state_dict())
                 if ends or epoch % recipe.checkpoint_every == 0:
                     _checkpoint(task, learner.judged(), report, work)
                 on_epoch(report)  # before the state: a kill may repeat a report, not lose one
@@ -300,7 +299,8 @@ class _Learner:
     def _clip(self) -> torch.Tensor:
         """`clip_grad_norm_`, but for a walk through all modules, and for a multiplication by 1
         where one may see for nothing that there is nothing to clip."""
-        norm = get_total_norm([one.grad for one in self.weights if one.grad is not None])
+        # Each .grad makes a Python object.
+        norm = get_total_norm([grad for one in self.weights if (grad := one.grad) is not None])
         seen = devices.reads_are_free(self.device)
         if not seen or self.max_grad_norm / (norm + 1e-6) < 1:
             clip_grads_with_norm_(self.weights, self.max_grad_norm, norm)
@@ -411,7 +411,7 @@ def updates_an_epoch(task: Task) -> int:
     if recipe.select_by == "val_loss" and not len(task.holdout):
         raise DataError(
             "train.select_by is val_loss, but no picture was held out; set train.select_by to "
-            "train_loss, or raise curate.holdout."
+            "train_loss, or see that curate holds some out: it needs pictures of two series."
         )
     return count // need
 

@@ -149,7 +149,7 @@ class Recropper:
 
     def __call__(self, path: Path) -> np.ndarray | None:
         """The largest face on the crop at `path`, (size, size, 3) uint8; None without one."""
-        content = path.read_bytes()
+        content = pictures.read_bytes(path)
         found = self._memory.search(files.digest_bytes(content), lambda: content)
         faces = within_limits(found.faces, self._memory.detector.limits)
         crop = self._cropper.crop(decode(content), faces[0].landmarks) if faces else None

@@ -6,7 +6,7 @@ Knows tables; reads no picture and draws none.
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from pttfaces.errors import DataError
-from pttfaces.faces.duplicates import repeats
+from pttfaces.faces.duplicates import likenesses, repeats
 from pttfaces.faces.measures import HASH_BITS, MEASURES
 
 COLUMNS = (
@@ -32,6 +32,18 @@ REASONS = (
     *(DENIED, BLURRED, SMALL, ENLARGED, DARK, BRIGHT, TURNED, UNSURE),
     *(DUPLICATE, NO_FACE_AGAIN),
 )
+
+_CURES = {
+    BLURRED: "lower blur_threshold",
+    SMALL: "lower curate.min_face_px",
+    ENLARGED: "raise curate.max_upscale",
+    DARK: "lower curate.min_brightness",
+    BRIGHT: "raise curate.max_brightness",
+    TURNED: "raise curate.max_yaw and curate.max_pitch",
+    UNSURE: "lower curate.min_score",
+    DUPLICATE: "lower curate.duplicate_bits",
+    NO_FACE_AGAIN: "set curate.recrop to false",
+}
 
 _INBOX = "inbox:"
 _HASH = re.compile(rf"[0-9a-f]{{{HASH_BITS // 4}}}")
@@ -160,16 +172,25 @@ def _checked(phash: str) -> str:
     return phash
 
 
-def judge(crops: Sequence[Candidate], limits: Limits, denies: Denies) -> list[Candidate]:
+def judge(
+    crops: Sequence[Candidate],
+    limits: Limits,
+    denies: Denies,
+    faceless: Collection[str] = (),
+) -> list[Candidate]:
     """The crops with the first reason that holds for each, if any.
 
     A crop is denied if any source of its picture is. Of crops that look alike the one whose face
-    has the most pixels in its picture stays; of equals, the first.
+    has the most pixels in its picture stays; of equals, the first. faceless: names of crops on
+    which no face was found again, so that none of those they look like is left out for them.
     """
-    judged = [
-        replace(crop, reason=DENIED if _is_denied(crop, denies) else limits.fault(crop.measures))
-        for crop in crops
-    ]
+
+    def reason(crop: Candidate) -> str:
+        if _is_denied(crop, denies):
+            return DENIED
+        return limits.fault(crop.measures) or (NO_FACE_AGAIN if crop.crop in faceless else "")
+
+    judged = [replace(crop, reason=reason(crop)) for crop in crops]
     allowed = [place for place, crop in enumerate(judged) if not crop.reason]
     allowed.sort(key=lambda place: -judged[place].measures["face_px"])
     found = repeats([judged[place].phash for place in allowed], limits.duplicate_bits)
@@ -178,11 +199,6 @@ def judge(crops: Sequence[Candidate], limits: Limits, denies: Denies) -> list[Ca
             original = judged[allowed[repeated]].crop
             judged[place] = replace(judged[place], reason=DUPLICATE, duplicate_of=original)
     return judged
-
-
-def give_up(crops: Sequence[Candidate], name: str) -> list[Candidate]:
-    """The crops, the one called `name` left out because no face was found on it again."""
-    return [replace(crop, reason=NO_FACE_AGAIN) if crop.crop == name else crop for crop in crops]
 
 
 def _is_denied(crop: Candidate, denies: Denies) -> bool:
@@ -217,11 +233,12 @@ def held_out(sizes: Mapping[str, int], share: float) -> set[str]:
     return chosen or {min(order, key=lambda group: sizes[group])}
 
 
-def series(crops: Sequence[Candidate]) -> dict[str, str]:
+def series(crops: Sequence[Candidate], duplicate_bits: int) -> dict[str, str]:
     """Crop's file name → the name of its series, whose crops lie on one side of the split.
 
     Series are the groups of sources, those joined that share a picture or crops that look alike:
-    who posts a picture twice shows the same person twice. Denied crops join nothing and have none.
+    who posts a picture twice shows the same person twice. That is so of crops that are left out,
+    too: it is the copies that are small and blurred. Denied crops join nothing and have none.
     """
     parents: dict[str, str] = {}
 
@@ -231,22 +248,30 @@ def series(crops: Sequence[Candidate]) -> dict[str, str]:
             group = parents[group]
         return group
 
+    def join(one: str, other: str) -> None:
+        first, second = sorted((head(one), head(other)))
+        parents[second] = first
+
     present = [crop for crop in crops if crop.reason != DENIED]
-    group_of = {crop.crop: crop.sources[0].group for crop in present}
-    for crop in present:
-        alike = [group_of[crop.duplicate_of]] if crop.duplicate_of else []
-        for group in [*(source.group for source in crop.sources), *alike]:
-            first, second = sorted((head(group_of[crop.crop]), head(group)))
-            parents[second] = first
-    return {crop: head(group) for crop, group in group_of.items()}
+    groups = [crop.sources[0].group for crop in present]
+    for crop, group in zip(present, groups, strict=True):
+        for source in crop.sources:
+            join(group, source.group)
+    for one, other in likenesses([crop.phash for crop in present], duplicate_bits):
+        join(groups[one], groups[other])
+    return {crop.crop: head(group) for crop, group in zip(present, groups, strict=True)}
 
 
-def split(crops: Sequence[Candidate], holdout: float) -> dict[str, str]:
-    """Crop's file name → "train" or "holdout", for the crops that are not left out."""
-    of_crop = series(crops)
+def split(
+    crops: Sequence[Candidate], of_series: Mapping[str, str], holdout: float
+) -> dict[str, str]:
+    """Crop's file name → "train" or "holdout", for the crops that are not left out.
+
+    of_series: as `series` has it.
+    """
     kept = [crop.crop for crop in crops if not crop.reason]
-    out = held_out(Counter(of_crop[crop] for crop in kept), holdout)
-    return {crop: "holdout" if of_crop[crop] in out else "train" for crop in kept}
+    out = held_out(Counter(of_series[crop] for crop in kept), holdout)
+    return {crop: "holdout" if of_series[crop] in out else "train" for crop in kept}
 
 
 def rows_of(crops: Sequence[Candidate], sides: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -271,11 +296,12 @@ def rows_of(crops: Sequence[Candidate], sides: Mapping[str, str]) -> list[dict[s
     return rows
 
 
-def summary(crops: Sequence[Candidate], sides: Mapping[str, str]) -> dict[str, Any]:
+def summary(
+    crops: Sequence[Candidate], sides: Mapping[str, str], of_series: Mapping[str, str]
+) -> dict[str, Any]:
     """Counts: crops, kept, train, holdout, series on each side, left out by reason."""
-    of_crop = series(crops)
     groups = {
-        side: len({of_crop[crop] for crop, its_side in sides.items() if its_side == side})
+        side: len({of_series[crop] for crop, its_side in sides.items() if its_side == side})
         for side in ("train", "holdout")
     }
     return {
@@ -298,13 +324,25 @@ def sentence(counts: Mapping[str, Any]) -> str:
     )
 
 
+def one_series(counts: Mapping[str, Any], holdout: float) -> str:
+    """A hint, where none is held out of a summary's crops though some should be; else ""."""
+    if holdout <= 0 or counts["holdout"]:
+        return ""
+    return (
+        "curate: none is held out, for all crops are of one series (an article, or a folder in "
+        "data/inbox, with its copies); add others, such as more folders, or set curate.holdout to 0"
+    )
+
+
 def check_enough(counts: Mapping[str, Any]) -> None:
     """DataError where a summary's crops are too few to train on."""
     if counts["kept"] < _FEWEST:
+        most = max(counts["left_out"], key=counts["left_out"].__getitem__)
+        cure = f"{_CURES[most]} or " if most in _CURES and counts["left_out"][most] else ""
         raise DataError(
             f"of {counts['crops']} crops {counts['kept']} can be used, and training needs at least "
             f"{_FEWEST} ({sentence(counts)}); look at metrics/pictures/contact_sheet.png, then "
-            "lower blur_threshold or add pictures (data/inbox/)."
+            f"{cure}add pictures (data/inbox/)."
         )
 
 

@@ -3,7 +3,7 @@
 Knows hashes only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -30,6 +30,14 @@ def repeats(hashes: Sequence[str], distance: int) -> list[int | None]:
             places.append(place)
             found.append(None)
     return found
+
+
+def likenesses(hashes: Sequence[str], distance: int) -> Iterator[tuple[int, int]]:
+    """The places (first, second) of every two hashes that are alike, as in `repeats`."""
+    words = _words(hashes)
+    for place, word in enumerate(words.T):
+        near = np.flatnonzero(_differing(words[:, :place], word) <= distance)
+        yield from ((int(first), place) for first in near)
 
 
 def alike(hashes: Sequence[str], others: Sequence[str], distance: int) -> list[int]:

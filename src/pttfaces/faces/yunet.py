@@ -17,6 +17,9 @@ _SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 _FLOOR = 0.5  # below this nearly all of its boxes are no faces
 _SAME_FACE = 0.3  # boxes that overlap by more are one face
 _MOST = 5000
+# A picture narrower than two of the network's widest strides makes OpenCV read memory that nobody
+# has written: faces in black spacers, and others on the next call.
+_LEAST_SIDE = 64  # pixels
 # Landmarks are taken from second looks, at sizes at which the network places them best, and from
 # their mirror images: its grid of 8 pixels makes a single look waver by a tenth of the eyes'
 # distance, and a copy of another size be cut out otherwise than its original.
@@ -57,6 +60,8 @@ class YuNetDetector(Detector):
 
     def _run(self, rgb: np.ndarray) -> np.ndarray:
         """(N, 15): rows of FaceDetectorYN for an (H, W, 3) uint8 picture."""
+        bottom, right = (max(0, _LEAST_SIDE - side) for side in rgb.shape[:2])
+        rgb = cv2.copyMakeBorder(rgb, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
         network = self._thread_network()
         network.setInputSize((rgb.shape[1], rgb.shape[0]))
         _, rows = network.detect(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))

@@ -230,9 +230,15 @@ class Findings:
                 commits.update(step.commits)
             elif digest not in clear:
                 untold.update(step.experiments, (commit[:8] for commit in step.commits))
-        runs, untold = history.of_models(hit), untold - experiments
-        listed = (sorted(one) for one in (experiments, commits))
-        return Models(*listed, runs, unchecked, sorted(untold), history, away)
+        return Models(
+            sorted(experiments),
+            sorted(commits),
+            history.of_models(hit),
+            unchecked,
+            sorted(untold - experiments),
+            history,
+            away,
+        )
 
     def paths(self) -> list[Path]:
         """Files and folders beside DVC's storage to be deleted whole."""

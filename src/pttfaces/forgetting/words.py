@@ -57,7 +57,8 @@ def what_was_trained(found: Findings) -> Iterator[str]:
         yield from (f"  {run.id}  {run.stage}  {run.name}" for run in models.unchecked)
     if models.untold:
         yield "experiments and commits that cannot be checked, for neither DVC nor MLflow has what"
-        yield f"their models were trained on (`dvc pull -A` may bring it): {' '.join(models.untold)}"
+        yield "their models were trained on (`dvc pull -A` may bring it):"
+        yield f"  {' '.join(models.untold)}"
     if models.experiments:
         yield "DVC experiments whose model was trained on them; to remove them:"
         yield f"    dvc exp remove {' '.join(models.experiments)}"
