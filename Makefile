@@ -1,6 +1,7 @@
 # `make help` lists the targets. Each sets up what it needs; nothing outside this folder is touched.
 
 PYTHON ?= python3
+PORT ?= 5000
 BIN := .venv/bin
 # The stages, which dvc starts as `python`, need this; the recipes below do not: make 3.81, macOS's
 # own, looks commands up on the PATH that it was started with.
@@ -55,8 +56,13 @@ history: .venv/installed ## all runs; python src/history.py NAME leads from one 
 	@$(BIN)/python src/history.py
 
 ui: .venv/installed ## the history of runs in the MLflow UI, on this machine only
-	@echo "Open http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning"
-	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 \
+	@case "$$MLFLOW_TRACKING_URI" in \
+	  http://*|https://*) echo "The history is on a server: open $$MLFLOW_TRACKING_URI"; exit;; \
+	esac; \
+	$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT))).close()' 2>&- || \
+	  { echo "Port $(PORT) is taken by another program; name one: make ui PORT=5001"; exit 2; }; \
+	echo "Open http://127.0.0.1:$(PORT)/#/experiments/1/runs?workflowType=machine_learning"; \
+	$(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) \
 	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 
 site: .venv/installed ## the embedded board, for a look in a browser

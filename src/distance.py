@@ -44,7 +44,7 @@ def main() -> None:
         extractor.write_statistics(named.save, comparison.statistics(extractor, first))
         print(f"{named.save}: {options.dims} dimensions of {named.first}, {options.features}")
         if files.named(options.reference) == named.save:
-            print("evaluate scores against it: run `dvc repro --force evaluate`")
+            print("evaluate scores against it: run `dvc repro --force --single-item evaluate`")
     else:
         distance = comparison.distance(extractor, first, second)
         print(f"{extractor.distance_name}: {distance:.8g}")

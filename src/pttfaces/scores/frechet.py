@@ -127,8 +127,8 @@ def read_npz(path: str | Path, dims: int, *beside: str) -> tuple[Statistics, dic
             )
     except FileNotFoundError:
         raise DataError(
-            f"{path} does not exist; evaluate.reference names a .npz of statistics, or is train, "
-            "holdout or reference."
+            f"{path} does not exist; name a .npz of statistics that does, or make it with "
+            f"`python src/distance.py --save {path} FOLDER`."
         ) from None
     except (*files.NO_ZIP, OSError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
