@@ -186,3 +186,21 @@ def test_a_picture_that_a_table_of_before_has_as_not_fetched_is_told_as_the_one_
     assert {origin.sha256 for origin in found.origins} == {"", ANN}
     told = [line for line in what_goes(found) if line.startswith("  picture")]
     assert [line.split()[1] for line in told] == [ANN[:16]]
+
+
+def test_where_the_folder_holds_links_into_the_cache_none_is_left_that_leads_nowhere(
+    repository: Path,
+) -> None:
+    with Repo(str(repository)) as repo, repo.config.edit() as config:
+        config["cache"]["type"] = "symlink"
+    files.write_text("data/ledger.csv", f"article,place,url,status,sha256\nM.1,,u,ok,{ANN}\n")
+    with Repo(str(repository)) as repo:
+        repo.add("data/ledger.csv")
+        repo.checkout(relink=True, force=True)
+    table, other = Path("data/ledger.csv"), Path(f"data/raw/{BOB[:2]}/{BOB}.jpg")
+    assert table.is_symlink()
+    forget(repository, f"sha256:{ANN}")
+    assert not table.is_symlink()
+    assert other.read_bytes() == b"bob"
+    with Repo(str(repository)) as repo:
+        repo.add("data/raw")  # which fails at a link that leads nowhere

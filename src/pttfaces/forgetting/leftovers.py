@@ -22,6 +22,7 @@ from pttfaces.forgetting.lineage import names_one
 SHEETS = ("metrics/pictures/contact_sheet.png", "metrics/pictures/nearest.png")
 COPIES = ("report.html", "dvc_plots")  # of such pictures, made by src/report.py and `dvc plots`
 _PICTURES = ("data/raw", "data/crops", "data/dataset")
+_OUTPUTS = ("data", "models", "metrics")
 _GIVEN = ("data/inbox", "data/reference")
 
 
@@ -46,6 +47,13 @@ def given(root: Path, digests: set[str]) -> list[Path]:
     """Files that a person put into data/inbox or data/reference and that are such a picture."""
     lying = (path for folder in _GIVEN for path in sorted((root / folder).rglob("*")))
     return [path for path in lying if path.is_file() and files.digest_file(path) in digests]
+
+
+def dangling(root: Path) -> list[Path]:
+    """Links to objects that DVC's cache has no more, as where cache.type is symlink: dvc ends with
+    a trace at them."""
+    lying = (path for folder in _OUTPUTS for path in (root / folder).rglob("*"))
+    return [path for path in lying if path.is_symlink() and not path.exists()]
 
 
 def kept_detections(root: Path, digests: Iterable[str]) -> list[Path]:

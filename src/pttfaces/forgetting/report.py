@@ -321,6 +321,8 @@ def purge(found: Findings) -> Iterator[str]:
             yield f"deleted {_delete(store, found)} objects from {store.name}"
         except Exception as error:  # of many kinds: a cloud's client's, the disk's
             away[store.name] = str(error) or type(error).__name__
+    for path in leftovers.dangling(found.root):
+        leftovers.remove(path)
     for name, reason in away.items():
         print(
             f"warning: the {name} cannot be cleaned ({reason}); run "
