@@ -279,7 +279,8 @@ def test_two_folders_or_their_statistics_are_compared_by_a_command(
     said("--save", "train.npz", "data/dataset/train")
     assert said("data/generated", "train.npz") == by_folders
     set_params(place, reference="train.npz")
-    assert "dvc repro --force --single-item evaluate" in said("--save", "train.npz", "data/dataset/holdout")
+    saved = said("--save", "train.npz", "data/dataset/holdout")
+    assert "dvc repro --force --single-item evaluate" in saved
     with pytest.raises(SystemExit):
         said("--save", "statistics", "data/dataset/train")
     with pytest.raises(DataError, match="none holds no picture; name a folder"):
