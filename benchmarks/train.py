@@ -11,9 +11,11 @@ samples or saves meanwhile. Each runs in processes of its own, since ours change
 keeps memory. Bounds: 1.08 times its images a second on a CPU; 1.8 times on a GPU, at
 the seed's network and batch 64 in bf16 (--preset seed --batch-size 64 --precision bf16), where the
 share of the device's peak is printed, too (--peak-tflops).
-overhead: what is neither forward, backward, optimiser nor averaging of the weights (data, logging,
-saving, sampling's own work) takes less than 5 % of the stage's time. Needs no data set: without
-data/dataset it takes pictures of noise, as many.
+overhead: what is neither forward, backward, optimiser nor averaging of the weights takes less than
+5 % of the stage's time. Two shares are printed: of data, logging, saving, validation and sampling's
+own work; and of these and what else an update computes beside those four calls (noisy pictures,
+loss, the gradients' norm and their freeing). Needs no data set: without data/dataset it takes
+pictures of noise, as many.
 memory: less than 2 GiB of host memory beyond what a training of 64 pictures takes.
 """
 
@@ -272,10 +274,13 @@ _NETWORK: dict[str, list[tuple[Any, str]]] = {
     "optimiser": [(torch.optim.AdamW, "step")],
     "average": [(Ema, "update")],
 }
-_BESIDES: dict[str, list[tuple[Any, str]]] = {
+_UPDATE: dict[str, list[tuple[Any, str]]] = {
+    "gradients' norm": [(training._Learner, "_clip")],
+    "gradients' freeing": [(training._Learner, "update")],
+}
+_AROUND: dict[str, list[tuple[Any, str]]] = {
     "noise, timesteps, flips": [(training, "_draw")],
     "batches": [(data, "load"), (data, "batch")],
-    "gradients' norm": [(training._Learner, "_clip")],
     "saving": [(resume.Saver, "save"), (resume, "copied"), (models, "save")],
     "MLflow": [(tracking, "_start")]
     + [(tracking.Run, name) for name in ("log_metrics", "log_picture", "log_model", "end")],
@@ -287,7 +292,8 @@ _BESIDES: dict[str, list[tuple[Any, str]]] = {
 def overhead(options: argparse.Namespace) -> None:
     """Runs the stage itself in a scratch folder, with clocks at its parts."""
     values = params.load()
-    spent: dict[str, list[np.ndarray]] = {part: [] for part in [*_NETWORK, *_BESIDES]}
+    parts = _NETWORK | _UPDATE | _AROUND
+    spent: dict[str, list[np.ndarray]] = {part: [] for part in parts}
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as clocks:
         place = Path(scratch)
         text = Path("params.yaml").read_text(encoding="utf-8")
@@ -303,7 +309,7 @@ def overhead(options: argparse.Namespace) -> None:
         os.chdir(place)
         os.environ.pop("DVC_ROOT", None)
         stage: Callable[[], None] = runpy.run_path(str(PROJECT / "src/train.py"))["main"]
-        for part, methods in (_NETWORK | _BESIDES).items():
+        for part, methods in parts.items():
             for owner, name in methods:
                 clocks.enter_context(timed(owner, name, spent[part]))
         started = now()
@@ -311,17 +317,21 @@ def overhead(options: argparse.Namespace) -> None:
         whole = now() - started
         os.chdir(PROJECT)
     took = {part: np.sum(calls, axis=0) for part, calls in spent.items()}
+    around = sum((took[part] for part in _AROUND), np.zeros(2))
     besides = whole - sum(took[part] for part in _NETWORK)
-    rest = besides - sum(took[part] for part in _BESIDES)
+    rest = besides - around - sum(took[part] for part in _UPDATE)
     print("seconds of the clock and of the processor, without the start of Python and torch")
     for part in _NETWORK:
         print(f"{part:10} {took[part].round(1)} in {len(spent[part])} calls")
     print(f"all else   {besides.round(1)} of {whole.round(1)}, that is")
-    for part in _BESIDES:
+    for part in [*_AROUND, *_UPDATE]:
         print(f"  {part:24} {took[part].round(2)}")
     print(f"  {'noisy pictures, loss, ...':24} {rest.round(2)}")
-    shares = besides / whole
-    print(f"all else   {shares[0]:.1%} of the clock, {shares[1]:.1%} of the processor (bound: 5 %)")
+    for what, some in (("data, logging, saving", around), ("all else", besides)):
+        shares = some / whole
+        print(
+            f"{what:22} {shares[0]:.1%} of the clock, {shares[1]:.1%} of the processor (bound: 5 %)"
+        )
 
 
 def memory(options: argparse.Namespace) -> None:
