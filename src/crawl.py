@@ -14,7 +14,6 @@ from pttfaces.params import Params, load
 
 def main() -> None:
     params = load()
-    files.make_editable(denylist.DENIED)
     deny = denylist.in_force()
     board, base = params.board, board_url(params)
     span = ids.Span.of_days(board.year, *board.dates)

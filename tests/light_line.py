@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pttfaces import cli, files, manifest, params
+from pttfaces import cli, denylist, files, manifest, params
 
 NAME = Path(sys.argv[0]).stem
 
@@ -27,6 +27,8 @@ def main():
     stage = YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"][NAME]
     everything = params.load()
     flat = everything.flat()
+    if denylist.DENIED in stage["deps"]:
+        denylist.in_force()
     wanted = [key for key in stage["params"]]
     mine = {k: v for k, v in flat.items() if any(k == w or k.startswith(w + ".") for w in wanted)}
     read = [Path(dep) for dep in stage["deps"] if not dep.startswith(("src/", "metrics/"))]

@@ -101,7 +101,12 @@ def forgotten() -> DenyList:
 
 
 def in_force() -> DenyList:
-    """The deny list, for a stage. DataError: it lacks somebody who was forgotten."""
+    """The deny list, for a stage. DataError: it lacks somebody who was forgotten.
+
+    The file can be edited in place from then on: dvc links it to its cache whenever it has changed,
+    and runs the stage that comes first only if it does not know that stage's results already.
+    """
+    files.make_editable(DENIED)
     deny = DenyList.read(DENIED)
     if missing := deny.lacks(forgotten().lines()):
         raise DataError(

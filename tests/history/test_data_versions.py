@@ -54,3 +54,25 @@ def test_the_deny_list_can_be_edited_in_place_and_no_version_of_it_is_lost(
         assert cached.read_bytes() == content
     light.ok("git", "checkout", "--quiet", ".")
     light.ok("dvc", "checkout", "--force")
+
+
+def test_the_deny_list_can_be_edited_where_dvc_knows_already_what_its_first_reader_makes_of_it(
+    light: Repository,
+) -> None:
+    path = light.path / "data/denylist.txt"
+    light.ok("python", "src/inputs.py")
+    before = path.read_text()
+    path.write_text(before + "author:three\n")
+    light.ok("dvc", "repro", "download")
+    light.commit("three is denied")
+    path.write_text(before)
+    told = light.ok("dvc", "repro", "download")
+    assert "Stage 'crawl' is cached" in told
+    assert "download" in ran(told)
+    with path.open("a") as handle:  # as an editor does that keeps the file
+        handle.write("author:four\n")
+    digest = hashlib.md5(before.encode(), usedforsecurity=False).hexdigest()
+    cached = light.path / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+    assert cached.read_text() == before
+    light.ok("git", "reset", "--quiet", "--hard", "HEAD~1")
+    light.ok("dvc", "checkout", "--force")
