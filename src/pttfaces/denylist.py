@@ -5,15 +5,34 @@ The list is a version of the data like all others, and an earlier commit's lacks
 since; data/forgotten.txt, which neither git nor DVC keeps, does not.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from pttfaces import files
 from pttfaces.errors import DataError
 
 DENIED, FORGOTTEN = "data/denylist.txt", "data/forgotten.txt"
-KINDS = ("article", "author", "url", "sha256", "crop")
+# How articles, pictures and crops are named. A crop by its picture's first 16 hex digits and a
+# number of the face, which is another one as soon as other faces count.
+ARTICLE = re.compile(r"[MG]\.([0-9]{8,10})\.A(?:\.[0-9A-F]{1,4})?")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+CROP = re.compile(r"[0-9a-f]{16}-[0-9]+\.png")
+# What the value of each kind has to be; another one could match nothing.
+_FORMS = {
+    "article": (ARTICLE, "an article's id, such as article:M.1704074641.A.0F3"),
+    "author": (re.compile(r"[^\s#]+"), "author: and a user id, without blanks and #"),
+    # A link may be posted without its scheme; a file of the inbox may have blanks in its name.
+    "url": (
+        re.compile(r"(https?:)?//\S+|inbox:.+", re.IGNORECASE),
+        "url: and a whole address, http://… or https://…, or url:inbox: and a file's name",
+    ),
+    "sha256": (SHA256, "sha256: and all 64 hex digits"),
+    "crop": (CROP, "crop: and a crop's file name, such as crop:0123456789abcdef-0.png"),
+}
+KINDS = tuple(_FORMS)
 _ANY_CASE = {"author", "sha256"}  # the board's user names and hex digits are the same in any case
 
 
@@ -27,7 +46,8 @@ class DenyList:
     def read(cls, path: str | Path) -> "DenyList":
         """Reads a file; `#` begins a comment line or, after a space, the rest of a line.
 
-        DataError names the line that is no entry, so that a slip of the pen denies loudly.
+        DataError names the line that is no entry or can match nothing, so that a slip of the pen
+        denies loudly.
         """
         try:
             text = Path(path).read_text(encoding="utf-8-sig")
@@ -45,11 +65,10 @@ class DenyList:
             entry = "" if line.lstrip().startswith("#") else line.split(" #")[0].strip()
             if not entry:
                 continue
-            kind, separator, value = (part.strip() for part in entry.partition(":"))
-            if kind not in KINDS or not separator or not value:
-                allowed = ", ".join(f"{kind}:…" for kind in KINDS)
-                raise DataError(f"{name}, line {number}, is {entry!r}; allowed is {allowed}.")
-            entries[kind].add(_normal(kind, value))
+            if form := misfit(entry):
+                raise DataError(f"{name}, line {number}, is {entry!r}; allowed is {form}.")
+            kind, value = _parts(entry)
+            entries[kind].add(value)
         return cls({kind: frozenset(values) for kind, values in entries.items()})
 
     def lines(self) -> list[str]:
@@ -82,7 +101,10 @@ class DenyList:
         sha256: str = "",
         crop: str = "",
     ) -> bool:
-        """Whether any of the names given is an entry; an empty name never is."""
+        """Whether any of the names given is an entry; an empty name never is.
+
+        A crop is one by any crop of its picture: that shows the face under every number.
+        """
         for kind, name in (
             ("article", article),
             ("author", author),
@@ -90,9 +112,14 @@ class DenyList:
             ("sha256", sha256),
             ("crop", crop),
         ):
-            if name and (entries := self.entries.get(kind)) and _normal(kind, name) in entries:
+            if name and (names := self._names.get(kind)) and _name(kind, name) in names:
                 return True
         return False
+
+    @cached_property
+    def _names(self) -> dict[str, set[str]]:
+        """The entries, by kind, as `denies` compares them."""
+        return {kind: {_name(kind, e) for e in found} for kind, found in self.entries.items()}
 
 
 def forgotten() -> DenyList:
@@ -117,5 +144,21 @@ def in_force() -> DenyList:
     return deny
 
 
-def _normal(kind: str, value: str) -> str:
+def misfit(entry: str) -> str:
+    """What is allowed in place of what is no entry; "" for one."""
+    kind, value = _parts(entry)
+    if kind not in _FORMS:
+        return ", ".join(f"{kind}:…" for kind in KINDS)
+    form, words = _FORMS[kind]
+    return "" if form.fullmatch(value) else words
+
+
+def _parts(entry: str) -> tuple[str, str]:
+    kind, _, value = (part.strip() for part in entry.partition(":"))
+    return kind, value.lower() if kind in _ANY_CASE else value
+
+
+def _name(kind: str, value: str) -> str:
+    if kind == "crop":
+        return value.partition("-")[0]  # of its picture
     return value.lower() if kind in _ANY_CASE else value

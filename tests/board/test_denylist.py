@@ -10,32 +10,75 @@ from hypothesis import strategies as st
 from pttfaces.denylist import DenyList
 from pttfaces.errors import DataError
 
+ARTICLE, DIGEST = "M.1704074641.A.0F3", "ab" * 32
+CROP = f"{DIGEST[:16]}-1.png"
+
 
 def test_each_kind_of_entry_denies_its_own(tmp_path: Path) -> None:
     path = tmp_path / "denylist.txt"
     path.write_text(
-        "# people who asked\n\narticle:M.1.A.0\nauthor: Someone  # by mail\n"
-        "url:https://a.test/1.jpg#x\nsha256:AB12\ncrop:ab-0.png\n"
+        f"# people who asked\n\narticle:{ARTICLE}\nauthor: Someone  # by mail\n"
+        f"url:https://a.test/1.jpg#x\nurl:inbox:a b.jpg\nsha256:{DIGEST.upper()}\ncrop:{CROP}\n"
     )
     deny = DenyList.read(path)
-    assert deny.denies(article="M.1.A.0")
+    assert deny.denies(article=ARTICLE)
     assert deny.denies(author="someone", article="M.2.A.0")
     assert deny.denies(url="https://a.test/1.jpg#x")
-    assert deny.denies(sha256="ab12")
-    assert deny.denies(crop="ab-0.png")
+    assert deny.denies(url="inbox:a b.jpg")
+    assert deny.denies(sha256=DIGEST)
+    assert deny.denies(crop=CROP)
     assert not deny.denies(article="M.2.A.0", author="other", url="", sha256="", crop="")
+
+
+def test_a_crop_stands_for_its_picture_whichever_number_the_face_has() -> None:
+    deny = DenyList.of([f"crop:{CROP}"])
+    assert all(deny.denies(crop=f"{DIGEST[:16]}-{face}.png") for face in (0, 1, 12))
+    assert not deny.denies(crop=f"{'cd' * 8}-0.png")
+    assert deny.lines() == [f"crop:{CROP}"]
 
 
 def test_no_file_denies_nothing(tmp_path: Path) -> None:
     assert not DenyList.read(tmp_path / "none.txt").denies(author="someone")
 
 
-@pytest.mark.parametrize("line", ["someone", "user:someone", "author:", ": x"])
+@pytest.mark.parametrize("line", ["someone", "user:someone", "https://a.test/1", ": x"])
 def test_a_line_that_is_no_entry_is_named(line: str, tmp_path: Path) -> None:
     path = tmp_path / "denylist.txt"
     path.write_text(f"author:a\n{line}\n")
     with pytest.raises(DataError, match=r"line 2, is .*allowed is article:"):
         DenyList.read(path)
+
+
+@pytest.mark.parametrize(
+    ("entry", "form"),
+    [
+        ("sha256:XYZ", "all 64 hex digits"),
+        (f"sha256:{DIGEST[:40]}", "all 64 hex digits"),
+        (f"sha256:{DIGEST}0", "all 64 hex digits"),
+        (f"article:{ARTICLE} extra", "an article's id"),
+        (f"article:https://a.test/bbs/Beauty/{ARTICLE}.html", "an article's id"),
+        (f"article:{ARTICLE.lower()}", "an article's id"),
+        ("author:", "a user id"),
+        ("author:x#y", "without blanks and #"),
+        ("author:someone else", "without blanks and #"),
+        ("url:a.test/1.jpg", "a whole address"),
+        ("url:https://a.test/1.jpg extra", "a whole address"),
+        ("url:inbox:", "a whole address"),
+        ("crop:../x", "a crop's file name"),
+        (f"crop:data/crops/{CROP}", "a crop's file name"),
+        (f"crop:{DIGEST[:16]}", "a crop's file name"),
+    ],
+)
+def test_an_entry_that_could_match_nothing_is_refused_with_the_form(entry: str, form: str) -> None:
+    with pytest.raises(DataError) as caught:
+        DenyList.of(["author:a", entry], "list.txt")
+    assert str(caught.value).startswith(f"list.txt, line 2, is {entry!r}; allowed is ")
+    assert form in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["//i.a.test/1.jpg", "HTTP://a.test/1.jpg", "inbox:=cmd.jpg"])
+def test_an_address_may_be_as_it_was_posted(url: str) -> None:
+    assert DenyList.of([f"url:{url}"]).denies(url=url)
 
 
 @given(st.binary(max_size=100) | st.text(max_size=60).map(lambda text: f"author:{text}".encode()))
@@ -52,12 +95,13 @@ def test_any_bytes_are_a_list_or_refused(
 def test_entries_are_added_once_and_what_stands_there_stays(tmp_path: Path) -> None:
     path = tmp_path / "denylist.txt"
     path.write_text("# people who asked\nauthor:Someone  # by mail", encoding="utf-8")
-    assert DenyList.add(path, ["author:someone", "sha256:AB12", "article:M.1", "article:M.1"]) == 2
+    digest, article = f"sha256:{DIGEST.upper()}", f"article:{ARTICLE}"
+    assert DenyList.add(path, ["author:someone", digest, article, article]) == 2
     assert path.read_text(encoding="utf-8").splitlines() == [
         "# people who asked",
         "author:Someone  # by mail",
-        "sha256:AB12",
-        "article:M.1",
+        digest,
+        article,
     ]
-    assert DenyList.add(path, ["article:M.1"]) == 0
-    assert DenyList.add(tmp_path / "new.txt", ["crop:x"]) == 1
+    assert DenyList.add(path, [article, digest.lower()]) == 0
+    assert DenyList.add(tmp_path / "new.txt", [f"crop:{CROP}"]) == 1

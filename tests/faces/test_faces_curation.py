@@ -20,9 +20,9 @@ SHARP = Limits(blur=100)
 USUAL = dict.fromkeys(MEASURES, 0.0) | {"blur": 500.0, "face_px": 200.0, "upscale": 1.0}
 
 
-def candidate(number: int, article: str = "M.1.A.001", **measured: float) -> Candidate:
+def candidate(number: int, article: str = "M.1704074641.A.001", **measured: float) -> Candidate:
     """A crop that looks like no other one, of a picture of its own."""
-    source = Source(article, f"by {article}", f"https://i.example/{number}.jpg")
+    source = Source(article, f"by-{article}", f"https://i.example/{number}.jpg")
     name, phash = f"{number:016x}-0.png", f"{2 ** (number % 200):064x}"
     return Candidate(name, 0, f"{number:064x}", (source,), USUAL | measured, phash)
 
@@ -40,22 +40,27 @@ def test_a_crop_at_the_threshold_stays_and_one_below_goes() -> None:
 @pytest.mark.parametrize(
     "entry",
     [
-        "article:M.2.A.002",
-        "author:by m.2.a.002",
+        "article:M.1704074642.A.002",
+        "author:by-m.1704074642.a.002",
         "url:https://i.example/2.jpg",
         f"sha256:{2:064x}",
         f"crop:{2:016x}-0.png",
     ],
 )
 def test_the_deny_list_removes_by_every_kind_of_name(entry: str) -> None:
-    assert judged([candidate(1), candidate(2, "M.2.A.002")], entry) == ["", "denied"]
+    assert judged([candidate(1), candidate(2, "M.1704074642.A.002")], entry) == ["", "denied"]
+
+
+def test_a_denied_face_stays_out_under_another_number() -> None:
+    one, two = (replace(candidate(n), crop=f"{1:016x}-{n}.png") for n in (0, 1))
+    assert judged([one, two, candidate(2)], f"crop:{1:016x}-1.png") == ["denied", "denied", ""]
 
 
 def test_a_picture_is_denied_by_any_article_that_it_is_in() -> None:
-    again = Source("M.9.A.009", "someone", "https://i.example/copy.jpg")
+    again = Source("M.1704074649.A.009", "someone", "https://i.example/copy.jpg")
     crop = candidate(1)
     twice = replace(crop, sources=(*crop.sources, again))
-    assert judged([twice], "article:M.9.A.009") == ["denied"]
+    assert judged([twice], "article:M.1704074649.A.009") == ["denied"]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +181,7 @@ def test_a_copy_that_is_left_out_for_what_copies_are_like_joins_all_the_same(
     assert found[1].reason
     series = curation.series(found, limits.duplicate_bits)
     assert len({series[crop.crop] for crop in found[:3]}) == 1
-    denied = curation.judge(crops[1:], limits, DenyList.of(["article:M.2"]).denies)
+    denied = curation.judge(crops[1:], limits, DenyList.of(["author:by-M.2"]).denies)
     series = curation.series(denied, limits.duplicate_bits)
     assert series[crops[1].crop] != series[crops[3].crop], "who is denied joins nothing"
 
@@ -216,7 +221,9 @@ def test_a_crop_is_traced_to_all_places_of_its_picture() -> None:
 
 
 def test_rows_name_nobody_who_is_denied() -> None:
-    crops = curation.judge([candidate(1)], SHARP, DenyList.of(["article:M.1.A.001"]).denies)
+    crops = curation.judge(
+        [candidate(1)], SHARP, DenyList.of(["article:M.1704074641.A.001"]).denies
+    )
     (row,) = curation.rows_of(crops, {})
     assert (row["reason"], row["split"]) == ("denied", "")
     assert (row["article"], row["author"], row["url"]) == ("", "", "")
@@ -254,7 +261,12 @@ def test_damaged_tables_are_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, damage: Damage, of_crops: bool
 ) -> None:
     folder = tmp_path_factory.mktemp("tables")
-    image = {"path": "a.jpg", "sha256": "a" * 64, "article": "M.1.A.001", "url": "http://a.test/1"}
+    image = {
+        "path": "a.jpg",
+        "sha256": "a" * 64,
+        "article": "M.1704074641.A.001",
+        "url": "http://a.test/1",
+    }
     rows = [
         USUAL | {"crop": f"a-{n}.png", "image": "a.jpg", "face": n, "phash": f"{n}" * 64}
         for n in (0, 1)
@@ -265,7 +277,7 @@ def test_damaged_tables_are_read_or_refused(
     def chosen() -> list[Candidate]:
         crops = files.read_csv(folder / "crops.csv", columns=measures.COLUMNS)
         ledger = files.read_csv(folder / "ledger.csv", columns=curation.LEDGER_COLUMNS)
-        found = curation.candidates(crops, ledger, [{"id": "M.1.A.001", "author": "x"}])
+        found = curation.candidates(crops, ledger, [{"id": "M.1704074641.A.001", "author": "x"}])
         return curation.judge(found, SHARP, NOBODY)
 
     assert len(chosen()) == 2

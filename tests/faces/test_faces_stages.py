@@ -84,7 +84,7 @@ def test_two_runs_write_the_same_bytes(workspace: Workspace, posted: list[Posted
 
 def test_what_is_denied_is_not_in_the_data_set(workspace: Workspace, posted: list[Posted]) -> None:
     root = workspace(posted)
-    files.write_text("data/denylist.txt", "article:M.1\n")
+    files.write_text("data/denylist.txt", "author:byM.1\n")
     run()
     table = files.read_csv("data/dataset.csv")
     assert "M.1" not in set(table["article"])

@@ -50,6 +50,8 @@ def test_a_picture_s_file_is_known_by_its_bytes(tmp_path: Path) -> None:
         ("--author", "two\nlines"),
         ("--url", "https://i.example/ #1"),
         ("--author", " "),
+        ("--author", "ann (Ann)"),
+        ("--url", "i.example/1.jpg"),
     ],
 )
 def test_what_is_no_name_is_one_sentence(arguments: tuple[str, str]) -> None:

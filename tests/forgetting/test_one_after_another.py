@@ -84,6 +84,19 @@ def test_whose_pictures_only_tables_of_earlier_tell_is_found_after_somebody_else
     assert article["title"] == "cy"
 
 
+def test_an_earlier_deny_list_with_entries_that_are_refused_now_stays_and_hinders_nothing(
+    repository: Path,
+) -> None:
+    keep_tables_of_earlier(repository)
+    listed = b"author:ann and others\nsha256:XYZ\nurl:https://x.test/ann \ncrop:../x\n"
+    with storage.opened(repository) as kept:
+        oid = kept.cache.add(listed)
+    forget(repository, "url:https://x.test/ann")
+    assert b"ann" not in lying(repository)
+    with storage.opened(repository) as kept:
+        assert kept.cache.read(oid) == listed
+
+
 def keep(repository: Path, folder: str, name: str, content: bytes) -> None:
     files.write_bytes(f"{folder}/{name}", content)
     with Repo(str(repository)) as repo:

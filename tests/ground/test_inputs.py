@@ -19,11 +19,11 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_places_are_made_once_and_what_lies_there_stays() -> None:
     inputs.main()
-    Path("data/denylist.txt").write_text("article:x\n")
+    Path("data/denylist.txt").write_text("author:x\n")
     Path("data/inbox/deep").mkdir()
     Path("data/inbox/deep/one.jpg").write_bytes(b"1")
     inputs.main()
-    assert Path("data/denylist.txt").read_text() == "article:x\n"
+    assert Path("data/denylist.txt").read_text() == "author:x\n"
     assert Path("data/inbox/deep/one.jpg").exists()
 
 
@@ -46,7 +46,7 @@ def test_a_clone_without_what_its_commit_has_there_is_told_and_makes_nothing_emp
 
 def test_who_was_forgotten_is_on_every_list(capsys: pytest.CaptureFixture[str]) -> None:
     inputs.main()
-    Path("data/forgotten.txt").write_text("author:someone\narticle:M.1.A\n")
+    Path("data/forgotten.txt").write_text("author:someone\narticle:M.1704074641.A\n")
     Path("data/denylist.txt").write_text("author:other\n")
     with pytest.raises(DataError, match="lacks 2 entries"):
         denylist.in_force()

@@ -7,17 +7,18 @@ import datetime
 import re
 from dataclasses import dataclass
 
+from pttfaces.denylist import ARTICLE
+
 TAIPEI = datetime.timezone(datetime.timedelta(hours=8))  # no summer time since 1979
 # By then nobody adds pushes to an article any more: its row and its page stay as they are.
 SETTLED_AFTER_S = 30 * 86400
 
-_ID = re.compile(r"[MG]\.(\d{8,10})\.A(?:\.[0-9A-F]{1,4})?")
-_HREF = re.compile(rf"/({_ID.pattern})\.html$")
+_HREF = re.compile(rf"/({ARTICLE.pattern})\.html$")
 
 
 def posted_at(article: str) -> int | None:
     """Unix seconds at which an article was posted; None for what is no article id."""
-    match = _ID.fullmatch(article)
+    match = ARTICLE.fullmatch(article)
     return int(match[1]) if match else None
 
 

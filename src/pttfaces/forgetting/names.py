@@ -1,15 +1,12 @@
 """The names by which a person says what to forget, as entries of the deny list."""
 
 import argparse
-import re
 from pathlib import Path
 
 from pttfaces import files
 from pttfaces.board import ids
+from pttfaces.denylist import CROP, SHA256, misfit
 from pttfaces.errors import ParamsError
-
-_CROP = re.compile(r"[0-9a-f]{16}-\d+\.png")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,15 +37,16 @@ def wanted(options: argparse.Namespace) -> list[str]:
         entries.append(f"article:{article}")
     entries += [f"author:{name}" for name in options.author]
     for digest in options.sha256:
-        if not _SHA256.fullmatch(digest.lower()):
+        if not SHA256.fullmatch(digest.lower()):
             raise ParamsError(f"--sha256 {digest}: a digest has 64 hex digits; write all of them.")
         entries.append(f"sha256:{digest.lower()}")
     for file in options.crop:
         name = traced(file)
-        entries.append(f"crop:{name}" if _CROP.fullmatch(name) else f"sha256:{name}")
+        entries.append(f"crop:{name}" if CROP.fullmatch(name) else f"sha256:{name}")
     for entry in entries:
-        if " #" in entry or len(entry.splitlines()) != 1 or not entry.partition(":")[2].strip():
-            raise ParamsError(f"{entry!r} cannot be an entry of the deny list; write a plain name.")
+        if " #" in entry or len(entry.splitlines()) != 1 or misfit(entry):
+            form = misfit(entry) or "a plain name, on one line and without ' #'"
+            raise ParamsError(f"{entry!r} cannot be an entry of the deny list; allowed is {form}.")
     return entries
 
 
@@ -58,7 +56,7 @@ def traced(file: str) -> str:
     ParamsError: a file that is no crop and is not there.
     """
     path = Path(file)
-    if _CROP.fullmatch(path.name):
+    if CROP.fullmatch(path.name):
         return path.name
     if path.is_file():
         return files.digest_file(path)
