@@ -52,6 +52,10 @@ def main() -> None:
                 f"{path} is a link, a pipe or a device; put the file itself there. dvc reads this "
                 "folder before any stage does: it keeps what a link leads to, and waits at a pipe."
             )
+        for name in files.misnamed(folder):
+            raise DataError(
+                f"{name} is a name that is not UTF-8, which dvc cannot note down; give it another."
+            )
 
 
 def make(path: Path, text: str) -> None:

@@ -341,6 +341,13 @@ def links_and_devices(folder: str | Path) -> list[Path]:
     ]
 
 
+def misnamed(folder: str | Path) -> list[str]:
+    """What lies below a folder under a name that is not UTF-8, such bytes of it as `\\xff`."""
+    names = [os.fsencode(path) for path in sorted(Path(folder).rglob("*"))]
+    readable = [name.decode("utf-8", "backslashreplace") for name in names]
+    return [text for name, text in zip(names, readable, strict=True) if text.encode() != name]
+
+
 def clean_folder(path: str | Path) -> Path:
     """An empty folder at `path`; what an earlier run left there is removed."""
     path = Path(path)

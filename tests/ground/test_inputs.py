@@ -75,3 +75,17 @@ def test_what_dvc_would_follow_or_wait_at_is_named(folder: str, kind: str) -> No
         path.symlink_to(Path(target).resolve())
     with pytest.raises(DataError, match=r"x\.jpg is a link, a pipe or a device"):
         inputs.main()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems take no such name")
+@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize("folder", ["data/inbox", "data/reference"])
+def test_a_name_that_dvc_cannot_note_down_is_named(folder: str, kind: str) -> None:
+    inputs.main()
+    Path(folder, "\\xff 字.jpg").write_bytes(b"a name like any other")
+    inputs.main()
+    name = Path(os.fsdecode(f"{folder}/deep".encode() + b"\xff"))
+    name.mkdir() if kind == "folder" else name.write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        inputs.main()
+    assert str(caught.value).startswith(f"{folder}/deep\\xff is a name that is not UTF-8")
