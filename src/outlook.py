@@ -8,11 +8,18 @@ from pathlib import Path
 from pttfaces import cli, files
 from pttfaces.errors import DataError
 
+_LOCKED = ("is busy, it is being blocked by", "Unable to acquire lock")  # dvc's words
 STAGES = ["crawl", "links", "download", "detect", "crop", "curate", "train", "generate", "evaluate"]
 
 
 def main() -> None:
     due = changed()
+    if due is None:
+        print(
+            "Another dvc is at work in this folder: what is to do can be told when that has ended "
+            "(`dvc status` names it)."
+        )
+        return
     took = {stage: seconds(stage) for stage in STAGES}
     if not due:
         print("All nine stages are up to date: nothing to do.")
@@ -24,10 +31,13 @@ def main() -> None:
     print("Each stage shows how far it is. Stop it whenever you like: the next call goes on there.")
 
 
-def changed() -> list[str]:
-    """The stages that dvc finds changed, in the line's order; those after one follow it."""
+def changed() -> list[str] | None:
+    """The stages that dvc finds changed, in the line's order; those after one follow it. None: it
+    cannot look while another dvc is at work."""
     asked = [sys.executable, "-m", "dvc", "status", "--json"]
     ended = subprocess.run(asked, capture_output=True, text=True)
+    if any(words in ended.stderr for words in _LOCKED):
+        return None
     if ended.returncode:
         return STAGES  # dvc repro will say what is wrong
     found = json.loads(ended.stdout or "{}")

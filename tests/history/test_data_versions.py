@@ -1,6 +1,8 @@
 """Versions of the data: what a commit had comes back from the cache, here and in another clone."""
 
 import hashlib
+import json
+import os
 
 import pytest
 from repository import Repository, put, ran
@@ -12,6 +14,16 @@ def test_a_repro_with_nothing_to_do_runs_nothing(light: Repository) -> None:
     assert ran(light.ok("dvc", "repro")) == []
     assert light.ok("git", "status", "--porcelain") == ""
     assert "nothing to do" in light.ok("python", "src/outlook.py")
+
+
+def test_what_is_to_do_is_not_told_while_another_dvc_is_at_work(light: Repository) -> None:
+    at_work = {"pid": os.getpid(), "cmd": "dvc repro"}
+    held = light.path / ".dvc/tmp/rwlock"
+    held.write_text(json.dumps({"write": {str(light.path / "data/links.jsonl"): at_work}}))
+    told = light.ok("python", "src/outlook.py")
+    held.unlink()
+    assert told.startswith("Another dvc is at work in this folder")
+    assert len(told.splitlines()) == 1
 
 
 def test_a_changed_threshold_runs_from_curate_on_and_the_older_commit_comes_back_without_a_run(
