@@ -6,9 +6,12 @@ python src/pack.py --manifest data/dataset            list its pictures, by whic
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from pttfaces import cli, files, manifest
+
+PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"}
 
 
 def main() -> None:
@@ -29,12 +32,37 @@ def main() -> None:
         return
     if options.unpack:
         count = files.unpack(options.source, options.target)
-        listed = (options.target / manifest.NAME).exists()
-        if not listed and any((options.target / "train").glob("*.png")):
+        if not has_pictures(options.target):
+            say_why_not(options.target)
+        elif not (options.target / manifest.NAME).exists():
             manifest.write(options.target)  # a data set that came without its list
     else:
         count = files.pack(options.source, options.target)
     print(f"{options.target}: {count} files from {options.source}")
+
+
+def has_pictures(folder: Path) -> bool:
+    return any((folder / "train").glob("*.png"))
+
+
+def say_why_not(folder: Path) -> None:
+    """Warns where what was unpacked looks as if it should be a data set; DVC's files do not."""
+    inside = sorted(folder.rglob("*"))
+    if inside and not any(path.suffix.lower() in PICTURES for path in inside):
+        return
+    sets = [path for path in inside if path.is_dir() and has_pictures(path)]
+    remedy = (
+        f"{sets[0]} is one: move it to where the data set belongs, and list it by "
+        f"`python src/pack.py --manifest`"
+        if sets
+        else f"put the pictures into {folder / 'train'} as .png, and list them by "
+        f"`python src/pack.py --manifest {folder}`"
+    )
+    print(
+        f"warning: {folder} holds no train/*.png, so it is no data set; {remedy} "
+        "(docs/notebook.md).",
+        file=sys.stderr,
+    )
 
 
 if __name__ == "__main__":

@@ -431,10 +431,12 @@ def unpack(archive: str | Path, folder: str | Path) -> int:
     """Unpacks a zip into a new or empty `folder`; returns the number of files.
 
     The folder appears whole or not at all. DataError: no zip, or a damaged one; names that lead
-    outside the folder or are there twice; links, encryption or a compression other than deflate; or
-    a folder that already holds something.
+    outside the folder, are there twice or are too long; links, encryption or a compression other
+    than deflate; or a folder that already holds something.
     """
     archive, folder = Path(archive), Path(folder)
+    if not archive.exists():
+        raise DataError(f"{archive} does not exist; name the zip to unpack.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder} already holds something; remove it first, or name another.")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -454,6 +456,13 @@ def unpack(archive: str | Path, folder: str | Path) -> int:
                 except (FileExistsError, NotADirectoryError):
                     raise DataError(
                         f"{archive}: {entry.filename!r} is in it twice, or a file and a folder."
+                    ) from None
+                except OSError as error:
+                    if error.errno != errno.ENAMETOOLONG:
+                        raise
+                    raise DataError(
+                        f"{archive}: {entry.filename[:40]!r}… is a longer name than this disk can "
+                        "hold; shorten it and pack it again."
                     ) from None
         work.chmod(0o755)
         if folder.exists():
