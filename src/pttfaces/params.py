@@ -11,14 +11,33 @@ import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pttfaces.errors import ParamsError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+_SLOWEST = 0.001  # requests a second: a request in a quarter of an hour
+
+
+def _with_a_host(url: str) -> str:
+    """The URL itself; ValueError: its host or its port is none."""
+    parts = urlsplit(url)
+    if not parts.hostname or parts.port == 0:
+        raise ValueError("no host, or no port")
+    return url
 
 
 class _Group(BaseModel):
@@ -35,17 +54,24 @@ class Demo(_Group):
 class Board(_Group):
     """The board to list."""
 
-    # Without a name and password: parameters are in git and in MLflow.
-    base_url: str = Field(pattern=r"^https?://[^/\s@]+$", description="scheme and host of the site")
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,20}$", description="the board's name")
+    # Without a name and password: parameters are in git and in MLflow. Without a slash at its end:
+    # DVC and the caches compare the text, and another spelling would list the same site again.
+    base_url: Annotated[str, AfterValidator(_with_a_host)] = Field(
+        pattern=r"^https?://[^/\s@?#]+$",
+        description="scheme and host of the site, without a slash at its end",
+    )
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9_-]{1,20}$",
+        description="the board's name: letters, digits, _ and -, 20 at most",
+    )
     year: int = Field(ge=1995, le=2100, description="the year to list, in the board's own time")
-    dates: list[Annotated[str, Field(pattern=r"^\d{4}$")]] = Field(
+    dates: list[Annotated[str, Field(pattern=r"^[0-9]{4}$")]] = Field(
         min_length=2, max_length=2, description="first and last day as MMDD, both inclusive"
     )
     min_nrec: Annotated[int, Field(ge=-100, le=100)] | None = Field(
         description="least popularity (爆 is 100, XX is -100); null leaves out blank ones"
     )
-    rate_per_s: float = Field(gt=0, le=1000, description="most pages a second")
+    rate_per_s: float = Field(ge=_SLOWEST, le=1000, description="most pages a second")
 
 
 class Links(_Group):
@@ -62,7 +88,9 @@ class Download(_Group):
 
     concurrency: int = Field(ge=1, le=1024, description="pictures under way at once")
     per_host: int = Field(ge=1, le=1024, description="pictures under way at once from one host")
-    rate_per_host: float = Field(gt=0, le=10000, description="most requests a second to one host")
+    rate_per_host: float = Field(
+        ge=_SLOWEST, le=10000, description="most requests a second to one host"
+    )
     attempts: int = Field(ge=1, le=20, description="tries before a link counts as failed")
     timeout_s: float = Field(gt=0, le=3600, description="most seconds for one try")
     max_mib: float = Field(gt=0, le=1024, description="largest file, in MiB")
@@ -295,13 +323,14 @@ def load(path: str | Path = "params.yaml") -> Params:
 def read(path: str | Path) -> Any:
     """The plain values of a YAML file; see `parse`."""
     try:
-        return parse(Path(path).read_text(encoding="utf-8"), str(path))
+        return parse(Path(path).read_bytes().decode(), str(path))
     except FileNotFoundError:
         raise ParamsError(
             f"{path} does not exist; `python src/preset.py demo` writes one."
         ) from None
-    except UnicodeDecodeError:
-        raise _no_yaml(str(path), "not UTF-8") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise _no_yaml(f"{path}, line {line}", "not UTF-8") from None
 
 
 def parse(text: str, name: str = "params.yaml") -> Any:
@@ -318,7 +347,7 @@ def parse(text: str, name: str = "params.yaml") -> Any:
 
 def _no_yaml(where: str, what: str) -> ParamsError:
     return ParamsError(
-        f"{where} is not plain YAML ({what}); mend that line, or start again with "
+        f"{where} is not plain YAML ({what}); mend it, or start again with "
         "`python src/preset.py demo`."
     )
 
@@ -375,7 +404,9 @@ def _sentence(problem: Any) -> str:
     key, schema = _locate(path)
     if problem["type"] == "missing":
         return f"{key} is missing; add it ({_allowed(schema)})."
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] in ("extra_forbidden", "invalid_key"):  # the second: a number as a key
+        if problem["type"] == "invalid_key":
+            path[-1] = str(problem["input"])
         siblings = list(_group_at(path[:-1]).get("properties", {}))
         near = difflib.get_close_matches(path[-1], siblings, 1)
         hint = (
@@ -383,7 +414,7 @@ def _sentence(problem: Any) -> str:
             if near
             else f"known are {', '.join(siblings)}."
         )
-        return f"{key} is not a known key; {hint}"
+        return f"{'.'.join(path)} is not a known key; {hint}"
     return f"{key} is {_shown(problem['input'])}; allowed is {_allowed(schema)}."
 
 
@@ -422,7 +453,8 @@ def _resolve(schema: dict[str, Any]) -> dict[str, Any]:
 def _allowed(schema: dict[str, Any]) -> str:
     """What a value may be, in words, from its JSON schema."""
     text = _kind(schema)
-    return f"{text}: {schema['description']}" if schema.get("description") else text
+    meaning = schema.get("description", "").rstrip(".")  # a group's is its docstring
+    return f"{text}: {meaning}" if meaning else text
 
 
 def _kind(schema: dict[str, Any]) -> str:

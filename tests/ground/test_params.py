@@ -24,8 +24,8 @@ def values() -> dict[str, Any]:
     return copy.deepcopy(params.read("presets/demo.yaml"))
 
 
-def put(values: dict[str, Any], key: str, value: Any) -> None:
-    *groups, last = key.split(".")
+def put(values: dict[Any, Any], key: Any, value: Any) -> None:
+    *groups, last = key.split(".") if isinstance(key, str) else [key]
     for group in groups:
         values = values[group]
     values[last] = value
@@ -84,13 +84,36 @@ def test_the_three_presets_are_there() -> None:
         ("board.dates", [101, "1231"], "board.dates[0] is 101; allowed is a list of 2 values"),
         ("board.year", 1800, "board.year is 1800; allowed is a whole number from 1995 to 2100"),
         ("evaluate.reference", "tain", "evaluate.reference is 'tain'; allowed is text: train"),
+        (
+            "board.base_url",
+            "https://[::1",
+            "board.base_url is 'https://[::1'; allowed is text: scheme",
+        ),
+        ("board.base_url", "https://www.ptt.test:0", "allowed is text: scheme and host"),
+        ("board.base_url", "https://www.ptt.test:99999", "allowed is text: scheme and host"),
+        ("board.base_url", "https://:80", "allowed is text: scheme and host"),
+        ("board.base_url", "https://www.ptt.test?x", "allowed is text: scheme and host"),
+        ("board.base_url", "https://www.ptt.test#x", "allowed is text: scheme and host"),
+        ("board.base_url", "https://www.ptt.test/", "without a slash at its end"),
+        ("board.base_url", "http://[::1]:8080", None),
+        ("board.name", "../etc", "text: the board's name: letters, digits, _ and -, 20 at most."),
+        ("board.rate_per_s", 1e-320, "allowed is a number from 0.001 to 1000"),
+        ("board.rate_per_s", 1e-9, "allowed is a number from 0.001 to 1000"),
+        ("download.rate_per_host", 1e-9, "allowed is a number from 0.001 to 10000"),
+        ("board.dates", ["٠١٠١", "1231"], "board.dates[0] is '٠١٠١'; allowed is a list of 2"),
+        (1, 2, "params.yaml: 1 is not a known key; known are source, seed"),
+        (True, 2, "params.yaml: True is not a known key; known are source, seed"),
+        ("12", 2, "params.yaml: 12 is not a known key; known are source, seed"),
+        ("train.7", 2, "params.yaml: train.7 is not a known key; known are timesteps, epochs"),
+        ("crop", None, "crop is None; allowed is a group of size, face_factor"),
+        ("curate", [1], "curate is [1]; allowed is a group of holdout"),
         ("train.prediction", "epsilon", None),
         ("board.dates", ["0229", "0229"], None),
         ("train.learning_rate", 1, None),
     ],
 )
 def test_a_value_is_taken_or_refused_with_one_sentence(
-    values: dict[str, Any], key: str, value: Any, said: str | None
+    values: dict[Any, Any], key: Any, value: Any, said: str | None
 ) -> None:
     put(values, key, value)
     if said is None:
@@ -101,6 +124,7 @@ def test_a_value_is_taken_or_refused_with_one_sentence(
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith("params.yaml: ")
+    assert not str(caught.value).endswith("..")
 
 
 def test_29_february_is_refused_in_a_year_without_one(values: dict[str, Any]) -> None:
@@ -148,6 +172,13 @@ def test_a_file_that_is_no_plain_yaml_is_refused(tmp_path: Path, text: str, said
     path = tmp_path / "params.yaml"
     path.write_text(text)
     with pytest.raises(ParamsError, match=said):
+        params.load(path)
+
+
+def test_bytes_that_are_not_utf_8_are_told_with_their_line(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(b"seed: 1\r\n# caf\xe9\n")
+    with pytest.raises(ParamsError, match=r"params\.yaml, line 2 is not plain YAML \(not UTF-8\)"):
         params.load(path)
 
 
