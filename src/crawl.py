@@ -7,7 +7,7 @@ from pttfaces import cli, denylist, files
 from pttfaces.board import ids, listing
 from pttfaces.board.client import Client, Manners
 from pttfaces.board.shelf import Shelf
-from pttfaces.demo.site import board_url, open_door, world_of
+from pttfaces.demo.site import board_lock, board_url, open_door, world_of
 from pttfaces.errors import DataError
 from pttfaces.params import Params, load
 
@@ -42,6 +42,7 @@ def rows_of(params: Params, base: str, span: ids.Span) -> list[listing.Row]:
     shelf = Shelf(files.cache_dir("listings") / files.digest_json(site)[:16])
     with (
         files.resuming("crawl", [*site, str(span)]) as work,
+        files.alone("crawl", board_lock(params)),
         open_door(params) as door,
         Client(door, Manners(board.rate_per_s)) as client,
     ):

@@ -1,6 +1,8 @@
 """Stage download: data/links.jsonl and data/inbox → data/raw, data/ledger.csv, data/failed.txt."""
 
-from pttfaces import cli, denylist, files, images, params
+from functools import partial
+
+from pttfaces import cli, denylist, elsewhere, files, images, params
 from pttfaces.demo.site import open_door, world_of
 
 
@@ -10,8 +12,9 @@ def main() -> None:
     links = files.read_jsonl("data/links.jsonl", images.LINK_FIELDS)
     deny = denylist.in_force()
     limits = images.Limits(**settings.download.model_dump())
+    copies = partial(elsewhere.copies, "data/raw")
     with open_door(settings) as door:
-        report = images.download(links, door, world_of(settings), limits, deny)
+        report = images.download(links, door, world_of(settings), limits, deny, copies=copies)
     files.write_metrics("download", report.metrics)
     print(report.sentence)
 

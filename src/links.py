@@ -10,7 +10,7 @@ from pttfaces.board.client import Client, Manners
 from pttfaces.board.links import PictureLink
 from pttfaces.board.listing import Article
 from pttfaces.board.store import PageStore
-from pttfaces.demo.site import board_url, open_door, world_of
+from pttfaces.demo.site import board_lock, board_url, open_door, world_of
 from pttfaces.denylist import DenyList
 from pttfaces.params import Params, load
 
@@ -21,8 +21,11 @@ def main() -> None:
     rows = files.read_jsonl("data/articles.jsonl", Article.__dataclass_fields__)
     listed = [Article(**row) for row in rows]
     articles = [a for a in listed if not deny.denies(article=a.id, author=a.author)]
-    with files.resuming("links", [board_url(params), params.board.name, world_of(params)]) as work:
-        all_read = read_all(params, articles, deny, work)
+    all_read = []
+    if articles:  # else there is nothing to wait for while another run is reading
+        site = [board_url(params), params.board.name, world_of(params)]
+        with files.resuming("links", site) as work, files.alone("links", board_lock(params)):
+            all_read = read_all(params, articles, deny, work)
     permitted = [reading.permitted(read, params.links.pushes, deny) for read in all_read]
     reads = [read for read, _ in permitted]
     denied = len(listed) - len(articles) + sum(taken for _, taken in permitted)

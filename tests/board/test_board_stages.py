@@ -1,6 +1,9 @@
 """The stages crawl and links as they are run, on the demo board."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from ruamel.yaml import YAML
 import crawl
 import links
 from pttfaces import files
-from pttfaces.demo.site import serve
+from pttfaces.demo.site import board_lock, serve
 from pttfaces.demo.world import make_world
 from pttfaces.errors import DataError, ParamsError
 from pttfaces.params import load
@@ -193,3 +196,40 @@ def test_the_api_without_a_client_id_is_named(
     crawl.main()
     with pytest.raises(ParamsError, match=r"links\.albums is api, and .* IMGUR_CLIENT_ID holds no"):
         links.main()
+
+
+def test_a_second_run_of_the_same_board_waits_for_the_first(configure: Configure) -> None:
+    """Whatever its days and stage: the rate that the board is promised is one."""
+    crawl.main()
+    started: list[subprocess.Popen[str]] = []
+    try:
+        with files.alone("test", board_lock(load())):
+            configure(board__dates=["0101", "0630"])
+            for stage in (crawl, links):
+                process = subprocess.Popen(
+                    [sys.executable, str(stage.__file__)],
+                    env=os.environ | {"PYTHONPATH": str(PRESET.parents[1] / "src")},
+                    text=True,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                )
+                started.append(process)
+                assert process.stderr is not None
+                assert process.stderr.readline() == (
+                    f"{stage.__name__}: another run is at work on the same; waiting for it.\n"
+                )
+        for process in started:
+            assert process.wait(60) == 0
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+def test_a_run_that_reads_no_board_waits_for_none(configure: Configure) -> None:
+    configure(source="inbox")
+    params = load()
+    with files.alone("test", board_lock(params)):
+        crawl.main()
+        links.main()
+    assert files.read_jsonl(OUTPUTS[1]) == []

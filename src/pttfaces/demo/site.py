@@ -74,6 +74,12 @@ def board_url(params: "Params") -> str:
     return f"https://{BOARD_HOST}" if params.source == "demo" else params.board.base_url
 
 
+def board_lock(params: "Params") -> str:
+    """The key of `files.alone` for stages that read the board: its rate is one for all of them."""
+    site = [board_url(params), world_of(params)]
+    return f"board-{files.digest_json(site)[:16]}"
+
+
 def world_of(params: "Params") -> Any:
     """Which web the run's addresses are of (JSON types): what is known of a URL holds there only.
 

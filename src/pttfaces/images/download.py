@@ -1,14 +1,15 @@
 """The download from end to end: what is missing is fetched, the inbox joins, the ledger is written.
 
-What an earlier run fetched is taken from its journal and from data/raw. Knows nothing of boards.
+What an earlier run fetched is taken from its journal and from data/raw, or from where else its
+bytes still lie. Knows nothing of boards.
 """
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from pttfaces import files
 from pttfaces.denylist import DenyList
@@ -26,14 +27,19 @@ from pttfaces.progress import progress
 
 # What decides an outcome: what other code than this has found out is not believed.
 _DECIDING = ("client.py", "fetching.py", "outcome.py", "recognise.py")
+# From paths below data/raw to (path, file that may hold its bytes) pairs; what has been found is
+# taken out of the paths meanwhile.
+Copies: TypeAlias = Callable[[Collection[str]], Iterable[tuple[str, Path]]]
 
 
 @dataclass(frozen=True)
 class Report:
-    """What came of it. metrics: see `ledger.metrics`; fetched: URLs asked for in this run."""
+    """What came of it. metrics: see `ledger.metrics`; fetched: URLs asked for in this run;
+    brought_back: pictures that were not asked for, since their bytes lay elsewhere."""
 
     metrics: dict[str, Any]
     fetched: int
+    brought_back: int = 0
 
     @property
     def sentence(self) -> str:
@@ -48,6 +54,11 @@ class Report:
             f"download: {counts['pictures']} pictures ({counts['bytes'] / 2**20:.1f} MiB) from "
             f"{counts['links']} links and {counts['inbox']} files of the inbox; "
             f"{self.fetched} URLs asked in this run"
+            + (
+                f", {self.brought_back} pictures from DVC's cache or another experiment's folder"
+                if self.brought_back
+                else ""
+            )
             + (f"; {others} (see data/ledger.csv)" if others else "")
         )
 
@@ -59,6 +70,7 @@ def download(
     limits: Limits,
     deny: DenyList,
     data: str | Path = "data",
+    copies: Copies = lambda _: (),
 ) -> Report:
     """Fills `data`/raw from links and `data`/inbox; writes ledger.csv and failed.txt beside it.
 
@@ -67,6 +79,9 @@ def download(
     URL is kept for each world under `.cache/download`. Nothing fetched is lost when this is killed
     or raises. After a change of this code, and in another clone that has got `data` from the first,
     all URLs are asked again but those whose pictures still lie in `data`/raw.
+
+    copies: where the bytes of a known picture may lie that `data`/raw has no more; only what is not
+    there either is asked for. Of several processes with one `.cache`, one asks a world at a time.
 
     SiteError: there were links, and no host answered any. DataError: no picture came of anything.
     """
@@ -77,27 +92,42 @@ def download(
     def wanted(picture: Picture) -> bool:
         return judge(picture, limits).kept and not deny.denies(sha256=picture.sha256)
 
+    def belongs(outcome: Outcome) -> bool:
+        picture = outcome.picture
+        return bool(picture and wanted(picture)) and not deny.denies(url=outcome.final_url)
+
     def settled(outcome: Outcome) -> bool:
         if outcome.picture:
-            return not wanted(outcome.picture) or store.has(outcome.picture)
+            return not belongs(outcome) or store.has(outcome.picture)
         if outcome.at_least is not None:
             return outcome.at_least > limits.max_bytes
         return outcome.status not in MAY_STILL_COME
+
+    def lacking(known: Mapping[str, Outcome]) -> list[str]:
+        return [url for url in urls if url not in known or not settled(known[url])]
 
     urls = ledger.allowed_urls(links, deny)
     cache, name = files.cache_dir("download"), files.digest_json(world)[:16]
     code = files.code_digest(*(Path(__file__).with_name(module) for module in _DECIDING))[:16]
     path = cache / f"{name}-{code}.jsonl"
-    older = [other for other in sorted(cache.glob(f"{name}-*.jsonl")) if other != path]
-    with journals.opened(path) as journal:
-        known = journal.known
-        if unknown := set(urls) - set(known):
-            for pair in _looked_at_again(_told(older, data, world), unknown, store):
+    known = journals.read(path) if path.exists() else {}
+    missing, brought_back = lacking(known), 0
+    if missing:  # else there is nothing to wait for while another run is asking
+        with files.alone("download", f"download-{name}"), journals.opened(path) as journal:
+            known = journal.known
+            unknown, told = set(urls) - set(known), []
+            if unknown:
+                older = [other for other in sorted(cache.glob(f"{name}-*.jsonl")) if other != path]
+                told = [pair for pair in _told(older, data, world) if pair[0] in unknown]
+            seen = [*(known[url] for url in urls if url in known), *(one for _, one in told)]
+            pictures = [one.picture for one in seen if one.picture and belongs(one)]
+            brought_back = _bring_back(pictures, copies, store)
+            for pair in _looked_at_again(told, unknown, store):
                 journal.add([pair])
-        missing = [url for url in urls if url not in known or not settled(known[url])]
-        client = Client(door, store, limits, wanted)
-        asyncio.run(_fetch(missing, len(urls), journal, client, limits))
-        outcomes = {url: known[url] for url in urls}
+            missing = lacking(known)
+            client = Client(door, store, limits, wanted)
+            asyncio.run(_fetch(missing, len(urls), journal, client, limits))
+    outcomes = {url: known[url] for url in urls}
     inbox = data / "inbox"
     found = [inboxes.take(file, inbox, store, limits, wanted) for file in inboxes.list_inbox(inbox)]
     rows = ledger.build(links, outcomes, found, limits, deny)
@@ -106,7 +136,7 @@ def download(
     _check(rows, outcomes)
     store.sweep(ledger.paths(rows))
     store.remember(ledger.paths(rows))
-    return Report(ledger.metrics(rows), len(missing))
+    return Report(ledger.metrics(rows), len(missing), brought_back)
 
 
 def _told(older: Sequence[Path], data: Path, world: Any) -> Iterator[tuple[str, Outcome]]:
@@ -115,6 +145,20 @@ def _told(older: Sequence[Path], data: Path, world: Any) -> Iterator[tuple[str, 
         yield from journals.read(path).items()
     if world == "web":  # a ledger does not say which world it is of
         yield from ledger.pictured(data / "ledger.csv")
+
+
+def _bring_back(pictures: Iterable[Picture], copies: Copies, store: Store) -> int:
+    """Stores those pictures that the store lacks and whose bytes lie elsewhere; how many."""
+    lost = {picture.path: picture for picture in pictures if not store.has(picture)}
+    if not lost:
+        return 0
+    total = len(lost)
+    with progress("download, from DVC's cache", total, " pictures") as bar:
+        for path, file in copies(lost.keys()):
+            if path in lost and store.copy(file, lost[path]):
+                del lost[path]
+                bar.update()
+    return total - len(lost)
 
 
 def _looked_at_again(

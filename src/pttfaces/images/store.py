@@ -8,16 +8,18 @@ import hashlib
 import itertools
 import mmap
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from pttfaces import files
 from pttfaces.images.outcome import Picture
-from pttfaces.images.recognise import recognise
+from pttfaces.images.recognise import NotAnImageError, recognise
 
 _PARTS = ".parts"
 _LARGE = 2**20  # bytes of one part that are held in memory at most
+_PIECE = 2**20
 _MOST_HELD = 64 * 2**20  # and of all parts together
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)  # Windows' has it
 
@@ -157,6 +159,20 @@ class Store:
             self._checked[picture.path] = part.move(f"{self._root}/{picture.path}")
             self._names[folder].add(name)
 
+    def copy(self, file: Path, picture: Picture) -> bool:
+        """Stores a picture from a file elsewhere; False, and nothing is stored, where that does not
+        hold its bytes, whatever the reason."""
+        with self.part() as part:
+            for piece in _pieces(file):
+                part.write(piece)
+            try:
+                same = part.look().sha256 == picture.sha256
+            except NotAnImageError:
+                return False
+            if same:
+                self.keep(part, picture)
+            return same
+
     def remember(self, named: set[str]) -> None:
         """Writes down which of the files in `named` were checked, or stored, and when written."""
         known = sorted(named & self._checked.keys())
@@ -188,6 +204,16 @@ def _times(memory: Path) -> dict[str, int]:
         return {}
     pairs = (line.split(" ", 1) for line in lines)
     return {pair[1]: int(pair[0]) for pair in pairs if len(pair) == 2 and pair[0].isdecimal()}
+
+
+def _pieces(file: Path) -> Iterator[bytes]:
+    """A file's bytes, as far as they can be read."""
+    try:
+        with file.open("rb") as source:
+            while piece := source.read(_PIECE):
+                yield piece
+    except OSError:  # not there any more, a bad sector; troubles with writing are the caller's
+        return
 
 
 def _write(file: int, chunk: bytes) -> None:
