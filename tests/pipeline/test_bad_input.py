@@ -112,6 +112,14 @@ def test_an_empty_inbox_and_no_board_say_what_to_do(workplace: Workplace) -> Non
     assert "put photographs into data/inbox" in workplace.refused("download.py")
 
 
+def test_pictures_that_are_all_too_large_say_which_limit_to_raise(workplace: Workplace) -> None:
+    workplace.put(source="inbox", download__max_megapixels=0.001)
+    workplace.pictures("data/inbox", 2, 200)
+    workplace.up_to("crawl.py", "links.py")
+    said = workplace.refused("download.py")
+    assert "(2 too_large); raise download.max_mib or download.max_megapixels in" in said
+
+
 def test_pictures_without_a_face_say_what_to_try(workplace: Workplace) -> None:
     workplace.put(source="inbox")
     workplace.pictures("data/inbox", 2, 200)

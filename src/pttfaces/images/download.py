@@ -212,8 +212,13 @@ def _check(rows: Sequence[ledger.Row], known: Mapping[str, Outcome]) -> None:
     if not ledger.paths(rows):
         counts = ledger.metrics(rows)["status"]
         came = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        remedy = (
+            "put photographs into data/inbox, or let more of the board count with `board` and "
+            "`links` in params.yaml"
+        )
+        if counts.get("too_large") == max(counts.values(), default=0) > 0:
+            remedy = "raise download.max_mib or download.max_megapixels in params.yaml"
         raise DataError(
             f"there is no picture to go on with ({came or 'no link, and nothing in data/inbox'}); "
-            "put photographs into data/inbox, or let more of the board count with `board` and "
-            "`links` in params.yaml."
+            f"{remedy}."
         )
