@@ -38,6 +38,8 @@ EXPERIMENT = "pttfaces"
 MODEL = "pttfaces-ddpm"
 TRAINING_PICTURES = "training_pictures.txt"  # artifact of a training: their file names, one a line
 _NO_WARNING = "no warning"
+_MOST_RUNS = 10000  # that are asked for at once
+_BEGINS = "the next training or evaluation begins one (`dvc repro`, where it has one to do)"
 
 # A server that is away should cost a warning, not the minutes of MLflow's default retries.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -320,7 +322,7 @@ def _end_killed_runs(client: "MlflowClient") -> None:
             continue
         try:
             run = client.get_run(run_id)
-            if run.info.status == "RUNNING":
+            if run.info.status == "RUNNING" and run.info.lifecycle_stage == "active":
                 client.set_tag(run_id, "reason", "its process ended without a word (kill -9?)")
                 client.set_terminated(run_id, "KILLED", end_time=_last_sign(client, run))
         except MlflowException as error:
@@ -368,9 +370,31 @@ def _set_aside_if_damaged(where: str) -> None:
     path = _database(where)
     if path is None or not path.is_file() or not path.stat().st_size:
         return
+    if experiment.lifecycle_stage != "active":
+        _restore(client, experiment.experiment_id)
     try:
         with contextlib.closing(sqlite3.connect(path)) as database:
             sound = database.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+def _restore(client: "MlflowClient", experiment: str) -> None:
+    """Takes the deleted experiment out of the trash and leaves its runs there.
+
+    Its name stays taken while it is there, so that no run could begin; and whoever deleted it
+    wanted to be rid of what it held, not of what comes.
+    """
+    from mlflow.entities import ViewType
+
+    trash = client.search_runs([experiment], run_view_type=ViewType.ALL, max_results=_MOST_RUNS)
+    client.restore_experiment(experiment)  # its runs with it
+    for run in trash:
+        client.delete_run(run.info.run_id)
+    print(
+        f"warning: MLflow's experiment {EXPERIMENT} had been deleted; it is there again for what "
+        f"runs from now on, and its {len(trash)} earlier runs stay deleted (docs/experiments.md "
+        "says how they come back).",
+        file=sys.stderr,
+    )
+
+
     except sqlite3.OperationalError:  # somebody writes to it just now
         return
     except sqlite3.DatabaseError:
@@ -433,25 +457,31 @@ def recorded() -> list["RecordedRun"]:
 
     where = store_uri()
     if not store_exists():
-        raise DataError(f"there is no history yet ({_database(where)}); `dvc repro` begins one.")
+        raise DataError(f"there is no history yet ({_database(where)}); {_BEGINS}.")
+    found: list[RecordedRun] = []
     try:
         client = MlflowClient(where)
         experiment = client.get_experiment_by_name(EXPERIMENT)
-        found = (
-            client.search_runs([experiment.experiment_id], max_results=10000) if experiment else []
-        )
+        if experiment:
+            found = client.search_runs([experiment.experiment_id], max_results=_MOST_RUNS)
     except Exception as error:  # of many kinds: SQLAlchemy's, requests', MLflow's
         raise DataError(
             f"{_away(error)}; check MLFLOW_TRACKING_URI, or start the server."
         ) from None
     if not found:
-        raise DataError(f"the history at {_named(where)} is empty; `dvc repro` begins it.")
+        raise DataError(f"the history at {_named(where)} is empty; {_BEGINS}.")
     return found
 
 
 def _training_of(client: "MlflowClient", experiment: str, model_digest: str) -> Any:
     """The newest training with that model; None where there is none."""
     runs = client.search_runs(
+    if experiment and experiment.lifecycle_stage != "active":
+        raise DataError(
+            f"MLflow's experiment {EXPERIMENT} has been deleted; `mlflow experiments restore "
+            f"--experiment-id {experiment.experiment_id}` brings it back with its runs, and the "
+            "next training or evaluation without them."
+        )
         [experiment],
         f"tags.stage = 'train' and tags.model_digest = '{model_digest}'",
         order_by=["attributes.start_time DESC"],
