@@ -13,6 +13,9 @@ FOLDERS = {  # evaluate.reference: where it lies, and what to do where nothing l
 }
 SAMPLES = "data/generated", "run `dvc repro`, which makes them"
 MODEL, SHOWN = Path("models/ddpm/best_model"), Path("metrics/pictures")
+# What metrics/generate.json says of the samples, beside their number: by this one can tell later
+# whether the score is that of the samples at hand.
+MADE_WITH = ("sampler", "infer_steps", "timestep_spacing", "seed", "model_digest")
 
 
 def main() -> None:
@@ -46,7 +49,7 @@ def main() -> None:
         figures["repeats"] = comparison.repeated([figures[distance], *others], everything.seed)
     rates = faces.face_rates(samples, trained, detector.detect)
     figures |= {"reference": name, "face_rate": {"detector": options.detector, **rates}}
-    figures |= {key: made[key] for key in ("sampler", "infer_steps", "model_digest")}
+    figures |= {key: made[key] for key in MADE_WITH if key in made}
     figures = comparison.rounded(figures)
     for title, picture in report.pictures.items():
         pictures.save_png(SHOWN / title, picture)

@@ -48,7 +48,9 @@ def main():
     if NAME in ("generate", "evaluate"):
         digest = files.digest_tree("models/ddpm/best_model")
         figures |= {"infer_steps": flat["infer_steps"], "model_digest": digest}
-        figures |= {"sampler": flat["generate.sampler"]}
+        count = "num_images" if NAME == "generate" else "generated"
+        figures |= {count: flat["generate.num_images"], "seed": flat["seed"]}
+        figures |= {key: flat[f"generate.{key}"] for key in ("sampler", "timestep_spacing")}
     if NAME == "evaluate":
         figures |= {"random_feature_distance": 50 + 100 / flat["infer_steps"]}
     files.write_metrics(NAME, figures)

@@ -38,6 +38,8 @@ EXPERIMENT = "pttfaces"
 MODEL = "pttfaces-ddpm"
 TRAINING_PICTURES = "training_pictures.txt"  # artifact of a training: their file names, one a line
 _NO_WARNING = "no warning"
+_MOST_RUNS = 10000  # that are asked for at once
+_BEGINS = "the next training or evaluation begins one (`dvc repro`, where it has one to do)"
 
 # A server that is away should cost a warning, not the minutes of MLflow's default retries.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -124,36 +126,44 @@ class Run:
                 Path(self._alive.lock_file).unlink(missing_ok=True)
 
     def log_verdict(self, warning: str | None) -> None:
-        """Whether an evaluation warns of copies: on the run, and on the model's versions."""
-        verdict = warning or _NO_WARNING
-        self.log_tags({"copies": verdict})
+        """Whether an evaluation warns of copies: on the run, and on the model's versions.
+
+        A version stays marked while any evaluation of its model that the store has warns: another
+        sampler that copies less takes nothing back.
+        """
+        self.log_tags({"copies": warning or _NO_WARNING})
 
         def tag(client: "MlflowClient") -> None:
-            model = client.get_run(self.id).data.tags["model_digest"]
-            for version in _versions_of(client, model):
-                client.set_model_version_tag(MODEL, version.version, "copies", verdict)
+            run = client.get_run(self.id)
+            _judged(client, run.info.experiment_id, run.data.tags["model_digest"], warning)
 
         self._attempt(tag)
 
     def move_best(self, distance: str, comparable: Sequence[str]) -> None:
         """Gives the alias `best` to the version whose metric `distance` is the lowest.
 
-        Among the versions with evaluations like this one, equal in the tags `comparable`; those
-        with a warning are left out, since copies lower the distance.
+        Among the versions with evaluations like this one, equal in the tags `comparable`; models
+        of which any evaluation warns are left out, since copies lower the distance. Where none is
+        left, a version that is marked loses the alias.
         """
 
         def move(client: "MlflowClient") -> None:
             run = client.get_run(self.id)
-            tags = {"stage": "evaluate"} | {key: run.data.tags[key] for key in comparable}
+            experiment = run.info.experiment_id
+            tags = {"stage": "evaluate", "copies": _NO_WARNING}
+            tags |= {key: run.data.tags[key] for key in comparable}
             query = " and ".join(f"tags.{key} = '{value}'" for key, value in tags.items())
             order = [f"metrics.{distance} ASC"]  # those without it come last
-            for other in client.search_runs([run.info.experiment_id], query, order_by=order):
-                versions = _versions_of(client, other.data.tags["model_digest"])
-                sound = [one for one in versions if one.tags.get("copies") == _NO_WARNING]
-                if sound:
-                    newest = max(sound, key=lambda one: int(one.version))
+            for other in client.search_runs([experiment], query, order_by=order):
+                if distance not in other.data.metrics:
+                    break
+                model = other.data.tags["model_digest"]
+                verdict, versions = _judged(client, experiment, model)
+                if verdict == _NO_WARNING and versions:
+                    newest = max(versions, key=lambda one: int(one.version))
                     client.set_registered_model_alias(MODEL, "best", newest.version)
                     return
+            _withdraw_best(client, experiment)
 
         self._attempt(move)
 
@@ -320,7 +330,7 @@ def _end_killed_runs(client: "MlflowClient") -> None:
             continue
         try:
             run = client.get_run(run_id)
-            if run.info.status == "RUNNING":
+            if run.info.status == "RUNNING" and run.info.lifecycle_stage == "active":
                 client.set_tag(run_id, "reason", "its process ended without a word (kill -9?)")
                 client.set_terminated(run_id, "KILLED", end_time=_last_sign(client, run))
         except MlflowException as error:
@@ -360,7 +370,29 @@ def _store() -> tuple["MlflowClient", str]:
                 raise
         experiment = client.get_experiment_by_name(EXPERIMENT)
         assert experiment is not None
+    if experiment.lifecycle_stage != "active":
+        _restore(client, experiment.experiment_id)
     return client, experiment.experiment_id
+
+
+def _restore(client: "MlflowClient", experiment: str) -> None:
+    """Takes the deleted experiment out of the trash and leaves its runs there.
+
+    Its name stays taken while it is there, so that no run could begin; and whoever deleted it
+    wanted to be rid of what it held, not of what comes.
+    """
+    from mlflow.entities import ViewType
+
+    trash = client.search_runs([experiment], run_view_type=ViewType.ALL, max_results=_MOST_RUNS)
+    client.restore_experiment(experiment)  # its runs with it
+    for run in trash:
+        client.delete_run(run.info.run_id)
+    print(
+        f"warning: MLflow's experiment {EXPERIMENT} had been deleted; it is there again for what "
+        f"runs from now on, and its {len(trash)} earlier runs stay deleted (docs/experiments.md "
+        "says how they come back).",
+        file=sys.stderr,
+    )
 
 
 def _set_aside_if_damaged(where: str) -> None:
@@ -433,19 +465,25 @@ def recorded() -> list["RecordedRun"]:
 
     where = store_uri()
     if not store_exists():
-        raise DataError(f"there is no history yet ({_database(where)}); `dvc repro` begins one.")
+        raise DataError(f"there is no history yet ({_database(where)}); {_BEGINS}.")
+    found: list[RecordedRun] = []
     try:
         client = MlflowClient(where)
         experiment = client.get_experiment_by_name(EXPERIMENT)
-        found = (
-            client.search_runs([experiment.experiment_id], max_results=10000) if experiment else []
-        )
+        if experiment:
+            found = client.search_runs([experiment.experiment_id], max_results=_MOST_RUNS)
     except Exception as error:  # of many kinds: SQLAlchemy's, requests', MLflow's
         raise DataError(
             f"{_away(error)}; check MLFLOW_TRACKING_URI, or start the server."
         ) from None
+    if experiment and experiment.lifecycle_stage != "active":
+        raise DataError(
+            f"MLflow's experiment {EXPERIMENT} has been deleted; `mlflow experiments restore "
+            f"--experiment-id {experiment.experiment_id}` brings it back with its runs, and the "
+            "next training or evaluation without them."
+        )
     if not found:
-        raise DataError(f"the history at {_named(where)} is empty; `dvc repro` begins it.")
+        raise DataError(f"the history at {_named(where)} is empty; {_BEGINS}.")
     return found
 
 
@@ -466,6 +504,44 @@ def _versions_of(client: "MlflowClient", model_digest: str) -> "list[ModelVersio
     return list(client.search_model_versions(query))
 
 
+def _judged(
+    client: "MlflowClient", experiment: str, model_digest: str, warning: str | None = None
+) -> "tuple[str | None, list[ModelVersion]]":
+    """A model's verdict and its versions, which carry it as the tag `copies` from now on.
+
+    The verdict is a warning where any of its evaluations warns, the newest first; None where none
+    has come to one. Deleted runs do not count. warning: one to be preferred.
+    """
+    evaluations = client.search_runs(
+        [experiment],
+        f"tags.stage = 'evaluate' and tags.model_digest = '{model_digest}'",
+        order_by=["attributes.start_time DESC"],
+        max_results=_MOST_RUNS,
+    )
+    said = [run.data.tags["copies"] for run in evaluations if "copies" in run.data.tags]
+    warnings = [verdict for verdict in said if verdict != _NO_WARNING]
+    verdict = warning or next(iter(warnings or said), None)
+    versions = _versions_of(client, model_digest)
+    for version in versions:
+        if verdict and version.tags.get("copies") != verdict:
+            client.set_model_version_tag(MODEL, version.version, "copies", verdict)
+    return verdict, versions
+
+
+def _withdraw_best(client: "MlflowClient", experiment: str) -> None:
+    """Takes the alias `best` from a version of which an evaluation warns."""
+    registered = client.search_registered_models(f"name = '{MODEL}'")
+    held = registered[0].aliases.get("best") if registered else None
+    if held is None:
+        return
+    tags = client.get_model_version(MODEL, held).tags
+    verdict = tags.get("copies")
+    if "model_digest" in tags:  # registered by this program
+        verdict = _judged(client, experiment, tags["model_digest"])[0] or verdict
+    if verdict not in (None, _NO_WARNING):
+        client.delete_registered_model_alias(MODEL, "best")
+
+
 def _register(client: "MlflowClient", run_id: str, digest: str) -> None:
     from mlflow.exceptions import MlflowException
 
@@ -476,8 +552,10 @@ def _register(client: "MlflowClient", run_id: str, digest: str) -> None:
             raise
     if any(version.run_id == run_id for version in _versions_of(client, digest)):
         return  # before a kill
-    source = f"{client.get_run(run_id).info.artifact_uri}/model"
+    run = client.get_run(run_id)
+    source = f"{run.info.artifact_uri}/model"
     client.create_model_version(MODEL, source, run_id, tags={"model_digest": digest})
+    _judged(client, run.info.experiment_id, digest)  # evaluated before: a training done once more
 
 
 def _warn(error: Exception) -> None:

@@ -95,6 +95,29 @@ def test_a_new_model_has_neither_the_score_nor_the_samples_of_the_old_one(
     assert "density" not in shown.pictures
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"generate.timestep_spacing": "leading"}, {"generate.num_images": 8}],
+    ids=["spacing", "number"],
+)
+def test_new_samples_have_neither_the_score_nor_the_row_of_the_old_ones(
+    light: Repository, settings: dict[str, object]
+) -> None:
+    """As after a Ctrl-C in evaluate."""
+    put(light.path / "params.yaml", settings)
+    assert ran(light.ok("dvc", "repro", "generate")) == ["generate"]
+    light.ok("python", "src/report.py")
+    shown = Page((light.path / "report.html").read_text(encoding="utf-8"))
+    light.ok("git", "checkout", "--quiet", ".")
+    light.ok("dvc", "checkout")
+
+    assert "Samples of the best model" in shown.pictures
+    assert "Samples of this folder" not in shown.pictures
+    score = "55random feature distance"  # the commit's row has it, and nothing to compare it with
+    assert shown.shown.count(score) == shown.shown.count(f"{score}, other measure") > 0
+    assert "nearest" not in shown.identities
+
+
 def test_settings_are_those_that_the_stages_ran_with(folder: Path) -> None:
     put(folder / "params.yaml", {"noise_schedule": "linear", "infer_steps": 7, "train.register": 0})
     shown = page_of_folder()

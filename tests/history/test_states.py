@@ -8,11 +8,27 @@ import pytest
 from repository import PROJECT, Repository
 
 from pttfaces.history import states
+from pttfaces.report import gather
 
 FIGURES = {
     "train": {"model_digest": "a"},
-    "generate": {"model_digest": "a", "sampler": "ddim", "infer_steps": 20},
-    "evaluate": {"model_digest": "a", "sampler": "ddim", "infer_steps": 20, "fid": 3.0},
+    "generate": {
+        "num_images": 16,
+        "sampler": "ddim",
+        "infer_steps": 20,
+        "timestep_spacing": "leading",
+        "seed": 0,
+        "model_digest": "a",
+    },
+    "evaluate": {
+        "fid": 3.0,
+        "generated": 16,
+        "sampler": "ddim",
+        "infer_steps": 20,
+        "timestep_spacing": "leading",
+        "seed": 0,
+        "model_digest": "a",
+    },
 }
 
 
@@ -53,8 +69,21 @@ def experiment(repository: Repository, name: str, fid: float) -> str:
         (lambda: Path("metrics/generate.json").unlink(), ["train"]),
         (lambda: write("generate", {"infer_steps": 5}), ["train", "generate"]),
         (lambda: write("generate", {"sampler": "ddpm"}), ["train", "generate"]),
+        (lambda: write("generate", {"timestep_spacing": "trailing"}), ["train", "generate"]),
+        (lambda: write("generate", {"num_images": 8}), ["train", "generate"]),
+        (lambda: write("generate", {"seed": 1}), ["train", "generate"]),
     ],
-    ids=["whole", "trained anew", "train stopped", "generate stopped", "steps", "sampler"],
+    ids=[
+        "whole",
+        "trained anew",
+        "train stopped",
+        "generate stopped",
+        "steps",
+        "sampler",
+        "spacing",
+        "number",
+        "seed",
+    ],
 )
 def test_a_state_has_no_figures_of_an_older_model_or_older_samples(
     repository: Repository, change: Callable[[], None], left: list[str]
@@ -64,6 +93,34 @@ def test_a_state_has_no_figures_of_an_older_model_or_older_samples(
     assert [stage for stage, figures in here.metrics.items() if figures] == left
     evaluation = {"model_digest": "a"}, {"infer_steps": 20.0, "fid": 3.0}
     assert states.holds(here, *evaluation) == ("evaluate" in left)
+
+
+def test_figures_that_do_not_say_what_newer_ones_do_are_read_as_before(
+    repository: Repository,
+) -> None:
+    older = {key: FIGURES["evaluate"][key] for key in ("model_digest", "sampler", "infer_steps")}
+    Path("metrics/evaluate.json").write_text(json.dumps(older | {"fid": 3.0, "generated": 16}))
+    here, commit = states.all_states()
+    assert here.evaluate["fid"] == 3.0
+    assert here.samples == commit.samples
+    assert len(gather.results()) == 1
+    write("generate", {"num_images": 8})
+    assert states.here().evaluate == {}
+    without = {key: value for key, value in FIGURES["generate"].items() if key != "num_images"}
+    Path("metrics/generate.json").write_text(json.dumps(without))
+    assert states.here().evaluate["fid"] == 3.0
+
+
+def test_results_of_one_score_and_other_samples_are_two(repository: Repository) -> None:
+    experiment(repository, "same", 3.0)
+    for key in ("timestep_spacing", "seed"):
+        for stage in ("generate", "evaluate"):
+            write(stage, {key: 1})
+        assert [result.names[0] for result in gather.results()] == ["this folder", "same"]
+    write("generate", {})
+    write("evaluate", {})
+    (result,) = gather.results()
+    assert result.names[:2] == ("this folder", "same")
 
 
 def test_an_experiment_whose_name_another_has_is_brought_back_by_its_commit(

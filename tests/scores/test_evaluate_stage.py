@@ -47,7 +47,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     draw(tmp_path / "data" / "dataset" / "holdout", 10, 2)
     draw(tmp_path / "metrics" / "pictures", 0, 0)
     Image.new("RGB", (8, 8)).save(tmp_path / "metrics" / "pictures" / "samples.png")
-    made = {"sampler": "dpmsolver++", "infer_steps": 20, "model_digest": "ab" * 32}
+    made = {"num_images": 40, "sampler": "dpmsolver++", "infer_steps": 20, "seed": 3}
+    made |= {"timestep_spacing": "even in log-SNR", "model_digest": "ab" * 32}
     (tmp_path / "metrics" / "generate.json").write_text(json.dumps(made))
     set_params(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -77,7 +78,9 @@ def test_it_writes_every_figure_under_an_honest_name_and_logs_them(place: Path) 
     assert figures["copies"]["max_copied"] == 0.2
     assert {"to_holdout_median", "holdout_median"} <= set(figures["copies"]["features"])
     assert figures["copies"]["pixels"]["near_one_picture"] == 0
-    assert (figures["sampler"], figures["infer_steps"]) == ("dpmsolver++", 20)
+    made = json.loads((place / "metrics" / "generate.json").read_text(encoding="utf-8"))
+    assert figures["generated"] == made.pop("num_images")
+    assert {key: figures[key] for key in made} == made
     for name in ("nearest.png", "density.png"):
         with Image.open(place / "metrics" / "pictures" / name) as picture:
             assert picture.size[0] > 8 * 64

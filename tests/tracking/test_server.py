@@ -87,10 +87,15 @@ def test_a_server_gets_runs_pictures_models_and_versions_and_may_go_away(
     with tracking.training_run(DEMO, "data-1", Path(".resume/run")) as run:
         run.log_metrics({"train_loss": 0.5}, step=1)
         run.log_model(model, "model-1", register=True)
+    client = MlflowClient(address)
     with tracking.evaluation_run(DEMO, "model-1", Path("one")) as run:
         run.log_picture("params.yaml", "nearest.png")
+        for warning, best in ((None, {"best": "1"}), ("COPIES", {})):
+            run.log_metrics({"random_feature_distance": 2.0})
+            run.log_verdict(warning)
+            run.move_best("random_feature_distance", ())
+            assert client.get_registered_model(tracking.MODEL).aliases == best
 
-    client = MlflowClient(address)
     evaluation, train = tracking.recorded()
     assert evaluation.data.tags["mlflow.parentRunId"] == train.info.run_id
     assert {run.info.status for run in (evaluation, train)} == {"FINISHED"}
@@ -101,6 +106,12 @@ def test_a_server_gets_runs_pictures_models_and_versions_and_may_go_away(
     assert version.run_id == train.info.run_id
     assert not Path("mlruns").exists()
     assert "warning: " not in capsys.readouterr().err
+
+    client.delete_experiment(train.info.experiment_id)
+    with tracking.training_run(DEMO, "data-1", Path(".resume/later")) as run:
+        pass
+    assert "its 2 earlier runs stay deleted" in capsys.readouterr().err
+    assert [one.info.run_id for one in tracking.recorded()] == [run.id]
 
     with tracking.evaluation_run(DEMO, "model-1", Path("another")) as run:
         end(child)

@@ -265,6 +265,54 @@ def test_asking_for_a_history_that_is_not_there_makes_none(
     assert not (empty_repository / name).exists()
 
 
+def test_a_deleted_experiment_comes_back_for_new_runs_without_its_old_ones(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def train(name: str) -> str:
+        with tracking.training_run(DEMO, "data-1", repository / name) as run:
+            run.log_metrics({"train_loss": 1.0})
+        return run.id
+
+    before = {train("one"), train("two")}
+    client, (newest, _) = store()
+    client.delete_run(newest.info.run_id)  # and then the rest
+    client.delete_experiment(newest.info.experiment_id)
+    with pytest.raises(DataError, match=r"deleted.*experiments restore --experiment-id 1"):
+        tracking.recorded()
+    assert "warning" not in capsys.readouterr().err
+    after = {train("one"), train("three")}  # a training that goes on finds its run deleted, too
+    said = capsys.readouterr().err
+    assert said.count("warning") == 1
+    assert "its 2 earlier runs stay deleted" in said
+    assert {run.info.run_id for run in tracking.recorded()} == after
+    assert {client.get_run(run).info.lifecycle_stage for run in before} == {"deleted"}
+
+    client.delete_experiment("1")
+    program = Path(sys.executable).with_name("mlflow")
+    subprocess.run([program, "experiments", "restore", "--experiment-id", "1"], check=True)
+    assert {run.info.run_id for run in tracking.recorded()} == before | after
+
+
+def test_a_killed_run_that_was_deleted_is_in_nobodys_way(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [sys.executable, "-c", AT_WORK]
+    environment = os.environ | {"PYTHONPATH": SOURCE}
+    child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "at work\n"
+    child.kill()
+    child.wait()
+    client, (killed,) = store()
+    client.delete_run(killed.info.run_id)
+    with tracking.evaluation_run(DEMO, "m", repository / "run"):
+        pass
+    assert capsys.readouterr().err == ""
+    (run,) = store()[1]
+    assert run.info.status == "FINISHED"
+    assert list((repository / ".cache/running").iterdir()) == []
+
+
 def test_a_server_that_is_away_costs_one_warning(
     repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

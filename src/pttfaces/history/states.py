@@ -17,6 +17,8 @@ _FOLLOWS = {  # stage → the one whose result it works on, and what both say wh
     "generate": ("train", ("model_digest",)),
     "evaluate": ("generate", ("model_digest", "sampler", "infer_steps")),
 }
+# As in _FOLLOWS, evaluate's name → generate's: where both say it, since older figures do not.
+_SAMPLES = {"generated": "num_images", "timestep_spacing": "timestep_spacing", "seed": "seed"}
 DISTANCES = ("fid", "inception_distance", "random_feature_distance")
 """What evaluate may call its score; a result has one of them."""
 
@@ -46,6 +48,15 @@ class State:
     @property
     def evaluate(self) -> Mapping[str, Any]:
         return self.metrics["evaluate"]
+
+    @property
+    def samples(self) -> tuple[Any, ...]:
+        """What decides the samples that were scored, equal where they are the same."""
+        made = self.metrics["generate"]
+        return (
+            *(self.evaluate.get(key) for key in _FOLLOWS["evaluate"][1]),
+            *(self.evaluate.get(key, made.get(name)) for key, name in _SAMPLES.items()),
+        )
 
     def read(self, path: str) -> str:
         """The text of a file that git knows there; "" where there is none."""
@@ -124,6 +135,10 @@ def _state(kind: Literal["folder", "experiment", "commit"], name: str, commit: s
     for stage, (before, same) in _FOLLOWS.items():
         if any(metrics[stage].get(key) != metrics[before].get(key) for key in same):
             metrics[stage] = {}  # of an older model, or of older samples
+    scored, made = metrics["evaluate"], metrics["generate"]
+    both = [(key, name) for key, name in _SAMPLES.items() if key in scored and name in made]
+    if any(scored[key] != made[name] for key, name in both):
+        metrics["evaluate"] = {}
     return replace(bare, metrics=metrics)
 
 

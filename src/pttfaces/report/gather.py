@@ -110,8 +110,8 @@ def results() -> list[Result]:
     grouped: dict[tuple[Any, ...], list[State]] = {}
     for state in all_states():
         if state.evaluate:
-            keys = ("model_digest", "sampler", "infer_steps", *DISTANCES)
-            grouped.setdefault(tuple(state.evaluate.get(key) for key in keys), []).append(state)
+            scores = (state.evaluate.get(key) for key in DISTANCES)
+            grouped.setdefault((*state.samples, *scores), []).append(state)
     return [
         _result(group, with_samples=place < _SHOWN_EXPERIMENTS)
         for place, group in enumerate(grouped.values())
