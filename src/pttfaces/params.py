@@ -200,7 +200,9 @@ class Train(_Group):
     keep_checkpoints: int = Field(ge=0, description="checkpoints kept, the newest ones")
     save_every_minutes: float = Field(gt=0, description="most minutes of work that a kill may cost")
     # `register` itself is taken: a method of the metaclass of pydantic's models
-    register_model: bool = Field(alias="register", description="register the model in MLflow")
+    register_model: bool = Field(
+        alias="register", description="register the next training's model in MLflow"
+    )
 
 
 class Generate(_Group):
