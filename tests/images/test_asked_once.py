@@ -105,7 +105,7 @@ def test_what_was_left_out_for_a_while_comes_back_without_its_host(
     assert Path(cache or ".dvc/cache").is_dir()
     report = get(site)
     assert (report.fetched, report.brought_back) == (0, 10)
-    assert "0 URLs asked in this run, 10 pictures from DVC's cache" in report.sentence
+    assert "0 URLs asked in this run, 10 taken from DVC's cache" in report.sentence
     assert raw() == found
     assert set(site.asked.values()) == {1}
     assert get(site).brought_back == 0
@@ -422,6 +422,6 @@ def test_another_source_or_other_days_there_and_back_ask_for_no_picture_again(
         assert (made.path / "data/ledger.csv").read_bytes() != ledger
         put(made.path / "params.yaml", back)
         output = made.ok("dvc", "repro", "download", **environment)
-        assert "pictures from DVC's cache" in output
+        assert "taken from DVC's cache" in output
         assert (made.path / "data/ledger.csv").read_bytes() == ledger
     assert drawn == before

@@ -55,7 +55,7 @@ class Report:
             f"{counts['links']} links and {counts['inbox']} files of the inbox; "
             f"{self.fetched} URLs asked in this run"
             + (
-                f", {self.brought_back} pictures from DVC's cache or another experiment's folder"
+                f", {self.brought_back} taken from DVC's cache or another experiment's folder"
                 if self.brought_back
                 else ""
             )
