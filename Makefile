@@ -1,7 +1,7 @@
 # `make help` lists the targets. Each sets up what it needs; nothing outside this folder is touched.
 
 PYTHON ?= python3
-PORT ?= 5000
+PORT := 5000
 BIN := .venv/bin
 # The stages, which dvc starts as `python`, need this; the recipes below do not: make 3.81, macOS's
 # own, looks commands up on the PATH that it was started with.
@@ -57,7 +57,7 @@ history: .venv/installed ## all runs; python src/history.py NAME leads from one 
 
 ui: .venv/installed ## the history of runs in the MLflow UI, on this machine only
 	@case "$$MLFLOW_TRACKING_URI" in \
-	  http://*|https://*) echo "The history is on a server: open $$MLFLOW_TRACKING_URI"; exit;; \
+	  http://*|https://*) echo "The history is on the server that MLFLOW_TRACKING_URI names: open that"; exit;; \
 	esac; \
 	$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT))).close()' 2>&- || \
 	  { echo "Port $(PORT) is taken by another program; name one: make ui PORT=5001"; exit 2; }; \

@@ -1,7 +1,7 @@
 """Stage curate: chooses among the crops, splits them by article, writes the data set."""
 
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from pttfaces import cli, denylist, files, manifest, params, pictures
 from pttfaces.faces import curation, dataset, detection, measures
 from pttfaces.faces.detectors import make_detector
-from pttfaces.progress import progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,15 +27,12 @@ def main() -> None:
     )
     limits = options.curate.model_dump(exclude={"holdout", "recrop"})
     choose = partial(
-        curation.judge,
-        found,
-        curation.Limits(threshold, **limits),
-        denylist.in_force().denies,
+        curation.judge, found, curation.Limits(threshold, **limits), denylist.in_force().denies
     )
     files.clean_folder(DATASET)
     for folder in (TRAIN, HOLDOUT):
         folder.mkdir()
-    crops = make_pictures(choose, picture_maker(options))
+    crops = dataset.make_chosen(choose, CROPS, TRAIN, picture_maker(options))
     of_series = curation.series(crops, options.curate.duplicate_bits)
     sides = curation.split(crops, of_series, options.curate.holdout)
     for name in (name for name, side in sides.items() if side == "holdout"):
@@ -53,30 +49,6 @@ def main() -> None:
     print(f"curate: {curation.sentence(counts)}")
     if hint := curation.one_series(counts, options.curate.holdout):
         print(hint, file=sys.stderr)
-
-
-def make_pictures(
-    choose: "Callable[[Collection[str]], list[curation.Candidate]]",
-    make: "Callable[[Path], np.ndarray | None]",
-) -> "list[curation.Candidate]":
-    """Makes the pictures of the crops that `choose` does not leave out, and returns its choice.
-
-    It is asked again without those that give no picture: a copy of such a one takes its place.
-    """
-    made: set[str] = set()
-    faceless: set[str] = set()
-    while True:
-        crops = choose(faceless)
-        kept = {crop.crop for crop in crops if not crop.reason}
-        names = [crop.crop for crop in crops if crop.crop in kept - made]
-        with progress("curate", len(names), " crops") as bar:
-            for name, there in dataset.make_all(names, CROPS, TRAIN, make):
-                (made if there else faceless).add(name)
-                bar.update()
-        if faceless.isdisjoint(kept):
-            for name in made - kept:
-                (TRAIN / name).unlink()
-            return crops
 
 
 def picture_maker(options: params.Params) -> "Callable[[Path], np.ndarray | None]":

@@ -31,8 +31,6 @@ FIRST_CONTENT = {
     Path(DENIED): (
         "# What must not be used, one entry a line; then run `dvc repro`:\n"
         "#   article:<id>   author:<id>   url:<url>   sha256:<hex>   crop:<file name>\n"
-        "# After `dvc checkout` or `dvc pull` run `python src/inputs.py` before you edit this:\n"
-        "# it may be a link into DVC's cache, where an edit would change older versions, too.\n"
     ),
 }
 

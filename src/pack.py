@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pttfaces import cli, files, manifest
 
-PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"}
+DATASET = Path("data/dataset")
 
 
 def main() -> None:
@@ -33,7 +33,8 @@ def main() -> None:
     if options.unpack:
         count = files.unpack(options.source, options.target)
         if not has_pictures(options.target):
-            say_why_not(options.target)
+            if options.target.resolve() == DATASET.resolve():
+                say_why_not(options.target)
         elif not (options.target / manifest.NAME).exists():
             manifest.write(options.target)  # a data set that came without its list
     else:
@@ -46,14 +47,10 @@ def has_pictures(folder: Path) -> bool:
 
 
 def say_why_not(folder: Path) -> None:
-    """Warns where what was unpacked looks as if it should be a data set; DVC's files do not."""
-    inside = sorted(folder.rglob("*"))
-    if inside and not any(path.suffix.lower() in PICTURES for path in inside):
-        return
-    sets = [path for path in inside if path.is_dir() and has_pictures(path)]
+    """Warns that train will not take what was unpacked, and says what to do about it."""
+    sets = [path for path in sorted(folder.rglob("*")) if path.is_dir() and has_pictures(path)]
     remedy = (
-        f"{sets[0]} is one: move it to where the data set belongs, and list it by "
-        f"`python src/pack.py --manifest`"
+        f"{sets[0]} is one: put it in its place, and list it by `python src/pack.py --manifest`"
         if sets
         else f"put the pictures into {folder / 'train'} as .png, and list them by "
         f"`python src/pack.py --manifest {folder}`"

@@ -26,8 +26,9 @@ _FORMS = {
     "author": (re.compile(r"[^\s#]+"), "author: and a user id, without blanks and #"),
     # A link may be posted without its scheme; a file of the inbox may have blanks in its name.
     "url": (
-        re.compile(r"(https?:)?//\S+|inbox:.+", re.IGNORECASE),
-        "url: and a whole address, http://… or https://…, or url:inbox: and a file's name",
+        re.compile(r"(?i:https?:)?//\S+|inbox:.+"),
+        "url: and a whole address, http://… or https://…, as data/ledger.csv has it, or url:inbox: "
+        "and a file's name",
     ),
     "sha256": (SHA256, "sha256: and all 64 hex digits"),
     "crop": (CROP, "crop: and a crop's file name, such as crop:0123456789abcdef-0.png"),
@@ -67,6 +68,11 @@ class DenyList:
                 continue
             if form := misfit(entry):
                 raise DataError(f"{name}, line {number}, is {entry!r}; allowed is {form}.")
+            if " #" in line and entry.startswith("url:inbox:"):
+                raise DataError(
+                    f"{name}, line {number}: whether ' #' is of the file's name or begins a remark "
+                    "nobody can tell; leave the remark out, or deny the file by sha256:DIGEST."
+                )
             kind, value = _parts(entry)
             entries[kind].add(value)
         return cls({kind: frozenset(values) for kind, values in entries.items()})

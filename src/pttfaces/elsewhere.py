@@ -5,13 +5,14 @@ For a folder whose files are named by what is in them. Knows how DVC keeps a fol
 bytes: who takes a file from here looks at it first.
 """
 
-import json
+import contextlib
 import os
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from pttfaces import files
+from pttfaces.object_ids import entries_of
 
 _OBJECT = re.compile("[0-9a-f]{32}")
 _CLONES = ("tmp*", "standalone/tmp*")  # of the queue's tasks, of `dvc exp run --temp`
@@ -39,39 +40,39 @@ def copies(folder: str, names: Collection[str]) -> Iterator[tuple[str, Path]]:
 
 def _other_folders(folder: str) -> Iterator[Path]:
     """`folder` in the main repository and in its experiments' clones, but for this process' own."""
-    root, here = files.root(), Path(folder).resolve()
+    root, here = files.root().resolve(), Path(folder).resolve()
+    top = next((path for path in (root, *root.parents) if (path / ".git").exists()), root)
     clones = (path for form in _CLONES for path in sorted((root / ".dvc/tmp/exps").glob(form)))
-    places = (path / folder for path in (root, *clones))
+    # A clone is of the whole git repository, in which the project may be a folder.
+    places = (root / folder, *(clone / root.relative_to(top) / folder for clone in clones))
     return (place for place in places if place.is_dir() and place.resolve() != here)
 
 
 def _cache() -> Path | None:
     """The folder of the cache's objects; None without a DVC repository that can be opened."""
-    from dvc.exceptions import DvcException  # takes most of a second
-    from dvc.repo import Repo
-
     try:
+        from dvc.repo import Repo  # takes most of a second
+
         with Repo(str(files.root())) as repo:
             return Path(repo.cache.local.path)
-    except DvcException:
+    except Exception:  # of many kinds; what is not found here is asked for
         return None
 
 
 def _listings(cache: Path) -> list[Path]:
     """What the cache has of folders, the newest first: most often the last one is wanted back."""
-    found = [
-        (entry.stat().st_mtime, Path(entry.path))
-        for place in (cache.iterdir() if cache.is_dir() else ())
-        if place.is_dir()
-        for entry in os.scandir(place)
-        if entry.name.endswith(".dir")
-    ]
+    found: list[tuple[float, Path]] = []
+    for place in cache.iterdir() if cache.is_dir() else ():
+        with contextlib.suppress(OSError):  # as where `dvc gc` is at work
+            for entry in os.scandir(place):
+                if entry.name.endswith(".dir"):
+                    found.append((entry.stat().st_mtime, Path(entry.path)))
     return [path for _, path in sorted(found, reverse=True)]
 
 
 def _entries(listing: Path) -> list[tuple[str, str]]:
     """(md5, relative path) of a folder's files; none of a damaged list, or one that is gone."""
     try:
-        return [(str(one["md5"]), str(one["relpath"])) for one in json.loads(listing.read_bytes())]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return entries_of(listing.read_bytes()) or []
+    except OSError:
         return []

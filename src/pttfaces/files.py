@@ -343,9 +343,9 @@ def links_and_devices(folder: str | Path) -> list[Path]:
 
 def misnamed(folder: str | Path) -> list[str]:
     """What lies below a folder under a name that is not UTF-8, such bytes of it as `\\xff`."""
-    names = [os.fsencode(path) for path in sorted(Path(folder).rglob("*"))]
-    readable = [name.decode("utf-8", "backslashreplace") for name in names]
-    return [text for name, text in zip(names, readable, strict=True) if text.encode() != name]
+    paths = Path(folder).rglob("*")
+    shown = ((path, os.fsencode(path).decode("utf-8", "backslashreplace")) for path in paths)
+    return sorted(text for path, text in shown if text != str(path))
 
 
 def clean_folder(path: str | Path) -> Path:

@@ -15,3 +15,11 @@ def folder_list(files: Iterable[tuple[str, str]]) -> bytes:
     these bytes with .dir behind it."""
     entries = [{"md5": oid, "relpath": path} for oid, path in files]
     return json.dumps(entries, sort_keys=True).encode()
+
+
+def entries_of(content: bytes) -> list[tuple[str, str]] | None:
+    """(md5, relative path) of the files of such a list; None of a damaged one."""
+    try:
+        return [(str(one["md5"]), str(one["relpath"])) for one in json.loads(content)]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None

@@ -406,9 +406,9 @@ def _sentence(problem: Any) -> str:
     key, schema = _locate(path)
     if problem["type"] == "missing":
         return f"{key} is missing; add it ({_allowed(schema)})."
-    if problem["type"] in ("extra_forbidden", "invalid_key"):  # the second: a number as a key
-        if problem["type"] == "invalid_key":
-            path[-1] = str(problem["input"])
+    if problem["type"] == "invalid_key":  # a number
+        path[-1] = str(problem["input"])
+    if problem["type"] in ("extra_forbidden", "invalid_key"):
         siblings = list(_group_at(path[:-1]).get("properties", {}))
         near = difflib.get_close_matches(path[-1], siblings, 1)
         hint = (

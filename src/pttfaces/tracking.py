@@ -38,7 +38,7 @@ EXPERIMENT = "pttfaces"
 MODEL = "pttfaces-ddpm"
 TRAINING_PICTURES = "training_pictures.txt"  # artifact of a training: their file names, one a line
 _NO_WARNING = "no warning"
-_MOST_RUNS = 10000  # that are asked for at once
+_MOST_RUNS = 50_000  # that MLflow gives at once
 _BEGINS = "the next training or evaluation begins one (`dvc repro`, where it has one to do)"
 
 # A server that is away should cost a warning, not the minutes of MLflow's default retries.
@@ -154,10 +154,14 @@ class Run:
             tags |= {key: run.data.tags[key] for key in comparable}
             query = " and ".join(f"tags.{key} = '{value}'" for key, value in tags.items())
             order = [f"metrics.{distance} ASC"]  # those without it come last
+            asked: set[str] = set()
             for other in client.search_runs([experiment], query, order_by=order):
+                model = other.data.tags["model_digest"]
                 if distance not in other.data.metrics:
                     break
-                model = other.data.tags["model_digest"]
+                if model in asked:
+                    continue
+                asked.add(model)
                 verdict, versions = _judged(client, experiment, model)
                 if verdict == _NO_WARNING and versions:
                     newest = max(versions, key=lambda one: int(one.version))
@@ -370,23 +374,34 @@ def _store() -> tuple["MlflowClient", str]:
                 raise
         experiment = client.get_experiment_by_name(EXPERIMENT)
         assert experiment is not None
-    if experiment.lifecycle_stage != "active":
-        _restore(client, experiment.experiment_id)
+    named = files.digest_json([where, experiment.experiment_id])[:16]
+    noted = files.cache_dir("mlflow") / f"trash-{named}.json"
+    if experiment.lifecycle_stage != "active" or noted.exists():
+        _restore(client, experiment.experiment_id, noted)
     return client, experiment.experiment_id
 
 
-def _restore(client: "MlflowClient", experiment: str) -> None:
+def _restore(client: "MlflowClient", experiment: str, noted: Path) -> None:
     """Takes the deleted experiment out of the trash and leaves its runs there.
 
     Its name stays taken while it is there, so that no run could begin; and whoever deleted it
-    wanted to be rid of what it held, not of what comes.
+    wanted to be rid of what it held, not of what comes. noted: where the runs are written down
+    first, so that after a kill the rest of them is put back into the trash.
     """
     from mlflow.entities import ViewType
+    from mlflow.exceptions import MlflowException
 
-    trash = client.search_runs([experiment], run_view_type=ViewType.ALL, max_results=_MOST_RUNS)
-    client.restore_experiment(experiment)  # its runs with it
+    if not noted.exists():
+        found = client.search_runs([experiment], run_view_type=ViewType.ALL, max_results=_MOST_RUNS)
+        files.write_json(noted, [run.info.run_id for run in found])
+    # Its runs come with it. Another machine may have been quicker.
+    with contextlib.suppress(MlflowException):
+        client.restore_experiment(experiment)
+    trash = files.read_json(noted)
     for run in trash:
-        client.delete_run(run.info.run_id)
+        with contextlib.suppress(MlflowException):  # in it already
+            client.delete_run(run)
+    noted.unlink()
     print(
         f"warning: MLflow's experiment {EXPERIMENT} had been deleted; it is there again for what "
         f"runs from now on, and its {len(trash)} earlier runs stay deleted (docs/experiments.md "

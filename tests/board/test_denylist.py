@@ -64,6 +64,7 @@ def test_a_line_that_is_no_entry_is_named(line: str, tmp_path: Path) -> None:
         ("url:a.test/1.jpg", "a whole address"),
         ("url:https://a.test/1.jpg extra", "a whole address"),
         ("url:inbox:", "a whole address"),
+        ("url:INBOX:a.jpg", "a whole address"),
         ("crop:../x", "a crop's file name"),
         (f"crop:data/crops/{CROP}", "a crop's file name"),
         (f"crop:{DIGEST[:16]}", "a crop's file name"),
@@ -105,3 +106,9 @@ def test_entries_are_added_once_and_what_stands_there_stays(tmp_path: Path) -> N
     ]
     assert DenyList.add(path, [article, digest.lower()]) == 0
     assert DenyList.add(tmp_path / "new.txt", [f"crop:{CROP}"]) == 1
+
+
+def test_of_a_name_in_the_inbox_with_what_may_be_a_remark_one_says_what_is_meant() -> None:
+    """`inbox:me #1.jpg` cut short would deny nothing."""
+    with pytest.raises(DataError, match=r"list\.txt, line 1: whether ' #' .* by sha256:DIGEST"):
+        DenyList.of(["url:inbox:me #1.jpg"], "list.txt")

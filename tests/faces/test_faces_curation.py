@@ -2,6 +2,7 @@ import contextlib
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from damage import DAMAGES, Damage
@@ -184,6 +185,14 @@ def test_a_copy_that_is_left_out_for_what_copies_are_like_joins_all_the_same(
     denied = curation.judge(crops[1:], limits, DenyList.of(["author:by-M.2"]).denies)
     series = curation.series(denied, limits.duplicate_bits)
     assert series[crops[1].crop] != series[crops[3].crop], "who is denied joins nothing"
+
+
+def test_crops_that_show_nothing_join_nothing_though_all_of_them_are_alike() -> None:
+    """As of black spacers: else their articles were one series, and none could be held out."""
+    flat = [candidate(number, f"M.{number}", blur=0.2) for number in range(3)]
+    hashed = measures.perceptual_hash(np.zeros((256, 256, 3), np.uint8))
+    crops = [replace(crop, phash=hashed) for crop in flat]
+    assert len(set(curation.series(crops, 30).values())) == 3
 
 
 def test_a_copy_takes_the_place_of_an_original_without_a_face() -> None:

@@ -1,4 +1,5 @@
 import io
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,10 @@ from faces_support import Portrait
 from PIL import Image
 
 from pttfaces import files, pictures
-from pttfaces.faces import dataset
+from pttfaces.denylist import DenyList
+from pttfaces.faces import curation, dataset
+from pttfaces.faces.curation import Candidate, Limits, Source
+from pttfaces.faces.measures import MEASURES
 
 
 def test_a_picture_is_made_smaller_without_aliasing(portraits: list[Portrait]) -> None:
@@ -37,6 +41,34 @@ def test_pictures_are_written_and_what_gives_none_is_told(
     assert list(made) == [("a.png", False), ("b.png", True)]
     assert [path.name for path in (tmp_path / "train").iterdir()] == ["b.png"]
     assert pictures.read_rgb([tmp_path / "train/b.png"]).shape == (1, 64, 64, 3)
+
+
+def test_where_an_original_gives_no_picture_its_copy_does_and_that_one_s_copies_go(
+    tmp_path: Path,
+) -> None:
+    """Of a chain of likenesses first both ends are made, then the middle alone."""
+    sizes = {"original": (300.0, 0), "middle": (200.0, 20), "end": (100.0, 40), "other": (1.0, 200)}
+    crops = [
+        Candidate(name, 0, "", (Source("", "", name),), measured(size), f"{2**bits - 1:064x}")
+        for name, (size, bits) in sizes.items()
+    ]
+    target, asked = files.clean_folder(tmp_path / "train"), []
+
+    def make(path: Path) -> np.ndarray | None:
+        asked.append(path.name)
+        return None if path.name == "original" else np.zeros((4, 4, 3), np.uint8)
+
+    choose = partial(curation.judge, crops, Limits(duplicate_bits=20), DenyList().denies)
+    chosen = dataset.make_chosen(choose, tmp_path, target, make)
+    reasons = {crop.crop: crop.reason for crop in chosen}
+    assert [name for name, reason in reasons.items() if not reason] == ["middle", "other"]
+    assert reasons["end"] == "duplicate"
+    assert sorted(path.name for path in target.iterdir()) == ["middle", "other"]
+    assert sorted(asked) == ["end", "middle", "original", "other"], "each once"
+
+
+def measured(face_px: float) -> dict[str, float]:
+    return dict.fromkeys(MEASURES, 0.0) | {"blur": 500.0, "face_px": face_px}
 
 
 def test_a_contact_sheet_shows_a_sample_of_each_section(

@@ -84,4 +84,11 @@ def test_commits_whose_data_set_nobody_has_any_more_are_named_unless_mlflow_tell
     assert found.models.untold == [untold[:8]]
     said = list(what_was_trained(found))
     assert any("cannot be checked" in line for line in said)
+    assert not any("this folder" in line for line in said)
     assert any(untold[:8] in line for line in said)
+    lock = Path("dvc.lock").read_text()
+    files.write_text("dvc.lock", lock.replace("0" * 32, "2" * 32))  # trained, and not committed
+    Path("metrics/train.json").write_text(json.dumps({"model_digest": "only here"}))
+    with storage.opened(repository) as kept:
+        found = Findings(repository, kept, DenyList.of([f"sha256:{FORGOTTEN}"]), duplicate_bits=30)
+    assert found.models.untold == [untold[:8], "this folder"]

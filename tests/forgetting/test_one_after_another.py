@@ -211,9 +211,12 @@ def test_where_the_folder_holds_links_into_the_cache_none_is_left_that_leads_now
         repo.add("data/ledger.csv")
         repo.checkout(relink=True, force=True)
     table, other = Path("data/ledger.csv"), Path(f"data/raw/{BOB[:2]}/{BOB}.jpg")
+    elsewhere = Path("data/reference")  # on a disk that is not there just now
+    elsewhere.symlink_to(repository / "not_mounted")
     assert table.is_symlink()
     forget(repository, f"sha256:{ANN}")
     assert not table.is_symlink()
+    assert elsewhere.is_symlink()
     assert other.read_bytes() == b"bob"
     with Repo(str(repository)) as repo:
         repo.add("data/raw")  # which fails at a link that leads nowhere

@@ -65,28 +65,29 @@ def test_a_damaged_manifest_is_told_and_a_missing_one_is_no_matter(folder: Path)
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "target", "said"),
     [
-        (["dataset/train/a.png", "dataset/manifest.csv"], "out/dataset is one: move it"),
-        (["train/A.PNG"], "put the pictures into out/train as .png"),
-        (["000000.png"], "put the pictures into out/train as .png"),
-        ([], "put the pictures into out/train as .png"),
-        (["files/md5/ab/cdef", "commits.bundle"], None),
-        (["train/a.png", "holdout/b.png"], None),
+        (["dataset/train/a.png", "dataset/manifest.csv"], "data/dataset", "dataset is one: put it"),
+        (["train/A.PNG"], "data/dataset", "put the pictures into data/dataset/train as .png"),
+        (["000000.png"], "data/dataset", "put the pictures into data/dataset/train as .png"),
+        ([], "./data/dataset", "put the pictures into data/dataset/train as .png"),
+        (["000000.png"], "look", None),
+        (["files/md5/ab/cdef", "commits.bundle"], "bag", None),
+        (["train/a.png", "holdout/b.png"], "data/dataset", None),
     ],
 )
 def test_an_archive_of_pictures_that_is_no_data_set_is_told(
-    tmp_path: Path, names: list[str], said: str | None
+    tmp_path: Path, names: list[str], target: str, said: str | None
 ) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as bundle:
         for name in names:
             bundle.writestr(name, b"1")
-    command = [sys.executable, str(PACK), "--unpack", "a.zip", "out"]
+    command = [sys.executable, str(PACK), "--unpack", "a.zip", target]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert (ended.returncode, ended.stdout) == (0, f"out: {len(names)} files from a.zip\n")
+    assert (ended.returncode, ended.stdout) == (0, f"{Path(target)}: {len(names)} files from a.zip\n")
     assert len(ended.stderr.splitlines()) == (said is not None)
     assert (said or "") in ended.stderr
-    assert ("out holds no train/*.png" in ended.stderr) == (said is not None)
+    assert ("data/dataset holds no train/*.png" in ended.stderr) == (said is not None)
 
 
 def test_pictures_of_ones_own_become_a_data_set(folder: Path) -> None:

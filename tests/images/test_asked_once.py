@@ -402,6 +402,7 @@ def test_two_experiments_at_once_ask_for_each_picture_once(
     for one in runs:
         one.join()
     assert len(said) == 2
+    assert any(WAITING.strip() in one or "taken from" in one for one in said), said
     assert len(drawn) > 10
     addresses = Counter(one.number for one in WORLD.pictures.values())
     assert drawn <= addresses

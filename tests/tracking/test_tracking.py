@@ -1,6 +1,7 @@
 """The history in MLflow: real SQLite stores, real child processes."""
 
 import contextlib
+import itertools
 import os
 import shutil
 import socket
@@ -291,6 +292,32 @@ def test_a_deleted_experiment_comes_back_for_new_runs_without_its_old_ones(
     program = Path(sys.executable).with_name("mlflow")
     subprocess.run([program, "experiments", "restore", "--experiment-id", "1"], check=True)
     assert {run.info.run_id for run in tracking.recorded()} == before | after
+
+
+def test_a_stop_while_a_deleted_experiment_comes_back_leaves_its_old_runs_deleted(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(name: str) -> str:
+        with tracking.training_run(DEMO, "data-1", repository / name) as run:
+            return run.id
+
+    before = {train(name) for name in ("one", "two", "three")}
+    client, (newest, *_) = store()
+    client.delete_experiment(newest.info.experiment_id)
+    delete, calls = MlflowClient.delete_run, itertools.count()
+
+    def stopped(self: MlflowClient, run: str) -> None:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        delete(self, run)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MlflowClient, "delete_run", stopped)
+        train("four")
+    assert len(tracking.recorded()) == 2  # come back by the stop
+    after = train("four")
+    assert {run.info.run_id for run in tracking.recorded()} == {after}
+    assert {client.get_run(run).info.lifecycle_stage for run in before} == {"deleted"}
 
 
 def test_a_killed_run_that_was_deleted_is_in_nobodys_way(

@@ -70,7 +70,7 @@ class Saver:
         """
         self.finish()
         parts = {name: part.state_dict() for name, part in self._parts.items()}
-        known = {**vars(progress), "reports": list(progress.reports)}
+        known = {**vars(progress), "reports": copied(progress.reports)}
         whole = {"progress": known, "parts": copied(parts)}
         self._pending = self._pool.submit(_write, self._path, whole)
 

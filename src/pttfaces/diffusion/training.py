@@ -411,7 +411,8 @@ def updates_an_epoch(task: Task) -> int:
     if recipe.select_by == "val_loss" and not len(task.holdout):
         raise DataError(
             "train.select_by is val_loss, but no picture was held out; set train.select_by to "
-            "train_loss, or see that curate holds some out: it needs pictures of two series."
+            "train_loss, or see that curate holds some out: with curate.holdout above 0 and "
+            "pictures of more than one series."
         )
     return count // need
 

@@ -48,6 +48,7 @@ _CURES = {
 _INBOX = "inbox:"
 _HASH = re.compile(rf"[0-9a-f]{{{HASH_BITS // 4}}}")
 _FEWEST = 2
+_FLAT = 1.0  # variance of the Laplacian below which a crop shows nothing: all such hashes are alike
 
 
 class Denies(Protocol):
@@ -239,6 +240,7 @@ def series(crops: Sequence[Candidate], duplicate_bits: int) -> dict[str, str]:
     Series are the groups of sources, those joined that share a picture or crops that look alike:
     who posts a picture twice shows the same person twice. That is so of crops that are left out,
     too: it is the copies that are small and blurred. Denied crops join nothing and have none.
+    Nor do crops that show nothing join others by their look.
     """
     parents: dict[str, str] = {}
 
@@ -257,8 +259,9 @@ def series(crops: Sequence[Candidate], duplicate_bits: int) -> dict[str, str]:
     for crop, group in zip(present, groups, strict=True):
         for source in crop.sources:
             join(group, source.group)
-    for one, other in likenesses([crop.phash for crop in present], duplicate_bits):
-        join(groups[one], groups[other])
+    shows = [place for place, crop in enumerate(present) if crop.measures["blur"] >= _FLAT]
+    for one, other in likenesses([present[place].phash for place in shows], duplicate_bits):
+        join(groups[shows[one]], groups[shows[other]])
     return {crop.crop: head(group) for crop, group in zip(present, groups, strict=True)}
 
 

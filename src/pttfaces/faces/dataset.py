@@ -4,15 +4,17 @@ Knows files of crops and what was decided about them; not how it was decided.
 """
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from pttfaces import pictures
+from pttfaces.faces.curation import Candidate
 from pttfaces.faces.measures import BLUR_EDGES
 from pttfaces.faces.parallel import ordered_map
+from pttfaces.progress import progress
 
 _PNG_LEVEL = 1  # half the time of the usual 6 for 3 % more bytes
 _SHEET_SIDE = 96
@@ -64,6 +66,33 @@ def make_all(
         return True
 
     return ordered_map(one, names)
+
+
+def make_chosen(
+    choose: Callable[[Collection[str]], list[Candidate]],
+    crops: Path,
+    target: Path,
+    make: Callable[[Path], np.ndarray | None],
+) -> list[Candidate]:
+    """Makes the pictures of those that `choose` does not leave out; returns its last choice.
+
+    choose: from the names of crops that give no picture; it is asked again when there are more of
+    them, for a copy of such a one takes its place. crops, target, make: as in `make_all`.
+    """
+    made: set[str] = set()
+    empty: set[str] = set()
+    while True:
+        chosen = choose(empty)
+        kept = {crop.crop for crop in chosen if not crop.reason}
+        new = [crop.crop for crop in chosen if not crop.reason and crop.crop not in made]
+        with progress("curate", len(new), " crops") as bar:
+            for name, there in make_all(new, crops, target, make):
+                (made if there else empty).add(name)
+                bar.update()
+        if empty.isdisjoint(kept):
+            for name in made - kept:  # copies of what took an empty one's place
+                (target / name).unlink()
+            return chosen
 
 
 def contact_sheet(sections: Sequence[tuple[str, Sequence[str]]], crops: Path) -> Image.Image:

@@ -49,11 +49,14 @@ def given(root: Path, digests: set[str]) -> list[Path]:
     return [path for path in lying if path.is_file() and files.digest_file(path) in digests]
 
 
-def dangling(root: Path) -> list[Path]:
+def dangling(root: Path, cache: Path) -> list[Path]:
     """Links to objects that DVC's cache has no more, as where cache.type is symlink: dvc ends with
-    a trace at them."""
+    a trace at them. None while the cache itself is away, as a disk that is not mounted."""
+    if not cache.is_dir():
+        return []
     lying = (path for folder in _OUTPUTS for path in (root / folder).rglob("*"))
-    return [path for path in lying if path.is_symlink() and not path.exists()]
+    links = (path for path in lying if path.is_symlink() and not path.exists())
+    return [path for path in links if path.parent.joinpath(path.readlink()).is_relative_to(cache)]
 
 
 def kept_detections(root: Path, digests: Iterable[str]) -> list[Path]:

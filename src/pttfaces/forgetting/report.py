@@ -205,7 +205,8 @@ class Findings:
             hit.add(digest)
             experiments.update(step.experiments)
             commits.update(step.commits)
-        hit.discard("")
+        for digests in (hit, clear):
+            digests.discard("")  # of which neither DVC nor git has the figures any more
         try:
             history, away = histories.read(), ""
         except OSError as error:
@@ -229,7 +230,8 @@ class Findings:
                 experiments.update(step.experiments)
                 commits.update(step.commits)
             elif digest not in clear:
-                untold.update(step.experiments, (commit[:8] for commit in step.commits))
+                known_as = [*step.experiments, *(commit[:8] for commit in step.commits)]
+                untold.update(known_as or ["this folder"] * step.here)
         return Models(
             sorted(experiments),
             sorted(commits),
@@ -321,7 +323,7 @@ def purge(found: Findings) -> Iterator[str]:
             yield f"deleted {_delete(store, found)} objects from {store.name}"
         except Exception as error:  # of many kinds: a cloud's client's, the disk's
             away[store.name] = str(error) or type(error).__name__
-    for path in leftovers.dangling(found.root):
+    for path in leftovers.dangling(found.root, found.storage.cache.place):
         leftovers.remove(path)
     for name, reason in away.items():
         print(

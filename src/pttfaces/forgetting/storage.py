@@ -17,7 +17,7 @@ from pttfaces import manifest, params
 from pttfaces.errors import DataError, ParamsError
 from pttfaces.forgetting import leftovers
 from pttfaces.forgetting.lineage import TABLES, names_one
-from pttfaces.object_ids import folder_list, object_id
+from pttfaces.object_ids import entries_of, folder_list, object_id
 
 _TABLES = {f"data/{name}" for name in TABLES}
 _EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")
@@ -27,13 +27,15 @@ _EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")
 class Step:
     """One execution of a stage: path → md5 of what it read and wrote, as DVC notes it.
 
-    experiments: name → commit of DVC's experiments that hold it; commits: other commits that do.
+    experiments: name → commit of DVC's experiments that hold it; commits: other commits that do;
+    here: whether dvc.lock does, as it stands in the folder.
     """
 
     deps: Mapping[str, str]
     outs: Mapping[str, str]
     experiments: dict[str, str] = field(default_factory=dict)
     commits: set[str] = field(default_factory=set)
+    here: bool = False
 
 
 class Store:
@@ -42,6 +44,11 @@ class Store:
     def __init__(self, name: str, objects: Any) -> None:
         self.name = name
         self._objects = objects
+
+    @property
+    def place(self) -> Path:
+        """Where the objects lie; of a remote, below its root."""
+        return Path(self._objects.path)
 
     @cached_property
     def ids(self) -> set[str]:
@@ -100,13 +107,13 @@ class Storage:
         the present ones first."""
         steps: dict[str, Step] = {}
 
-        def add(entry: Any) -> Step:
+        def add(entry: Any, here: bool = False) -> Step:
             deps, outs = _hashes(entry, "deps"), _hashes(entry, "outs")
             key = json.dumps([deps, outs], sort_keys=True)
-            return steps.setdefault(key, Step(deps, outs))
+            return steps.setdefault(key, Step(deps, outs, here=here))
 
         for entry in self._present():
-            add(entry)
+            add(entry, here=True)
         names = {commit: name for name, commit in self._experiments().items()}
         for commit, text in self._locks():
             for step in map(add, _stages(text)):
@@ -172,11 +179,9 @@ class Storage:
         for store in (self.cache, *self.remotes):
             for oid in sorted(store.ids - found.keys()):
                 if oid.endswith(".dir"):
-                    try:
-                        entries = json.loads(store.read(oid))
-                        found[oid] = [(entry["md5"], entry["relpath"]) for entry in entries]
-                    except (ValueError, KeyError, TypeError):
-                        continue
+                    entries = entries_of(store.read(oid))
+                    if entries is not None:
+                        found[oid] = entries
         return found
 
     def holds(self, folder: str, stems: set[str]) -> bool:
@@ -184,8 +189,11 @@ class Storage:
         return any(names_one(path, stems) for _, path in self.folders.get(folder, ()))
 
     def metrics(self, step: Step, path: str) -> dict[str, Any]:
-        """A file of metrics that the step wrote, from DVC or from git; {} where neither has it."""
+        """A file of metrics that the step wrote, from DVC, the folder or git; {} where none has
+        it."""
         texts = [(self.read(step.outs[path]) or b"").decode("utf-8", "replace")]
+        if step.here and (self.root / path).is_file():
+            texts.append((self.root / path).read_text("utf-8", "replace"))
         commits = sorted({*step.experiments.values(), *step.commits})
         for text in (*texts, *(self._git("show", f"{commit}:./{path}") for commit in commits)):
             try:

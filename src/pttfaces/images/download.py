@@ -55,7 +55,7 @@ class Report:
             f"{counts['links']} links and {counts['inbox']} files of the inbox; "
             f"{self.fetched} URLs asked in this run"
             + (
-                f", {self.brought_back} taken from DVC's cache or another experiment's folder"
+                f", {self.brought_back} taken from DVC's cache or another folder here"
                 if self.brought_back
                 else ""
             )
@@ -119,7 +119,9 @@ def download(
             if unknown:
                 older = [other for other in sorted(cache.glob(f"{name}-*.jsonl")) if other != path]
                 told = [pair for pair in _told(older, data, world) if pair[0] in unknown]
-            seen = [*(known[url] for url in urls if url in known), *(one for _, one in told)]
+            lying = {url for url, one in told if one.picture and store.has(one.picture)}
+            latest = [one for url, one in dict(told).items() if url not in lying]
+            seen = [*(known[url] for url in urls if url in known), *latest]
             pictures = [one.picture for one in seen if one.picture and belongs(one)]
             brought_back = _bring_back(pictures, copies, store)
             for pair in _looked_at_again(told, unknown, store):
@@ -153,7 +155,7 @@ def _bring_back(pictures: Iterable[Picture], copies: Copies, store: Store) -> in
     if not lost:
         return 0
     total = len(lost)
-    with progress("download, from DVC's cache", total, " pictures") as bar:
+    with progress("download, from elsewhere here", total, " pictures") as bar:
         for path, file in copies(lost.keys()):
             if path in lost and store.copy(file, lost[path]):
                 del lost[path]
