@@ -84,7 +84,8 @@ def test_an_archive_of_pictures_that_is_no_data_set_is_told(
             bundle.writestr(name, b"1")
     command = [sys.executable, str(PACK), "--unpack", "a.zip", target]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert (ended.returncode, ended.stdout) == (0, f"{Path(target)}: {len(names)} files from a.zip\n")
+    told = f"{Path(target)}: {len(names)} files from a.zip\n"
+    assert (ended.returncode, ended.stdout) == (0, told)
     assert len(ended.stderr.splitlines()) == (said is not None)
     assert (said or "") in ended.stderr
     assert ("data/dataset holds no train/*.png" in ended.stderr) == (said is not None)
