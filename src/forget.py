@@ -41,14 +41,16 @@ def main() -> None:
         everybody = [*DenyList.read(DENIED).lines(), *denylist.forgotten().lines()]
         given = DenyList.of(wanted or everybody)
         found = report.Findings(ROOT, kept, given, params.load().curate.duplicate_bits)
+        added = None
+        if not options.dry_run:  # first: who reads no further than a screen has them denied, too
+            added = DenyList.add(DENIED, found.entries())
+            DenyList.add(files.root() / denylist.FORGOTTEN, found.entries())
         say(words.what_goes(found))
         say(words.what_was_trained(found))
         say(words.what_is_kept(found))
-        if options.dry_run:
+        if added is None:
             say(["this was a dry run: nothing is changed"])
             return
-        added = DenyList.add(DENIED, found.entries())
-        DenyList.add(files.root() / denylist.FORGOTTEN, found.entries())
         say([f"{DENIED}: {added} entries added"])
         say(report.purge(found) if options.purge else words.THEN_PURGE)
         say([words.REPRO])

@@ -41,6 +41,7 @@ def main() -> None:
     half_written.mend_run_cache()
     for path, text in FIRST_CONTENT.items():
         make(path, text)
+    check_present(Path(DENIED))
     files.make_editable(DENIED)
     if Path(DENIED).exists() and (added := DenyList.add(DENIED, denylist.forgotten().lines())):
         print(f"{DENIED}: {added} entries of {denylist.FORGOTTEN} added")
@@ -54,6 +55,19 @@ def main() -> None:
             raise DataError(
                 f"{name} is a name that is not UTF-8, which dvc cannot note down; give it another."
             )
+
+
+def check_present(place: Path) -> None:
+    """DataError: git has brought a newer version of a file since it was last touched. dvc would
+    take the old one for an edit, and the next commit undo for everybody what others added."""
+    note = Path(f"{place}.dvc")
+    if not place.exists() or not note.exists() or place.stat().st_mtime >= note.stat().st_mtime:
+        return
+    if object_id(place.read_bytes()) not in note.read_text("utf-8"):
+        raise DataError(
+            f"{place} is older than this commit's (after a `git pull`?); `dvc pull {place}` brings "
+            "that, and what you have changed there goes in after it."
+        )
 
 
 def make(path: Path, text: str) -> None:

@@ -41,7 +41,20 @@ def changed() -> list[str] | None:
     if ended.returncode:
         return STAGES  # dvc repro will say what is wrong
     found = json.loads(ended.stdout or "{}")
+    for place in ("data/inbox", "data/reference"):
+        if f"{place}.dvc" in found and is_older(Path(place), Path(f"{place}.dvc")):
+            print(
+                f"warning: {place} is older than this commit's (after a `git pull`?), and as it is "
+                f"it counts; `dvc pull {place}` brings this commit's.",
+                file=sys.stderr,
+            )
     return [stage for stage in STAGES if stage in found]
+
+
+def is_older(folder: Path, note: Path) -> bool:
+    """Whether nothing in a folder was touched since git brought its note."""
+    inside = (path for path in (folder, *folder.rglob("*")) if path.exists())
+    return max((path.stat().st_mtime for path in inside), default=0) < note.stat().st_mtime
 
 
 def seconds(stage: str) -> float | None:

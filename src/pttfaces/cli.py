@@ -14,7 +14,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -98,9 +99,32 @@ def run_stage(main: Callable[[], None]) -> NoReturn:
             return main()
         with files.alone(stage, f"stage-{stage}-{files.digest_json(str(Path.cwd()))[:16]}"):
             files.forget_noted_work()
-            return main()
+            with _settings_that_stay(stage):
+                return main()
 
     run(with_lock)
+
+
+@contextmanager
+def _settings_that_stay(stage: str) -> Iterator[None]:
+    """ParamsError at the end of the block: params.yaml has other values for the stage by now. dvc
+    reads them when the stage has ended, and would note them down for what the old ones gave."""
+    place = Path("params.yaml")
+    before = place.read_bytes() if place.exists() else b""
+    yield
+    after = place.read_bytes() if place.exists() else b""
+    if after == before:
+        return
+    from pttfaces import params
+
+    was, now = (params.of_stage(stage, text) for text in (before, after))
+    if changed := [key for key in was | now if was.get(key) != now.get(key)]:
+        key = changed[0]
+        raise ParamsError(
+            f"params.yaml was changed while {stage} ran ({key} was {was.get(key)}, is "
+            f"{now.get(key)}), and dvc would note the new values down for what the old ones gave; "
+            "run the same command again."
+        )
 
 
 def run_stage_on_processes(main: Callable[[], None]) -> NoReturn:

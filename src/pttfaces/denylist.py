@@ -6,6 +6,7 @@ since; data/forgotten.txt, which neither git nor DVC keeps, does not.
 """
 
 import re
+import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from pttfaces import files
 from pttfaces.errors import DataError
+from pttfaces.object_ids import object_id
 
 DENIED, FORGOTTEN = "data/denylist.txt", "data/forgotten.txt"
 # How articles, pictures and crops are named. A crop by its picture's first 16 hex digits and a
@@ -34,6 +36,7 @@ _FORMS = {
     "crop": (CROP, "crop: and a crop's file name, such as crop:0123456789abcdef-0.png"),
 }
 KINDS = tuple(_FORMS)
+_COMMITTED = re.compile(r"^\+[- ]*md5: ([0-9a-f]{32})", re.MULTILINE)
 _ANY_CASE = {"author", "sha256"}  # the board's user names and hex digits are the same in any case
 
 
@@ -134,7 +137,8 @@ def forgotten() -> DenyList:
 
 
 def in_force() -> DenyList:
-    """The deny list, for a stage. DataError: it lacks somebody who was forgotten.
+    """The deny list, for a stage. DataError: it lacks somebody who was forgotten, or it is an
+    earlier commit's.
 
     The file can be edited in place from then on: dvc links it to its cache whenever it has changed,
     and runs the stage that comes first only if it does not know that stage's results already.
@@ -147,7 +151,29 @@ def in_force() -> DenyList:
             "forgotten here; `python src/inputs.py` adds them (an experiment is then to be queued "
             "anew). An entry that was a mistake goes out of both files."
         )
+    if _is_of_an_earlier_commit():
+        raise DataError(
+            f"{DENIED} is an earlier commit's, and the present commit has another (after a `git "
+            f"pull`?): `git checkout HEAD {DENIED}.dvc` and `dvc pull {DENIED}` bring that; where "
+            f"you have taken entries out yourself, commit {DENIED}.dvc first."
+        )
     return deny
+
+
+def _is_of_an_earlier_commit() -> bool:
+    """Whether the list is one that git knows, and not the newest. dvc takes it for an edit, and
+    whom the newest denies would come back, here and with the next commit for everybody."""
+    path = Path(DENIED)
+    if not path.exists():
+        return False
+    asked = ["git", "log", "--format=", "--patch", "--unified=0", "--", f"{DENIED}.dvc"]
+    try:
+        told = subprocess.run(asked, capture_output=True, text=True, errors="replace").stdout
+    except OSError:  # no git here
+        return False
+    committed = _COMMITTED.findall(told)  # the newest first
+    here = object_id(path.read_bytes())
+    return here in committed and here != committed[0]
 
 
 def misfit(entry: str) -> str:

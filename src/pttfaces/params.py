@@ -335,6 +335,23 @@ def read(path: str | Path) -> Any:
         raise _no_yaml(f"{path}, line {line}", "not UTF-8") from None
 
 
+def of_stage(stage: str, text: bytes, line: str | Path = "dvc.yaml") -> dict[str, Any]:
+    """What a stage of the line depends on: dotted keys → values of a params.yaml's text, whatever
+    they are; {} for a stage or a text that is none."""
+    try:
+        listed = YAML(typ="safe").load(Path(line))["stages"][stage].get("params", [])
+        values = YAML(typ="safe").load(text.decode())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, YAMLError):
+        return {}
+    found: dict[str, Any] = {}
+    for key in listed:
+        value = values
+        for part in str(key).split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        found[str(key)] = value
+    return found
+
+
 def parse(text: str, name: str = "params.yaml") -> Any:
     """The plain values of YAML 1.2, as DVC reads it (so 1e-4 is a number); no tags."""
     try:

@@ -362,10 +362,10 @@ def _store() -> tuple["MlflowClient", str]:
     _make_whole(where)
     client = MlflowClient(where, registry_uri=where)
     experiment = client.get_experiment_by_name(EXPERIMENT)
+    served = where.startswith(("http://", "https://"))
+    # Pinned here: the default is the working folder, which may be a clone that is deleted.
+    place = None if served else (files.root() / "mlruns").resolve().as_uri()
     if experiment is None:
-        served = where.startswith(("http://", "https://"))
-        # Pinned here: the default is the working folder, which may be a clone that is deleted.
-        place = None if served else (files.root() / "mlruns").resolve().as_uri()
         try:
             tags = {"mlflow.experimentKind": "custom_model_development"}  # how the UI opens it
             return client, client.create_experiment(EXPERIMENT, place, tags)
@@ -374,11 +374,36 @@ def _store() -> tuple["MlflowClient", str]:
                 raise
         experiment = client.get_experiment_by_name(EXPERIMENT)
         assert experiment is not None
+    if place and experiment.artifact_location != place:
+        _follow(where, experiment.artifact_location, place)
     named = files.digest_json([where, experiment.experiment_id])[:16]
     noted = files.cache_dir("mlflow") / f"trash-{named}.json"
     if experiment.lifecycle_stage != "active" or noted.exists():
         _restore(client, experiment.experiment_id, noted)
     return client, experiment.experiment_id
+
+
+def _follow(where: str, before: str, place: str) -> None:
+    """Lets the store in this folder know where its artifacts lie after the folder was moved or
+    copied; else what is logged from now on would go where it was, and be deleted there.
+
+    MLflow has no call for it.
+    """
+    path = _database(where)
+    if path is None or path.parent != files.root().resolve() or not before.endswith("/mlruns"):
+        return
+    columns = ("runs.artifact_uri", "model_versions.source", "model_versions.storage_location")
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute(
+            "UPDATE experiments SET artifact_location = ? WHERE artifact_location = ?",
+            (place, before),
+        )
+        for table, column in (name.split(".") for name in columns):
+            database.execute(
+                f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                f"WHERE substr({column}, 1, ?) = ?",
+                (place, len(before) + 1, len(before) + 1, f"{before}/"),
+            )
 
 
 def _restore(client: "MlflowClient", experiment: str, noted: Path) -> None:

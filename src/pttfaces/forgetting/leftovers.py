@@ -20,7 +20,13 @@ from pttfaces.forgetting.lineage import names_one
 
 # Pictures of pictures: what they show cannot be told from their names.
 SHEETS = ("metrics/pictures/contact_sheet.png", "metrics/pictures/nearest.png")
-COPIES = ("report.html", "dvc_plots")  # of such pictures, made by src/report.py and `dvc plots`
+# Of such pictures, made by src/report.py, `dvc plots` and as src/history.py says.
+COPIES = ("report.html", "dvc_plots", "from_mlflow")
+# Tables of data/ with a line for each article, link, picture, crop or sample.
+_LINES = (
+    *("articles.jsonl", "articles_read.csv", "links.jsonl", "ledger.csv", "failed.txt"),
+    *("detections.csv", "crops.csv", "dataset.csv", "dataset/manifest.csv", "neighbours.csv"),
+)
 _PICTURES = ("data/raw", "data/crops", "data/dataset")
 _OUTPUTS = ("data", "models", "metrics")
 _GIVEN = ("data/inbox", "data/reference")
@@ -81,8 +87,11 @@ def kept_pages(root: Path, addresses: Iterable[str]) -> list[Path]:
 
 
 def kept_lines(root: Path, needles: Sequence[bytes]) -> list[Path]:
-    """Kept tables, of addresses asked and files checked, with a line that has a needle."""
-    paths = [*_inside(root / ".cache/download"), *_inside(root / ".cache/raw")]
+    """Tables of the working folder, and kept ones of addresses asked and files checked, with a line
+    that has a needle."""
+    here = (root / "data" / name for name in _LINES)
+    kept = (path for folder in ("download", "raw") for path in _inside(root / ".cache" / folder))
+    paths = [path for path in (*here, *kept) if path.is_file()]
     return [path for path in paths if has_any(path.read_bytes(), needles)]
 
 
@@ -95,6 +104,17 @@ def kept_listings(root: Path, needles: Sequence[bytes]) -> list[Path]:
 def drop_lines(path: Path, needles: Sequence[bytes]) -> None:
     """Writes a table of lines anew without those that have a needle."""
     files.write_bytes(path, without_lines(path.read_bytes(), needles))
+
+
+def logged(root: Path, runs_known_clear: set[str]) -> list[Path]:
+    """Pictures of pictures among MLflow's files in this folder, but for those of the runs given.
+
+    Whatever its store says of them: it may be another one now, and knows where the folder was when
+    they were written.
+    """
+    names = [Path(sheet).name for sheet in SHEETS]
+    found = (path for name in names for path in (root / "mlruns").rglob(name))
+    return sorted(path for path in found if path.parents[1].name not in runs_known_clear)
 
 
 def archives(root: Path, needles: Sequence[bytes]) -> list[Path]:

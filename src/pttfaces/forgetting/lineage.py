@@ -15,7 +15,15 @@ from typing import Any
 
 from pttfaces.denylist import DenyList
 
-TABLES = ("articles.jsonl", "links.jsonl", "ledger.csv", "crops.csv", "dataset.csv")
+_KEYS = {  # table → columns by which one knows it
+    "articles.jsonl": {"id", "author", "title"},
+    "links.jsonl": {"article", "url", "posted"},
+    "ledger.csv": {"article", "url", "sha256", "final_url"},
+    "crops.csv": {"crop", "image", "phash"},
+    "dataset.csv": {"crop", "sha256", "split", "reason"},
+}
+TABLES = tuple(_KEYS)
+_FIRST_LINE = 2**16
 STEM = 16  # hex digits of a picture's digest with which the names of its crops begin
 
 _HASH = re.compile("([0-9a-f]{2})+")
@@ -42,6 +50,16 @@ class Origin:
     final_url: str
     status: str
     path: str
+
+
+def table_name(content: bytes) -> str:
+    """Which of TABLES a file is by what its first line is like; "" for another file."""
+    first = content[:_FIRST_LINE].partition(b"\n")[0].removeprefix(b"\xef\xbb\xbf").strip()
+    if first.startswith(b"{"):
+        keys = set(next(iter(_objects(first)), {}))
+    else:
+        keys = set(first.decode("utf-8", "replace").split(","))
+    return next((name for name, needed in _KEYS.items() if needed <= keys), "")
 
 
 @dataclass

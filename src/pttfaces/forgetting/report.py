@@ -268,17 +268,28 @@ class Findings:
             *leftovers.passing(self.root),
         ]
 
+    def logged(self) -> list[Path]:
+        """Files of MLflow's in this folder that may show the pictures: of all runs but those of
+        which it is known that their models saw none."""
+        history, doubtful = self.models.history, self._doubtful()
+        clear = {run.id for run in history.runs} - {run.id for run in doubtful}
+        return leftovers.logged(self.root, clear) if self.crops else []
+
+    def _doubtful(self) -> list[Run]:
+        """The runs whose model was, or may have been, trained on the pictures."""
+        runs = [*self.models.runs, *self.models.unchecked]
+        of_models = self.models.history.of_models({run.model for run in runs})
+        return list(dict.fromkeys([*runs, *of_models]))
+
     def given(self) -> list[Path]:
         """Copies that a person put into data/inbox or data/reference."""
         return leftovers.given(self.root, self.digests)
 
     def pictures_in_history(self) -> tuple[list[tuple[Run, str]], dict[str, str]]:
         """Artifacts of MLflow that may show the pictures; what cannot be read, with the reason."""
-        doubtful = [*self.models.runs, *self.models.unchecked]
-        models = {run.model for run in doubtful}
         shown: list[tuple[Run, str]] = []
         away: dict[str, str] = {}
-        for run in dict.fromkeys([*doubtful, *self.models.history.of_models(models)]):
+        for run in self._doubtful():
             try:
                 shown += [(run, name) for name in histories.pictures_of(run)]
             except OSError as error:
@@ -316,6 +327,9 @@ def purge(found: Findings) -> Iterator[str]:
             deleted += 1
         except OSError as error:
             away[f"MLflow run {run.id}"] = str(error)
+    for path in found.logged():
+        leftovers.remove(path)
+        deleted += 1
     yield f"deleted {deleted} artifacts of MLflow that may show them"
     away |= {f"remote {name}": reason for name, reason in found.storage.unreachable.items()}
     for store in (*found.storage.remotes, found.storage.cache):

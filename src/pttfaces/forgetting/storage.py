@@ -16,7 +16,7 @@ from typing import Any
 from pttfaces import manifest, params
 from pttfaces.errors import DataError, ParamsError
 from pttfaces.forgetting import leftovers
-from pttfaces.forgetting.lineage import TABLES, names_one
+from pttfaces.forgetting.lineage import TABLES, names_one, table_name
 from pttfaces.object_ids import entries_of, folder_list, object_id
 
 _TABLES = {f"data/{name}" for name in TABLES}
@@ -167,10 +167,20 @@ class Storage:
     @cached_property
     def tables(self) -> dict[str, str]:
         """md5 of every version of a table that tells of pictures → its path, the present first;
-        after those of stages what purges have left of others, which folders of their own list."""
-        made = (item for step in self.steps for item in step.outs.items())
+        after those of stages what purges have left of others, which folders of their own list, and
+        what no stage names any more: DVC's run cache knows nothing of outs that persist, and no
+        commit of what was never committed."""
+        of_steps = (
+            item for step in self.steps for item in (*step.outs.items(), *step.deps.items())
+        )
         left = ((path, oid) for entries in self.folders.values() for oid, path in entries)
-        return {oid: path for path, oid in (*made, *left) if path in _TABLES}
+        named = {oid: path for path, oid in (*of_steps, *left) if path in _TABLES}
+        members = {oid for entries in self.folders.values() for oid, _ in entries}
+        for store in (self.cache, *self.remotes):
+            for oid in sorted(store.ids - members - named.keys()):
+                if not oid.endswith(".dir") and (name := table_name(store.read(oid))):
+                    named[oid] = f"data/{name}"
+        return named
 
     @cached_property
     def folders(self) -> dict[str, list[tuple[str, str]]]:
