@@ -31,6 +31,31 @@ def test_lines_that_name_a_picture_are_dropped_and_the_others_stay(tmp_path: Pat
     assert journal.read_text(encoding="utf-8") == '{"url": "b"}\n'
 
 
+def test_tables_of_the_working_folder_are_cleaned_at_once(tmp_path: Path) -> None:
+    """Else `dvc commit` and `dvc push` keep them anew."""
+    for name in ("ledger.csv", "dataset/manifest.csv"):
+        files.write_text(tmp_path / "data" / name, f"a\n{DIGEST[:16]}-0.png\nother\n")
+    needles = [DIGEST[:16].encode()]
+    found = leftovers.kept_lines(tmp_path, needles)
+    assert found == [tmp_path / "data/ledger.csv", tmp_path / "data/dataset/manifest.csv"]
+    leftovers.drop_lines(found[1], needles)
+    assert found[1].read_text(encoding="utf-8") == "a\nother\n"
+
+
+def test_mlflow_s_pictures_are_found_by_where_they_lie_but_those_of_clear_runs(
+    tmp_path: Path,
+) -> None:
+    for run in ("saw", "clear", "of_another_store"):
+        for name in ("nearest.png", "density.png"):
+            files.write_bytes(tmp_path / "mlruns" / run / "artifacts" / name, PICTURE)
+    found = leftovers.logged(tmp_path, {"clear"})
+    assert [path.relative_to(tmp_path / "mlruns").parts[0] for path in found] == [
+        "of_another_store",
+        "saw",
+    ]
+    assert {path.name for path in found} == {"nearest.png"}
+
+
 def test_index_pages_that_list_an_article_are_found_and_the_others_stay(tmp_path: Path) -> None:
     pages = tmp_path / ".cache/listings/board"
     for name, content in (("1-2", b"M.1.A.001"), ("2-3", b"M.2.A.002")):

@@ -220,3 +220,18 @@ def test_where_the_folder_holds_links_into_the_cache_none_is_left_that_leads_now
     assert other.read_bytes() == b"bob"
     with Repo(str(repository)) as repo:
         repo.add("data/raw")  # which fails at a link that leads nowhere
+
+
+def test_who_is_named_only_by_tables_that_no_stage_and_no_commit_has_is_found(
+    repository: Path,
+) -> None:
+    """As after `dvc repro` with other days, uncommitted: DVC's run cache knows no stage with outs
+    that persist. The tables stay for whoever asks next, without those who have asked."""
+    keep_tables_of_earlier(repository)
+    (repository / "dvc.lock").unlink()
+    for name in ("ann", "bob"):
+        forget(repository, f"author:{name}")
+        left = b"\n".join(lying(repository))
+        assert b"earlier " + name.encode() not in left
+        assert f"M.{name}".encode() not in left
+    assert {b"cy", b"earlier cy", b"now cy"} <= lying(repository)

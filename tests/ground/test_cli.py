@@ -153,6 +153,37 @@ def test_a_stage_waits_for_the_one_that_a_killed_dvc_left_at_work(tmp_path: Path
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize(("key", "told"), [("epochs", True), ("save_every_minutes", False)])
+def test_settings_that_change_under_a_stage_s_hands_are_told(
+    tmp_path: Path, key: str, told: bool
+) -> None:
+    """dvc reads them when the stage has ended. What the stage does not depend on may change."""
+    (tmp_path / "params.yaml").write_text("train:\n  epochs: 60\n  save_every_minutes: 1\n")
+    (tmp_path / "dvc.yaml").write_text("stages:\n  train:\n    params: [seed, train.epochs]\n")
+    (tmp_path / "train.py").write_text(
+        "from pathlib import Path\n"
+        "from pttfaces import cli\n"
+        "def main():\n"
+        "    place = Path('params.yaml')\n"
+        f"    place.write_text(place.read_text().replace('{key}: ', '{key}: 7'))\n"
+        "    print('trained')\n"
+        "if __name__ == '__main__':\n    cli.run_stage(main)\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("DVC_")}
+    ended = subprocess.run(
+        [sys.executable, "train.py"],
+        capture_output=True,
+        text=True,
+        env=environment | {"PYTHONPATH": str(Path("src").resolve())},
+        cwd=tmp_path,
+    )
+    assert ended.stdout == "trained\n"
+    assert ended.returncode == (2 if told else 0), ended.stderr
+    sentence = "params.yaml was changed while train ran (train.epochs was 60, is 760)"
+    assert (sentence in ended.stderr) == told
+    assert "Traceback" not in ended.stderr
+
+
 def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
     ended = run(tmp_path, "os.write(os.open('/dev/full', os.O_WRONLY), b'x')")
     assert ended.returncode == 2

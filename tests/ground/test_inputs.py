@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import inputs
 from pttfaces import denylist
 from pttfaces.errors import DataError
+from pttfaces.object_ids import object_id
 
 
 @pytest.fixture(autouse=True)
@@ -89,3 +91,45 @@ def test_a_name_that_dvc_cannot_note_down_is_named(folder: str, kind: str) -> No
     with pytest.raises(DataError) as caught:
         inputs.main()
     assert str(caught.value).startswith(f"{folder}/deep\\xff is a name that is not UTF-8")
+
+
+def test_a_list_that_git_has_brought_a_newer_version_of_is_no_edit() -> None:
+    """As after `git pull`: dvc would take it for one, and undo what others have denied."""
+    inputs.main()
+    place, note = Path("data/denylist.txt"), Path("data/denylist.txt.dvc")
+    note.write_text("outs:\n- md5: d41d8cd98f00b204e9800998ecf8427e\n  path: denylist.txt\n")
+    later = place.stat().st_mtime + 5
+    os.utime(note, (later, later))
+    with pytest.raises(DataError, match=r"older than this commit's.*`dvc pull data/denylist\.txt`"):
+        inputs.main()
+    os.utime(place, (later + 1, later + 1))  # edited since
+    inputs.main()
+
+
+def test_a_list_of_an_earlier_commit_is_refused_by_every_stage() -> None:
+    """Also where dvc alone was called, which has noted the old list as an edit by then."""
+
+    def git(*words: str) -> None:
+        who = ("-c", "user.name=x", "-c", "user.email=x@x.test")
+        subprocess.run(["git", *who, *words], check=True, capture_output=True)
+
+    def commit(text: str) -> None:
+        Path("data/denylist.txt").write_text(text)
+        oid = object_id(text.encode())
+        Path("data/denylist.txt.dvc").write_text(f"outs:\n- md5: {oid}\n  path: denylist.txt\n")
+        git("add", "data/denylist.txt.dvc")
+        git("commit", "-m", "x")
+
+    Path("data").mkdir()
+    git("init")
+    for text in ("", "author:ann\n", "author:ann\nauthor:bob\n"):
+        commit(text)
+        assert denylist.in_force().lines() == text.split()
+    for earlier in ("", "author:ann\n"):
+        Path("data/denylist.txt").write_text(earlier)
+        with pytest.raises(DataError, match=r"is an earlier commit's.*commit .*\.dvc first"):
+            denylist.in_force()
+    Path("data/denylist.txt").write_text("author:bob\n")  # an edit that no commit has
+    assert denylist.in_force().lines() == ["author:bob"]
+    commit("author:ann\n")  # taken out on purpose
+    assert denylist.in_force().lines() == ["author:ann"]

@@ -320,6 +320,55 @@ def test_a_stop_while_a_deleted_experiment_comes_back_leaves_its_old_runs_delete
     assert {client.get_run(run).info.lifecycle_stage for run in before} == {"deleted"}
 
 
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_folder_that_was_moved_or_copied_keeps_its_artifacts_in_it(
+    empty_repository: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    copied: bool,
+) -> None:
+    program = textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        from pttfaces import params, tracking
+        Path("p.png").write_bytes(b"png")
+        demo = params.load("params.yaml")
+        with tracking.training_run(demo, "data-1", Path(sys.argv[1])) as run:
+            run.log_picture("p.png", "samples/p.png")
+            run.log_model(Path("model"), "digest", register=True)
+        print(run.id)
+    """)
+
+    def train(name: str) -> str:
+        command = [sys.executable, "-c", program, name]
+        environment = os.environ | {"PYTHONPATH": str(Path(tracking.__file__).parents[1])}
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert "warning" not in ended.stderr
+        return ended.stdout.split()[-1]
+
+    Path("model").mkdir()
+    Path("model/weights").write_bytes(b"w")
+    first = train("one")
+    there = tmp_path_factory.mktemp("scratch") / "else where"
+    if copied:
+        shutil.copytree(empty_repository, there)
+    else:
+        empty_repository.rename(there)
+    before = sorted(empty_repository.rglob("*"))
+    monkeypatch.chdir(there)
+    second = train("two")
+    assert sorted(empty_repository.rglob("*")) == before
+    client, _ = store()
+    for run in (first, second):
+        place = there / "mlruns" / run / "artifacts"
+        assert client.get_run(run).info.artifact_uri == place.as_uri()
+        assert (place / "samples/p.png").read_bytes() == b"png"
+        assert [one.path for one in client.list_artifacts(run, "samples")] == ["samples/p.png"]
+    versions = client.search_model_versions(f"name = '{tracking.MODEL}'")
+    assert len(versions) == 2
+    assert all(version.source.startswith((there / "mlruns").as_uri()) for version in versions)
+
+
 def test_a_killed_run_that_was_deleted_is_in_nobodys_way(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

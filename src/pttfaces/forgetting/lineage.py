@@ -18,9 +18,9 @@ from pttfaces.denylist import DenyList
 _KEYS = {  # table → columns by which one knows it
     "articles.jsonl": {"id", "author", "title"},
     "links.jsonl": {"article", "url", "posted"},
-    "ledger.csv": {"article", "url", "sha256", "final_url"},
     "crops.csv": {"crop", "image", "phash"},
     "dataset.csv": {"crop", "sha256", "split", "reason"},
+    "ledger.csv": {"article", "url", "sha256"},  # which a data set's has, too
 }
 TABLES = tuple(_KEYS)
 _FIRST_LINE = 2**16
