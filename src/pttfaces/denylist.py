@@ -166,8 +166,9 @@ def _is_of_an_earlier_commit() -> bool:
     path = Path(DENIED)
     if not path.exists():
         return False
-    asked = ["git", "log", "--format=", "--patch", "--unified=0", "--", f"{DENIED}.dvc"]
+    asked = ["git", "log", "--format=", "--patch", "--unified=0", "--no-color", "--no-ext-diff"]
     try:
+        asked += ["--", f"{DENIED}.dvc"]
         told = subprocess.run(asked, capture_output=True, text=True, errors="replace").stdout
     except OSError:  # no git here
         return False

@@ -361,11 +361,12 @@ def _store() -> tuple["MlflowClient", str]:
     _set_aside_if_damaged(where)
     _make_whole(where)
     client = MlflowClient(where, registry_uri=where)
+    follow_the_folder(client)
     experiment = client.get_experiment_by_name(EXPERIMENT)
-    served = where.startswith(("http://", "https://"))
-    # Pinned here: the default is the working folder, which may be a clone that is deleted.
-    place = None if served else (files.root() / "mlruns").resolve().as_uri()
     if experiment is None:
+        served = where.startswith(("http://", "https://"))
+        # Pinned here: the default is the working folder, which may be a clone that is deleted.
+        place = None if served else _artifacts_here()
         try:
             tags = {"mlflow.experimentKind": "custom_model_development"}  # how the UI opens it
             return client, client.create_experiment(EXPERIMENT, place, tags)
@@ -374,8 +375,6 @@ def _store() -> tuple["MlflowClient", str]:
                 raise
         experiment = client.get_experiment_by_name(EXPERIMENT)
         assert experiment is not None
-    if place and experiment.artifact_location != place:
-        _follow(where, experiment.artifact_location, place)
     named = files.digest_json([where, experiment.experiment_id])[:16]
     noted = files.cache_dir("mlflow") / f"trash-{named}.json"
     if experiment.lifecycle_stage != "active" or noted.exists():
@@ -383,14 +382,22 @@ def _store() -> tuple["MlflowClient", str]:
     return client, experiment.experiment_id
 
 
-def _follow(where: str, before: str, place: str) -> None:
+def _artifacts_here() -> str:
+    return (files.root() / "mlruns").resolve().as_uri()
+
+
+def follow_the_folder(client: "MlflowClient") -> None:
     """Lets the store in this folder know where its artifacts lie after the folder was moved or
     copied; else what is logged from now on would go where it was, and be deleted there.
 
     MLflow has no call for it.
     """
-    path = _database(where)
-    if path is None or path.parent != files.root().resolve() or not before.endswith("/mlruns"):
+    path, place = _database(store_uri()), _artifacts_here()
+    if path is None or path.parent != files.root().resolve():
+        return
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    before = experiment.artifact_location if experiment else place
+    if before == place or not before.endswith("/mlruns"):
         return
     columns = ("runs.artifact_uri", "model_versions.source", "model_versions.storage_location")
     with contextlib.closing(sqlite3.connect(path)) as database, database:

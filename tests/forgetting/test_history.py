@@ -1,10 +1,13 @@
 """Which models saw a picture, by what their trainings logged in a real MLflow database."""
 
 import json
+import shutil
 import sqlite3
 import subprocess
 from contextlib import closing
 from pathlib import Path
+
+import pytest
 
 from pttfaces import files, params, tracking
 from pttfaces.denylist import DenyList
@@ -92,3 +95,24 @@ def test_commits_whose_data_set_nobody_has_any_more_are_named_unless_mlflow_tell
     with storage.opened(repository) as kept:
         found = Findings(repository, kept, DenyList.of([f"sha256:{FORGOTTEN}"]), duplicate_bits=30)
     assert found.models.untold == [untold[:8], "this folder"]
+
+
+def test_in_a_copy_of_the_folder_its_own_pictures_go_and_not_those_of_the_first(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("nearest.png").write_bytes(b"two faces")
+    with tracking.training_run(params.load("params.yaml"), "data", Path("run")) as run:
+        run.log_text(f"{FORGOTTEN[:16]}-1.png", tracking.TRAINING_PICTURES)
+        run.log_tags({"model_digest": "saw it"})
+        run.log_picture("nearest.png", "nearest.png")
+    copy = tmp_path_factory.mktemp("copy") / "of it"
+    shutil.copytree(repository, copy)
+    monkeypatch.chdir(copy)
+    place = Path("mlruns", run.id, "artifacts/nearest.png")
+    assert (copy / place).exists()
+    with storage.opened(copy) as kept:
+        found = Findings(copy, kept, DenyList.of([f"sha256:{FORGOTTEN}"]), duplicate_bits=30)
+        assert "  1 artifacts of MLflow that may show them" in what_is_kept(found)
+        assert "deleted 1 artifacts of MLflow that may show them" in purge(found)
+    assert not (copy / place).exists()
+    assert (repository / place).exists()

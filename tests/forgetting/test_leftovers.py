@@ -111,3 +111,14 @@ def test_nothing_is_deleted_under_a_stage_that_is_at_work(tmp_path: Path) -> Non
         with pytest.raises(DataError, match="stage curate is at work"):
             leftovers.check_idle(tmp_path)
     leftovers.check_idle(tmp_path)
+
+
+def test_archives_are_found_in_sub_folders_but_for_dvc_s_own(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    files.write_bytes(tmp_path / "set" / f"{DIGEST[:16]}-0.png", PICTURE)
+    for name in ("crops.zip", "sent/to ann.zip", ".venv/x.zip", "data/generated.zip"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        files.pack(tmp_path / "set", tmp_path / name)
+    files.pack(tmp_path / "sent", tmp_path / "other.zip")
+    found = leftovers.archives(tmp_path, [DIGEST[:16].encode()])
+    assert [path.name for path in found] == ["crops.zip", "other.zip", "to ann.zip"]

@@ -4,6 +4,7 @@ Knows the folders and how their files are named; deletes nothing unless told to.
 """
 
 import gzip
+import os
 import shutil
 import zlib
 from collections.abc import Iterable, Sequence
@@ -118,8 +119,13 @@ def logged(root: Path, runs_known_clear: set[str]) -> list[Path]:
 
 
 def archives(root: Path, needles: Sequence[bytes]) -> list[Path]:
-    """Archives in the project's folder that hold a file with such a name."""
-    return [path for path in sorted(root.glob("*.zip")) if has_any(path.read_bytes(), needles)]
+    """Archives in the project's folder, but for DVC's own, that hold a file with such a name."""
+    found: list[Path] = []
+    for place, inside, names in os.walk(root):
+        own = {"data", "models", "mlruns"} if Path(place) == root else set()
+        inside[:] = [name for name in inside if not name.startswith(".") and name not in own]
+        found += [Path(place, name) for name in names if name.endswith(".zip")]
+    return [path for path in sorted(found) if has_any(path.read_bytes(), needles)]
 
 
 def passing(root: Path) -> list[Path]:
