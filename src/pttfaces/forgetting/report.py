@@ -70,6 +70,7 @@ class Findings:
         self.crops = self.lineage.crops_of(self.stems)
         self.look_alikes = self._look_alikes(duplicate_bits)
         self.needles = [text.encode() for text in sorted(self._needles(wanted))]
+        self._fresh = self._made_without_them()
         self.objects = self._objects()
         self.models = self._models()
 
@@ -129,10 +130,13 @@ class Findings:
             if sheet in step.outs and any(map(self._may_hold, self._read_by(step, folder)))
         }
         kinds = (pictures, sheets, holding, lists | telling)
-        fresh: set[str] = set()
-        if not DenyList.read(self.root / DENIED).lacks(self.entries()):
-            fresh = self.storage.made_with(DENIED)  # without them already
-        return Objects(*(kind - fresh for kind in kinds))
+        return Objects(*(kind - self._fresh for kind in kinds))
+
+    def _made_without_them(self) -> set[str]:
+        """What was made since they are on the deny list: that may name what it leaves out."""
+        if DenyList.read(self.root / DENIED).lacks(self.entries()):
+            return set()
+        return self.storage.made_with(DENIED)
 
     def _read_by(self, step: Step, folder: str) -> set[str]:
         """What a step read of a folder: it names it, or figures of the steps that read or made it;
@@ -281,6 +285,11 @@ class Findings:
         of_models = self.models.history.of_models({run.model for run in runs})
         return list(dict.fromkeys([*runs, *of_models]))
 
+    def tables(self) -> list[Path]:
+        """Tables here that have lines to be dropped."""
+        named = leftovers.kept_lines(self.root, self.needles)
+        return [path for path in named if object_id(path.read_bytes()) not in self._fresh]
+
     def given(self) -> list[Path]:
         """Copies that a person put into data/inbox or data/reference."""
         return leftovers.given(self.root, self.digests)
@@ -315,8 +324,7 @@ def purge(found: Findings) -> Iterator[str]:
     paths = found.paths()
     for path in paths:
         leftovers.remove(path)
-    tables = leftovers.kept_lines(found.root, found.needles)
-    for path in tables:
+    for path in found.tables():
         leftovers.drop_lines(path, found.needles)
     yield f"deleted {len(paths)} files and folders here"
     shown, away = found.pictures_in_history()
