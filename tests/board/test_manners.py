@@ -179,8 +179,9 @@ def test_redirects_wait_for_their_turn_and_circles_end() -> None:
         Client(Door(), Manners(rate_per_s=50)) as client,
         pytest.raises(SiteError, match="leads in a circle of redirects"),
     ):
+        began = time.monotonic()  # a busy machine's server may note the first request late
         client.fetch(f"{base}/x")
-    assert asked[-1][1] - asked[0][1] >= 0.95 * (len(asked) - 1) / 50
+    assert asked[-1][1] - began >= 0.95 * (len(asked) - 1) / 50
 
 
 def test_a_redirect_to_no_address_ends_in_one_sentence() -> None:
