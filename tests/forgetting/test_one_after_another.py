@@ -60,6 +60,16 @@ def lying(repository: Path) -> set[bytes]:
     return {path.read_bytes() for path in repository.rglob("*") if path.is_file()}
 
 
+def check_that_ann_and_bob_go_and_cy_stays(repository: Path) -> None:
+    """Ann and Bob are forgotten by their names, one after the other."""
+    for name in ("ann", "bob"):
+        forget(repository, f"author:{name}")
+        left = b"\n".join(lying(repository))
+        assert b"earlier " + name.encode() not in left
+        assert f"M.{name}".encode() not in left
+    assert {b"cy", b"earlier cy", b"now cy"} <= lying(repository)
+
+
 def test_who_is_forgotten_after_somebody_else_is_nowhere_any_more_either(repository: Path) -> None:
     for digest, name in ((ANN, b"ann"), (BOB, b"bob")):
         versions = {name, b"earlier " + name, b"now " + name}
@@ -73,12 +83,7 @@ def test_whose_pictures_only_tables_of_earlier_tell_is_found_after_somebody_else
     repository: Path,
 ) -> None:
     keep_tables_of_earlier(repository)
-    for name in ("ann", "bob"):
-        forget(repository, f"author:{name}")
-        left = b"\n".join(lying(repository))
-        assert b"earlier " + name.encode() not in left
-        assert f"M.{name}".encode() not in left
-    assert {b"cy", b"earlier cy", b"now cy"} <= lying(repository)
+    check_that_ann_and_bob_go_and_cy_stays(repository)
     with storage.opened(repository) as kept:
         (article,) = read_lineage(repository, kept).articles_of(DenyList.of(["author:cy"])).values()
     assert article["title"] == "cy"
@@ -229,9 +234,4 @@ def test_who_is_named_only_by_tables_that_no_stage_and_no_commit_has_is_found(
     that persist. The tables stay for whoever asks next, without those who have asked."""
     keep_tables_of_earlier(repository)
     (repository / "dvc.lock").unlink()
-    for name in ("ann", "bob"):
-        forget(repository, f"author:{name}")
-        left = b"\n".join(lying(repository))
-        assert b"earlier " + name.encode() not in left
-        assert f"M.{name}".encode() not in left
-    assert {b"cy", b"earlier cy", b"now cy"} <= lying(repository)
+    check_that_ann_and_bob_go_and_cy_stays(repository)
