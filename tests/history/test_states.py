@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from repository import PROJECT, Repository
 
+import evaluate
 from pttfaces.history import states
 from pttfaces.report import gather
 
@@ -152,3 +153,9 @@ def test_a_commit_is_shown_without_a_store(repository: Repository) -> None:
     ended = repository.run(*command, "nonesuch")
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: there is no history yet")
+
+
+def test_evaluate_notes_all_that_tells_its_samples_from_others() -> None:
+    """Else a score of other samples would stand beside these."""
+    compared = {*states._FOLLOWS["evaluate"][1], *states._SAMPLES}
+    assert {*evaluate.MADE_WITH, "generated"} == compared
