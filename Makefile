@@ -32,28 +32,25 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 repro: .venv/installed .git ## from an empty folder to a scored model (dvc repro)
-	@$(BIN)/python src/inputs.py
-	@$(BIN)/python src/outlook.py
 	$(BIN)/dvc repro
-	@$(BIN)/python src/report.py
+	@$(BIN)/pttfaces report
 	@echo
 	@echo "Look at   metrics/pictures/samples.png   the pictures that the model makes"
 	@echo "Read      report.html                    funnel, curves, samples and scores on one page"
 	@echo "Browse    make ui                        the history of runs in the MLflow UI"
 
 update: .venv/installed ## ask again for what is new or has failed, then bring all up to date
-	@$(BIN)/python src/inputs.py
 	$(BIN)/dvc repro --force download
 	$(BIN)/dvc repro
 
 report: .venv/installed ## one page with funnel, curves, samples and the scores of all experiments
-	@$(BIN)/python src/report.py
+	@$(BIN)/pttfaces report
 
 experiments: .venv/installed ## all experiments side by side, in a few columns (dvc exp show)
 	@$(BIN)/dvc exp show --md --drop '.*' --keep '$(SHOWN)'
 
-history: .venv/installed ## all runs; python src/history.py NAME leads from one to its data and model
-	@$(BIN)/python src/history.py
+history: .venv/installed ## all runs; pttfaces history NAME leads from one to its data and model
+	@$(BIN)/pttfaces history
 
 ui: .venv/installed ## the history of runs in the MLflow UI, on this machine only
 	@case "$$MLFLOW_TRACKING_URI" in \
@@ -66,7 +63,7 @@ ui: .venv/installed ## the history of runs in the MLflow UI, on this machine onl
 	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 
 site: .venv/installed ## the embedded board, for a look in a browser
-	$(BIN)/python src/demo_site.py
+	$(BIN)/pttfaces site
 
 test: .venv/installed-dev ## the tests, on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
@@ -95,13 +92,14 @@ gpu: .venv/installed ## what only a machine with an NVIDIA GPU has a use for
 clean: ## remove the virtual environment and tools' caches; data, models and history stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.venv/installed: requirements.lock
+.venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "Python 3.11 to 3.13 is needed; name one: make PYTHON=python3.12 ..."; exit 2; }
 	$(PYTHON) -m venv .venv
 	@echo "Installing $$(grep -c == requirements.lock) packages into .venv: some 3 GB to fetch," \
 	  "about 3 minutes on a fast network. This happens once."
 	$(PIP) -r requirements.lock
+	$(PIP) --constraint requirements.lock --editable .
 	@touch $@
 
 .venv/installed-dev: .venv/installed requirements-dev.lock

@@ -24,13 +24,13 @@ import requests
 from aiohttp import web
 from bs4 import BeautifulSoup, FeatureNotFound
 
-from pttfaces.board.article import parse_article
+from pttfaces.board.article_page import parse_article
 from pttfaces.board.client import Client, Manners
 from pttfaces.board.index import parse_index
-from pttfaces.board.store import Page
+from pttfaces.board.page_cache import Page
 from pttfaces.demo import pages
-from pttfaces.demo.world import Post, Push, World
-from pttfaces.door import Door
+from pttfaces.demo.board import Post, Push, World
+from pttfaces.http import LoopbackHosts
 
 URL = "https://www.ptt.cc/bbs/Test/index1.html"
 LIMIT, DELAY_S = 20, 0.05
@@ -90,7 +90,7 @@ def ours(urls: list[str], rate: float) -> float:
             return len(parse_index(page.text, page.url).rows), True
         return len(parse_article(page.text).links), True
 
-    with Client(Door(), Manners(rate_per_s=rate)) as client:
+    with Client(LoopbackHosts(), Manners(rate_per_s=rate)) as client:
         client.fetch(urls[0])
         started = time.perf_counter()
         found = list(client.get_all(((url, None) for url in urls), read))

@@ -151,8 +151,8 @@ async def plain(urls: Sequence[str], concurrency: int) -> None:
 def ours(order: dict[str, Any]) -> dict[str, Any]:
     """`images.download` with all its checks, from links to ledger."""
     from pttfaces.denylist import DenyList
-    from pttfaces.door import Door
-    from pttfaces.images import Limits, download
+    from pttfaces.download import Limits, downloader
+    from pttfaces.http import LoopbackHosts
 
     links = [
         {"article": f"M.{at // 10}.A", "position": at, "posted": url, "url": url, "place": "body"}
@@ -161,7 +161,7 @@ def ours(order: dict[str, Any]) -> dict[str, Any]:
     concurrency = order["concurrency"]
     limits = Limits(concurrency, concurrency, 10_000, TRIES, TIMEOUT_S, 50, 100, False)
     started = time.perf_counter()
-    report = download(links, Door(order["hosts"]), "web", limits, DenyList())
+    report = downloader(links, LoopbackHosts(order["hosts"]), "web", limits, DenyList())
     return {
         "seconds": time.perf_counter() - started,
         "files": report.metrics["status"]["ok"],

@@ -38,13 +38,15 @@ from ruamel.yaml import YAML
 import crop
 import curate
 import detect
-from pttfaces import files, pictures
+from pttfaces import files
+from pttfaces import images as pictures
+from pttfaces.curation import export
 from pttfaces.demo import drawing
-from pttfaces.faces import dataset, measures
-from pttfaces.faces.cropping import FaceCropper
-from pttfaces.faces.decode import decode
+from pttfaces.faces import quality
+from pttfaces.faces.alignment import FaceCropper
 from pttfaces.faces.detectors import Detector, Face, Limits, make_detector
-from pttfaces.faces.retinaface import RetinaFaceDetector
+from pttfaces.faces.detectors.retinaface import RetinaFaceDetector
+from pttfaces.images import decode
 
 PROJECT = Path(__file__).resolve().parents[1]
 SIDE, BLUR = 1024, 100
@@ -284,7 +286,7 @@ def downscales(known: Sequence[Known], detector: Detector) -> None:
     large, finest, direct = (FaceCropper(side, 0.65, "replicate") for side in (256, 1024, 64))
     ways = {
         "area": lambda pixels: cv2.resize(pixels, (64, 64), interpolation=cv2.INTER_AREA),
-        "Lanczos (ours)": lambda pixels: dataset.downscale(pixels, 64),
+        "Lanczos (ours)": lambda pixels: export.downscale(pixels, 64),
         "bilinear, not antialiased": lambda pixels: cv2.resize(pixels, (64, 64)),
     }
     rows: dict[str, list[tuple[float, float, float]]] = {}
@@ -344,7 +346,7 @@ def another_threshold(count: int) -> None:
             path, name = f"{digest[:2]}/{digest}.png", f"{digest[:16]}-0.png"
             (Path("data/crops") / name).write_bytes(some[number % len(some)])
             row = {"crop": name, "image": path, "face": 0, "phash": rng.bytes(32).hex()}
-            row |= dict.fromkeys(measures.MEASURES, 1)
+            row |= dict.fromkeys(quality.MEASURES, 1)
             rows.append(row | {"blur": round(float(rng.lognormal(6, 1)), 2)})
             place = (article, 0, "body", url, "ok", digest, path)
             ledger.append(dict(zip(LEDGER, place, strict=True)))

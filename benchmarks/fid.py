@@ -31,8 +31,8 @@ from PIL import Image
 from ruamel.yaml import YAML
 from torch.nn import functional
 
-from pttfaces import files, params
-from pttfaces.scores import folder, inception
+from pttfaces import config, files
+from pttfaces.evaluation import image_folder, inception
 
 PROJECT = Path(__file__).resolve().parents[1]
 HUB = "hub/checkpoints/pt_inception-2015-12-05-6726825d.pth"
@@ -51,7 +51,7 @@ def draw(place: Path, count: int, seed: int) -> Path:
 
 
 @torch.no_grad()
-def random_weights(path: Path, pictures: folder.Pictures) -> None:
+def random_weights(path: Path, pictures: image_folder.Pictures) -> None:
     """A file of the right shape whose features keep the signal."""
     path.parent.mkdir(parents=True, exist_ok=True)
     network = inception._fid_inception().to_empty(device="cpu").eval()
@@ -107,7 +107,7 @@ class Sides:
 
     def __init__(self, place: Path, dims: int, batch_size: int) -> None:
         self.place, self.dims, self.batch_size = place, dims, batch_size
-        values = params.read(PROJECT / "presets/demo.yaml")
+        values = config.read(PROJECT / "presets/demo.yaml")
         values["evaluate"] |= {
             "features": "inception",
             "dims": dims,
@@ -189,7 +189,9 @@ def main() -> None:
             (place / HUB).parent.mkdir(parents=True)
             shutil.copy(options.weights, place / HUB)
         else:
-            random_weights(place / HUB, folder.open_folder(second, "name a folder of pictures"))
+            random_weights(
+                place / HUB, image_folder.open_folder(second, "name a folder of pictures")
+            )
         sides = Sides(place, options.dims, options.batch_size)
         compare(sides, str(first.resolve()), str(second.resolve()))
         memory(Sides(place, 64, options.batch_size), options.count)

@@ -28,12 +28,14 @@ from typing import Any
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler
 
-from pttfaces import params
-from pttfaces.diffusion import devices, generation, models, network, processes, schedule
-from pttfaces.diffusion.generation import Order
-from pttfaces.diffusion.models import Model
-from pttfaces.diffusion.sampling import Sampler
-from pttfaces.scores import features, folder, frechet
+from pttfaces import config as params
+from pttfaces.diffusion import devices, distributed, model_folder, schedule
+from pttfaces.diffusion import unet as network
+from pttfaces.diffusion.model_folder import Model
+from pttfaces.evaluation import features, fid, image_folder
+from pttfaces.sampling import generation
+from pttfaces.sampling.generation import Order
+from pttfaces.sampling.samplers import Sampler
 
 STEPS, FEW = 300, 20
 FAST, SLOW = Sampler("dpmsolver++", FEW, "trailing"), Sampler("ddpm", STEPS, "leading")
@@ -43,7 +45,7 @@ def demo_model() -> Model:
     """The network of params.yaml, untrained: as fast as a trained one, of no worth otherwise."""
     everything = params.load()
     shape = network.Architecture(everything.image_size, **everything.model.model_dump())
-    device = processes.device()
+    device = distributed.device()
     unet = network.build(shape, seed=0).to(device, memory_format=devices.memory_format(device))
     unet = unet.eval().requires_grad_(False)
     return Model(unet, schedule.NoiseProcess("cosine", 1000, "v_prediction", False))
@@ -133,13 +135,13 @@ def distances(model: Model, sampler: Sampler, real: Path, count: int, batch: int
     """The distance to the real pictures for three sampling seeds."""
     with tempfile.TemporaryDirectory() as place:
         judge = features.make_extractor("random", 64, None, None, batch, Path(place) / "cache")
-        truth = judge.embed(folder.open_folder(real, "name a folder of pictures"))
+        truth = judge.embed(image_folder.open_folder(real, "name a folder of pictures"))
         found = []
         for seed in range(3):
             made = Path(place) / f"{sampler.name}-{seed}"
             generation.generate(model, Order(sampler, seed, count, batch), made)
-            rows = judge.embed(folder.open_folder(made, "run again"))
-            found.append(frechet.distance(rows.statistics, truth.statistics))
+            rows = judge.embed(image_folder.open_folder(made, "run again"))
+            found.append(fid.distance(rows.statistics, truth.statistics))
         return found
 
 
@@ -162,7 +164,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="times that each is measured")
     parser.add_argument("--pipeline", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    model = models.load(options.model, processes.device()) if options.model else demo_model()
+    model = (
+        model_folder.load(options.model, distributed.device()) if options.model else demo_model()
+    )
     if options.pipeline:
         print(pipeline_child(model, options.count, options.batch_size))
         return

@@ -13,7 +13,7 @@ import time
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from pttfaces.scores import neighbours
+from pttfaces.evaluation import memorization
 
 FEW = 1000
 
@@ -44,7 +44,7 @@ def main() -> None:
 
     trained, samples = features(options.trained), features(options.samples)
     started, before = time.perf_counter(), time.process_time()
-    found = neighbours.nearest([samples], trained)
+    found = memorization.nearest([samples], trained)
     seconds, processor = time.perf_counter() - started, time.process_time() - before
     peak = peak_gib()
     print(f"{len(samples)} among {len(trained)}, {options.dims} dimensions")
@@ -52,7 +52,7 @@ def main() -> None:
     print(f"peak of the process: {peak:.2f} GiB, the features among it (bound: 3 GiB)")
     few = samples[:FEW]
     started, before = time.perf_counter(), time.process_time()
-    neighbours.nearest([few], trained)
+    memorization.nearest([few], trained)
     ours = time.perf_counter() - started, time.process_time() - before
     started, before = time.perf_counter(), time.process_time()
     index = NearestNeighbors(n_neighbors=2, algorithm="brute").fit(trained).kneighbors(few)[1]

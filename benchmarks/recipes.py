@@ -33,13 +33,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pttfaces import params, pictures
-from pttfaces.diffusion import data, models, processes, sampling, training, validation
-from pttfaces.diffusion.network import Architecture
-from pttfaces.diffusion.sampling import Sampler
+from pttfaces import config
+from pttfaces import images as pictures
+from pttfaces.diffusion import distributed, model_folder
 from pttfaces.diffusion.schedule import NoiseProcess
+from pttfaces.diffusion.unet import Architecture
+from pttfaces.evaluation import face_rate as faces
+from pttfaces.evaluation import features, fid, image_folder
 from pttfaces.faces.detectors import Detector, make_detector
-from pttfaces.scores import faces, features, folder, frechet
+from pttfaces.sampling import samplers
+from pttfaces.sampling.samplers import Sampler
+from pttfaces.training import data, loop, validation
 
 PRESETS = Path(__file__).resolve().parents[1] / "presets"
 SAMPLER = Sampler("dpmsolver++", 20, "trailing")
@@ -58,7 +62,7 @@ class Study:
     samples: int
     train_set: data.Pictures
     holdout: data.Pictures
-    real: folder.Pictures
+    real: image_folder.Pictures
     detector: Detector
     extractor: features.Extractor
 
@@ -71,12 +75,12 @@ class Result:
     cpu_s: float
 
 
-def task(study: Study, preset: str, seed: int, changes: Mapping[str, Any]) -> training.Task:
+def task(study: Study, preset: str, seed: int, changes: Mapping[str, Any]) -> loop.Task:
     """The preset's training, brought to the study's size; changes: fields of its recipe."""
-    values = params.load(PRESETS / f"{preset}.yaml")
+    values = config.load(PRESETS / f"{preset}.yaml")
     noise = {"timesteps", "prediction", "zero_terminal_snr"}
     given = values.train.model_dump(exclude={*noise, "register_model"})
-    recipe = replace(training.Recipe(seed, **given), **changes)
+    recipe = replace(loop.Recipe(seed, **given), **changes)
     whole = recipe.epochs * PRESET_PICTURES // recipe.pictures_an_update
     size = recipe.batch_size // study.shrink
     updates = study.seen // size
@@ -95,15 +99,15 @@ def task(study: Study, preset: str, seed: int, changes: Mapping[str, Any]) -> tr
     levels = (False,) * len(study.channels)
     shape = Architecture(study.side, study.channels, 1, levels, values.model.dropout)
     process = NoiseProcess(values.noise_schedule, **values.train.model_dump(include=noise))
-    return training.Task(shape, process, small, study.train_set, study.holdout)
+    return loop.Task(shape, process, small, study.train_set, study.holdout)
 
 
-def run(study: Study, one: training.Task, work: Path) -> Result:
+def run(study: Study, one: loop.Task, work: Path) -> Result:
     """Trains, samples and scores."""
     started = time.process_time()
-    training.train(one, work, lambda report: None)
+    loop.train(one, work, lambda report: None)
     cpu_s = time.process_time() - started
-    model = models.load(work / "best_model", processes.device())
+    model = model_folder.load(work / "best_model", distributed.device())
     # Picture i is judged at level i modulo their number: repeated, each is judged at every level.
     every = study.holdout.pixels.repeat_interleave(len(validation.LOG_SNR_LEVELS), 0)
     judged = replace(study.holdout, pixels=every)
@@ -112,16 +116,16 @@ def run(study: Study, one: training.Task, work: Path) -> Result:
     made = work / "samples"
     for first in range(0, study.samples, 32):
         indices = range(first, min(first + 32, study.samples))
-        images = sampling.sample(model.network, model.process, SAMPLER, one.recipe.seed, indices)
+        images = samplers.sample(model.network, model.process, SAMPLER, one.recipe.seed, indices)
         for index, image in zip(indices, images, strict=True):
             pictures.save_png(made / f"{index:04d}.png", Image.fromarray(image))
-    samples = folder.open_folder(made, "run again")
+    samples = image_folder.open_folder(made, "run again")
     truth = study.extractor.embed_once(study.real).statistics
-    distance = frechet.distance(study.extractor.embed(samples).statistics, truth)
+    distance = fid.distance(study.extractor.embed(samples).statistics, truth)
     return Result(x0_error, distance, face_rate(study, samples), cpu_s)
 
 
-def face_rate(study: Study, shown: folder.Pictures) -> float:
+def face_rate(study: Study, shown: image_folder.Pictures) -> float:
     with ThreadPoolExecutor(1) as threads:
         return faces.face_rate(shown, study.detector.detect, threads)
 
@@ -181,7 +185,7 @@ def main() -> None:
         place = Path(scratch)
         train_set = shrunk(given.pictures / "train", place / "train", given.side)
         holdout = shrunk(given.pictures / "holdout", place / "holdout", given.side)
-        real = folder.open_folder(place / "train", "run `dvc repro curate`")
+        real = image_folder.open_folder(place / "train", "run `dvc repro curate`")
         least = given.side  # of a face: a quarter of the enlarged picture's side
         detector = make_detector("yunet", given.yunet, min_size=least)
         extractor = features.make_extractor("random", 64, None, None, 64, place / "cache")
@@ -207,7 +211,7 @@ def main() -> None:
                 one = task(study, preset, seed, typed)
                 found = run(study, one, work)
                 results.setdefault(preset, []).append(found)
-                updates = one.recipe.epochs * training.updates_an_epoch(one)
+                updates = one.recipe.epochs * loop.updates_an_epoch(one)
                 print(f"{preset}, seed {seed}, {updates} updates: {found}", flush=True)
                 shown = pictures.read_rgb(sorted((work / "samples").glob("*.png"))[:64])
                 sheet = pictures.grid(np.asarray(shown), columns=16, scale=2)

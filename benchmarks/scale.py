@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
+from pttfaces.curation.duplicates import likenesses, repeats
+from pttfaces.demo.board import Picture, Post, World
 from pttfaces.demo.encode import drawn
 from pttfaces.demo.site import serve
-from pttfaces.demo.world import Picture, Post, World
-from pttfaces.faces.duplicates import likenesses, repeats
 
 PROJECT = Path(__file__).resolve().parents[1]
 STAGES = ("crawl", "links", "download", "detect", "crop", "curate")

@@ -28,11 +28,11 @@ import torch
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pttfaces import pictures
-from pttfaces.diffusion import sampling
-from pttfaces.diffusion.draws import Purpose, generator
-from pttfaces.diffusion.sampling import Sampler
+from pttfaces import images as pictures
+from pttfaces.diffusion.rng import Purpose, generator
 from pttfaces.diffusion.schedule import NoiseProcess, alpha_bar
+from pttfaces.sampling import samplers as sampling
+from pttfaces.sampling.samplers import Sampler
 
 PROJECT = Path(__file__).resolve().parents[1]
 TRAINED = 1000  # timesteps of the noise schedule

@@ -47,11 +47,12 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
-from pttfaces import params, tracking
-from pttfaces.diffusion import data, models, processes, resume, training, validation
-from pttfaces.diffusion.ema import Ema
-from pttfaces.diffusion.network import Architecture, build
+from pttfaces import config, tracking
+from pttfaces.diffusion import distributed, model_folder
 from pttfaces.diffusion.schedule import NoiseProcess
+from pttfaces.diffusion.unet import Architecture, build
+from pttfaces.training import checkpoint, data, loop, validation
+from pttfaces.training.ema import Ema
 
 PROJECT = Path(__file__).resolve().parents[1]
 TRAINED, HELD_OUT = 347, 37  # as many as the demo's
@@ -71,14 +72,14 @@ def synchronize() -> None:
         torch.accelerator.synchronize()
 
 
-def small_task(values: params.Params, folder: Path, **changes: Any) -> training.Task:
+def small_task(values: config.Params, folder: Path, **changes: Any) -> loop.Task:
     """The training of params.yaml on other pictures."""
     noise = {"timesteps", "prediction", "zero_terminal_snr"}
     given = values.train.model_dump(exclude={*noise, "register_model"})
-    return training.Task(
+    return loop.Task(
         Architecture(values.image_size, **values.model.model_dump()),
         NoiseProcess(values.noise_schedule, **values.train.model_dump(include=noise)),
-        replace(training.Recipe(values.seed, **given), **changes),
+        replace(loop.Recipe(values.seed, **given), **changes),
         data.load(folder, values.image_size),
         data.load(folder / "none", values.image_size),
     )
@@ -93,12 +94,12 @@ class Speed:
     processor: float
 
 
-def ours(task: training.Task) -> Speed:
+def ours(task: loop.Task) -> Speed:
     """Of the second of three epochs; the processor's time includes saving the state."""
     used: list[float] = []
     with tempfile.TemporaryDirectory() as work:
-        trained = training.train(task, Path(work), lambda report: used.append(time.process_time()))
-    pictures = training.updates_an_epoch(task) * task.recipe.pictures_an_update
+        trained = loop.train(task, Path(work), lambda report: used.append(time.process_time()))
+    pictures = loop.updates_an_epoch(task) * task.recipe.pictures_an_update
     return Speed(trained.reports[1].images_per_s, pictures / (used[1] - used[0]))
 
 
@@ -124,7 +125,7 @@ class Folder(Dataset):
             return self.preprocess(image.convert("RGB"))
 
 
-def plain(task: training.Task, folder: Path, precision: str) -> Speed:
+def plain(task: loop.Task, folder: Path, precision: str) -> Speed:
     """The second epoch of a loop after diffusers' unconditional tutorial."""
     recipe, size = task.recipe, task.architecture.image_size
     accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
@@ -157,7 +158,7 @@ def plain(task: training.Task, folder: Path, precision: str) -> Speed:
     return Speed(len(task.train_set) / seconds, len(task.train_set) / used)
 
 
-def flops_a_picture(task: training.Task) -> float:
+def flops_a_picture(task: loop.Task) -> float:
     """Floating-point operations of one picture's forward and backward pass."""
     network, side = build(task.architecture, 0), task.architecture.image_size
     with FlopCounterMode(display=False) as counter:
@@ -165,11 +166,11 @@ def flops_a_picture(task: training.Task) -> float:
     return float(counter.get_total_flops())
 
 
-def speed_params(preset: str | None) -> params.Params:
-    return params.load(PROJECT / (f"presets/{preset}.yaml" if preset else "params.yaml"))
+def speed_params(preset: str | None) -> config.Params:
+    return config.load(PROJECT / (f"presets/{preset}.yaml" if preset else "params.yaml"))
 
 
-def speed_task(order: dict[str, Any]) -> tuple[training.Task, str]:
+def speed_task(order: dict[str, Any]) -> tuple[loop.Task, str]:
     """The training that both sides do, and its precision."""
     values, folder = speed_params(order["preset"]), Path(order["folder"])
     precision = order["precision"] or values.train.precision
@@ -217,7 +218,7 @@ def speed(options: argparse.Namespace) -> None:
             theirs.append(in_a_process("plain", order))
             own.append(in_a_process("ours", order))
             print(f"plain {theirs[-1]}, ours {own[-1]}", flush=True)
-    device = processes.device().type
+    device = distributed.device().type
     print(f"device {device}, batch {batch}, {precision}, {torch.get_num_threads()} threads")
     bound = 1.08 if device == "cpu" else 1.8
     for what in ("clock", "processor"):
@@ -275,23 +276,23 @@ _NETWORK: dict[str, list[tuple[Any, str]]] = {
     "average": [(Ema, "update")],
 }
 _UPDATE: dict[str, list[tuple[Any, str]]] = {
-    "gradients' norm": [(training._Learner, "_clip")],
-    "gradients' freeing": [(training._Learner, "update")],
+    "gradients' norm": [(loop._Learner, "_clip")],
+    "gradients' freeing": [(loop._Learner, "update")],
 }
 _AROUND: dict[str, list[tuple[Any, str]]] = {
-    "noise, timesteps, flips": [(training, "_draw")],
+    "noise, timesteps, flips": [(loop, "_draw")],
     "batches": [(data, "load"), (data, "batch")],
-    "saving": [(resume.Saver, "save"), (resume, "copied"), (models, "save")],
+    "saving": [(checkpoint.Saver, "save"), (checkpoint, "copied"), (model_folder, "save")],
     "MLflow": [(tracking, "_start")]
     + [(tracking.Run, name) for name in ("log_metrics", "log_picture", "log_model", "end")],
     "validation": [(validation, "x0_error")],
-    "sample grids": [(training, "_grid")],
+    "sample grids": [(loop, "_grid")],
 }
 
 
 def overhead(options: argparse.Namespace) -> None:
     """Runs the stage itself in a scratch folder, with clocks at its parts."""
-    values = params.load()
+    values = config.load()
     parts = _NETWORK | _UPDATE | _AROUND
     spent: dict[str, list[np.ndarray]] = {part: [] for part in parts}
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as clocks:
@@ -350,13 +351,13 @@ def memory(options: argparse.Namespace) -> None:
 
 
 def memory_child(options: argparse.Namespace) -> None:
-    values = params.load(PROJECT / "presets/demo.yaml")
+    values = config.load(PROJECT / "presets/demo.yaml")
     task = small_task(
         values, options.folder, epochs=1, batch_size=64, select_by="train_loss", sample_images=1
     )
     task = replace(task, architecture=Architecture(64, (8, 8), 1, (False, False), 0.0))
     with tempfile.TemporaryDirectory() as work:
-        training.train(task, Path(work), lambda report: None)
+        loop.train(task, Path(work), lambda report: None)
     unit = 1 if sys.platform == "darwin" else 1024
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
 

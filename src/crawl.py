@@ -3,20 +3,20 @@
 import time
 from dataclasses import asdict
 
-from pttfaces import cli, denylist, files
-from pttfaces.board import ids, listing
+from pttfaces.stage import run_stage
+from pttfaces import denylist, files, source, workdir
+from pttfaces.board import article_ids, listing
 from pttfaces.board.client import Client, Manners
-from pttfaces.board.shelf import Shelf
-from pttfaces.demo.site import board_lock, board_url, open_door, world_of
+from pttfaces.board.page_cache import Shelf
+from pttfaces.config import Params, load
 from pttfaces.errors import DataError
-from pttfaces.params import Params, load
 
 
 def main() -> None:
     params = load()
     deny = denylist.in_force()
-    board, base = params.board, board_url(params)
-    span = ids.Span.of_days(board.year, *board.dates)
+    board, base = params.board, source.base_url(params)
+    span = article_ids.Span.of_days(board.year, *board.dates)
     rows = [] if params.source == "inbox" else rows_of(params, base, span)
     articles, left_out = listing.choose(rows, base, span, board.min_nrec, deny)
     if params.source != "inbox" and not articles:
@@ -34,21 +34,21 @@ def main() -> None:
         print(f"crawl: {len(articles)} of {len(rows)} rows of {board.name} kept, {span}.")
 
 
-def rows_of(params: Params, base: str, span: ids.Span) -> list[listing.Row]:
+def rows_of(params: Params, base: str, span: article_ids.Span) -> list[listing.Row]:
     board, now = params.board, int(time.time())
     if span.start > now:
         raise DataError(f"board.year {board.year}: {span} has not begun; choose a day that has.")
-    site = [base, board.name, world_of(params)]
-    shelf = Shelf(files.cache_dir("listings") / files.digest_json(site)[:16])
+    site = [base, board.name, source.cache_namespace(params)]
+    shelf = Shelf(workdir.cache_dir("listings") / files.digest_json(site)[:16])
     with (
-        files.resuming("crawl", [*site, str(span)]) as work,
-        files.alone("crawl", board_lock(params)),
-        open_door(params) as door,
+        workdir.resuming("crawl", [*site, str(span)]) as work,
+        workdir.exclusive("crawl", source.lock_key(params)),
+        source.connect(params) as door,
         Client(door, Manners(board.rate_per_s)) as client,
     ):
-        settled = now - ids.SETTLED_AFTER_S
+        settled = now - article_ids.SETTLED_AFTER_S
         return listing.list_rows(client, base, board.name, span, work, shelf, settled)
 
 
 if __name__ == "__main__":
-    cli.run_stage(main)
+    run_stage(main)

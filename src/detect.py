@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from pttfaces import cli, files, params
+from pttfaces.stage import run_stage
+from pttfaces import config, files, workdir
 from pttfaces.errors import DataError
 from pttfaces.faces import detection
 from pttfaces.faces.detectors import make_detector
@@ -10,13 +11,13 @@ from pttfaces.progress import progress
 
 
 def main() -> None:
-    options = params.load().detect
+    options = config.load().detect
     ledger = files.read_csv("data/ledger.csv", columns=("path", "sha256"))
     known = ledger[ledger["path"] != ""].drop_duplicates("path").sort_values("path")
     pictures = [detection.Picture(row.path, row.sha256) for row in known.itertuples()]
     limits = (options.threshold, options.min_size, options.max_side, options.batch_size)
     detector = make_detector(options.detector, options.weights, *limits)
-    memory = detection.Memory(files.cache_dir("detections"), detector)
+    memory = detection.Memory(workdir.cache_dir("detections"), detector)
     rows = []
     with progress("detect", len(pictures), " pictures") as bar:
         for picture, found in detection.search_all(pictures, Path("data/raw"), memory):
@@ -38,4 +39,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run_stage(main)
+    run_stage(main)

@@ -4,7 +4,8 @@ import os
 import sys
 from pathlib import Path
 
-from pttfaces import cli, files, params, pictures
+from pttfaces.stage import run_stage
+from pttfaces import config, files, images, workdir
 
 FOLDERS = {  # evaluate.reference: where it lies, and what to do where nothing lies there
     "train": ("data/dataset/train", "run `dvc repro`, which makes it"),
@@ -19,56 +20,59 @@ MADE_WITH = ("sampler", "infer_steps", "timestep_spacing", "seed", "model_digest
 
 
 def main() -> None:
-    everything = params.load()
+    everything = config.load()
     options, name = everything.evaluate, everything.evaluate.reference
     from pttfaces import tracking
+    from pttfaces.evaluation import evaluate, face_rate, features, image_folder
     from pttfaces.faces.detectors import make_detector
-    from pttfaces.scores import comparison, faces, features, folder
 
     made = files.read_json("metrics/generate.json")
-    samples, trained = folder.open_folder(*SAMPLES), folder.open_folder(*FOLDERS["train"])
-    reference = folder.open_folder(*FOLDERS[name]) if name in FOLDERS else files.named(name)
-    held_out = folder.open_if_any(FOLDERS["holdout"][0])
+    samples, trained = (
+        image_folder.open_folder(*SAMPLES),
+        image_folder.open_folder(*FOLDERS["train"]),
+    )
+    reference = (
+        image_folder.open_folder(*FOLDERS[name]) if name in FOLDERS else workdir.find_file(name)
+    )
+    held_out = image_folder.open_if_any(FOLDERS["holdout"][0])
     least = samples.size[0]  # of a face: a quarter of the enlarged picture's side
     judge, key = (options.detector, options.detector_weights), "evaluate.detector_weights"
     detector = make_detector(*judge, min_size=least, weights_key=key)
-    weights, cache = (options.weights, options.weights_sha256), files.cache_dir("statistics")
-    kind = options.features, options.dims
-    extractor = features.make_extractor(*kind, *weights, options.batch_size, cache)
-    report = comparison.score(
-        extractor, comparison.Sets(samples, reference, trained, held_out), options.max_copied
+    extractor = features.make_extractor(options, workdir.cache_dir("statistics"))
+    report = evaluate.score(
+        extractor, evaluate.Sets(samples, reference, trained, held_out), options.max_copied
     )
     figures, distance = report.figures, extractor.distance_name
     if options.repeats > 1:
-        from pttfaces.diffusion import generation  # takes seconds
+        from pttfaces.sampling import generation  # takes seconds
 
         more = generation.other_seeds(MODEL, generation.order_of(everything), options.repeats)
         others = [
-            comparison.distance(extractor, folder.open_folder(*one), reference) for one in more
+            evaluate.distance(extractor, image_folder.open_folder(*one), reference) for one in more
         ]
-        figures["repeats"] = comparison.repeated([figures[distance], *others], everything.seed)
-    rates = faces.face_rates(samples, trained, detector.detect)
+        figures["repeats"] = evaluate.repeated([figures[distance], *others], everything.seed)
+    rates = face_rate.face_rates(samples, trained, detector.detect)
     figures |= {"reference": name, "face_rate": {"detector": options.detector, **rates}}
     figures |= {key: made[key] for key in MADE_WITH if key in made}
-    figures = comparison.rounded(figures)
+    figures = evaluate.rounded(figures)
     for title, picture in report.pictures.items():
-        pictures.save_png(SHOWN / title, picture)
+        images.save_png(SHOWN / title, picture)
     files.write_csv("data/neighbours.csv", report.neighbours, list(report.neighbours[0]))
     files.write_csv("metrics/plots/nearest.csv", report.distances, list(report.distances[0]))
     files.write_metrics("evaluate", figures)
     # One run for all that say the same of the same, such as those before and after a kill.
     same = [everything.flat(), figures, os.environ.get("DVC_EXP_NAME")]
     with (
-        files.resuming("evaluate", same, until_noted=True) as work,
+        workdir.resuming("evaluate", same, until_recorded=True) as work,
         tracking.evaluation_run(everything, made["model_digest"], work / "mlflow_run") as run,
     ):
-        run.log_metrics(comparison.numbers(figures))
-        run.log_tags({key: str(figures[key]) for key in (*comparison.COMPARABLE, "reference")})
+        run.log_metrics(evaluate.numbers(figures))
+        run.log_tags({key: str(figures[key]) for key in (*evaluate.COMPARABLE, "reference")})
         for title in ("samples.png", *report.pictures):
             run.log_picture(SHOWN / title, title)
         run.log_verdict(report.copy_warning)
-        run.move_best(distance, comparison.COMPARABLE)
-    for sentence in [*comparison.warnings(figures), *filter(None, [report.copy_warning])]:
+        run.move_best(distance, evaluate.COMPARABLE)
+    for sentence in [*evaluate.warnings(figures), *filter(None, [report.copy_warning])]:
         print(f"warning: {sentence}", file=sys.stderr)
     floor = f" (floor {figures['floor']:.4g})" if "floor" in figures else ""
     print(
@@ -79,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run_stage(main)
+    run_stage(main)

@@ -4,44 +4,46 @@ import shutil
 import sys
 from pathlib import Path
 
-from pttfaces import cli, files, params, pictures
+from pttfaces.stage import run_stage_on_processes
+from pttfaces import archive, config, files, images
 
 MODEL, OUT, ARCHIVE = "models/ddpm/best_model", Path("data/generated"), "data/generated.zip"
 SHOWN = 64
 
 
 def main() -> None:
-    everything = params.load()
+    everything = config.load()
     options = everything.generate
-    from pttfaces.diffusion import generation, models, processes, sampling
+    from pttfaces.diffusion import distributed, model_folder
+    from pttfaces.sampling import generation, samplers
 
-    model = models.load(Path(MODEL), processes.device())
+    model = model_folder.load(Path(MODEL), distributed.device())
     order = generation.order_of(everything)
     sampler = order.sampler
-    warning = sampling.start_warning(model.process, sampler)
-    if warning and processes.is_first():
+    warning = samplers.start_warning(model.process, sampler)
+    if warning and distributed.is_first():
         print(f"warning: {warning}", file=sys.stderr)
     digest = files.digest_tree(MODEL)
-    with processes.resuming("generate", generation.determinants(order, digest)) as work:
+    with distributed.resuming("generate", generation.determinants(order, digest)) as work:
         made = generation.generate(model, order, work)
-        if not processes.is_first():  # which writes what all have made
+        if not distributed.is_first():  # which writes what all have made
             return
         files.clean_folder(OUT)
         for path in made.paths:
             shutil.copyfile(path, OUT / path.name)
-    files.pack(OUT, ARCHIVE)
-    shown = pictures.read_rgb(sorted(OUT.glob("*.png"))[:SHOWN])
+    archive.pack(OUT, ARCHIVE)
+    shown = images.read_rgb(sorted(OUT.glob("*.png"))[:SHOWN])
     scale = 2 if shown.shape[1] <= 64 else 1
-    pictures.save_png("metrics/pictures/samples.png", pictures.grid(shown, scale=scale))
+    images.save_png("metrics/pictures/samples.png", images.grid(shown, scale=scale))
     figures = {
         "num_images": options.num_images,
         "sampler": sampler.name,
         "infer_steps": sampler.steps,
         "timestep_spacing": sampler.visits,
-        "first_timestep_snr": float(f"{sampling.first_snr(model.process, sampler):.3g}"),
+        "first_timestep_snr": float(f"{samplers.first_snr(model.process, sampler):.3g}"),
         "images_per_s": round(made.images_per_s, 2) or None,  # none where all were there already
-        "device": processes.device().type,
-        "processes": processes.count(),
+        "device": distributed.device().type,
+        "processes": distributed.count(),
         "precision": "fp32",
         "seed": everything.seed,
         "model_digest": digest,
@@ -55,4 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run_stage_on_processes(main)
+    run_stage_on_processes(main)

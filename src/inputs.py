@@ -1,96 +1,60 @@
-"""Makes ready what dvc needs before it can start.
+"""Stage inputs: makes the three places that a person may fill, so that `dvc repro` works at once.
 
-The three places where a person puts something in, where they are not there yet:
-
-    data/inbox/         photographs of one's own, which join the pictures of the board
-    data/reference/     pictures that somebody gave to be scored against
-    data/denylist.txt   what must not be used, with all who were forgotten here
-
-They are DVC's (their .dvc files are in git), so that queued runs see them; what they say at first
-is written here, byte for byte, because a fresh clone has no DVC cache to take it from.
-
-And files of dvc's own that a kill has left half written.
+data/inputs.dvc is DVC's record of them: what a person puts there is versioned, and an experiment
+never overwrites it. A clone whose commit has something there that was not pulled is told so.
 """
 
-import sys
 from pathlib import Path
 
-from pttfaces import cli, denylist, files, half_written
+from pttfaces.stage import run_stage
+from pttfaces import denylist, files, repository
 from pttfaces.denylist import DENIED, DenyList
 from pttfaces.errors import DataError
-from pttfaces.object_ids import folder_list, object_id
 
-FIRST_CONTENT = {
-    Path("data/inbox/README.txt"): (
+README = """What you may put here; everything else in this folder is written by the stages.
+
+inbox/         Your own photographs; they join the images of the board.
+reference/     Images to score against, with evaluate.reference: reference.
+denylist.txt   What must not be used: articles, authors, addresses, images, crops.
+"""
+FOLDERS = {
+    "data/inbox": (
         "Put photographs here (JPEG, PNG, GIF, WebP, AVIF; each sub-folder counts as one\n"
         "person's series) and run `dvc repro`. They stay on this machine.\n"
     ),
-    Path("data/reference/README.txt"): (
+    "data/reference": (
         "Put pictures here to be scored against, and set evaluate.reference: reference.\n"
-    ),
-    Path(DENIED): (
-        "# What must not be used, one entry a line; then run `dvc repro`:\n"
-        "#   article:<id>   author:<id>   url:<url>   sha256:<hex>   crop:<file name>\n"
     ),
 }
 
 
 def main() -> None:
-    half_written.mend_lock()
-    half_written.mend_notes_of_work()
-    half_written.mend_run_cache()
-    for path, text in FIRST_CONTENT.items():
-        make(path, text)
-    check_present(Path(DENIED))
+    recorded = repository.digests(repository.read_yaml_file(denylist.INPUTS), "outs")
+    for folder, text in FOLDERS.items():
+        listed = repository.folder_list([(repository.object_id(text.encode()), "README.txt")])
+        empty = f"{repository.object_id(listed)}.dir"
+        if not Path(folder).exists():
+            check_pulled(folder, recorded, empty)
+            files.write_text(f"{folder}/README.txt", text)
+    if not Path(DENIED).exists():
+        check_pulled(DENIED, recorded, repository.object_id(denylist.EMPTY.encode()))
+        files.write_text(DENIED, denylist.EMPTY)
     files.make_editable(DENIED)
-    if Path(DENIED).exists() and (added := DenyList.add(DENIED, denylist.forgotten().lines())):
+    if added := DenyList.add(DENIED, denylist.forgotten().lines()):
         print(f"{DENIED}: {added} entries of {denylist.FORGOTTEN} added")
-    for folder in ("data/inbox", "data/reference"):
-        for path in files.links_and_devices(folder):
-            raise DataError(
-                f"{path} is a link, a pipe or a device; put the file itself there. dvc reads this "
-                "folder before any stage does: it keeps what a link leads to, and waits at a pipe."
-            )
-        for name in files.misnamed(folder):
-            raise DataError(
-                f"{name} is a name that is not UTF-8, which dvc cannot note down; give it another."
-            )
+    files.write_text("data/README.txt", README)
+    print(f"inputs: {', '.join(FOLDERS)} and {DENIED} are ready.")
 
 
-def check_present(place: Path) -> None:
-    """DataError: git has brought a newer version of a file since it was last touched. dvc would
-    take the old one for an edit, and the next commit undo for everybody what others added."""
-    note = Path(f"{place}.dvc")
-    if not place.exists() or not note.exists() or place.stat().st_mtime >= note.stat().st_mtime:
-        return
-    if object_id(place.read_bytes()) not in note.read_text("utf-8"):
+def check_pulled(place: str, recorded: dict[str, str], empty: str) -> None:
+    """DataError: the commit has something at `place`, and it is not here. An empty deny list in
+    place of the real one would readmit everyone."""
+    if recorded.get(Path(place).name, empty) != empty:
         raise DataError(
-            f"{place} is older than this commit's (after a `git pull`?); `dvc pull {place}` brings "
-            "that, and what you have changed there goes in after it."
+            f"{place} is missing, and in this commit it is not empty; run `dvc pull {place}`, or "
+            "copy it from the folder where it was written."
         )
-
-
-def make(path: Path, text: str) -> None:
-    """Makes a place that is not there with its first content; a clone that lacks what its commit
-    has there is told how to get it: an empty deny list in its stead would let everybody in."""
-    alone = path == Path(DENIED)
-    place = path if alone else path.parent
-    if place.exists():
-        return
-    first = object_id(text.encode())
-    if not alone:
-        first = object_id(folder_list([(first, path.name)]))
-    note = Path(f"{place}.dvc")
-    if note.exists() and "md5: " in (told := note.read_text("utf-8")) and first not in told:
-        print(
-            f"warning: {place} is not here, and this commit's is not empty; `dvc pull {place}` "
-            "brings it, or copy it from where it was written.",
-            file=sys.stderr,
-        )
-        return
-    files.write_text(path, text)
-    print(f"made {place}")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_stage(main)

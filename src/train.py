@@ -5,7 +5,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from pttfaces import cli, files, params
+from pttfaces.stage import run_stage_on_processes
+from pttfaces import config, files
 from pttfaces.errors import DataError
 
 DATASET, MODELS, GRIDS = Path("data/dataset"), Path("models"), Path("metrics/pictures/train")
@@ -13,7 +14,7 @@ CURVES = ("epoch", "train_loss", "val_loss", "learning_rate", "grad_norm", "imag
 
 
 def main() -> None:
-    everything = params.load()
+    everything = config.load()
     options = everything.train
     if not any((DATASET / "train").glob("*.png")):
         raise DataError(
@@ -21,45 +22,46 @@ def main() -> None:
             "of crops there with `python src/pack.py`."
         )
     from pttfaces import manifest, tracking
-    from pttfaces.diffusion import data, processes, resume, training
-    from pttfaces.diffusion.network import Architecture
+    from pttfaces.diffusion import distributed
     from pttfaces.diffusion.schedule import NoiseProcess
+    from pttfaces.diffusion.unet import Architecture
+    from pttfaces.training import checkpoint, data, loop
 
-    if processes.is_first():
+    if distributed.is_first():
         manifest.check(DATASET)
     noise = {"timesteps", "prediction", "zero_terminal_snr"}
-    task = training.Task(
+    task = loop.Task(
         Architecture(everything.image_size, **everything.model.model_dump()),
         NoiseProcess(everything.noise_schedule, **options.model_dump(include=noise)),
-        training.Recipe(everything.seed, **options.model_dump(exclude={*noise, "register_model"})),
+        loop.Recipe(everything.seed, **options.model_dump(exclude={*noise, "register_model"})),
         data.load(DATASET / "train", everything.image_size),
         data.load(DATASET / "holdout", everything.image_size),
     )
-    training.updates_an_epoch(task)  # too few pictures: told before a run begins
-    determinants = training.determinants(task)
-    with processes.resuming("train", determinants) as work:
-        if not processes.is_first():  # which writes and logs for all
-            training.train(task, work, lambda report: None)
+    loop.updates_an_epoch(task)  # too few pictures: told before a run begins
+    determinants = loop.determinants(task)
+    with distributed.resuming("train", determinants) as work:
+        if not distributed.is_first():  # which writes and logs for all
+            loop.train(task, work, lambda report: None)
             return
-        if reason := resume.why_anew(work, determinants):
+        if reason := checkpoint.why_anew(work, determinants):
             print(f"train: {reason}", file=sys.stderr)
         with tracking.training_run(everything, task.train_set.digest, work / "mlflow_run") as run:
             # So that forgetting finds the models that saw a picture, whatever DVC still keeps.
             names = sorted(path.name for path in (DATASET / "train").glob("*.png"))
             run.log_text("\n".join(names), tracking.TRAINING_PICTURES)
 
-            def on_epoch(report: training.EpochReport) -> None:
+            def on_epoch(report: loop.EpochReport) -> None:
                 figures = {key: getattr(report, key) for key in CURVES[1:]}
                 figures["best_epoch"] = report.epoch if report.is_best else None
                 run.log_metrics(figures, report.epoch)
                 if report.grid:
                     run.log_picture(report.grid, f"samples/{report.grid.name}")
 
-            trained = training.train(task, work, on_epoch)
+            trained = loop.train(task, work, on_epoch)
             best = {key: getattr(trained.best, key) for key in ("train_loss", "val_loss")}
             run.log_metrics({f"best_{key}": value for key, value in best.items()})
             run.log_tags({"device": trained.device, "precision_used": trained.precision})
-            for source, place in training.LEAVES.items():
+            for source, place in loop.LEAVES.items():
                 shutil.rmtree(MODELS / place, ignore_errors=True)
                 shutil.copytree(work / source, MODELS / place)
             shutil.rmtree(GRIDS, ignore_errors=True)
@@ -74,4 +76,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run_stage_on_processes(main)
+    run_stage_on_processes(main)

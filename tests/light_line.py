@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 from ruamel.yaml import YAML
 
+from pttfaces import workdir
 from pttfaces import cli, denylist, files, manifest, params
 
 NAME = Path(sys.argv[0]).stem
@@ -57,7 +58,7 @@ def main():
     if NAME == "train":
         from pttfaces import tracking
 
-        with files.resuming("train", key, until_noted=True) as work, tracking.training_run(
+        with workdir.resuming("train", key, until_recorded=True) as work, tracking.training_run(
             everything, figures["data_digest"], work / "mlflow_run"
         ) as run:
             run.log_metrics({"train_loss": 0.5}, step=1)
@@ -65,7 +66,7 @@ def main():
     if NAME == "evaluate":
         from pttfaces import tracking
 
-        with files.resuming("evaluate", key, until_noted=True) as work, tracking.evaluation_run(
+        with workdir.resuming("evaluate", key, until_recorded=True) as work, tracking.evaluation_run(
             everything, figures["model_digest"], work / "mlflow_run"
         ) as run:
             run.log_metrics({"random_feature_distance": figures["random_feature_distance"]})

@@ -56,6 +56,7 @@ class Repository:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(drop)}
         return environment | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(self.path / "src"),
             "DVC_NO_ANALYTICS": "1",
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_AUTHOR_NAME": "test",
@@ -99,7 +100,6 @@ def make_repository(path: Path, settings: dict[str, object]) -> Repository:
     copy_project(path)
     repository = Repository(path)
     repository.ok("git", "init", "--quiet")
-    repository.ok("python", "src/inputs.py")
     put(path / "params.yaml", settings)
     repository.commit("as cloned")
     return repository

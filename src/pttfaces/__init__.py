@@ -1,7 +1,7 @@
 """PTT Faces: from a year of a forum board to a scored face generator.
 
-Rooms: board, images, faces, diffusion, scores, demo. Ground floor: params, files, errors, door,
-progress, pictures. Rooms import the ground floor only, never each other or the tracking.
+The packages follow the pipeline: board → download → faces → curation → training → sampling →
+evaluation; `diffusion` is what the last three share.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,200 +1,282 @@
-"""How every command of `src/` starts and ends: one sentence for a person's mistake, exit code 2.
+"""The command `pttfaces`: everything beside the stages, to be run in the project's folder."""
 
-A command imports this first: from then on a Ctrl-C or SIGTERM ends in a sentence, also while the
-slower imports are still under way. Nothing but commands imports it.
-"""
-
-import errno
-import gc
-import io
-import os
-import shlex
-import signal
-import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-try:
-    from pttfaces import files
-    from pttfaces.errors import ParamsError, PttFacesError
-    from pttfaces.text import printable
-except ModuleNotFoundError as missing:  # dvc starts whatever `python` comes first
-    print(
-        f"error: {sys.executable} has no {missing.name}; activate the project's environment first: "
-        ". .venv/bin/activate (Windows: .venv\\Scripts\\activate).",
-        file=sys.stderr,
-    )
-    sys.exit(2)
+import click
 
-LAUNCHER = "PTTFACES_LAUNCHER"
-"""The variable that says how to start a stage on several processes: "torchrun --nproc-per-node 4".
+from pttfaces.stage import run
+from pttfaces import __version__, config, files
+from pttfaces.errors import DataError, ParamsError, printable
 
-In the environment, not in the stage's command: that is the same on every machine for dvc.lock."""
-
-_STOPPED = "stopped; what is done is kept: run the same command to go on."
-_MISTAKE, _INTERRUPTED = 2, 130
-_WATCH_S = 0.2
-
-# Torch, diffusers and MLflow make a million objects that all stay; to look for garbage among them
-# every 700 takes a sixth of a stage's start.
-gc.set_threshold(100_000)
-
-_FULL_DISK = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
+PRESETS, PARAMS = Path("presets"), Path("params.yaml")
 
 
-def run(main: Callable[[], None]) -> NoReturn:
-    """Runs a command and ends the process: 0 done, 2 a person's mistake, 130 interrupted.
+def main() -> NoReturn:
+    """The entry point of the console script and of `python -m pttfaces`."""
 
-    A SIGTERM is treated as Ctrl-C, so that `finally` blocks run. Other errors keep their stack
-    trace: they are bugs.
+    def invoke() -> None:
+        try:
+            commands(prog_name="pttfaces", standalone_mode=False)
+        except click.Abort:
+            raise KeyboardInterrupt from None
+        except click.ClickException as error:
+            error.show()
+            sys.exit(2)
+
+    run(invoke)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def commands() -> None:
+    """Commands beside the stages of PTT Faces, to be run in the project's folder.
+
+    `dvc repro` runs the pipeline itself.
     """
-    for stream in (sys.stdout, sys.stderr):  # titles are Chinese; a Windows console may not be
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        main()
-    except PttFacesError as error:
-        _leave(f"error: {error}", _MISTAKE)
-    except KeyboardInterrupt:
-        _leave(_STOPPED, _INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(_INTERRUPTED)
-    except OSError as error:
-        if error.errno in _FULL_DISK:
-            _leave(
-                "error: the disk is full; make room and run the same command to go on.", _MISTAKE
-            )
-        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-            denied = f"error: no permission for {error.filename}; make it writable and try again."
-            _leave(denied, _MISTAKE)
-        raise
-    except Exception:
-        if _stop_asked.is_set():
-            _leave(_STOPPED, _INTERRUPTED)
-        raise
-    # While Python cleans up, a SIGTERM would have dvc take for failed what is done.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit(0)
-
-
-def run_stage(main: Callable[[], None]) -> NoReturn:
-    """Runs a stage of the line as `run` does, alone in its working folder, and no longer than
-    the dvc that started it.
-
-    Where dvc is killed, its stage would go on; the next `dvc repro` starts the same stage a second
-    time, and the two would write the same outs. Of several processes that share one stage
-    (torchrun's RANK), the first holds the lock for all.
-    """
-    stage = Path(sys.argv[0]).stem
-    _stop_with_dvc()
-
-    def with_lock() -> None:
-        if os.environ.get("RANK", "0") != "0":
-            return main()
-        with files.alone(stage, f"stage-{stage}-{files.digest_json(str(Path.cwd()))[:16]}"):
-            files.forget_noted_work()
-            with _settings_that_stay(stage):
-                return main()
-
-    run(with_lock)
-
-
-@contextmanager
-def _settings_that_stay(stage: str) -> Iterator[None]:
-    """ParamsError at the end of the block: params.yaml has other values for the stage by now. dvc
-    reads them when the stage has ended, and would note them down for what the old ones gave."""
-    place = Path("params.yaml")
-    before = place.read_bytes() if place.exists() else b""
-    yield
-    after = place.read_bytes() if place.exists() else b""
-    if after == before:
-        return
-    from pttfaces import params
-
-    was, now = (params.of_stage(stage, text) for text in (before, after))
-    if changed := [key for key in was | now if was.get(key) != now.get(key)]:
-        key = changed[0]
+    if not Path("dvc.yaml").is_file():
         raise ParamsError(
-            f"params.yaml was changed while {stage} ran ({key} was {was.get(key)}, is "
-            f"{now.get(key)}), and dvc would note the new values down for what the old ones gave; "
-            "run the same command again."
+            f"{Path.cwd()} is not a checkout of PTT Faces; change to the folder with its dvc.yaml."
         )
 
 
-def run_stage_on_processes(main: Callable[[], None]) -> NoReturn:
-    """As `run_stage`; where the environment names a launcher, it starts the stage's processes."""
-    launcher = os.environ.get(LAUNCHER, "").strip()
-    if not launcher or "RANK" in os.environ:  # alone, or one of those that it started
-        run_stage(main)
-
-    def launch() -> None:
-        words = [word.strip('"') for word in shlex.split(launcher, posix=os.name != "nt")]
-        # Without the variable: what starts a single process sets no RANK, and that one would start
-        # the next.
-        others = {key: value for key, value in os.environ.items() if key != LAUNCHER}
-        try:
-            started = subprocess.Popen([*words, *sys.argv], env=others)
-        except (FileNotFoundError, PermissionError):
-            raise ParamsError(
-                f"{LAUNCHER} is {launcher!r}, which cannot be started; it should be a launcher of "
-                "processes with its options, such as torchrun --nproc-per-node 2."
-            ) from None
-        try:
-            code = started.wait()
-        except BaseException:  # a signal: let it end what it has started
-            started.terminate()
-            started.wait()
-            raise
-        if code:
-            sys.exit(_MISTAKE)
-
-    _stop_with_dvc()
-    run(launch)
+@commands.command()
+@click.argument("name")
+@click.option("--force", is_flag=True, help="Overwrite uncommitted edits.")
+def preset(name: str, force: bool) -> None:
+    """Write params.yaml from presets/NAME.yaml: demo, seed or best."""
+    path = PRESETS / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(one.stem for one in PRESETS.glob("*.yaml")))
+        raise ParamsError(f"there is no preset {name!r}; choose one of {known}.")
+    wanted = config.read(path)
+    config.check(wanted, str(path))
+    if not force and PARAMS.exists() and _has_uncommitted_edits():
+        raise ParamsError(
+            "params.yaml has edits that are neither committed nor a preset; commit them, or add "
+            "--force to discard them."
+        )
+    found = config.read(PARAMS) if PARAMS.exists() else {}
+    before = files.flatten(found) if isinstance(found, dict) else {}
+    after = files.flatten(wanted)
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key):
+            print(f"  {key}: {before.get(key)} -> {after.get(key)}")
+    files.write_bytes(PARAMS, path.read_bytes())
+    print(f"params.yaml is now the preset {name}; `dvc repro` runs it.")
 
 
-def _stop_with_dvc() -> None:
-    """Ends this process as a SIGTERM does as soon as the dvc that started it is gone: nobody would
-    note in dvc.lock what it makes from then on. A stage that was started by hand has no such bond.
-    Windows does not tell when a parent has ended.
+def _has_uncommitted_edits() -> bool:
+    from pttfaces import repository
+
+    content = PARAMS.read_bytes()
+    if any(content == path.read_bytes() for path in PRESETS.glob("*.yaml")):
+        return False
+    # ./ because the project may be a folder inside a larger repository
+    committed = repository.git("show", f"HEAD:./{PARAMS}").encode()
+    return committed.splitlines() != content.splitlines()
+
+
+@commands.command()
+@click.argument("file")
+def trace(file: str) -> None:
+    """Say where a crop or an image came from: its article, author and address.
+
+    FILE is a file of data/crops, data/dataset or data/raw.
     """
-    if "DVC_ROOT" not in os.environ or os.name == "nt":
+    from pttfaces.erasure import dvc_store, findings, messages, targets
+
+    with dvc_store.opened(Path()) as store:
+        lineage = findings.read_lineage(Path(), store)
+        _say(messages.trace(lineage, targets.traced(file)))
+
+
+@commands.command()
+@click.option("--url", multiple=True, help="A link to an image, as posted or as fetched.")
+@click.option("--article", multiple=True, help="An article's id or address, with all its images.")
+@click.option("--author", multiple=True, help="A user id, with all that this person posted.")
+@click.option("--sha256", multiple=True, help="An image's digest.")
+@click.option(
+    "--crop", multiple=True, help="A crop's or image's file; the whole image it came from goes."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be forgotten, and change nothing.")
+@click.option("--purge", is_flag=True, help="Also delete the bytes that are stored.")
+def forget(dry_run: bool, purge: bool, **names: tuple[str, ...]) -> None:
+    """Put people or images on the deny list, and delete what is stored of them.
+
+    After `dvc repro` nobody who was named is in a data set, nor in a model trained from then on.
+    Each option may be given several times. With --purge alone, the bytes of everybody on the deny
+    list are deleted.
+
+    \b
+    pttfaces forget --author someone --dry-run
+    pttfaces forget --article M.1704074641.A.0F3 --purge
+    """
+    from pttfaces import denylist, workdir
+    from pttfaces.denylist import DENIED, DenyList
+    from pttfaces.erasure import dvc_store, findings, messages, targets
+
+    wanted = targets.entries(**names)
+    if not (wanted or purge):
+        raise click.UsageError("Name what to forget, or add --purge.")
+    with dvc_store.opened(Path()) as store:
+        everybody = [*DenyList.read(DENIED).lines(), *denylist.forgotten().lines()]
+        given = DenyList.of(wanted or everybody)
+        found = findings.Findings(Path(), store, given, config.load())
+        added = None
+        if not dry_run:  # first: whoever reads no further than a screen has them denied, too
+            added = DenyList.add(DENIED, found.entries())
+            DenyList.add(workdir.root() / denylist.FORGOTTEN, found.entries())
+        _say(messages.what_goes(found))
+        _say(messages.what_was_trained(found))
+        _say(messages.what_is_kept(found))
+        if added is None:
+            print("This was a dry run: nothing is changed.")
+            return
+        print(f"{DENIED}: {added} entries added")
+        _say(findings.purge(found) if purge else messages.THEN_PURGE)
+        print(messages.REPRO)
+
+
+@commands.command()
+@click.argument("name", required=False)
+def history(name: str | None) -> None:
+    """List all runs, or say what belongs to one and how to restore it.
+
+    NAME is a run (the first digits of its id), an experiment or a commit.
+    """
+    from pttfaces import tracking  # takes seconds
+    from pttfaces.report import history as texts
+    from pttfaces.report import revisions
+
+    if name is None:
+        _say(texts.table(tracking.recorded()))
         return
-    dvc = os.getppid()
+    known = revisions.all_states()
+    state = revisions.named(name, known)
+    try:
+        runs = tracking.recorded()
+    except DataError as error:
+        if not state:
+            raise
+        print(printable(f"warning: {error}"), file=sys.stderr)
+        runs = []
+    if state:
+        _say(texts.of_state(state, runs))
+        return
+    fits = [run for run in runs if run.info.run_id.startswith(name)] if len(name) >= 4 else []
+    if len(fits) != 1:
+        what = f"the first digits of {len(fits)} runs" if fits else "no run, experiment or commit"
+        raise DataError(f"{name} is {what}; `pttfaces history` lists the runs.")
+    _say(texts.of_run(fits[0], known))
 
-    def watch() -> None:
-        while os.getppid() == dvc:
-            time.sleep(_WATCH_S)
-        os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=watch, name="watch over dvc", daemon=True).start()
+@commands.command()
+@click.option("--out", type=Path, default=Path("report.html"), help="Where to write the page.")
+def report(out: Path) -> None:
+    """Write report.html: data, training and the scores of every experiment on one page.
 
+    The page needs no network. It shows training images: keep it private.
+    """
+    from pttfaces.report import page  # takes a second: matplotlib
 
-def _interrupt(*_: object) -> None:
-    _stop_asked.set()
-    raise KeyboardInterrupt
-
-
-def _leave(sentence: str, code: int) -> NoReturn:
-    print(printable(sentence), file=sys.stderr)
-    sys.exit(code)
+    files.write_text(out, page.render())
+    print(f"report: {out.resolve().as_uri()} ({out.stat().st_size / 2**20:.1f} MB)")
 
 
-def _stopped_early(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """What an exception outside of `run` prints."""
-    if _stop_asked.is_set() or issubclass(kind, KeyboardInterrupt):
-        print(_STOPPED, file=sys.stderr)
+@commands.command()
+@click.argument("source", type=Path)
+@click.argument("target", type=Path, required=False)
+@click.option("--unpack", is_flag=True, help="From a zip to a folder.")
+@click.option("--manifest", "list_images", is_flag=True, help="Only write the list of its images.")
+def pack(source: Path, target: Path | None, unpack: bool, list_images: bool) -> None:
+    """Pack a folder into a zip, unpack one, or list the images of your own data set.
+
+    \b
+    pttfaces pack data/dataset crops.zip             the same content gives the same bytes
+    pttfaces pack --unpack crops.zip data/dataset    into a folder that is new or empty
+    pttfaces pack --manifest data/dataset            the list that train reads
+    """
+    from pttfaces import archive, manifest
+
+    if unpack and list_images:
+        raise click.UsageError("--unpack and --manifest exclude each other.")
+    if list_images:
+        if target:
+            raise click.UsageError("--manifest takes one folder.")
+        print(f"{source / manifest.NAME}: {manifest.write(source)} images")
+        return
+    if target is None:
+        raise click.UsageError(
+            "Name what to pack and the zip, or with --unpack the zip and a folder."
+        )
+    count = manifest.unpack(source, target) if unpack else archive.pack(source, target)
+    print(f"{target}: {count} files from {source}")
+
+
+@commands.command()
+@click.argument("first", type=Path)
+@click.argument("second", type=Path, required=False)
+@click.option("--save", type=Path, metavar="FILE", help="Write the statistics of FIRST to a .npz.")
+def distance(first: Path, second: Path | None, save: Path | None) -> None:
+    """Compute the distance between two sets of images, with the features of evaluate.
+
+    FIRST and SECOND are folders of images, or .npz files of statistics as pytorch-fid reads them.
+    The distance is FID with evaluate.features: inception.
+
+    \b
+    pttfaces distance data/generated data/dataset/train
+    pttfaces distance --save train.npz data/dataset/train
+    """
+    if (second is None) == (save is None):
+        raise click.UsageError("Name a second set of images, or --save with a file.")
+    if save and save.suffix != ".npz":
+        raise click.UsageError(f"--save {save}: the name of a file of statistics ends in .npz.")
+    from pttfaces import workdir
+
+    options = config.load().evaluate
+    from pttfaces.evaluation import evaluate, features, image_folder
+
+    extractor = features.make_extractor(options, workdir.cache_dir("statistics"))
+    absent = "name a folder with images, or a .npz of statistics"
+    sets = [
+        path if path.suffix == ".npz" else image_folder.open_folder(path, absent)
+        for path in filter(None, (first, second))
+    ]
+    if save:
+        extractor.write_statistics(save, evaluate.statistics(extractor, sets[0]))
+        print(f"{save}: {options.dims} dimensions of {first}, {options.features}")
+        if workdir.find_file(options.reference) == save:
+            print("evaluate scores against it: run `dvc repro --force --single-item evaluate`")
     else:
-        sys.__excepthook__(kind, error, trace)
+        value = evaluate.distance(extractor, *sets)
+        print(f"{extractor.distance_name}: {value:.8g}")
 
 
-_stop_asked = threading.Event()  # libraries in Rust or C turn the KeyboardInterrupt into others
-signal.signal(signal.SIGTERM, _interrupt)
-if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, _interrupt)
-sys.excepthook = _stopped_early
+@commands.command()
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Port on loopback; 0: any free one."
+)
+def site(port: int) -> None:
+    """Serve the embedded demo board for a browser, until Ctrl-C."""
+    import threading
+
+    from pttfaces.demo import site as demo_site
+    from pttfaces.http import LOOPBACK
+
+    params = config.load()
+    with demo_site.serve_params(params, port) as served:
+        address = f"http://{LOOPBACK}:{served}/bbs/{params.board.name}/index.html"
+        print(f"The demo board is at {address} (Ctrl-C stops it).", flush=True)
+        try:
+            while not threading.Event().wait(3600):
+                pass
+        except KeyboardInterrupt:
+            print("The demo board has stopped.")
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(printable(line))  # titles and a shared store's names are other people's text

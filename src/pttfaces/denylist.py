@@ -6,17 +6,20 @@ since; data/forgotten.txt, which neither git nor DVC keeps, does not.
 """
 
 import re
-import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from pttfaces import files
+from pttfaces import files, repository, workdir
 from pttfaces.errors import DataError
-from pttfaces.object_ids import object_id
 
 DENIED, FORGOTTEN = "data/denylist.txt", "data/forgotten.txt"
+INPUTS = "data/inputs.dvc"  # DVC's record of what a person put in, the deny list among it
+EMPTY = (  # what the list is in a fresh clone, byte for byte: the digest is in git
+    "# What must not be used, one entry a line; then run `dvc repro`:\n"
+    "#   article:<id>   author:<id>   url:<url>   sha256:<hex>   crop:<file name>\n"
+)
 # How articles, pictures and crops are named. A crop by its picture's first 16 hex digits and a
 # number of the face, which is another one as soon as other faces count.
 ARTICLE = re.compile(r"[MG]\.([0-9]{8,10})\.A(?:\.[0-9A-F]{1,4})?")
@@ -36,7 +39,6 @@ _FORMS = {
     "crop": (CROP, "crop: and a crop's file name, such as crop:0123456789abcdef-0.png"),
 }
 KINDS = tuple(_FORMS)
-_COMMITTED = re.compile(r"^\+[- ]*md5: ([0-9a-f]{32})", re.MULTILINE)
 _ANY_CASE = {"author", "sha256"}  # the board's user names and hex digits are the same in any case
 
 
@@ -133,7 +135,7 @@ class DenyList:
 
 def forgotten() -> DenyList:
     """All who were ever forgotten in this repository, of which an experiment may be a clone."""
-    return DenyList.read(files.root() / FORGOTTEN)
+    return DenyList.read(workdir.root() / FORGOTTEN)
 
 
 def in_force() -> DenyList:
@@ -148,33 +150,36 @@ def in_force() -> DenyList:
     if missing := deny.lacks(forgotten().lines()):
         raise DataError(
             f"{DENIED} lacks {len(missing)} entries of {FORGOTTEN}, so it is older than what was "
-            "forgotten here; `python src/inputs.py` adds them (an experiment is then to be queued "
-            "anew). An entry that was a mistake goes out of both files."
+            "forgotten here; run `python src/inputs.py`, which adds them (and queue experiments "
+            "again). To withdraw an entry, remove it from both files."
         )
-    if _is_of_an_earlier_commit():
+    if missing := deny.lacks(_entries_of_commit()):
         raise DataError(
-            f"{DENIED} is an earlier commit's, and the present commit has another (after a `git "
-            f"pull`?): `git checkout HEAD {DENIED}.dvc` and `dvc pull {DENIED}` bring that; where "
-            f"you have taken entries out yourself, commit {DENIED}.dvc first."
+            f"{DENIED} lacks {len(missing)} entries of the current commit's (after a `git pull`?); "
+            f"run `git checkout HEAD {INPUTS}` and `dvc checkout --force {DENIED}`. If you removed "
+            f"them yourself, commit {INPUTS} first."
         )
     return deny
 
 
-def _is_of_an_earlier_commit() -> bool:
-    """Whether the list is one that git knows, and not the newest. dvc takes it for an edit, and
-    whom the newest denies would come back, here and with the next commit for everybody."""
+def _entries_of_commit() -> list[str]:
+    """The entries in the current commit's version of the list, whatever lies in the folder.
+
+    DataError: that version is not in DVC's cache.
+    """
+    note = repository.read_yaml(repository.git("show", f"HEAD:./{INPUTS}"))
+    committed = repository.digests(note, "outs").get(Path(DENIED).name, "")
     path = Path(DENIED)
-    if not path.exists():
-        return False
-    asked = ["git", "log", "--format=", "--patch", "--unified=0", "--no-color", "--no-ext-diff"]
-    try:
-        asked += ["--", f"{DENIED}.dvc"]
-        told = subprocess.run(asked, capture_output=True, text=True, errors="replace").stdout
-    except OSError:  # no git here
-        return False
-    committed = _COMMITTED.findall(told)  # the newest first
-    here = object_id(path.read_bytes())
-    return here in committed and here != committed[0]
+    here = repository.object_id(path.read_bytes()) if path.exists() else ""
+    if committed in ("", here, repository.object_id(EMPTY.encode())):
+        return []
+    content = repository.cached(committed)
+    if content is None:
+        raise DataError(
+            f"{DENIED} is not the current commit's, which is not here (after a `git pull`?); "
+            f"move your own aside, run `dvc pull {DENIED}` and add your entries to it."
+        )
+    return DenyList.of(content.decode("utf-8-sig").splitlines(), f"{DENIED} of HEAD").lines()
 
 
 def misfit(entry: str) -> str:

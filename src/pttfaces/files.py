@@ -5,7 +5,6 @@ same folder and is renamed, so a reader never sees half a file, whenever the wri
 """
 
 import contextlib
-import errno
 import hashlib
 import io
 import json
@@ -16,15 +15,12 @@ import stat
 import sys
 import tempfile
 import time
-import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any
-
-from filelock import FileLock, Timeout
 
 from pttfaces.errors import DataError
 
@@ -34,108 +30,6 @@ if TYPE_CHECKING:  # half a second to import: only where a table is read or writ
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _STARTED = time.monotonic()
-DONE = "done.json"  # in a folder of `resuming`: its work is done, and dvc has not noted it yet
-# What zipfile raises on bytes that are no zip, or a damaged one; besides, an OSError (EINVAL) for a
-# damaged place to seek, before the file's begin.
-NO_ZIP = (
-    zipfile.BadZipFile,
-    RuntimeError,  # an encrypted part; NotImplementedError: a way of packing that it does not know
-    EOFError,
-    ValueError,
-    zlib.error,
-    FileNotFoundError,
-    IsADirectoryError,
-)
-
-
-def root() -> Path:
-    """The main repository's folder, where state that outlives a stage lies.
-
-    DVC sets DVC_ROOT to it even where a queued experiment runs in a temporary clone; a stage that
-    is run by hand runs in the repository itself.
-    """
-    return Path(os.environ.get("DVC_ROOT") or Path.cwd())
-
-
-def named(path: str | Path) -> Path:
-    """The file that a person's parameter names: in the working folder, else below `root`.
-
-    A queued experiment's working folder is a clone without what git does not know.
-    """
-    path, there = Path(path), root() / path
-    return there if there.exists() and not path.exists() else path
-
-
-def cache_dir(name: str) -> Path:
-    """`.cache/<name>`: results that hold whatever the parameters are, keyed by content. Lasts."""
-    folder = root() / ".cache" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-@contextmanager
-def resuming(name: str, determinants: Any, until_noted: bool = False) -> Iterator[Path]:
-    """`.resume/<name>-<digest>`: half-done work of one result, for the run after a kill.
-
-    determinants: everything that decides the result (JSON types); other determinants, another
-    folder. It is removed when the block ends without an error. A second process with the same
-    determinants waits until the first has ended.
-
-    until_noted: name is a stage's, whose work is dear: under dvc it stays until dvc.lock has the
-    stage's new outs, since a kill before that has the stage run again. `forget_noted_work` then
-    removes it.
-    """
-    key = f"{name}-{digest_json(determinants)[:16]}"
-    folder = root() / ".resume" / key
-    with alone(name, key):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / DONE).unlink(missing_ok=True)
-        yield folder
-        if until_noted and "DVC_ROOT" in os.environ:
-            lock = Path("dvc.lock").absolute()
-            mark = {"lock": str(lock), "stage": name, "noted": _noted(lock, name)}
-            write_json(folder / DONE, mark)
-        else:
-            shutil.rmtree(folder)
-
-
-def forget_noted_work() -> None:
-    """Removes what `resuming` left of stages that dvc has noted since, or whose clone is gone."""
-    for mark in sorted((root() / ".resume").glob(f"*/{DONE}")):
-        # Of a damaged one, or one that is in use on Windows, the next stage's start may know more.
-        with contextlib.suppress(DataError, Timeout, KeyError, TypeError, OSError):
-            done = read_json(mark)
-            lock = Path(done["lock"])
-            if lock.parent.exists() and _noted(lock, done["stage"]) == done["noted"]:
-                continue
-            with FileLock(cache_dir("locks") / f"{mark.parent.name}.lock", timeout=0):
-                if mark.exists():
-                    shutil.rmtree(mark.parent)
-
-
-def _noted(lock: Path, stage: str) -> str:
-    """The digest of a stage's entry in a dvc.lock; of none where it has no such entry."""
-    text = lock.read_text(encoding="utf-8") if lock.exists() else ""
-    entry = re.search(rf"^  {stage}:\n(    .*\n)*", text, re.MULTILINE)
-    return digest_bytes(entry[0].encode() if entry else b"")
-
-
-@contextmanager
-def alone(name: str, key: str) -> Iterator[None]:
-    """Only one process at a time is in this block with this key; a second one waits, and says so.
-
-    name: what to call it to a person. The system lets go of the lock however a process ends.
-    """
-    lock = FileLock(cache_dir("locks") / f"{key}.lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        print(f"{name}: another run is at work on the same; waiting for it.", file=sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -332,6 +226,17 @@ def write_metrics(stage: str, values: Mapping[str, Any]) -> None:
     write_json(f"metrics/{stage}.json", {**values, "seconds": seconds})
 
 
+def flatten(values: Mapping[str, Any], separator: str = ".", prefix: str = "") -> dict[str, Any]:
+    """Nested groups as one level: {"train": {"epochs": 3}} → {"train.epochs": 3}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, separator, f"{prefix}{key}{separator}")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
 def links_and_devices(folder: str | Path) -> list[Path]:
     """What lies below a folder and is neither a file nor a folder: links, pipes, devices."""
     return [
@@ -400,101 +305,6 @@ def code_digest(*sources: ModuleType | Path) -> str:
         path = Path(str(source.__file__)) if isinstance(source, ModuleType) else source
         paths += path.glob("*.py") if path.is_dir() else [path]
     return digest_json(sorted([path.name, digest_file(path)] for path in paths))
-
-
-def pack(folder: str | Path, archive: str | Path) -> int:
-    """Packs the files below `folder` into a zip; the same content gives the same bytes.
-
-    Names are sorted, times and permissions fixed, nothing is compressed (pictures are already).
-    Symbolic links are refused. Returns the number of files. DataError: no such folder, no file.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; name one that holds the files to pack.")
-    paths = sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix())
-    for path in paths:
-        if path.is_symlink():
-            raise DataError(f"{path} is a symbolic link; put the file itself there to pack it.")
-    paths = [path for path in paths if path.is_file()]
-    if not paths:
-        raise DataError(f"{folder} holds no file; there is nothing to pack.")
-    with atomic(archive) as handle, zipfile.ZipFile(handle, "w", zipfile.ZIP_STORED) as bundle:
-        for path in paths:
-            # 1980-01-01 is the earliest time that the format can hold.
-            entry = zipfile.ZipInfo(path.relative_to(folder).as_posix(), (1980, 1, 1, 0, 0, 0))
-            entry.create_system, entry.external_attr = 3, 0o644 << 16
-            bundle.writestr(entry, path.read_bytes())
-    return len(paths)
-
-
-def unpack(archive: str | Path, folder: str | Path) -> int:
-    """Unpacks a zip into a new or empty `folder`; returns the number of files.
-
-    The folder appears whole or not at all. DataError: no zip, or a damaged one; names that lead
-    outside the folder, are there twice or are too long; links, encryption or a compression other
-    than deflate; or a folder that already holds something.
-    """
-    archive, folder = Path(archive), Path(folder)
-    if not archive.exists():
-        raise DataError(f"{archive} does not exist; name the zip to unpack.")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder} already holds something; remove it first, or name another.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        with zipfile.ZipFile(archive) as bundle:
-            names = bundle.infolist()
-            entries = [entry for entry in names if not entry.filename.endswith(("/", "\\"))]
-            for entry in entries:
-                if fault := _fault(entry):
-                    raise DataError(f"{archive}: {entry.filename!r} {fault}.")
-                target = work.joinpath(*_parts(entry))
-                try:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    with bundle.open(entry) as source, target.open("xb") as copy:
-                        shutil.copyfileobj(source, copy)
-                except (FileExistsError, NotADirectoryError):
-                    raise DataError(
-                        f"{archive}: {entry.filename!r} is in it twice, or a file and a folder."
-                    ) from None
-                except OSError as error:
-                    if error.errno != errno.ENAMETOOLONG:
-                        raise
-                    raise DataError(
-                        f"{archive}: {entry.filename[:40]!r}… is a longer name than this disk can "
-                        "hold; shorten it and pack it again."
-                    ) from None
-        work.chmod(0o755)
-        if folder.exists():
-            folder.rmdir()
-        work.replace(folder)
-    except (*NO_ZIP, OSError) as error:
-        # Other troubles are the disk's.
-        if not isinstance(error, NO_ZIP) and error.errno != errno.EINVAL:
-            raise
-        raise DataError(f"{archive} is not a readable zip archive.") from None
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return len(entries)
-
-
-def _parts(entry: zipfile.ZipInfo) -> list[str]:
-    return entry.filename.replace("\\", "/").split("/")
-
-
-def _fault(entry: zipfile.ZipInfo) -> str:
-    """Why a file of a zip is not unpacked, as the end of a sentence; "" where it is."""
-    parts = _parts(entry)
-    # A colon anywhere: on Windows a part with a drive's letter leads to that drive.
-    if ".." in parts or parts[0] == "" or any(":" in part for part in parts):
-        return "leads outside the folder"
-    if entry.external_attr >> 16 & 0o170000 == 0o120000:
-        return "is a symbolic link"
-    if entry.flag_bits & 0x1:
-        return "is encrypted; pack it again without a password"
-    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return "is compressed by a rare method; pack it again as a plain zip"
-    return ""
 
 
 def _missing(path: str | Path) -> DataError:

@@ -1,18 +1,18 @@
-"""A data set's list of its own pictures: by it train depends on one file, not on as many as there
-are pictures, each of which `dvc status` would look up once more; and a training knows that what it
-reads is what was curated.
+"""The list of a data set's images, data/dataset/manifest.csv, which travels with them.
 
-It travels with the pictures, in a zip, too.
+Train depends on this one file instead of on every image, and checks the images against it.
 """
 
+import sys
 from pathlib import Path
 
-from pttfaces import files
+from pttfaces import archive, files
 from pttfaces.errors import DataError
 
 NAME = "manifest.csv"
 _COLUMNS = ("picture", "sha256")
 _NAMED = 3
+_DATASET = Path("data/dataset")
 
 
 def write(folder: Path) -> int:
@@ -45,8 +45,38 @@ def check(folder: Path) -> None:
         raise DataError(
             f"{folder} is not as its {NAME} lists it ({', '.join(differing[:_NAMED])}{more}); "
             "unpack the zip again, or have them made anew by `dvc repro`; if it is meant, run "
-            f"`python src/pack.py --manifest {folder}`."
+            f"`pttfaces pack --manifest {folder}`."
         )
+
+
+def unpack(source: Path, target: Path) -> int:
+    """Unpacks a zip, lists its images where it came without a list, and returns its files' number.
+
+    Warns on stderr where `target` is the data set's folder and train cannot use what was unpacked.
+    DataError: as `archive.unpack`.
+    """
+    count = archive.unpack(source, target)
+    if _has_images(target):
+        if not (target / NAME).exists():
+            write(target)
+    elif target.resolve() == _DATASET.resolve():
+        print(f"warning: {_why_unusable(target)}", file=sys.stderr)
+    return count
+
+
+def _has_images(folder: Path) -> bool:
+    return any((folder / "train").glob("*.png"))
+
+
+def _why_unusable(folder: Path) -> str:
+    sets = [path for path in sorted(folder.rglob("*")) if path.is_dir() and _has_images(path)]
+    remedy = (
+        f"{sets[0]} is one: move it here, and run `pttfaces pack --manifest {folder}`"
+        if sets
+        else f"put the images into {folder / 'train'} as .png, and run "
+        f"`pttfaces pack --manifest {folder}`"
+    )
+    return f"{folder} holds no train/*.png, so it is no data set; {remedy} (docs/notebook.md)."
 
 
 def _lying(folder: Path) -> dict[str, str]:

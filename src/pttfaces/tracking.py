@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import sqlite3
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,10 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from pttfaces import files
-from pttfaces.errors import DataError
-from pttfaces.params import Params
-from pttfaces.text import printable
+from pttfaces import files, repository, workdir
+from pttfaces.config import Params
+from pttfaces.errors import DataError, printable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -260,7 +258,7 @@ def _start(name: str, tags: dict[str, str], known: str | None, parent_digest: st
     try:
         # One process after the other: those that make a fresh database at the same time crash in
         # each other's migrations, and a run must not look killed before its process holds its lock.
-        with FileLock(files.cache_dir("locks") / "mlflow.lock"):
+        with FileLock(workdir.cache_dir("locks") / "mlflow.lock"):
             client, experiment = _store()
             _end_killed_runs(client)
             if known:
@@ -287,7 +285,10 @@ def _origin(name: str, tags: Mapping[str, str]) -> dict[str, str]:
     The commit of an experiment does not exist while its stages run: its name and the commit that
     it started from are what is known of it.
     """
-    baseline = os.environ.get("DVC_EXP_BASELINE_REV") or _head()
+    baseline = (
+        os.environ.get("DVC_EXP_BASELINE_REV")
+        or repository.git("rev-parse", "--verify", "--quiet", "HEAD").strip()
+    )
     known = {
         "mlflow.runName": name,
         "mlflow.source.name": f"src/{tags['stage']}.py",
@@ -299,18 +300,9 @@ def _origin(name: str, tags: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in known.items() if value}
 
 
-def _head() -> str:
-    """The commit that the working folder stands on; "" without git or before the first commit."""
-    try:
-        asked = ["git", "rev-parse", "--verify", "--quiet", "HEAD"]
-        return subprocess.run(asked, capture_output=True, text=True).stdout.strip()
-    except OSError:
-        return ""
-
-
 def _alive(run_id: str) -> FileLock:
     """A lock named after store and run, held until `Run.end` or, however it ends, this process."""
-    lock = FileLock(files.cache_dir("running") / _lock_name(run_id))
+    lock = FileLock(workdir.cache_dir("running") / _lock_name(run_id))
     lock.acquire()
     return lock
 
@@ -326,7 +318,7 @@ def _end_killed_runs(client: "MlflowClient") -> None:
     """
     from mlflow.exceptions import MlflowException
 
-    for path in files.cache_dir("running").glob(_lock_name("*")):
+    for path in workdir.cache_dir("running").glob(_lock_name("*")):
         lock, run_id = FileLock(path), path.stem.partition("-")[2]
         try:
             lock.acquire(blocking=False)
@@ -376,14 +368,14 @@ def _store() -> tuple["MlflowClient", str]:
         experiment = client.get_experiment_by_name(EXPERIMENT)
         assert experiment is not None
     named = files.digest_json([where, experiment.experiment_id])[:16]
-    noted = files.cache_dir("mlflow") / f"trash-{named}.json"
+    noted = workdir.cache_dir("mlflow") / f"trash-{named}.json"
     if experiment.lifecycle_stage != "active" or noted.exists():
         _restore(client, experiment.experiment_id, noted)
     return client, experiment.experiment_id
 
 
 def _artifacts_here() -> str:
-    return (files.root() / "mlruns").resolve().as_uri()
+    return (workdir.root() / "mlruns").resolve().as_uri()
 
 
 def follow_the_folder(client: "MlflowClient") -> None:
@@ -393,7 +385,7 @@ def follow_the_folder(client: "MlflowClient") -> None:
     MLflow has no call for it.
     """
     path, place = _database(store_uri()), _artifacts_here()
-    if path is None or path.parent != files.root().resolve():
+    if path is None or path.parent != workdir.root().resolve():
         return
     experiment = client.get_experiment_by_name(EXPERIMENT)
     before = experiment.artifact_location if experiment else place
@@ -490,7 +482,7 @@ def store_uri() -> str:
     given = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     scheme, found, path = given.partition("sqlite:///")
     if found and not scheme:
-        return f"sqlite:///{(files.root().resolve() / path).as_posix()}"
+        return f"sqlite:///{(workdir.root().resolve() / path).as_posix()}"
     return given
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import requests
 
-from pttfaces import files
-from pttfaces.door import Door
+from pttfaces import files, workdir
 from pttfaces.errors import WeightsError
+from pttfaces.http import LoopbackHosts
 from pttfaces.progress import progress
 
 _PIECE = 1 << 18
@@ -25,11 +25,11 @@ def find(
     url: str | None,
     sha256: str | None,
     key: str | None = None,
-    door: Door | None = None,
+    door: LoopbackHosts | None = None,
 ) -> Path:
     """The file of weights called `name`, with its digest checked.
 
-    given: the path that a person named, as `files.named` finds it; when set, nothing else is
+    given: the path that a person named, as `workdir.find_file` finds it; when set, nothing else is
     looked at.
     candidates: where the file may lie already, in order of preference; the first one is also where
     a download is put.
@@ -41,7 +41,7 @@ def find(
     """
     advice = f"set {key} to the file" if key else "name the file"
     if given is not None:
-        path = files.named(given)
+        path = workdir.find_file(given)
         if not path.is_file():
             raise WeightsError(
                 f"{name}: the file of weights {path} does not exist; put it there, or correct "
@@ -56,12 +56,12 @@ def find(
     target = candidates[0]
     if url is None:
         raise WeightsError(f"{name}: there is no file of weights; put it at {target}, or {advice}.")
-    _download(name, url, target, sha256, advice, door or Door())
+    _download(name, url, target, sha256, advice, door or LoopbackHosts())
     return target
 
 
 def _download(
-    name: str, url: str, target: Path, sha256: str | None, advice: str, door: Door
+    name: str, url: str, target: Path, sha256: str | None, advice: str, door: LoopbackHosts
 ) -> None:
     try:
         with (

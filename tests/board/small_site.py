@@ -8,13 +8,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs
 
+from pttfaces.board.article_ids import Span, posted_at
 from pttfaces.board.client import Client, Manners
-from pttfaces.board.ids import Span, posted_at
 from pttfaces.board.index import Row
 from pttfaces.board.listing import list_rows
-from pttfaces.board.shelf import Shelf
+from pttfaces.board.page_cache import Shelf
 from pttfaces.demo import pages
-from pttfaces.demo.world import Post, World
+from pttfaces.demo.board import Post, World
 
 FAST = Manners(rate_per_s=1000, attempts=3, first_wait_s=0.01)
 YEAR = Span.of_days(2024, "0101", "1231")

@@ -11,14 +11,14 @@ from small_site import FAST, Answer, server
 
 from pttfaces.board import albums
 from pttfaces.board.albums import ClientId, open_albums, pictures_in_answer, pictures_on_page
-from pttfaces.board.article import PostedLink
+from pttfaces.board.article_page import PostedLink
+from pttfaces.board.articles import ArticleRead
 from pttfaces.board.client import Client
 from pttfaces.board.links import sort_links
 from pttfaces.board.listing import Article
-from pttfaces.board.reading import ArticleRead
-from pttfaces.board.store import PageStore
-from pttfaces.door import Door
+from pttfaces.board.page_cache import PageStore
 from pttfaces.errors import ParamsError
+from pttfaces.http import LoopbackHosts
 
 IMGUR = ("imgur.com", "api.imgur.com")
 ARTICLE = Article("M.1704040318.A.E87", "https://www.ptt.cc/bbs/B/x.html", "t", "w", "d", 1)
@@ -41,7 +41,7 @@ def opened(
 ) -> tuple[list[ArticleRead], list[str]]:
     """Articles with their albums opened at a small imgur, and the paths that it was asked for."""
     with server(answer) as (base, asked):
-        door = Door(dict.fromkeys(IMGUR, int(base.rpartition(":")[2])))
+        door = LoopbackHosts(dict.fromkeys(IMGUR, int(base.rpartition(":")[2])))
         auth = ClientId("an-id") if how == "api" else None
         with Client(door, FAST, auth) as client:
             source = albums.SOURCES[how]

@@ -5,7 +5,7 @@ from hostile.pages import article_page as page
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pttfaces.board.article import decode_email, parse_article
+from pttfaces.board.article_page import decode_email, parse_article
 
 
 def test_three_metalines() -> None:

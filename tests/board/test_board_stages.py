@@ -13,11 +13,11 @@ from ruamel.yaml import YAML
 
 import crawl
 import links
-from pttfaces import files
+from pttfaces import files, workdir
+from pttfaces.config import load
+from pttfaces.demo.board import make_world
 from pttfaces.demo.site import board_lock, serve
-from pttfaces.demo.world import make_world
 from pttfaces.errors import DataError, ParamsError
-from pttfaces.params import load
 
 PRESET = Path(__file__).parents[2] / "presets" / "demo.yaml"
 
@@ -203,7 +203,7 @@ def test_a_second_run_of_the_same_board_waits_for_the_first(configure: Configure
     crawl.main()
     started: list[subprocess.Popen[str]] = []
     try:
-        with files.alone("test", board_lock(load())):
+        with workdir.exclusive("test", board_lock(load())):
             configure(board__dates=["0101", "0630"])
             for stage in (crawl, links):
                 process = subprocess.Popen(
@@ -229,7 +229,7 @@ def test_a_second_run_of_the_same_board_waits_for_the_first(configure: Configure
 def test_a_run_that_reads_no_board_waits_for_none(configure: Configure) -> None:
     configure(source="inbox")
     params = load()
-    with files.alone("test", board_lock(params)):
+    with workdir.exclusive("test", board_lock(params)):
         crawl.main()
         links.main()
     assert files.read_jsonl(OUTPUTS[1]) == []

@@ -22,25 +22,24 @@ from small_site import (
     thirty_years,
 )
 
+from pttfaces.board.article_ids import Span, posted_at
+from pttfaces.board.articles import count, permitted, read_articles, sentence
 from pttfaces.board.client import Client
-from pttfaces.board.ids import Span, posted_at
 from pttfaces.board.index import Row
 from pttfaces.board.listing import Article, choose, list_rows
-from pttfaces.board.reading import count, permitted, read_articles, sentence
-from pttfaces.board.shelf import Shelf
-from pttfaces.board.store import PageStore
+from pttfaces.board.page_cache import PageStore, Shelf
+from pttfaces.demo.board import World, make_world, picture_key
 from pttfaces.demo.site import HOSTS, serve
-from pttfaces.demo.world import World, make_world, picture_key
 from pttfaces.denylist import DenyList
-from pttfaces.door import Door
 from pttfaces.errors import DataError, SiteError
+from pttfaces.http import LoopbackHosts
 
 BASE = "https://www.ptt.test"
 
 
 @contextmanager
 def client_of(world: World) -> Iterator[Client]:
-    with serve(world) as port, Client(Door(dict.fromkeys(HOSTS, port)), FAST) as client:
+    with serve(world) as port, Client(LoopbackHosts(dict.fromkeys(HOSTS, port)), FAST) as client:
         yield client
 
 
@@ -59,7 +58,7 @@ def test_the_year_is_found_exactly_whatever_is_posted_meanwhile(tmp_path: Path) 
                 world.posts.append(post_at(1767196800 + len(world.posts), len(world.posts)))
             return board(path)
 
-    with server(answer) as (base, asked), Client(Door(), FAST) as client:
+    with server(answer) as (base, asked), Client(LoopbackHosts(), FAST) as client:
         rows = rows_of(client, base, "Test", YEAR, tmp_path)
     assert [row.id for row in rows if row.id and posted_at(row.id) in YEAR] == wanted
     paths = Counter(path for path, _, _ in asked)
@@ -71,7 +70,7 @@ def test_the_year_is_found_exactly_whatever_is_posted_meanwhile(tmp_path: Path) 
 def test_an_edge_of_a_board_of_4000_pages_is_found_by_16_pages(tmp_path: Path) -> None:
     world = thirty_years(20 * 4000)
     last_days = Span(posted_at(world.posts[-50].id) or 0, YEAR.end * 2)
-    with server(plainly(world)) as (base, asked), Client(Door(), FAST) as client:
+    with server(plainly(world)) as (base, asked), Client(LoopbackHosts(), FAST) as client:
         rows = rows_of(client, base, "Test", last_days, tmp_path)
     assert [row.id for row in rows if row.id][-48:] == of_year(world, last_days)[-48:]
     # Beside the edge: robots.txt, the newest page at the end, and the pages of the last days.
@@ -126,7 +125,7 @@ def test_a_board_that_loses_pages_meanwhile_is_read_again(year: int, tmp_path: P
             del world.posts[0:90]
         return board(path)
 
-    with server(answer) as (base, _), Client(Door(), FAST) as client:
+    with server(answer) as (base, _), Client(LoopbackHosts(), FAST) as client:
         rows = rows_of(client, base, "Test", span, tmp_path)
     assert [row.id for row in rows if row.id and posted_at(row.id) in span] == wanted
 
@@ -156,7 +155,7 @@ def test_no_row_comes_twice_even_if_posts_are_purged_all_the_time(tmp_path: Path
             del world.posts[0]
             return board(path)
 
-    with server(answer) as (base, _), Client(Door(), FAST) as client:
+    with server(answer) as (base, _), Client(LoopbackHosts(), FAST) as client:
         rows = rows_of(client, base, "Test", YEAR, tmp_path)
     assert max(Counter(row.id for row in rows if row.id).values()) == 1
 
@@ -215,7 +214,7 @@ def test_a_year_that_goes_on_is_brought_up_to_date_without_reading_it_all(tmp_pa
     shelf = Shelf(tmp_path / "shelf")
 
     def read(base: str, moment: int) -> list[Row]:
-        with Client(Door(), FAST) as client:
+        with Client(LoopbackHosts(), FAST) as client:
             work = tmp_path / f"work-{moment}"
             return list_rows(client, base, "Test", YEAR, work, shelf, moment)
 
@@ -281,7 +280,7 @@ def test_pushes_and_denied_links_are_left_out(tmp_path: Path) -> None:
 
 def test_a_board_without_a_gate_works_and_learns_who_reads(tmp_path: Path) -> None:
     world = thirty_years(20 * 40)
-    with server(plainly(world)) as (base, asked), Client(Door(), FAST) as client:
+    with server(plainly(world)) as (base, asked), Client(LoopbackHosts(), FAST) as client:
         rows = rows_of(client, base, "Test", YEAR, tmp_path)
     assert [r.id for r in rows if r.id and posted_at(r.id) in YEAR] == of_year(world)
     assert all(agent.startswith("pttfaces/") for _, _, agent in asked)
@@ -296,14 +295,14 @@ def test_a_listing_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
         return board(path) if next(answered) < breaks_at else (403, {}, "no more")
 
     with server(answer) as (base, asked):
-        with Client(Door(), FAST) as client:
+        with Client(LoopbackHosts(), FAST) as client:
             undisturbed = rows_of(client, base, "Test", YEAR, tmp_path / "undisturbed")
         whole, breaks_at = len(asked), 2 * len(asked) - 6
-        with Client(Door(), FAST) as client, pytest.raises(SiteError, match="status 403"):
+        with Client(LoopbackHosts(), FAST) as client, pytest.raises(SiteError, match="status 403"):
             rows_of(client, base, "Test", YEAR, tmp_path / "stopped")
         breaks_at = 10**6
         asked.clear()
-        with Client(Door(), FAST) as client:
+        with Client(LoopbackHosts(), FAST) as client:
             assert rows_of(client, base, "Test", YEAR, tmp_path / "stopped") == undisturbed
     # robots.txt once more, and what was refused or not yet asked for: six of the first listing
     assert len(asked) == 1 + 6 < whole
@@ -324,10 +323,10 @@ def test_a_page_that_was_no_list_is_asked_for_again(
     everything = Span.of_days(1996, "0101", "1231")
     everything = Span(everything.start, YEAR.end)
     with server(answer) as (base, _):
-        with Client(Door(), FAST) as client, pytest.raises(SiteError):
+        with Client(LoopbackHosts(), FAST) as client, pytest.raises(SiteError):
             rows_of(client, base, "Test", everything, tmp_path)
         well = True
-        with Client(Door(), FAST) as client:
+        with Client(LoopbackHosts(), FAST) as client:
             rows = rows_of(client, base, "Test", everything, tmp_path)
     assert [r.id for r in rows if r.id and posted_at(r.id) in YEAR] == of_year(world)
 
@@ -340,7 +339,7 @@ def test_an_article_that_was_another_page_is_asked_for_again(tmp_path: Path) -> 
         return (404 if path in ("/robots.txt", "/3") else 200), {}, texts.get(path, "")
 
     store = PageStore(tmp_path)
-    with server(answer) as (base, asked), Client(Door(), FAST) as client:
+    with server(answer) as (base, asked), Client(LoopbackHosts(), FAST) as client:
         articles = [
             Article(f"M.170400000{n}.A.000", f"{base}/{n}", "", "", "", 1) for n in (1, 2, 3)
         ]
@@ -361,7 +360,7 @@ def test_only_hosts_of_the_table_are_named_in_the_counts(tmp_path: Path) -> None
     def answer(path: str) -> Answer:
         return (404 if path == "/robots.txt" else 200), {}, page
 
-    with server(answer) as (base, _), Client(Door(), FAST) as client:
+    with server(answer) as (base, _), Client(LoopbackHosts(), FAST) as client:
         article = Article("M.1704000001.A.000", f"{base}/1", "", "", "", 1)
         reads = list(read_articles(client, [article], lambda _: PageStore(tmp_path)))
     assert count(reads)["hosts"] == {"other": 2, "i.imgur.com": 1}
@@ -374,7 +373,7 @@ def test_a_site_that_serves_something_else_than_articles_is_named(tmp_path: Path
             Article(f"M.17040{n:05}.A.000", f"{base}/{n}", "", "", "", 1) for n in range(300)
         ]
         with (
-            Client(Door(), FAST) as client,
+            Client(LoopbackHosts(), FAST) as client,
             pytest.raises(SiteError, match=r"9 articles before it are no articles .*Please log in"),
         ):
             list(read_articles(client, articles, lambda _: PageStore(tmp_path)))
@@ -389,7 +388,7 @@ def test_a_few_bad_articles_in_a_row_end_nothing(tmp_path: Path) -> None:
     def answer(path: str) -> Answer:
         return (200 if path in texts else 404), {}, texts.get(path, "")
 
-    with server(answer) as (base, _), Client(Door(), FAST) as client:
+    with server(answer) as (base, _), Client(LoopbackHosts(), FAST) as client:
         articles = [
             Article(f"M.17040{n:05}.A.000", f"{base}/{n}", "", "", "", 1) for n in range(10)
         ]
@@ -411,7 +410,7 @@ def test_an_article_whose_address_leads_to_no_page_ends_nothing(tmp_path: Path) 
             return 302, {"Location": "http://localhost:1/"}, ""
         return (404 if "robots" in path else 200), {}, '<div id="main-content">words</div>'
 
-    with server(answer) as (base, _), Client(Door(), FAST) as client:
+    with server(answer) as (base, _), Client(LoopbackHosts(), FAST) as client:
         articles = [
             Article(f"M.170400000{n}.A.000", f"{base}/{n}", "", "", "", 1) for n in range(1, 8)
         ]
@@ -429,7 +428,7 @@ def test_a_site_that_redirects_to_another_name_and_then_dies_ends_the_reading(
             return (200 if path == "/real/1" else -1), {}, '<div id="main-content">words</div>'
         return (404, {}, "") if "robots" in path else (302, {"Location": place + path}, "")
 
-    with server(answer) as (base, _), Client(Door(), FAST) as client:
+    with server(answer) as (base, _), Client(LoopbackHosts(), FAST) as client:
         place = base.replace("127.0.0.1", "localhost") + "/real"
         articles = [
             Article(f"M.170400000{n}.A.000", f"{base}/{n}", "", "", "", 1) for n in range(1, 4)
@@ -441,7 +440,7 @@ def test_a_site_that_redirects_to_another_name_and_then_dies_ends_the_reading(
 def test_rules_for_robots_that_lead_nowhere_end_the_reading(tmp_path: Path) -> None:
     with (
         server(lambda _: (302, {"Location": "/robots.txt"}, "")) as (base, _),
-        Client(Door(), FAST) as client,
+        Client(LoopbackHosts(), FAST) as client,
         pytest.raises(SiteError, match=r"robots\.txt leads in a circle"),
     ):
         article = Article("M.1704000001.A.000", f"{base}/1", "", "", "", 1)

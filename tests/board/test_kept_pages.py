@@ -5,9 +5,8 @@ from damage import DAMAGES, Damage
 from hostile.pages import DELETED, ROW_2016, ROW_2020, index_page
 from hypothesis import given
 
-from pttfaces.board.ids import Span
-from pttfaces.board.shelf import Listed, Shelf, Stretch
-from pttfaces.board.store import Page, PageStore
+from pttfaces.board.article_ids import Span
+from pttfaces.board.page_cache import Listed, Page, PageStore, Shelf, Stretch
 
 URL = "https://www.ptt.cc/bbs/Beauty/index2.html"
 PAGE = Page(URL, 200, index_page(ROW_2020 + ROW_2016 + DELETED))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pttfaces.board.article import PostedLink
+from pttfaces.board.article_page import PostedLink
 from pttfaces.board.hosts import DEMO_HOSTS, RULES, pictures_at
 from pttfaces.board.links import Sorted, cut_punctuation, sort_links, split_glued
 

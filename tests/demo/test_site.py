@@ -12,10 +12,10 @@ import requests
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pttfaces.demo import encode, pages
+from pttfaces.demo.board import Picture, World, make_world, picture_key
 from pttfaces.demo.site import BOARD_HOST, HOSTS, serve
-from pttfaces.demo.world import Picture, World, make_world, picture_key
-from pttfaces.door import Door
 from pttfaces.errors import SiteError
+from pttfaces.http import LoopbackHosts
 
 WORLD = make_world(1, 72, "Beauty", 2024)
 BASE = f"https://{BOARD_HOST}"
@@ -29,7 +29,7 @@ def port() -> Iterator[int]:
 
 @pytest.fixture
 def session(port: int) -> requests.Session:
-    return Door(dict.fromkeys(HOSTS, port)).session()
+    return LoopbackHosts(dict.fromkeys(HOSTS, port)).session()
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_a_busy_picture_comes_at_the_second_try(status: int) -> None:
     world = World("Beauty", pictures={"i.imgur.test/abcdefg": Picture(1, "scene", ())})
     world.pictures["i.imgur.test/abcdefg"] = Picture(1, "scene", (), answer=f"busy {status}")
     with serve(world) as port:
-        session = Door(dict.fromkeys(HOSTS, port)).session()
+        session = LoopbackHosts(dict.fromkeys(HOSTS, port)).session()
         first = get(session, "i.imgur.test/abcdefg")
         assert (first.status_code, first.headers["Retry-After"]) == (status, "1")
         assert get(session, "i.imgur.test/abcdefg").status_code == 200

@@ -12,23 +12,25 @@ from diffusers import DDPMPipeline, DDPMScheduler
 from PIL import Image
 
 from pttfaces import files
-from pttfaces.diffusion import generation, models, network, sampling
-from pttfaces.diffusion.generation import Order
-from pttfaces.diffusion.sampling import Sampler
+from pttfaces.diffusion import model_folder
+from pttfaces.diffusion import unet as network
 from pttfaces.errors import DataError, ParamsError
+from pttfaces.sampling import generation, samplers
+from pttfaces.sampling.generation import Order
+from pttfaces.sampling.samplers import Sampler
 
 ORDER = Order(Sampler("ddpm", 5, "trailing"), seed=2, count=7, batch_size=3)
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> models.Model:
+def model(tmp_path: Path) -> model_folder.Model:
     folder = tmp_path / "model"
-    models.save(folder, network.build(tiny.ARCHITECTURE, seed=0), tiny.COSINE, {"epoch": 1})
-    return models.load(folder, "cpu")
+    model_folder.save(folder, network.build(tiny.ARCHITECTURE, seed=0), tiny.COSINE, {"epoch": 1})
+    return model_folder.load(folder, "cpu")
 
 
 def test_what_was_finished_before_a_kill_is_kept_and_the_rest_is_the_same(
-    model: models.Model, tmp_path: Path
+    model: model_folder.Model, tmp_path: Path
 ) -> None:
     made = generation.generate(model, ORDER, tmp_path / "whole")
     assert [path.name for path in made.paths] == [f"{i:06d}.png" for i in range(7)]
@@ -52,31 +54,31 @@ def test_other_seeds_give_the_pictures_that_they_give_alone(
 ) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     folder = tmp_path / "model"
-    models.save(folder, network.build(tiny.ARCHITECTURE, seed=0), tiny.COSINE, {})
+    model_folder.save(folder, network.build(tiny.ARCHITECTURE, seed=0), tiny.COSINE, {})
     for seed, (work, _) in enumerate(generation.other_seeds(folder, ORDER, 3), ORDER.seed + 1):
         alone = tmp_path / str(seed)
-        generation.generate(models.load(folder, "cpu"), replace(ORDER, seed=seed), alone)
+        generation.generate(model_folder.load(folder, "cpu"), replace(ORDER, seed=seed), alone)
         assert files.digest_tree(work) == files.digest_tree(alone)
     assert seed == ORDER.seed + 2
     assert not list((tmp_path / ".resume").iterdir())
 
 
 def test_a_lack_of_memory_ends_in_a_sentence(
-    model: models.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: model_folder.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_much(*_: object) -> None:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(sampling, "sample", too_much)
+    monkeypatch.setattr(samplers, "sample", too_much)
     with pytest.raises(ParamsError, match=r"generate\.batch_size 3 .*halve generate\.batch_size"):
         generation.generate(model, ORDER, tmp_path / "none")
 
 
 def test_samples_from_memory_and_from_disk_are_the_same(tmp_path: Path) -> None:
     unet = network.build(tiny.ARCHITECTURE, seed=0).eval()
-    in_memory = models.Model(unet, tiny.COSINE)
-    models.save(tmp_path / "model", unet, tiny.COSINE, {})
-    from_disk = models.load(tmp_path / "model", "cpu")
+    in_memory = model_folder.Model(unet, tiny.COSINE)
+    model_folder.save(tmp_path / "model", unet, tiny.COSINE, {})
+    from_disk = model_folder.load(tmp_path / "model", "cpu")
     for model, name in ((in_memory, "memory"), (from_disk, "disk")):
         generation.generate(model, ORDER, tmp_path / name)
     assert files.digest_tree(tmp_path / "memory") == files.digest_tree(tmp_path / "disk")
@@ -93,14 +95,14 @@ def test_finished_pictures_belong_to_the_model_and_the_order() -> None:
 
 def test_a_missing_half_or_foreign_model_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no model; train one"):
-        models.load(tmp_path / "nothing", "cpu")
+        model_folder.load(tmp_path / "nothing", "cpu")
     half = tmp_path / "half"
-    models.save(half, network.build(tiny.ARCHITECTURE, seed=0), tiny.COSINE, {})
+    model_folder.save(half, network.build(tiny.ARCHITECTURE, seed=0), tiny.COSINE, {})
     next((half / "unet").glob("*.safetensors")).unlink()
     with pytest.raises(DataError, match="not a whole diffusers model"):
-        models.load(half, "cpu")
+        model_folder.load(half, "cpu")
     foreign = tmp_path / "foreign"
     scheduler = DDPMScheduler(beta_schedule="scaled_linear")
     DDPMPipeline(network.build(tiny.ARCHITECTURE, seed=0), scheduler).save_pretrained(foreign)
     with pytest.raises(DataError, match="scaled_linear"):
-        models.load(foreign, "cpu")
+        model_folder.load(foreign, "cpu")

@@ -10,8 +10,7 @@ import pytest
 import tiny_training as tiny
 import torch
 
-from pttfaces import memory
-from pttfaces.diffusion import models, network
+from pttfaces.diffusion import memory, model_folder, unet
 from pttfaces.errors import ParamsError
 
 PIECE = 2**24  # bytes; older glibc keep none of more than 32 MiB
@@ -83,7 +82,7 @@ def test_what_a_network_s_process_frees_it_has_for_the_next_layer(
     tmp_path: Path, usual: int, work: str
 ) -> None:
     tiny.task(tmp_path)
-    models.save(tmp_path / "model", network.build(tiny.ARCHITECTURE, seed=0), tiny.COSINE, {})
+    model_folder.save(tmp_path / "model", unet.build(tiny.ARCHITECTURE, seed=0), tiny.COSINE, {})
     assert bytes_asked_for(tmp_path, work) < usual / 2
     assert usual >= 40 * PIECE
 

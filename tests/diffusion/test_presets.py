@@ -4,9 +4,9 @@ import pytest
 import torch
 from diffusers import ConfigMixin, DDPMScheduler, UNet2DModel
 
-from pttfaces import params
-from pttfaces.diffusion import network, schedule
-from pttfaces.diffusion.network import Architecture
+from pttfaces import config
+from pttfaces.diffusion import schedule, unet
+from pttfaces.diffusion.unet import Architecture
 
 ORIGINAL = {
     "source": "ptt",
@@ -57,11 +57,11 @@ ORIGINAL = {
 
 @pytest.mark.parametrize("key", ORIGINAL)
 def test_the_seed_preset_is_the_original_s_recipe(key: str) -> None:
-    assert params.load("presets/seed.yaml").flat()[key] == ORIGINAL[key]
+    assert config.load("presets/seed.yaml").flat()[key] == ORIGINAL[key]
 
 
 def test_every_number_of_the_seed_s_model_and_training_is_checked() -> None:
-    keys = {key for key in params.load("presets/seed.yaml").flat() if key[:5] in ("model", "train")}
+    keys = {key for key in config.load("presets/seed.yaml").flat() if key[:5] in ("model", "train")}
     assert keys - set(ORIGINAL) == {"train.save_every_minutes", "train.register"}
 
 
@@ -71,10 +71,10 @@ def values_of(configured: ConfigMixin) -> dict[str, object]:
 
 
 def test_the_seed_s_network_and_schedule_are_the_tutorial_s() -> None:
-    values = params.load("presets/seed.yaml")
+    values = config.load("presets/seed.yaml")
     blocks = ["DownBlock2D"] * 4 + ["AttnDownBlock2D", "DownBlock2D"]
     with torch.device("meta"):  # shapes alone
-        ours = network.build(Architecture(64, **values.model.model_dump()), seed=0)
+        ours = unet.build(Architecture(64, **values.model.model_dump()), seed=0)
         tutorial = UNet2DModel(
             sample_size=64,
             in_channels=3,
@@ -92,7 +92,7 @@ def test_the_seed_s_network_and_schedule_are_the_tutorial_s() -> None:
 
 
 def test_best_trains_the_same_network_on_the_same_pictures() -> None:
-    seed, best = (params.load(f"presets/{name}.yaml").flat() for name in ("seed", "best"))
+    seed, best = (config.load(f"presets/{name}.yaml").flat() for name in ("seed", "best"))
     same = ["source", "image_size", "blur_threshold", "model.channels", "model.layers_per_block"]
     same += [key for key in seed if key.startswith(("board.", "detect."))]
     assert {key: best[key] for key in same} == {key: seed[key] for key in same}

@@ -13,9 +13,12 @@ from damage import DAMAGES, Damage
 from hypothesis import given
 from PIL import Image
 
-from pttfaces import pictures
-from pttfaces.diffusion import generation, models, network, resume
-from pttfaces.diffusion.resume import Progress
+from pttfaces import images
+from pttfaces.diffusion import model_folder
+from pttfaces.diffusion import unet as network
+from pttfaces.sampling import generation
+from pttfaces.training import checkpoint
+from pttfaces.training.checkpoint import Progress
 
 
 @given(DAMAGES)
@@ -25,10 +28,10 @@ def test_a_damaged_state_is_restored_as_it_was_or_not_at_all(
     path = tmp_path_factory.mktemp("state") / "state.pt"
     saved, fresh = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
     begun = fresh.weight.clone()
-    with resume.saving(path, {"network": saved}) as saver:
+    with checkpoint.saving(path, {"network": saved}) as saver:
         saver.save(Progress(step=7, reports=[{"epoch": 1}]))
     path.write_bytes(damage.of(path.read_bytes()))
-    progress = resume.restore(path, {"network": fresh})
+    progress = checkpoint.restore(path, {"network": fresh})
     assert progress.step in (0, 7)
     assert torch.equal(fresh.weight, saved.weight if progress.step else begun)
     assert progress.reports == ([{"epoch": 1}] if progress.step else [])
@@ -38,7 +41,7 @@ def test_a_state_is_that_of_its_moment_though_the_training_goes_on(tmp_path: Pat
     layer = torch.nn.Linear(300, 300)
     optimizer = torch.optim.AdamW(layer.parameters())
     progress, parts = Progress(), {"network": layer, "optimizer": optimizer}
-    with resume.saving(tmp_path / "state.pt", parts) as saver:
+    with checkpoint.saving(tmp_path / "state.pt", parts) as saver:
         for progress.step in (1, 2, 3):
             layer(torch.ones(300)).sum().backward()
             optimizer.step()
@@ -51,7 +54,7 @@ def test_a_state_is_that_of_its_moment_though_the_training_goes_on(tmp_path: Pat
             progress.reports[-1]["epoch"] = "later"
     fresh = torch.nn.Linear(300, 300)
     again = torch.optim.AdamW(fresh.parameters())
-    restored = resume.restore(tmp_path / "state.pt", {"network": fresh, "optimizer": again})
+    restored = checkpoint.restore(tmp_path / "state.pt", {"network": fresh, "optimizer": again})
     assert (restored.step, restored.reports[-1]) == (3, {"epoch": 3})
     assert torch.equal(fresh.weight, weights)
     assert len(again.state) == 2
@@ -62,7 +65,7 @@ def test_a_state_that_cannot_be_written_ends_the_training(tmp_path: Path) -> Non
     parts = {"network": torch.nn.Linear(3, 2)}
     with (
         pytest.raises(FileExistsError),
-        resume.saving(tmp_path / "file/state.pt", parts) as saver,
+        checkpoint.saving(tmp_path / "file/state.pt", parts) as saver,
     ):
         saver.save(Progress())
 
@@ -80,10 +83,10 @@ def test_what_the_disk_says_is_not_hidden_by_torch_or_safetensors(
     try:
         with pytest.raises(OSError, match="too large") as raised:
             if saved == "state":
-                with resume.saving(tmp_path / "state.pt", {"network": unet}) as saver:
+                with checkpoint.saving(tmp_path / "state.pt", {"network": unet}) as saver:
                     saver.save(Progress())
             else:
-                models.save(tmp_path / "model", unet, tiny.COSINE, {})
+                model_folder.save(tmp_path / "model", unet, tiny.COSINE, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert raised.value.errno == errno.EFBIG
@@ -95,7 +98,7 @@ def test_a_damaged_sample_is_made_anew(
 ) -> None:
     path = tmp_path_factory.mktemp("sample") / "000000.png"
     pixels = np.random.default_rng(1).integers(0, 255, (8, 8, 3), dtype=np.uint8)
-    content = pictures.png_bytes(Image.fromarray(pixels))
+    content = images.png_bytes(Image.fromarray(pixels))
     path.write_bytes(damage.of(content))
     if generation._is_whole(path):
         with Image.open(io.BytesIO(damage.of(content))) as image:

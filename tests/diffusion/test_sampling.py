@@ -16,12 +16,13 @@ import pytest
 import tiny_training as tiny
 import torch
 
-from pttfaces import params
-from pttfaces.diffusion import network, sampling
-from pttfaces.diffusion.draws import Purpose, generator
-from pttfaces.diffusion.sampling import Sampler
+from pttfaces import config
+from pttfaces.diffusion import unet as network
+from pttfaces.diffusion.rng import Purpose, generator
 from pttfaces.diffusion.schedule import NoiseProcess, alpha_bar
 from pttfaces.errors import ParamsError
+from pttfaces.sampling import samplers
+from pttfaces.sampling.samplers import Sampler
 
 LINEAR = NoiseProcess("linear", 1000, "epsilon", False)
 COSINE = NoiseProcess("cosine", 1000, "v_prediction", False)
@@ -45,7 +46,7 @@ def sampled_moments(
 
     generators = [generator(1, Purpose.SAMPLE, index) for index in range(SHAPE[0])]
     start = torch.stack([torch.randn(SHAPE[1:], generator=one) for one in generators])
-    x = sampling.denoise_all(ideal, process, sampler, start, generators, clip=math.inf)
+    x = samplers.denoise_all(ideal, process, sampler, start, generators, clip=math.inf)
     return float(x.std()) / variance**0.5, float(x.mean()) / mean
 
 
@@ -74,7 +75,7 @@ EXACT = {
 
 def offered(key: str) -> tuple[str, ...]:
     """The values that params.yaml allows."""
-    annotation = params.Params if key == "noise_schedule" else params.Generate
+    annotation = config.Params if key == "noise_schedule" else config.Generate
     return get_args(annotation.model_fields[key].annotation)
 
 
@@ -88,7 +89,7 @@ def test_every_sampler_schedule_and_spacing_reaches_the_moments_of_gaussian_data
     process = PROCESSES[schedule]
     if (schedule, name, spacing) not in EXACT:
         with pytest.raises(ParamsError):
-            sampling.scheduler(process, sampler)
+            samplers.scheduler(process, sampler)
         return
     found = sampled_moments(process, sampler, variance=100.0)
     assert found == pytest.approx(EXACT[schedule, name, spacing], abs=0.015)
@@ -101,16 +102,16 @@ def test_all_thousand_steps_come_nearest_to_the_truth() -> None:
 
 def test_the_first_timestep_is_checked_and_the_cure_is_named() -> None:
     seeds_own = Sampler("ddpm", 300, "leading")
-    assert sampling.first_snr(LINEAR, seeds_own) == pytest.approx(2.9e-4, rel=0.02)
-    assert sampling.first_snr(COSINE, seeds_own) == pytest.approx(2.6e-2, rel=0.02)
+    assert samplers.first_snr(LINEAR, seeds_own) == pytest.approx(2.9e-4, rel=0.02)
+    assert samplers.first_snr(COSINE, seeds_own) == pytest.approx(2.6e-2, rel=0.02)
     for process in (LINEAR, COSINE):
-        warning = sampling.start_warning(process, seeds_own)
+        warning = samplers.start_warning(process, seeds_own)
         assert warning is not None
         assert "timestep 897 of 1000" in warning
         assert "timestep_spacing to trailing" in warning
-        assert sampling.start_warning(process, Sampler("ddpm", 300, "trailing")) is None
-        assert sampling.start_warning(process, Sampler("dpmsolver++", 20, "leading")) is None
-        assert sampling.start_warning(process, Sampler("ddpm", 1000, "leading")) is None
+        assert samplers.start_warning(process, Sampler("ddpm", 300, "trailing")) is None
+        assert samplers.start_warning(process, Sampler("dpmsolver++", 20, "leading")) is None
+        assert samplers.start_warning(process, Sampler("ddpm", 1000, "leading")) is None
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
@@ -124,7 +125,7 @@ def test_every_cure_cures(name: str, timesteps: int, schedule: str, prediction: 
         even = name != "ddim" or spacing != "trailing" or timesteps % steps == 0
         if steps > timesteps or not even:
             continue
-        warning = sampling.start_warning(process, sampler)
+        warning = samplers.start_warning(process, sampler)
         if warning is None:
             continue
         text = warning.split("washed out. ")[1]
@@ -142,7 +143,7 @@ def test_every_cure_cures(name: str, timesteps: int, schedule: str, prediction: 
             if name == "ddim":  # whose steps may not divide the new timesteps; that is told then
                 cured = replace(cured, steps=100)
         assert changes or cured != sampler
-        assert sampling.start_warning(replace(process, **changes), cured) is None
+        assert samplers.start_warning(replace(process, **changes), cured) is None
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ def test_every_cure_cures(name: str, timesteps: int, schedule: str, prediction: 
 )
 def test_what_diffusers_gets_wrong_is_refused(sampler: Sampler, words: str) -> None:
     with pytest.raises(ParamsError, match=words):
-        sampling.scheduler(LINEAR, sampler)
+        samplers.scheduler(LINEAR, sampler)
 
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
@@ -163,7 +164,7 @@ def test_what_diffusers_gets_wrong_is_refused(sampler: Sampler, words: str) -> N
 def test_every_number_of_steps_gives_that_many_valid_timesteps(name: str, spacing: str) -> None:
     process = NoiseProcess("cosine", 100, "v_prediction", False)
     for steps in range(1, 101):  # 29, 31, 58, 62 and 97 are too many by one in diffusers itself
-        plan = sampling.scheduler(process, Sampler(name, steps, spacing))  # type: ignore[arg-type]
+        plan = samplers.scheduler(process, Sampler(name, steps, spacing))  # type: ignore[arg-type]
         assert len(plan.timesteps) == steps
         assert int(plan.timesteps.min()) >= 0
         assert int(plan.timesteps.max()) < 100
@@ -176,7 +177,7 @@ def test_pictures_stay_within_their_range(name: str, zero: bool, steps: int) -> 
     process = NoiseProcess("cosine", 50, "v_prediction", zero)
     sampler = Sampler(name, steps, "trailing")  # type: ignore[arg-type]
     start, source = torch.randn(2, 3, 8, 8), [torch.Generator().manual_seed(i) for i in (1, 2)]
-    wild = sampling.denoise_all(lambda x, t: 9 * x, process, sampler, start, source)
+    wild = samplers.denoise_all(lambda x, t: 9 * x, process, sampler, start, source)
     assert bool(torch.isfinite(wild).all())
     assert float(wild.abs().max()) <= 1.001
 
@@ -188,11 +189,11 @@ def test_a_picture_is_the_same_in_any_batch(name: str) -> None:
 
     def in_batches_of(size: int) -> np.ndarray:
         batches = [range(i, min(i + size, 7)) for i in range(0, 7, size)]
-        return np.concatenate([sampling.sample(unet, COSINE, sampler, 4, b) for b in batches])
+        return np.concatenate([samplers.sample(unet, COSINE, sampler, 4, b) for b in batches])
 
     alone, threes, together = (in_batches_of(size).astype(int) for size in (1, 3, 7))
     assert np.abs(alone - threes).max() <= 1
     assert np.abs(alone - together).max() <= 1
-    other_seed = sampling.sample(unet, COSINE, sampler, 5, range(7)).astype(int)
+    other_seed = samplers.sample(unet, COSINE, sampler, 5, range(7)).astype(int)
     assert np.abs(alone - other_seed).max() > 1
     assert np.abs(alone[0] - alone[1]).max() > 1

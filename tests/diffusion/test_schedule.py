@@ -8,9 +8,11 @@ import torch
 from diffusers import DDPMScheduler
 from diffusers.optimization import get_scheduler
 
-from pttfaces.diffusion import ema, network, schedule, training
+from pttfaces.diffusion import schedule
+from pttfaces.diffusion import unet as network
 from pttfaces.diffusion.schedule import NoiseProcess
 from pttfaces.errors import DataError, ParamsError
+from pttfaces.training import ema, loop
 
 LINEAR_EPSILON = NoiseProcess("linear", 1000, "epsilon", False)
 
@@ -105,7 +107,7 @@ def test_learning_rate_is_that_of_diffusers(kind: str) -> None:
     name = "constant_with_warmup" if kind == "constant" else kind
     theirs = get_scheduler(name, optimizer, num_warmup_steps=5, num_training_steps=40)
     for step in range(40):
-        ours = training.learning_rate(recipe, step, 40)
+        ours = loop.learning_rate(recipe, step, 40)
         assert ours == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
         optimizer.step()
         theirs.step()

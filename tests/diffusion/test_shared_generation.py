@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import tiny_training as tiny
 
-from pttfaces import files, pictures
-from pttfaces.diffusion import generation, models, network
-from pttfaces.diffusion.generation import Order
-from pttfaces.diffusion.sampling import Sampler
+from pttfaces import files, images
+from pttfaces.diffusion import model_folder, unet
+from pttfaces.sampling import generation
+from pttfaces.sampling.generation import Order
+from pttfaces.sampling.samplers import Sampler
 
 REPOSITORY = Path(__file__).parents[2]
 STAGE = str(REPOSITORY / "src/generate.py")
@@ -28,7 +29,7 @@ PATIENCE_S = 300.0
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "best_model"
-    models.save(folder, network.build(tiny.ARCHITECTURE, seed=0), tiny.COSINE, {})
+    model_folder.save(folder, unet.build(tiny.ARCHITECTURE, seed=0), tiny.COSINE, {})
     return folder
 
 
@@ -67,7 +68,7 @@ def metrics(folder: Path) -> dict[str, object]:
 
 
 def pixels(folder: Path) -> np.ndarray:
-    return pictures.read_rgb(sorted(folder.glob("*.png"))).astype(int)
+    return images.read_rgb(sorted(folder.glob("*.png"))).astype(int)
 
 
 def assert_same_pictures(first: np.ndarray, second: np.ndarray) -> None:
@@ -119,5 +120,5 @@ def test_pictures_are_the_same_in_batches_of_any_size(
     batch_size: int, undisturbed: Path, model: Path, tmp_path: Path
 ) -> None:
     order = Order(SAMPLER, seed=0, count=COUNT, batch_size=batch_size)
-    generation.generate(models.load(model, "cpu"), order, tmp_path / "made")
+    generation.generate(model_folder.load(model, "cpu"), order, tmp_path / "made")
     assert_same_pictures(pixels(tmp_path / "made"), pixels(undisturbed / "data/generated"))

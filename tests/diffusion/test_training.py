@@ -21,20 +21,14 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pttfaces import files
-from pttfaces.diffusion import (
-    data,
-    devices,
-    models,
-    network,
-    resume,
-    sampling,
-    training,
-    validation,
-)
-from pttfaces.diffusion.network import Architecture
-from pttfaces.diffusion.sampling import Sampler
+from pttfaces.diffusion import devices, model_folder
+from pttfaces.diffusion import unet as network
 from pttfaces.diffusion.schedule import NoiseProcess, snr
+from pttfaces.diffusion.unet import Architecture
 from pttfaces.errors import DataError, ParamsError
+from pttfaces.sampling import samplers
+from pttfaces.sampling.samplers import Sampler
+from pttfaces.training import checkpoint, data, loop, validation
 
 
 @pytest.fixture(autouse=True)
@@ -42,14 +36,14 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def quiet(report: training.EpochReport) -> None:
+def quiet(report: loop.EpochReport) -> None:
     pass
 
 
-def train(folder: Path, **changes: object) -> tuple[training.Trained, Path]:
+def train(folder: Path, **changes: object) -> tuple[loop.Trained, Path]:
     work = folder / "work"
     work.mkdir(parents=True)
-    return training.train(tiny.task(folder, **changes), work, quiet), work
+    return loop.train(tiny.task(folder, **changes), work, quiet), work
 
 
 @pytest.mark.parametrize("seen", [True, False], ids=["on a CPU", "on a device to wait for"])
@@ -58,7 +52,7 @@ def test_gradients_are_clipped_as_torch_clips_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: float, seen: bool
 ) -> None:
     monkeypatch.setattr(devices, "reads_are_free", lambda device: seen)
-    learner = training._Learner(tiny.task(tmp_path, max_grad_norm=limit))
+    learner = loop._Learner(tiny.task(tmp_path, max_grad_norm=limit))
     noise = torch.Generator().manual_seed(1)
     for weights in learner.weights:
         weights.grad = torch.randn(weights.shape, generator=noise).to(weights.device)
@@ -72,7 +66,7 @@ def test_gradients_are_clipped_as_torch_clips_them(
 
 def test_fp16_s_scaler_changes_no_update_but_leaves_out_one_that_overflowed(tmp_path: Path) -> None:
     task = tiny.task(tmp_path, max_grad_norm=0.1)
-    plain, scaled = training._Learner(task), training._Learner(task)
+    plain, scaled = loop._Learner(task), loop._Learner(task)
     scaler = scaled.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
     noise = torch.Generator().manual_seed(1)
 
@@ -97,7 +91,7 @@ def test_fp16_s_scaler_changes_no_update_but_leaves_out_one_that_overflowed(tmp_
 def test_a_training_leaves_models_grids_and_reports(tmp_path: Path) -> None:
     task, work, seen = tiny.task(tmp_path), tmp_path / "work", []
     work.mkdir()
-    trained = training.train(task, work, seen.append)
+    trained = loop.train(task, work, seen.append)
     assert [report.epoch for report in seen] == [1, 2, 3]
     assert seen == trained.reports
     assert trained.best.val_loss == min(report.val_loss for report in seen)
@@ -123,7 +117,7 @@ def test_a_model_folder_is_a_diffusers_pipeline_with_a_card(tmp_path: Path) -> N
     assert "pictures of people" in card
     assert "license: other" in card
     assert "learning_rate 0.001" in card
-    loaded = models.load(work / "best_model", "cpu")
+    loaded = model_folder.load(work / "best_model", "cpu")
     assert loaded.process == tiny.COSINE
     found = validation.x0_error(
         loaded.network, loaded.process, data.load(tmp_path / "holdout", 16), 4
@@ -144,7 +138,7 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(tmp_path:
     epochs = 8
     undisturbed = tiny.task(tmp_path, epochs=epochs)
     (tmp_path / "whole").mkdir()
-    whole = training.train(undisturbed, tmp_path / "whole", quiet)
+    whole = loop.train(undisturbed, tmp_path / "whole", quiet)
 
     command = [sys.executable, tiny.__file__, str(tmp_path), str(epochs)]
     paths = os.pathsep.join(sys.path)
@@ -161,9 +155,9 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(tmp_path:
     state = torch.load(tmp_path / "work" / "state.pt", weights_only=True)["progress"]
     assert 0 < state["step"] < epochs * 4, "it was to be killed half-way"
 
-    resumed = training.train(undisturbed, tmp_path / "work", quiet)
+    resumed = loop.train(undisturbed, tmp_path / "work", quiet)
 
-    def without_speed(reports: list[training.EpochReport]) -> list[dict]:
+    def without_speed(reports: list[loop.EpochReport]) -> list[dict]:
         return [asdict(replace(r, images_per_s=0, grid=None)) for r in reports]
 
     assert without_speed(resumed.reports) == without_speed(whole.reports)
@@ -182,7 +176,7 @@ def test_a_damaged_state_is_told_and_the_training_begins_anew(
     content = bytearray((work / "state.pt").read_bytes())
     content[len(content) // 2] ^= 1
     (work / "state.pt").write_bytes(content[: len(content) // 2] if damage == "cut" else content)
-    training.train(task, work, quiet)
+    loop.train(task, work, quiet)
     assert "state.pt is damaged" in capsys.readouterr().err
     assert files.digest_tree(work / "best_model") == undisturbed
 
@@ -199,7 +193,7 @@ def test_accumulated_gradients_equal_a_larger_batch(tmp_path: Path) -> None:
 def test_an_update_larger_than_the_data_is_told(tmp_path: Path) -> None:
     task = tiny.task(tmp_path, batch_size=2, gradient_accumulation=10)
     with pytest.raises(DataError, match=r"lower train\.batch_size to at most 1"):
-        training.train(task, tmp_path / "work", quiet)
+        loop.train(task, tmp_path / "work", quiet)
 
 
 class HostReads(TorchDispatchMode):
@@ -223,7 +217,7 @@ def test_no_step_waits_for_the_device(tmp_path: Path, monkeypatch: pytest.Monkey
         work = tmp_path / f"work-{pictures}"
         work.mkdir()
         with HostReads() as reads:
-            training.train(replace(task, holdout=data.load(tmp_path, 16)), work, quiet)
+            loop.train(replace(task, holdout=data.load(tmp_path, 16)), work, quiet)
         counts.append(reads.count)
     assert counts[0] == counts[1] > 0
 
@@ -234,7 +228,7 @@ def test_a_training_that_gets_no_better_ends_early(tmp_path: Path) -> None:
     assert [report.is_best for report in trained.reports] == [True, False, False]
     assert trained.reports[-1].grid == work / "grids" / "epoch-0003.png"
     assert [p.name for p in (work / "checkpoints").iterdir()] == ["epoch-0003"]
-    again = training.train(tiny.task(tmp_path, **stuck), work, quiet)
+    again = loop.train(tiny.task(tmp_path, **stuck), work, quiet)
     assert again.reports == trained.reports
 
 
@@ -254,12 +248,12 @@ def test_eight_pictures_are_learnt_by_heart(tmp_path: Path) -> None:
     shape = Architecture(16, (16, 32, 32), 1, (False, False, False), 0.0)
     work = tmp_path / "work"
     work.mkdir()
-    task = training.Task(shape, tiny.COSINE, recipe, repeated, eight)
-    reports = training.train(task, work, quiet).reports
+    task = loop.Task(shape, tiny.COSINE, recipe, repeated, eight)
+    reports = loop.train(task, work, quiet).reports
     assert reports[-1].train_loss < 0.05
-    model = models.load(work / "last", "cpu")
+    model = model_folder.load(work / "last", "cpu")
     sampler = Sampler("dpmsolver++", 20, "trailing")
-    samples = sampling.sample(model.network, model.process, sampler, 0, range(16))
+    samples = samplers.sample(model.network, model.process, sampler, 0, range(16))
     known = eight.pixels.permute(0, 2, 3, 1).numpy().reshape(8, -1).astype(float)
     drawn = samples.reshape(16, -1).astype(float)
     nearest = np.sqrt(((drawn[:, None] - known) ** 2).mean(2)).min(1)  # (16,)
@@ -296,7 +290,7 @@ def test_too_few_pictures_and_a_missing_holdout_are_told(tmp_path: Path) -> None
         train(tmp_path, count=3)
     task = tiny.task(tmp_path / "two", held_out=0)
     with pytest.raises(DataError, match=r"curate\.holdout"):
-        training.train(task, tmp_path, quiet)
+        loop.train(task, tmp_path, quiet)
 
 
 def test_a_loss_that_is_not_finite_ends_in_a_sentence(tmp_path: Path) -> None:
@@ -373,7 +367,7 @@ def test_after_a_lack_of_memory_a_training_goes_on_from_its_last_epoch(
     task, taken = tiny.task(tmp_path), data.batch
     (tmp_path / "whole").mkdir()
     (tmp_path / "work").mkdir()
-    training.train(task, tmp_path / "whole", quiet)
+    loop.train(task, tmp_path / "whole", quiet)
     calls = iter(range(10**6))
 
     def too_much_in_epoch_2(*values: Any) -> torch.Tensor:
@@ -383,9 +377,9 @@ def test_after_a_lack_of_memory_a_training_goes_on_from_its_last_epoch(
 
     monkeypatch.setattr(data, "batch", too_much_in_epoch_2)
     with pytest.raises(ParamsError, match="goes on from the last saved step"):
-        training.train(task, tmp_path / "work", quiet)
+        loop.train(task, tmp_path / "work", quiet)
     seen: list[int] = []
-    training.train(task, tmp_path / "work", lambda report: seen.append(report.epoch))
+    loop.train(task, tmp_path / "work", lambda report: seen.append(report.epoch))
     assert seen == [2, 3]
     for leaf in ("best_model", "last"):
         whole, resumed = (files.digest_tree(tmp_path / name / leaf) for name in ("whole", "work"))
@@ -404,10 +398,10 @@ def test_pictures_that_do_not_fit_are_mapped_and_train_the_same(
     digests = []
     for name, pictures in (("a", in_memory), ("b", mapped)):
         (tmp_path / name).mkdir()
-        task = training.Task(
+        task = loop.Task(
             tiny.ARCHITECTURE, tiny.COSINE, replace(tiny.RECIPE, epochs=1), pictures, pictures
         )
-        training.train(task, tmp_path / name, quiet)
+        loop.train(task, tmp_path / name, quiet)
         digests.append(files.digest_tree(tmp_path / name / "last"))
     assert digests[0] == digests[1]
     assert list((tmp_path / ".cache/pixels").iterdir()) == []  # mapped, and gone with the process
@@ -445,11 +439,11 @@ def test_batches_hold_pixels_from_minus_one_to_one_and_mirror_what_is_said(tmp_p
 
 def test_what_decides_the_weights_decides_the_resume_folder(tmp_path: Path) -> None:
     task = tiny.task(tmp_path)
-    same = training.determinants(tiny.task(tmp_path, save_every_minutes=1))
-    assert same == training.determinants(task)
-    assert training.determinants(tiny.task(tmp_path, learning_rate=2e-3)) != same
+    same = loop.determinants(tiny.task(tmp_path, save_every_minutes=1))
+    assert same == loop.determinants(task)
+    assert loop.determinants(tiny.task(tmp_path, learning_rate=2e-3)) != same
     torch.set_num_threads(2)
-    assert training.determinants(task) != same
+    assert loop.determinants(task) != same
 
 
 def test_a_training_that_begins_anew_says_why(tmp_path: Path) -> None:
@@ -459,12 +453,12 @@ def test_a_training_that_begins_anew_says_why(tmp_path: Path) -> None:
     )
     for folder in folders:
         folder.mkdir(parents=True)
-    before = training.determinants(task)
-    assert resume.why_anew(folders[0], before) is None
+    before = loop.determinants(task)
+    assert checkpoint.why_anew(folders[0], before) is None
     (folders[0] / "state.pt").write_bytes(b"half-done")
-    assert resume.why_anew(folders[0], before) is None
+    assert checkpoint.why_anew(folders[0], before) is None
     other = replace(task, recipe=replace(task.recipe, learning_rate=0.5))
-    said = resume.why_anew(folders[1], {**training.determinants(other), "code": "new"})
+    said = checkpoint.why_anew(folders[1], {**loop.determinants(other), "code": "new"})
     assert said is not None
     assert "train-a, half-done, belongs to another configuration" in said
     assert "recipe.learning_rate was 0.001 and is 0.5" in said

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pttfaces.diffusion import data, training
-from pttfaces.diffusion.network import Architecture
 from pttfaces.diffusion.schedule import NoiseProcess
+from pttfaces.diffusion.unet import Architecture
+from pttfaces.training import data, loop
 
 ARCHITECTURE = Architecture(16, (8, 16), 1, (False, True), 0.1)
 COSINE = NoiseProcess("cosine", 1000, "v_prediction", False)
-RECIPE = training.Recipe(
+RECIPE = loop.Recipe(
     seed=3,
     epochs=3,
     batch_size=4,
@@ -56,9 +56,9 @@ def draw_pictures(folder: Path, count: int, size: int = 16) -> data.Pictures:
 
 def task(
     folder: Path, count: int = 18, held_out: int = 5, no_dropout: bool = False, **changes: object
-) -> training.Task:
+) -> loop.Task:
     """A small training; `changes` are fields of its recipe."""
-    return training.Task(
+    return loop.Task(
         replace(ARCHITECTURE, dropout=0.0) if no_dropout else ARCHITECTURE,
         COSINE,
         replace(RECIPE, **changes),
@@ -73,4 +73,4 @@ if __name__ == "__main__":
     # Saves after every step, so that a kill at any moment leaves a state in mid-epoch.
     patient = task(root, epochs=int(sys.argv[2]), save_every_minutes=1e-9)
     (root / "work").mkdir(exist_ok=True)
-    training.train(patient, root / "work", lambda report: print(report.epoch, flush=True))
+    loop.train(patient, root / "work", lambda report: print(report.epoch, flush=True))

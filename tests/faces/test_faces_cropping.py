@@ -7,12 +7,12 @@ from face_crop_plus import Cropper
 from faces_support import Portrait, encoded
 from PIL import Image
 
-from pttfaces import files, pictures
-from pttfaces.faces import cropping
-from pttfaces.faces.cropping import FaceCropper
-from pttfaces.faces.decode import decode
+from pttfaces import files, images
+from pttfaces.faces import alignment
+from pttfaces.faces.alignment import FaceCropper
 from pttfaces.faces.detection import Located
 from pttfaces.faces.detectors import make_detector
+from pttfaces.images import decode
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_a_crop_is_what_face_crop_plus_makes_of_the_same_landmarks(
     for name, portrait in zip(names, chosen, strict=True):
         crop = cropper.crop(portrait.pixels, portrait.landmarks)
         assert crop is not None
-        assert (crop.pixels == pictures.read_rgb([tmp_path / "out" / name])[0]).all()
+        assert (crop.pixels == images.read_rgb([tmp_path / "out" / name])[0]).all()
 
 
 def test_eyes_come_to_the_same_place_whatever_the_pose(
@@ -114,11 +114,11 @@ def test_crops_are_written_measured_and_named_after_their_picture(
     target = files.clean_folder(tmp_path / "crops")
     rows = [
         row
-        for rows in cropping.crop_all(entries, tmp_path / "raw", target, cropper)
+        for rows in alignment.crop_all(entries, tmp_path / "raw", target, cropper)
         for row in rows
     ]
     assert [row["crop"] for row in rows] == [f"{str(n) * 16}-0.png" for n in range(3)]
     assert sorted(p.name for p in (tmp_path / "crops").iterdir()) == [row["crop"] for row in rows]
     assert {row["face_px"] for row in rows} == {120}
     assert all(row["blur"] > 0 and 0 < row["brightness"] < 255 for row in rows)
-    assert cropping.summary(rows, 6)["not_aligned"] == 3
+    assert alignment.summary(rows, 6)["not_aligned"] == 3

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pttfaces import files
+from pttfaces.curation import filters
+from pttfaces.curation.filters import Candidate, Limits, Source
 from pttfaces.denylist import DenyList
 from pttfaces.errors import DataError
-from pttfaces.faces import curation, measures
-from pttfaces.faces.curation import Candidate, Limits, Source
-from pttfaces.faces.measures import MEASURES
+from pttfaces.faces import quality
+from pttfaces.faces.quality import MEASURES
 
 NOBODY = DenyList().denies
 SHARP = Limits(blur=100)
@@ -30,7 +31,7 @@ def candidate(number: int, article: str = "M.1704074641.A.001", **measured: floa
 
 def judged(crops: list[Candidate], deny: str = "", limits: Limits = SHARP) -> list[str]:
     denied = DenyList.of([deny])
-    return [crop.reason for crop in curation.judge(crops, limits, denied.denies)]
+    return [crop.reason for crop in filters.judge(crops, limits, denied.denies)]
 
 
 def test_a_crop_at_the_threshold_stays_and_one_below_goes() -> None:
@@ -92,7 +93,7 @@ def test_of_crops_that_look_alike_the_one_of_the_largest_face_stays() -> None:
     alike = [candidate(1, blur=5, face_px=900), candidate(2), candidate(3, face_px=300)]
     alike = [replace(crop, phash="ff" * 32) for crop in alike]
     other = candidate(4)
-    found = curation.judge([*alike, other], SHARP, NOBODY)
+    found = filters.judge([*alike, other], SHARP, NOBODY)
     assert [crop.reason for crop in found] == ["blurred", "duplicate", "", ""]
     assert found[1].duplicate_of == alike[2].crop
     equal = [replace(candidate(number), phash="ff" * 32) for number in (1, 2)]
@@ -110,9 +111,9 @@ def test_how_alike_is_alike_is_a_number_of_bits(bits: int, reasons: list[str]) -
     share=st.floats(0, 0.5),
 )
 def test_some_groups_are_held_out_and_never_all(sizes: dict[str, int], share: float) -> None:
-    out = curation.held_out(sizes, share)
+    out = filters.held_out(sizes, share)
     assert out <= set(sizes)
-    assert out == curation.held_out(dict(reversed(sizes.items())), share)
+    assert out == filters.held_out(dict(reversed(sizes.items())), share)
     if len(sizes) < 2 or share == 0:
         assert not out
     else:
@@ -126,20 +127,20 @@ def test_some_groups_are_held_out_and_never_all(sizes: dict[str, int], share: fl
 def test_the_share_held_out_misses_by_less_than_one_group(
     sizes: dict[str, int], share: float
 ) -> None:
-    held_out = sum(sizes[group] for group in curation.held_out(sizes, share))
+    held_out = sum(sizes[group] for group in filters.held_out(sizes, share))
     assert abs(held_out - share * sum(sizes.values())) <= max(sizes.values()) + 0.5
 
 
 def test_of_many_articles_the_share_held_out_is_nearly_met() -> None:
     sizes = {f"article:{number}": 3 + number % 5 for number in range(70)}
-    held_out = sum(sizes[group] for group in curation.held_out(sizes, 0.1))
+    held_out = sum(sizes[group] for group in filters.held_out(sizes, 0.1))
     assert abs(held_out - 0.1 * sum(sizes.values())) < 3
 
 
 @given(articles=st.lists(st.integers(0, 9), max_size=40), share=st.floats(0, 0.5))
 def test_no_article_lies_on_both_sides(articles: list[int], share: float) -> None:
     crops = [candidate(number, f"M.{article}") for number, article in enumerate(articles)]
-    sides = curation.split(crops, curation.series(crops, 0), share)
+    sides = filters.split(crops, filters.series(crops, 0), share)
     assert set(sides) == {crop.crop for crop in crops}
     of_article: dict[str, set[str]] = {}
     for crop in crops:
@@ -156,10 +157,10 @@ def test_articles_that_share_a_picture_or_a_look_lie_on_one_side() -> None:
         small, large = crops[number + 2], crops[number + 3]
         crops[number + 3] = replace(large, phash=small.phash, sources=large.sources)
         crops.append(replace(candidate(100 + number, f"M.{number + 3}")))
-    found = curation.judge(crops, SHARP, NOBODY)
-    series = curation.series(found, SHARP.duplicate_bits)
+    found = filters.judge(crops, SHARP, NOBODY)
+    series = filters.series(found, SHARP.duplicate_bits)
     for share in (0.1, 0.3, 0.5):
-        sides = curation.split(found, series, share)
+        sides = filters.split(found, series, share)
         assert set(sides.values()) == {"train", "holdout"}
         for number in range(0, 24, 4):
             assert sides[crops[number].crop] == sides[crops[number + 1].crop]
@@ -177,28 +178,28 @@ def test_a_copy_that_is_left_out_for_what_copies_are_like_joins_all_the_same(
         crops[number] = replace(crops[number], phash=f"{2**bits - 1:064x}")
     crops[2] = replace(crops[2], measures=USUAL | fault)
     limits = replace(SHARP, min_face_px=50, duplicate_bits=20)
-    found = curation.judge(crops[1:], limits, NOBODY)
+    found = filters.judge(crops[1:], limits, NOBODY)
     assert [crop.reason for crop in found[:3]] == ["", found[1].reason, ""]
     assert found[1].reason
-    series = curation.series(found, limits.duplicate_bits)
+    series = filters.series(found, limits.duplicate_bits)
     assert len({series[crop.crop] for crop in found[:3]}) == 1
-    denied = curation.judge(crops[1:], limits, DenyList.of(["author:by-M.2"]).denies)
-    series = curation.series(denied, limits.duplicate_bits)
+    denied = filters.judge(crops[1:], limits, DenyList.of(["author:by-M.2"]).denies)
+    series = filters.series(denied, limits.duplicate_bits)
     assert series[crops[1].crop] != series[crops[3].crop], "who is denied joins nothing"
 
 
 def test_crops_that_show_nothing_join_nothing_though_all_of_them_are_alike() -> None:
     """As of black spacers: else their articles were one series, and none could be held out."""
     flat = [candidate(number, f"M.{number}", blur=0.2) for number in range(3)]
-    hashed = measures.perceptual_hash(np.zeros((256, 256, 3), np.uint8))
+    hashed = quality.perceptual_hash(np.zeros((256, 256, 3), np.uint8))
     crops = [replace(crop, phash=hashed) for crop in flat]
-    assert len(set(curation.series(crops, 30).values())) == 3
+    assert len(set(filters.series(crops, 30).values())) == 3
 
 
 def test_a_copy_takes_the_place_of_an_original_without_a_face() -> None:
     large, middle, small = (candidate(n, face_px=px) for n, px in ((1, 300), (2, 200), (3, 100)))
     crops = [replace(crop, phash="ff" * 32) for crop in (small, large, middle)]
-    found = curation.judge(crops, SHARP, NOBODY, faceless={large.crop})
+    found = filters.judge(crops, SHARP, NOBODY, faceless={large.crop})
     assert [crop.reason for crop in found] == ["duplicate", "no face when cropped again", ""]
     assert found[0].duplicate_of == middle.crop
 
@@ -219,9 +220,9 @@ def test_a_crop_is_traced_to_all_places_of_its_picture() -> None:
         ],
         columns=["article", "url", "sha256", "path"],
     )
-    measures = {**dict.fromkeys(MEASURES, "1.0"), "phash": "ab" * 32}
-    crops = pd.DataFrame([{"crop": "x-0.png", "image": "x.jpg", "face": "0"} | measures])
-    (crop,) = curation.candidates(crops, ledger, [{"id": "M.1", "author": "ann"}])
+    quality = {**dict.fromkeys(MEASURES, "1.0"), "phash": "ab" * 32}
+    crops = pd.DataFrame([{"crop": "x-0.png", "image": "x.jpg", "face": "0"} | quality])
+    (crop,) = filters.candidates(crops, ledger, [{"id": "M.1", "author": "ann"}])
     assert crop.sources == (
         Source("M.1", "ann", "https://i.example/1.jpg"),
         Source("M.2", "", "https://i.example/2.jpg"),
@@ -230,39 +231,37 @@ def test_a_crop_is_traced_to_all_places_of_its_picture() -> None:
 
 
 def test_rows_name_nobody_who_is_denied() -> None:
-    crops = curation.judge(
-        [candidate(1)], SHARP, DenyList.of(["article:M.1704074641.A.001"]).denies
-    )
-    (row,) = curation.rows_of(crops, {})
+    crops = filters.judge([candidate(1)], SHARP, DenyList.of(["article:M.1704074641.A.001"]).denies)
+    (row,) = filters.rows_of(crops, {})
     assert (row["reason"], row["split"]) == ("denied", "")
     assert (row["article"], row["author"], row["url"]) == ("", "", "")
-    assert all("M.1" not in str(section) for section in curation.sheet_sections(crops, {}, 100))
-    assert crops[0].crop not in str(curation.sheet_sections(crops, {}, 100))
+    assert all("M.1" not in str(section) for section in filters.sheet_sections(crops, {}, 100))
+    assert crops[0].crop not in str(filters.sheet_sections(crops, {}, 100))
 
 
 def test_one_crop_is_too_few() -> None:
     crops = [candidate(1), candidate(2, blur=3)]
-    crops = curation.judge(crops, SHARP, NOBODY)
+    crops = filters.judge(crops, SHARP, NOBODY)
     with pytest.raises(DataError, match=r"of 2 crops 1 can be used.*1 blurred.*lower blur_thres"):
-        curation.check_enough(counts(crops))
-    crops = curation.judge(crops, Limits(min_score=0.5), NOBODY)
+        filters.check_enough(counts(crops))
+    crops = filters.judge(crops, Limits(min_score=0.5), NOBODY)
     with pytest.raises(DataError, match=r"2 detector too unsure.*then lower curate\.min_score or"):
-        curation.check_enough(counts(crops))
+        filters.check_enough(counts(crops))
     with pytest.raises(DataError, match=r"of 0 crops.*then add pictures"):
-        curation.check_enough(counts([]))
+        filters.check_enough(counts([]))
 
 
 def counts(crops: list[Candidate], holdout: float = 0.1) -> dict[str, Any]:
-    series = curation.series(crops, SHARP.duplicate_bits)
-    return curation.summary(crops, curation.split(crops, series, holdout), series)
+    series = filters.series(crops, SHARP.duplicate_bits)
+    return filters.summary(crops, filters.split(crops, series, holdout), series)
 
 
 def test_who_asks_for_a_hold_out_and_gets_none_is_told_why() -> None:
     one, two = candidate(1, "M.1"), candidate(2, "M.2")
     again = replace(two, sources=one.sources)
-    assert "one series" in curation.one_series(counts([one, again]), 0.1)
-    assert curation.one_series(counts([one, two]), 0.1) == ""
-    assert curation.one_series(counts([one], holdout=0), 0) == ""
+    assert "one series" in filters.one_series(counts([one, again]), 0.1)
+    assert filters.one_series(counts([one, two]), 0.1) == ""
+    assert filters.one_series(counts([one], holdout=0), 0) == ""
 
 
 @given(DAMAGES, st.booleans())
@@ -280,14 +279,14 @@ def test_damaged_tables_are_read_or_refused(
         USUAL | {"crop": f"a-{n}.png", "image": "a.jpg", "face": n, "phash": f"{n}" * 64}
         for n in (0, 1)
     ]
-    files.write_csv(folder / "crops.csv", rows, measures.COLUMNS)
-    files.write_csv(folder / "ledger.csv", [image], curation.LEDGER_COLUMNS)
+    files.write_csv(folder / "crops.csv", rows, quality.COLUMNS)
+    files.write_csv(folder / "ledger.csv", [image], filters.LEDGER_COLUMNS)
 
     def chosen() -> list[Candidate]:
-        crops = files.read_csv(folder / "crops.csv", columns=measures.COLUMNS)
-        ledger = files.read_csv(folder / "ledger.csv", columns=curation.LEDGER_COLUMNS)
-        found = curation.candidates(crops, ledger, [{"id": "M.1704074641.A.001", "author": "x"}])
-        return curation.judge(found, SHARP, NOBODY)
+        crops = files.read_csv(folder / "crops.csv", columns=quality.COLUMNS)
+        ledger = files.read_csv(folder / "ledger.csv", columns=filters.LEDGER_COLUMNS)
+        found = filters.candidates(crops, ledger, [{"id": "M.1704074641.A.001", "author": "x"}])
+        return filters.judge(found, SHARP, NOBODY)
 
     assert len(chosen()) == 2
     path = folder / ("crops.csv" if of_crops else "ledger.csv")

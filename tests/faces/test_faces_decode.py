@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pttfaces import params
+from pttfaces import config
 from pttfaces.errors import ParamsError
-from pttfaces.faces.decode import UnreadableError, decode
+from pttfaces.images import UnreadableError, decode
 
 HEIGHT, WIDTH = 40, 60
 
@@ -151,9 +151,9 @@ def test_what_download_lets_through_is_decoded_without_a_warning(
 ) -> None:
     assert Image.MAX_IMAGE_PIXELS
     with pytest.raises(ParamsError, match=r"download\.max_megapixels is 179; .* to 178:"):
-        values = params.read(Path(__file__).parents[2] / "presets" / "demo.yaml")
+        values = config.read(Path(__file__).parents[2] / "presets" / "demo.yaml")
         values["download"]["max_megapixels"] = 179
-        params.check(values)
+        config.check(values)
     assert 2 * Image.MAX_IMAGE_PIXELS > 178e6
     path = tmp_path / "large.png"
     path.write_bytes(encoded(picture, "PNG"))

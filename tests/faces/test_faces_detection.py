@@ -11,10 +11,11 @@ from faces_support import Portrait
 from hypothesis import given
 from PIL import Image
 
-from pttfaces import files, pictures
+from pttfaces import files
+from pttfaces import images as pictures
 from pttfaces.errors import DataError
 from pttfaces.faces import detection
-from pttfaces.faces.face import Detector, Face, Limits
+from pttfaces.faces.detectors.base import Detector, Face, Limits
 
 LANDMARKS = np.arange(10, dtype=np.float32).reshape(5, 2)
 

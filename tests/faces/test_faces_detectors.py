@@ -13,8 +13,7 @@ from skimage.data import astronaut
 
 from pttfaces.demo import drawing
 from pttfaces.errors import ParamsError, WeightsError
-from pttfaces.faces import haar, yunet
-from pttfaces.faces.detectors import Face, make_detector
+from pttfaces.faces.detectors import Face, haar, make_detector, yunet
 
 # At hand where the stage has fetched it, or PTTFACES_YUNET names it.
 YUNET = Path(

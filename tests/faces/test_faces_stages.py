@@ -10,7 +10,7 @@ from PIL import Image
 import crop
 import curate
 import detect
-from pttfaces import files, manifest, params, pictures
+from pttfaces import config, files, images, manifest
 from pttfaces.demo import drawing
 from pttfaces.errors import DataError
 
@@ -26,7 +26,7 @@ def posted(portraits: list[Portrait]) -> list[Posted]:
     soft = drawing.blurred(drawing.portrait(drawing.Person.random(rng), rng), rng)
     scene = drawing.scene(rng)
     contents = [portrait.png() for portrait in portraits[:9]]
-    contents += [contents[0], pictures.png_bytes(soft.image), pictures.png_bytes(scene.image)]
+    contents += [contents[0], images.png_bytes(soft.image), images.png_bytes(scene.image)]
     board = [
         Posted(content, f"M.{number % 4}", f"https://i.example/{number}.png")
         for number, content in enumerate([*contents, b"broken"])
@@ -64,7 +64,7 @@ def test_from_pictures_to_a_data_set(workspace: Workspace, posted: list[Posted])
     for side in ("train", "holdout"):
         names = sorted(path.name for path in (root / "data/dataset" / side).iterdir())
         assert names == sorted(kept[kept["split"] == side]["crop"])
-        read = pictures.read_rgb([root / "data/dataset" / side / name for name in names])
+        read = images.read_rgb([root / "data/dataset" / side / name for name in names])
         assert read.shape[1:] == (64, 64, 3)
     assert Image.open("metrics/pictures/contact_sheet.png").width > 64
     assert files.read_json("metrics/curate.json")["left_out"]["blurred"] == 1
@@ -100,10 +100,10 @@ def test_cropping_again_finds_the_face_on_its_crop(
     run()
     made = sorted((root / "data/dataset").rglob("*.png"))
     assert len(made) >= 4
-    assert pictures.read_rgb(made).shape[1:] == (64, 64, 3)
-    once = [pictures.read_rgb([root / "data/crops" / path.name])[0] for path in made]
+    assert images.read_rgb(made).shape[1:] == (64, 64, 3)
+    once = [images.read_rgb([root / "data/crops" / path.name])[0] for path in made]
     shrunk = np.stack([np.asarray(Image.fromarray(c).resize((64, 64))) for c in once])
-    assert np.abs(pictures.read_rgb(made).astype(int) - shrunk).mean() < 25
+    assert np.abs(images.read_rgb(made).astype(int) - shrunk).mean() < 25
 
 
 def test_a_copy_is_made_in_place_of_a_crop_on_which_no_face_is_found_again(
@@ -112,7 +112,7 @@ def test_a_copy_is_made_in_place_of_a_crop_on_which_no_face_is_found_again(
     original = Image.fromarray(portraits[0].pixels)
     smaller = original.resize((original.width * 4 // 5, original.height * 4 // 5))
     others = [portrait.png() for portrait in portraits[1:4]]
-    posted = [pictures.png_bytes(original), pictures.png_bytes(smaller), *others]
+    posted = [images.png_bytes(original), images.png_bytes(smaller), *others]
     root = workspace(
         [Posted(png, f"M.{n}", f"https://i.example/{n}.png") for n, png in enumerate(posted)],
         threshold=("blur_threshold: 100", "blur_threshold: 0"),
@@ -121,7 +121,7 @@ def test_a_copy_is_made_in_place_of_a_crop_on_which_no_face_is_found_again(
     table = files.read_csv("data/dataset.csv").set_index("crop")
     copy = table[table["reason"] == "duplicate"]
     assert len(copy) == 1
-    lost, make = copy["duplicate_of"].item(), curate.picture_maker(params.load())
+    lost, make = copy["duplicate_of"].item(), curate.picture_maker(config.load())
     monkeypatch.setattr(
         curate,
         "picture_maker",
@@ -140,7 +140,7 @@ def test_a_copy_is_made_in_place_of_a_crop_on_which_no_face_is_found_again(
 
 def test_no_face_anywhere_is_one_sentence(workspace: Workspace) -> None:
     scene = drawing.scene(np.random.default_rng(1))
-    workspace([Posted(pictures.png_bytes(scene.image), "M.1", "https://i.example/1.png")])
+    workspace([Posted(images.png_bytes(scene.image), "M.1", "https://i.example/1.png")])
     with pytest.raises(DataError, match=r"haar found no face in any of the 1 pictures"):
         detect.main()
     assert Path("data/detections.csv").exists()

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pttfaces import files, weights
-from pttfaces.door import Door
 from pttfaces.errors import WeightsError
+from pttfaces.http import LoopbackHosts
 
 CONTENT = b"weights" * 100_000
 SHA256 = files.digest_bytes(CONTENT)
@@ -26,11 +26,11 @@ class Site(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def door() -> Iterator[Door]:
+def door() -> Iterator[LoopbackHosts]:
     """To a site that has the file; no other name leads anywhere."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield Door({"weights.example": server.server_address[1], "away.example": 1})
+    yield LoopbackHosts({"weights.example": server.server_address[1], "away.example": 1})
     server.shutdown()
     server.server_close()
 
@@ -64,15 +64,15 @@ def test_a_kept_file_is_taken_with_the_first_digits_of_its_digest(tmp_path: Path
     assert weights.find("Net", None, [tmp_path / "no", path], URL, SHA256[:8]) == path
 
 
-def test_a_missing_file_is_fetched_once(tmp_path: Path, door: Door) -> None:
+def test_a_missing_file_is_fetched_once(tmp_path: Path, door: LoopbackHosts) -> None:
     target = tmp_path / "cache" / "network.bin"
     assert weights.find("Net", None, [target], URL, SHA256, door=door) == target
     assert target.read_bytes() == CONTENT
-    nowhere = Door({"weights.example": 1})
+    nowhere = LoopbackHosts({"weights.example": 1})
     assert weights.find("Net", None, [target], URL, SHA256, door=nowhere) == target
 
 
-def test_other_weights_are_refused_and_not_kept(tmp_path: Path, door: Door) -> None:
+def test_other_weights_are_refused_and_not_kept(tmp_path: Path, door: LoopbackHosts) -> None:
     target = tmp_path / "cache" / "network.bin"
     with pytest.raises(WeightsError, match="not the expected file"):
         weights.find("Net", None, [target], URL, "0" * 64, door=door)
@@ -90,7 +90,7 @@ def test_other_weights_are_refused_and_not_kept(tmp_path: Path, door: Door) -> N
     ],
 )
 def test_what_cannot_be_fetched_says_where_to_put_it(
-    tmp_path: Path, door: Door, url: str, why: str
+    tmp_path: Path, door: LoopbackHosts, url: str, why: str
 ) -> None:
     target = tmp_path / "cache" / "network.bin"
     with pytest.raises(WeightsError, match=why) as caught:

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from pttfaces import files, params, tracking
+from pttfaces import config, files, tracking
 from pttfaces.denylist import DenyList
-from pttfaces.forgetting import storage
-from pttfaces.forgetting.report import Findings, purge
-from pttfaces.forgetting.words import what_is_kept, what_was_trained
+from pttfaces.erasure import dvc_store
+from pttfaces.erasure.findings import Findings, purge
+from pttfaces.erasure.messages import what_is_kept, what_was_trained
 
 FORGOTTEN, OTHER = "a" * 64, "b" * 64
 
 
 def train(model: str, pictures: str | None) -> None:
-    with tracking.training_run(params.load("params.yaml"), "data", Path(".resume") / model) as run:
+    with tracking.training_run(config.load("params.yaml"), "data", Path(".resume") / model) as run:
         if pictures is not None:
             run.log_text(pictures, tracking.TRAINING_PICTURES)
         run.log_tags({"model_digest": model})
@@ -30,7 +30,7 @@ def test_a_training_is_found_by_the_pictures_that_it_logged(repository: Path) ->
     train("saw it", f"{OTHER[:16]}-0.png\n{FORGOTTEN[:16]}-1.png")
     train("did not", f"{OTHER[:16]}-0.png")
     train("does not say", None)
-    with storage.opened(repository) as kept:
+    with dvc_store.opened(repository) as kept:
         found = Findings(repository, kept, DenyList.of([f"sha256:{FORGOTTEN}"]), duplicate_bits=30)
     assert [run.model for run in found.models.runs] == ["saw it"]
     assert [run.model for run in found.models.unchecked] == ["does not say"]
@@ -44,7 +44,7 @@ def test_a_run_whose_artifacts_cannot_be_read_is_named_and_stops_nothing(
     with closing(sqlite3.connect("mlflow.db")) as database:
         database.execute("UPDATE runs SET artifact_uri = 'nowhere://bucket'")
         database.commit()
-    with storage.opened(repository) as kept:
+    with dvc_store.opened(repository) as kept:
         found = Findings(repository, kept, DenyList.of([f"sha256:{FORGOTTEN}"]), duplicate_bits=30)
         assert [run.model for run in found.models.unchecked] == ["may have seen it"]
         (run,) = found.models.unchecked
@@ -81,7 +81,7 @@ def test_commits_whose_data_set_nobody_has_any_more_are_named_unless_mlflow_tell
     hit, _clear, untold = (commit(name) for name in ("saw it", "did not", "nobody knows"))
     train("saw it", f"{FORGOTTEN[:16]}-1.png")
     train("did not", f"{OTHER[:16]}-0.png")
-    with storage.opened(repository) as kept:
+    with dvc_store.opened(repository) as kept:
         found = Findings(repository, kept, DenyList.of([f"sha256:{FORGOTTEN}"]), duplicate_bits=30)
     assert found.models.commits == [hit]
     assert found.models.untold == [untold[:8]]
@@ -92,7 +92,7 @@ def test_commits_whose_data_set_nobody_has_any_more_are_named_unless_mlflow_tell
     lock = Path("dvc.lock").read_text()
     files.write_text("dvc.lock", lock.replace("0" * 32, "2" * 32))  # trained, and not committed
     Path("metrics/train.json").write_text(json.dumps({"model_digest": "only here"}))
-    with storage.opened(repository) as kept:
+    with dvc_store.opened(repository) as kept:
         found = Findings(repository, kept, DenyList.of([f"sha256:{FORGOTTEN}"]), duplicate_bits=30)
     assert found.models.untold == [untold[:8], "this folder"]
 
@@ -101,7 +101,7 @@ def test_in_a_copy_of_the_folder_its_own_pictures_go_and_not_those_of_the_first(
     repository: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("nearest.png").write_bytes(b"two faces")
-    with tracking.training_run(params.load("params.yaml"), "data", Path("run")) as run:
+    with tracking.training_run(config.load("params.yaml"), "data", Path("run")) as run:
         run.log_text(f"{FORGOTTEN[:16]}-1.png", tracking.TRAINING_PICTURES)
         run.log_tags({"model_digest": "saw it"})
         run.log_picture("nearest.png", "nearest.png")
@@ -110,7 +110,7 @@ def test_in_a_copy_of_the_folder_its_own_pictures_go_and_not_those_of_the_first(
     monkeypatch.chdir(copy)
     place = Path("mlruns", run.id, "artifacts/nearest.png")
     assert (copy / place).exists()
-    with storage.opened(copy) as kept:
+    with dvc_store.opened(copy) as kept:
         found = Findings(copy, kept, DenyList.of([f"sha256:{FORGOTTEN}"]), duplicate_bits=30)
         assert "  1 artifacts of MLflow that may show them" in what_is_kept(found)
         assert "deleted 1 artifacts of MLflow that may show them" in purge(found)

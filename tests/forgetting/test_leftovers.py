@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from pttfaces import files
-from pttfaces.board.store import Page, PageStore
+from pttfaces import archive, files
+from pttfaces.board.page_cache import Page, PageStore
+from pttfaces.erasure import working_files
 from pttfaces.errors import DataError
-from pttfaces.forgetting import leftovers
 
 PICTURE = b"a person"
 DIGEST = files.digest_bytes(PICTURE)
@@ -18,7 +18,7 @@ def test_copies_in_the_inbox_and_the_reference_are_found_by_their_bytes(tmp_path
     for name in ("inbox/ann/1.jpg", "reference/some.png"):
         files.write_bytes(tmp_path / "data" / name, PICTURE)
     files.write_bytes(tmp_path / "data/inbox/other.jpg", b"someone else")
-    found = leftovers.given(tmp_path, {DIGEST})
+    found = working_files.given(tmp_path, {DIGEST})
     assert [path.name for path in found] == ["1.jpg", "some.png"]
 
 
@@ -26,8 +26,8 @@ def test_lines_that_name_a_picture_are_dropped_and_the_others_stay(tmp_path: Pat
     journal = tmp_path / ".cache/download/world.jsonl"
     files.write_text(journal, f'{{"url": "a", "sha256": "{DIGEST}"}}\n{{"url": "b"}}\n')
     needles = [DIGEST[:16].encode()]
-    assert leftovers.kept_lines(tmp_path, needles) == [journal]
-    leftovers.drop_lines(journal, needles)
+    assert working_files.kept_lines(tmp_path, needles) == [journal]
+    working_files.drop_lines(journal, needles)
     assert journal.read_text(encoding="utf-8") == '{"url": "b"}\n'
 
 
@@ -36,9 +36,9 @@ def test_tables_of_the_working_folder_are_cleaned_at_once(tmp_path: Path) -> Non
     for name in ("ledger.csv", "dataset/manifest.csv"):
         files.write_text(tmp_path / "data" / name, f"a\n{DIGEST[:16]}-0.png\nother\n")
     needles = [DIGEST[:16].encode()]
-    found = leftovers.kept_lines(tmp_path, needles)
+    found = working_files.kept_lines(tmp_path, needles)
     assert found == [tmp_path / "data/ledger.csv", tmp_path / "data/dataset/manifest.csv"]
-    leftovers.drop_lines(found[1], needles)
+    working_files.drop_lines(found[1], needles)
     assert found[1].read_text(encoding="utf-8") == "a\nother\n"
 
 
@@ -48,7 +48,7 @@ def test_mlflow_s_pictures_are_found_by_where_they_lie_but_those_of_clear_runs(
     for run in ("saw", "clear", "of_another_store"):
         for name in ("nearest.png", "density.png"):
             files.write_bytes(tmp_path / "mlruns" / run / "artifacts" / name, PICTURE)
-    found = leftovers.logged(tmp_path, {"clear"})
+    found = working_files.logged(tmp_path, {"clear"})
     assert [path.relative_to(tmp_path / "mlruns").parts[0] for path in found] == [
         "of_another_store",
         "saw",
@@ -61,7 +61,7 @@ def test_index_pages_that_list_an_article_are_found_and_the_others_stay(tmp_path
     for name, content in (("1-2", b"M.1.A.001"), ("2-3", b"M.2.A.002")):
         files.write_bytes(pages / f"{name}.jsonl.gz", gzip.compress(content))
     files.write_bytes(pages / "3-4.jsonl.gz", b"damaged")
-    assert leftovers.kept_listings(tmp_path, [b"M.2.A"]) == [pages / "2-3.jsonl.gz"]
+    assert working_files.kept_listings(tmp_path, [b"M.2.A"]) == [pages / "2-3.jsonl.gz"]
 
 
 def test_albums_that_were_opened_are_found_whichever_way_they_were_asked_for(
@@ -74,11 +74,13 @@ def test_albums_that_were_opened_are_found_whichever_way_they_were_asked_for(
         "https://imgur.com/a/Other1",
     ):
         store.put(Page(address, 200, "pictures"))
-    addresses = leftovers.album_addresses(["https://m.imgur.com/a/Ab12cd", "https://a.test/1.jpg"])
-    kept = leftovers.kept_pages(tmp_path, addresses)
+    addresses = working_files.album_addresses(
+        ["https://m.imgur.com/a/Ab12cd", "https://a.test/1.jpg"]
+    )
+    kept = working_files.kept_pages(tmp_path, addresses)
     assert len(kept) == 2
     for path in kept:
-        leftovers.remove(path)
+        working_files.remove(path)
     assert store.get("https://imgur.com/a/Ab12cd") is None
     assert store.get("https://imgur.com/a/Other1") is not None
 
@@ -87,15 +89,15 @@ def test_a_read_only_file_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "linked.png"
     path.write_bytes(PICTURE)
     path.chmod(0o444)
-    leftovers.remove(path)
-    leftovers.remove(path)
+    working_files.remove(path)
+    working_files.remove(path)
     assert not path.exists()
 
 
 def test_nothing_is_deleted_under_a_stage_that_is_at_work(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib; from pttfaces import files\n"
-        "with files.alone('curate', 'stage-curate-0123'):\n"
+        "with workdir.exclusive('curate', 'stage-curate-0123'):\n"
         "    print('at work', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -109,8 +111,8 @@ def test_nothing_is_deleted_under_a_stage_that_is_at_work(tmp_path: Path) -> Non
         assert stage.stdout is not None
         assert stage.stdout.readline() == "at work\n"
         with pytest.raises(DataError, match="stage curate is at work"):
-            leftovers.check_idle(tmp_path)
-    leftovers.check_idle(tmp_path)
+            working_files.check_idle(tmp_path)
+    working_files.check_idle(tmp_path)
 
 
 def test_archives_are_found_in_sub_folders_but_for_dvc_s_own(tmp_path: Path) -> None:
@@ -118,7 +120,7 @@ def test_archives_are_found_in_sub_folders_but_for_dvc_s_own(tmp_path: Path) -> 
     files.write_bytes(tmp_path / "set" / f"{DIGEST[:16]}-0.png", PICTURE)
     for name in ("crops.zip", "sent/to ann.zip", ".venv/x.zip", "data/generated.zip"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        files.pack(tmp_path / "set", tmp_path / name)
-    files.pack(tmp_path / "sent", tmp_path / "other.zip")
-    found = leftovers.archives(tmp_path, [DIGEST[:16].encode()])
+        archive.pack(tmp_path / "set", tmp_path / name)
+    archive.pack(tmp_path / "sent", tmp_path / "other.zip")
+    found = working_files.archives(tmp_path, [DIGEST[:16].encode()])
     assert [path.name for path in found] == ["crops.zip", "other.zip", "to ann.zip"]

@@ -3,9 +3,9 @@ import json
 import pytest
 
 from pttfaces.denylist import DenyList
+from pttfaces.erasure import messages
+from pttfaces.erasure.provenance import Lineage
 from pttfaces.errors import DataError
-from pttfaces.forgetting import words
-from pttfaces.forgetting.lineage import Lineage
 
 ONE, TWO, THREE = ("1" * 64, "2" * 64, "3" * 64)
 CROP = f"{ONE[:16]}-0.png"
@@ -97,14 +97,14 @@ def test_a_damaged_row_hides_no_other(lineage: Lineage) -> None:
     lineage.add("dataset.csv", f"crop,sha256,split\n{CROP},{ONE}".encode())
     assert set(lineage.crops_of({ONE[:16], TWO[:16]})) == {CROP, f"{TWO}-0.png"}
     assert lineage.hashes() == {CROP: "ff"}
-    assert any("in data/dataset/train" in line for line in words.trace(lineage, CROP))
+    assert any("in data/dataset/train" in line for line in messages.trace(lineage, CROP))
 
 
 def test_a_trace_names_every_place(lineage: Lineage) -> None:
-    told = "\n".join(words.trace(lineage, CROP))
+    told = "\n".join(messages.trace(lineage, CROP))
     for text in (CROP, ONE, "M.1", "Ann", "[正妹] one", "M.2", "push of Bob", "https://x/a"):
         assert text in told
     assert "in data/dataset/train" in told
-    assert "\n".join(words.trace(lineage, TWO)).count("M.2") == 1
+    assert "\n".join(messages.trace(lineage, TWO)).count("M.2") == 1
     with pytest.raises(DataError, match=r"is in no data/ledger\.csv"):
-        list(words.trace(lineage, f"{'9' * 16}-0.png"))
+        list(messages.trace(lineage, f"{'9' * 16}-0.png"))

@@ -4,16 +4,16 @@ from pathlib import Path
 import pytest
 
 from pttfaces import files
+from pttfaces.erasure import targets
 from pttfaces.errors import ParamsError
-from pttfaces.forgetting import names
 
 ARTICLE = "M.1704074641.A.0F3"
 
 
 def wanted(*arguments: str) -> list[str]:
     parser = argparse.ArgumentParser()
-    names.add_arguments(parser)
-    return names.wanted(parser.parse_args(arguments))
+    targets.add_arguments(parser)
+    return targets.wanted(parser.parse_args(arguments))
 
 
 def test_every_kind_of_name_becomes_an_entry() -> None:

@@ -9,9 +9,9 @@ from dvc.repo import Repo
 
 from pttfaces import files
 from pttfaces.denylist import DenyList
-from pttfaces.forgetting import storage
-from pttfaces.forgetting.report import Findings, purge, read_lineage
-from pttfaces.forgetting.words import what_goes
+from pttfaces.erasure import dvc_store
+from pttfaces.erasure.findings import Findings, purge, read_lineage
+from pttfaces.erasure.messages import what_goes
 
 ANN, BOB, CY = (files.digest_bytes(name) for name in (b"ann", b"bob", b"cy"))
 
@@ -33,7 +33,7 @@ def repository(repository: Path) -> Path:
 
 
 def forget(repository: Path, name: str) -> None:
-    with storage.opened(repository) as kept:
+    with dvc_store.opened(repository) as kept:
         list(purge(Findings(repository, kept, DenyList.of([name]), duplicate_bits=30)))
 
 
@@ -49,7 +49,7 @@ def keep_tables_of_earlier(repository: Path, **urls: str) -> None:
         "data/ledger.csv": ledger.encode(),
     }
     lock = "schema: '2.0'\nstages:\n"
-    with storage.opened(repository) as kept:
+    with dvc_store.opened(repository) as kept:
         for number, (path, content) in enumerate(tables.items()):
             oid = kept.cache.add(content)
             lock += f"  old{number}:\n    cmd: x\n    outs:\n    - path: {path}\n      md5: {oid}\n"
@@ -84,7 +84,7 @@ def test_whose_pictures_only_tables_of_earlier_tell_is_found_after_somebody_else
 ) -> None:
     keep_tables_of_earlier(repository)
     check_that_ann_and_bob_go_and_cy_stays(repository)
-    with storage.opened(repository) as kept:
+    with dvc_store.opened(repository) as kept:
         (article,) = read_lineage(repository, kept).articles_of(DenyList.of(["author:cy"])).values()
     assert article["title"] == "cy"
 
@@ -94,11 +94,11 @@ def test_an_earlier_deny_list_with_entries_that_are_refused_now_stays_and_hinder
 ) -> None:
     keep_tables_of_earlier(repository)
     listed = b"author:ann and others\nsha256:XYZ\nurl:https://x.test/ann \ncrop:../x\n"
-    with storage.opened(repository) as kept:
+    with dvc_store.opened(repository) as kept:
         oid = kept.cache.add(listed)
     forget(repository, "url:https://x.test/ann")
     assert b"ann" not in lying(repository)
-    with storage.opened(repository) as kept:
+    with dvc_store.opened(repository) as kept:
         assert kept.cache.read(oid) == listed
 
 
@@ -132,11 +132,11 @@ def test_pictures_of_a_kill_that_no_list_names_go_too(repository: Path) -> None:
 
 def test_an_address_that_begins_another_takes_no_row_of_it(repository: Path) -> None:
     keep_tables_of_earlier(repository, ann="https://x.test/1", bob="https://x.test/12")
-    with storage.opened(repository) as kept:
+    with dvc_store.opened(repository) as kept:
         failed = b"https://x.test/1  gone, HTTP 404\n"
         kept.cache.add(failed)
     forget(repository, "url:https://x.test/1")
-    with storage.opened(repository) as kept:
+    with dvc_store.opened(repository) as kept:
         lineage = read_lineage(repository, kept)
     assert [origin.sha256 for origin in lineage.matches(DenyList.of(["author:bob"]))] == [BOB]
     assert not any(re.search(rb"https://x.test/1\b", content) for content in lying(repository))
@@ -144,7 +144,7 @@ def test_an_address_that_begins_another_takes_no_row_of_it(repository: Path) -> 
 
 def test_what_dvc_knows_of_runs_stays_since_it_tells_of_sheets(repository: Path) -> None:
     content = b"contact sheet of ann and bob"
-    with storage.opened(repository) as kept:
+    with dvc_store.opened(repository) as kept:
         sheet = kept.cache.add(content)
         folder = next(oid for oid in kept.folders if kept.holds(oid, {ANN[:16]}))
     entry = {
@@ -177,7 +177,7 @@ def test_a_remote_that_is_away_is_named(
 
 
 def test_a_list_that_a_kill_left_half_written_is_written_anew(repository: Path) -> None:
-    with storage.opened(repository) as kept:
+    with dvc_store.opened(repository) as kept:
         store = kept.cache
         oid = store.add(b"whole")
         store.delete([oid])
@@ -198,7 +198,7 @@ def test_a_picture_that_a_table_of_before_has_as_not_fetched_is_told_as_the_one_
         lock = Path("dvc.lock").read_text() if Path("dvc.lock").exists() else "stages:\n"
         lock += f"  old{digest[:4]}:\n    cmd: x\n    outs:\n    - path: data/ledger.csv\n"
         files.write_text("dvc.lock", f"{lock}      md5: {output.hash_info.value}\n")
-    with storage.opened(repository) as kept:
+    with dvc_store.opened(repository) as kept:
         wanted = DenyList.of(["url:https://x.test/ann"])
         found = Findings(repository, kept, wanted, duplicate_bits=30)
     assert {origin.sha256 for origin in found.origins} == {"", ANN}

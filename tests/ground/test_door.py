@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pttfaces.door import USER_AGENT, Door, retry_after
+from pttfaces.http import USER_AGENT, LoopbackHosts, retry_after
 
 
 class Site(http.server.BaseHTTPRequestHandler):
@@ -39,24 +39,24 @@ class Site(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def door() -> Iterator[Door]:
+def door() -> Iterator[LoopbackHosts]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield Door({"www.board.test": server.server_address[1]})
+    yield LoopbackHosts({"www.board.test": server.server_address[1]})
     server.shutdown()
     server.server_close()
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_made_up_name_is_answered_on_the_loopback(door: Door, scheme: str) -> None:
+def test_a_made_up_name_is_answered_on_the_loopback(door: LoopbackHosts, scheme: str) -> None:
     with door.session() as session:
         response = session.get(f"{scheme}://www.board.test/page?x=1")
     assert response.text == f"/page?x=1|www.board.test|{USER_AGENT}|"
     assert response.url == f"{scheme}://www.board.test/page?x=1"
 
 
-def test_redirects_and_cookies_stay_with_the_name(door: Door) -> None:
+def test_redirects_and_cookies_stay_with_the_name(door: LoopbackHosts) -> None:
     with door.session() as session:
         response = session.get("https://www.board.test/moved")
         assert response.url == "https://www.board.test/here?a=1"
@@ -64,13 +64,13 @@ def test_redirects_and_cookies_stay_with_the_name(door: Door) -> None:
         assert [cookie.domain for cookie in session.cookies] == ["www.board.test"]
 
 
-def test_all_other_names_go_out_as_they_are(door: Door) -> None:
-    assert door.wire("https://www.ptt.cc/bbs/x?y=1") == ("https://www.ptt.cc/bbs/x?y=1", {})
-    assert Door().wire("http://www.board.test/") == ("http://www.board.test/", {})
+def test_all_other_names_go_out_as_they_are(door: LoopbackHosts) -> None:
+    assert door.resolve("https://www.ptt.cc/bbs/x?y=1") == ("https://www.ptt.cc/bbs/x?y=1", {})
+    assert LoopbackHosts().resolve("http://www.board.test/") == ("http://www.board.test/", {})
 
 
-def test_upper_case_names_and_missing_paths_are_the_same_place(door: Door) -> None:
-    address, headers = door.wire("HTTPS://WWW.Board.TEST")
+def test_upper_case_names_and_missing_paths_are_the_same_place(door: LoopbackHosts) -> None:
+    address, headers = door.resolve("HTTPS://WWW.Board.TEST")
     assert address.startswith("http://127.0.0.1:")
     assert address.endswith("/")
     assert headers["Host"].lower() == "www.board.test"

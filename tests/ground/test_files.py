@@ -20,7 +20,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from repository import DVC_LOCK
 
-from pttfaces import files
+from pttfaces import archive, files, workdir
 from pttfaces.errors import DataError
 
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\r\n")) | st.from_regex(
@@ -84,8 +84,8 @@ def test_unpacking_gives_back_what_was_packed(
 ) -> None:
     base = tmp_path_factory.mktemp("pack")
     fill(base / "in", content)
-    files.pack(base / "in", base / "a.zip")
-    files.unpack(base / "a.zip", base / "out")
+    archive.pack(base / "in", base / "a.zip")
+    archive.unpack(base / "a.zip", base / "out")
     assert read_all(base / "out") == read_all(base / "in")
 
 
@@ -96,8 +96,8 @@ def test_the_same_content_gives_the_same_zip(tmp_path: Path) -> None:
     fill(tmp_path / "two", dict(reversed(content.items())))
     (tmp_path / "two/train/a.png").chmod(0o600)
     os.utime(tmp_path / "two/train/a.png", (0, 1e9))
-    files.pack(tmp_path / "one", tmp_path / "one.zip")
-    files.pack(tmp_path / "two", tmp_path / "two.zip")
+    archive.pack(tmp_path / "one", tmp_path / "one.zip")
+    archive.pack(tmp_path / "two", tmp_path / "two.zip")
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
 
 
@@ -109,7 +109,7 @@ def test_names_that_lead_outside_are_refused(tmp_path: Path, name: str) -> None:
         bundle.writestr("good.png", b"1")
         bundle.writestr(name, b"2")
     with pytest.raises(DataError, match="leads outside"):
-        files.unpack(tmp_path / "evil.zip", tmp_path / "out")
+        archive.unpack(tmp_path / "evil.zip", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["evil.zip"]
 
 
@@ -119,7 +119,7 @@ def test_a_name_that_is_there_twice_is_refused(tmp_path: Path, names: tuple[str,
         for name in names:
             bundle.writestr(name, b"1")
     with pytest.raises(DataError, match="is in it twice, or a file and a folder"):
-        files.unpack(tmp_path / "a.zip", tmp_path / "out")
+        archive.unpack(tmp_path / "a.zip", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
 
@@ -128,13 +128,13 @@ def test_what_python_cannot_unpack_is_said(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as bundle:
         bundle.writestr("a.png", b"1")
     with pytest.raises(DataError, match="compressed by a rare method"):
-        files.unpack(path, tmp_path / "out")
+        archive.unpack(path, tmp_path / "out")
     content = bytearray(path.read_bytes())
     directory = content.index(b"PK\x01\x02")
     content[directory + 8] |= 1
     path.write_bytes(content)
     with pytest.raises(DataError, match="encrypted"):
-        files.unpack(path, tmp_path / "out")
+        archive.unpack(path, tmp_path / "out")
 
 
 @given(DAMAGES, DAMAGES)
@@ -152,7 +152,7 @@ def test_a_damaged_zip_is_told_or_unpacked_as_it_was(
     content = damage.of(path.read_bytes())
     path.write_bytes(another.of(content) if content else content)
     with contextlib.suppress(DataError):
-        files.unpack(path, base / "out")
+        archive.unpack(path, base / "out")
         assert set(read_all(base / "out").values()) <= set(whole.values())
 
 
@@ -162,7 +162,7 @@ def test_a_name_that_is_too_long_is_said_in_short(name: str, tmp_path: Path) -> 
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as bundle:
         bundle.writestr(name, b"1")
     with pytest.raises(DataError, match="is a longer name than this disk can hold") as caught:
-        files.unpack(tmp_path / "a.zip", tmp_path / "out")
+        archive.unpack(tmp_path / "a.zip", tmp_path / "out")
     assert len(str(caught.value)) < 200 + len(str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
@@ -171,34 +171,34 @@ def test_links_are_neither_packed_nor_unpacked(tmp_path: Path) -> None:
     fill(tmp_path / "in", {"a.png": b"1"})
     (tmp_path / "in/link.png").symlink_to("/etc/hostname")
     with pytest.raises(DataError, match="symbolic link"):
-        files.pack(tmp_path / "in", tmp_path / "a.zip")
+        archive.pack(tmp_path / "in", tmp_path / "a.zip")
     entry = zipfile.ZipInfo("link.png")
     entry.create_system, entry.external_attr = 3, 0o120777 << 16
     with zipfile.ZipFile(tmp_path / "evil.zip", "w") as bundle:
         bundle.writestr(entry, "/etc/hostname")
     with pytest.raises(DataError, match="symbolic link"):
-        files.unpack(tmp_path / "evil.zip", tmp_path / "out")
+        archive.unpack(tmp_path / "evil.zip", tmp_path / "out")
 
 
 def test_unpacking_over_something_is_refused(tmp_path: Path) -> None:
     fill(tmp_path / "in", {"a.png": b"1"})
-    files.pack(tmp_path / "in", tmp_path / "a.zip")
+    archive.pack(tmp_path / "in", tmp_path / "a.zip")
     with pytest.raises(DataError, match="already holds something"):
-        files.unpack(tmp_path / "a.zip", tmp_path / "in")
+        archive.unpack(tmp_path / "a.zip", tmp_path / "in")
 
 
 def test_what_is_no_zip_and_what_is_no_folder_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(b"not a zip")
     with pytest.raises(DataError, match="not a readable zip"):
-        files.unpack(tmp_path / "a.zip", tmp_path / "out")
+        archive.unpack(tmp_path / "a.zip", tmp_path / "out")
     with pytest.raises(DataError, match=r"none\.zip does not exist"):
-        files.unpack(tmp_path / "none.zip", tmp_path / "deep/out")
+        archive.unpack(tmp_path / "none.zip", tmp_path / "deep/out")
     assert not (tmp_path / "deep").exists()
     with pytest.raises(DataError, match="is not a folder"):
-        files.pack(tmp_path / "none", tmp_path / "b.zip")
+        archive.pack(tmp_path / "none", tmp_path / "b.zip")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no file"):
-        files.pack(tmp_path / "empty", tmp_path / "b.zip")
+        archive.pack(tmp_path / "empty", tmp_path / "b.zip")
 
 
 @given(st.binary(max_size=60), DAMAGES)
@@ -311,13 +311,13 @@ def test_state_lies_under_the_main_repository(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    with files.resuming("train", {"rate": 1, "digest": "a"}) as one:
+    with workdir.resuming("train", {"rate": 1, "digest": "a"}) as one:
         assert one.parent == tmp_path / ".resume"
-    with files.resuming("train", {"digest": "a", "rate": 1}) as same:
+    with workdir.resuming("train", {"digest": "a", "rate": 1}) as same:
         assert same == one
-    with files.resuming("train", {"digest": "b", "rate": 1}) as other:
+    with workdir.resuming("train", {"digest": "b", "rate": 1}) as other:
         assert other != one
-    assert files.cache_dir("pages") == tmp_path / ".cache/pages"
+    assert workdir.cache_dir("pages") == tmp_path / ".cache/pages"
 
 
 def test_metrics_end_with_the_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,10 +333,10 @@ def test_half_done_work_stays_after_a_failure_and_goes_after_success(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(KeyboardInterrupt), files.resuming("generate", 1) as work:
+    with pytest.raises(KeyboardInterrupt), workdir.resuming("generate", 1) as work:
         (work / "000000.png").write_bytes(b"done")
         raise KeyboardInterrupt
-    with files.resuming("generate", 1) as work:
+    with workdir.resuming("generate", 1) as work:
         assert (work / "000000.png").read_bytes() == b"done"
     assert not work.exists()
 
@@ -354,18 +354,18 @@ def test_work_that_is_done_stays_until_dvc_has_noted_it(
         lock.write_text(before)
 
     def work_on(content: bytes) -> Path:
-        with files.resuming("train", 1, until_noted=True) as work:
+        with workdir.resuming("train", 1, until_recorded=True) as work:
             assert [path.read_bytes() for path in work.iterdir()] == [content] * bool(content)
             (work / "state.pt").write_bytes(b"whole")
-            files.forget_noted_work()
+            workdir.remove_recorded_work()
             assert work.exists(), "another stage's start takes nothing from one that is at work"
         return work
 
     work_on(b"")
-    files.forget_noted_work()  # dvc was killed, and the stage starts again
+    workdir.remove_recorded_work()  # dvc was killed, and the stage starts again
     if before:  # another stage is noted, or git writes the file anew
         lock.write_text(DVC_LOCK.replace("crawl-1", "crawl-2"))
-        files.forget_noted_work()
+        workdir.remove_recorded_work()
     work = work_on(b"whole")
     (tmp_path / ".resume/other").mkdir()
     (tmp_path / ".resume/other/done.json").mkdir()  # damage stops nothing
@@ -374,7 +374,7 @@ def test_work_that_is_done_stays_until_dvc_has_noted_it(
     else:
         monkeypatch.chdir(tmp_path)
         shutil.rmtree(clone)  # of an experiment that has ended
-    files.forget_noted_work()
+    workdir.remove_recorded_work()
     assert not work.exists()
 
 
@@ -382,12 +382,12 @@ def test_work_goes_at_once_where_nothing_else_was_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    with files.resuming("crawl", 1) as work:
+    with workdir.resuming("crawl", 1) as work:
         pass
     assert not work.exists()
     monkeypatch.delenv("DVC_ROOT")
     monkeypatch.chdir(tmp_path)
-    with files.resuming("train", 1, until_noted=True) as work:
+    with workdir.resuming("train", 1, until_recorded=True) as work:
         pass
     assert not work.exists()
 
@@ -399,10 +399,10 @@ def test_two_runs_never_work_on_the_same_at_once(
     monkeypatch.chdir(tmp_path)
     program = textwrap.dedent("""
         from pttfaces import files
-        with files.resuming("train", 1) as work:
+        with workdir.resuming("train", 1) as work:
             print("inside", len(list(work.iterdir())), flush=True)
     """)
-    with files.resuming("train", 1) as work:
+    with workdir.resuming("train", 1) as work:
         (work / "state.pt").write_bytes(b"mine")
         child = subprocess.Popen(
             [sys.executable, "-c", program],

@@ -11,7 +11,7 @@ import pytest
 import inputs
 from pttfaces import denylist
 from pttfaces.errors import DataError
-from pttfaces.object_ids import object_id
+from pttfaces.repository import object_id
 
 
 @pytest.fixture(autouse=True)

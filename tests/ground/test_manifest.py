@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pttfaces import files, manifest
+from pttfaces import archive, files, manifest
 from pttfaces.errors import DataError
 
 PACK = Path(__file__).parents[2] / "src/pack.py"
@@ -100,9 +100,9 @@ def test_pictures_of_ones_own_become_a_data_set(folder: Path) -> None:
     ended = pack("--manifest", ".")
     assert (ended.returncode, ended.stdout) == (0, "manifest.csv: 3 pictures\n")
     manifest.check(folder)
-    files.pack(folder, folder / "with.zip")
+    archive.pack(folder, folder / "with.zip")
     (folder / "manifest.csv").unlink()
-    files.pack(folder, folder / "without.zip")
+    archive.pack(folder, folder / "without.zip")
     for name in ("with", "without"):
         assert pack("--unpack", f"{name}.zip", name).returncode == 0
         manifest.check(folder / name)

@@ -12,7 +12,7 @@ from dvc_data.hashfile.meta import Meta
 from hypothesis import given
 from ruamel.yaml import YAML
 
-from pttfaces import params
+from pttfaces import config
 from pttfaces.errors import ParamsError
 
 PRESETS = sorted(Path("presets").glob("*.yaml"))
@@ -21,7 +21,7 @@ DEMO = Path("presets/demo.yaml")
 
 @pytest.fixture
 def values() -> dict[str, Any]:
-    return copy.deepcopy(params.read("presets/demo.yaml"))
+    return copy.deepcopy(config.read("presets/demo.yaml"))
 
 
 def put(values: dict[Any, Any], key: Any, value: Any) -> None:
@@ -33,13 +33,13 @@ def put(values: dict[Any, Any], key: Any, value: Any) -> None:
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_every_preset_is_allowed(path: Path) -> None:
-    assert params.load(path).image_size == 64
+    assert config.load(path).image_size == 64
 
 
 def test_no_stage_depends_on_a_parameter_that_dvc_does_not_see() -> None:
     """Within a group of parameters its run cache leaves out what is called like facts of files."""
     stages = YAML(typ="safe").load(Path("dvc.yaml"))["stages"]
-    known = params.load(DEMO).flat()
+    known = config.load(DEMO).flat()
     named = {key for stage in stages.values() for key in stage.get("params", [])}
     blind = {Meta.PARAM_SIZE, Meta.PARAM_NFILES}
     unseen = [
@@ -117,10 +117,10 @@ def test_a_value_is_taken_or_refused_with_one_sentence(
 ) -> None:
     put(values, key, value)
     if said is None:
-        params.check(values)
+        config.check(values)
         return
     with pytest.raises(ParamsError) as caught:
-        params.check(values)
+        config.check(values)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith("params.yaml: ")
@@ -130,26 +130,26 @@ def test_a_value_is_taken_or_refused_with_one_sentence(
 def test_29_february_is_refused_in_a_year_without_one(values: dict[str, Any]) -> None:
     values["board"] |= {"year": 2023, "dates": ["0229", "1231"]}
     with pytest.raises(ParamsError, match=r"board\.dates is '0229'"):
-        params.check(values)
+        config.check(values)
 
 
 def test_a_missing_key_says_what_to_add(values: dict[str, Any]) -> None:
     del values["train"]["epochs"]
     with pytest.raises(ParamsError, match=r"train\.epochs is missing; add it \(a whole number"):
-        params.check(values)
+        config.check(values)
 
 
 def test_two_mistakes_are_two_sentences(values: dict[str, Any]) -> None:
     values["seed"], values["generate"]["num_images"] = -1, "many"
     with pytest.raises(ParamsError) as caught:
-        params.check(values)
+        config.check(values)
     assert len(str(caught.value).splitlines()) == 2
 
 
 def test_zero_terminal_snr_wants_v_prediction(values: dict[str, Any]) -> None:
     values["train"] |= {"zero_terminal_snr": True, "prediction": "epsilon"}
     with pytest.raises(ParamsError, match="v_prediction"):
-        params.check(values)
+        config.check(values)
 
 
 @pytest.mark.parametrize(
@@ -172,14 +172,14 @@ def test_a_file_that_is_no_plain_yaml_is_refused(tmp_path: Path, text: str, said
     path = tmp_path / "params.yaml"
     path.write_text(text)
     with pytest.raises(ParamsError, match=said):
-        params.load(path)
+        config.load(path)
 
 
 def test_bytes_that_are_not_utf_8_are_told_with_their_line(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes(b"seed: 1\r\n# caf\xe9\n")
     with pytest.raises(ParamsError, match=r"params\.yaml, line 2 is not plain YAML \(not UTF-8\)"):
-        params.load(path)
+        config.load(path)
 
 
 def test_a_value_that_would_fill_the_memory_is_told_in_short(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_value_that_would_fill_the_memory_is_told_in_short(tmp_path: Path) -> 
     lists += [f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in pairwise("abcdefghijkl")]
     path.write_text("\n".join([*lists, "seed: *l", f"source: {'x' * 100000}"]))
     with pytest.raises(ParamsError) as caught:
-        params.load(path)
+        config.load(path)
     assert "seed is [" in str(caught.value)
     assert max(map(len, str(caught.value).splitlines())) < 1000
 
@@ -200,21 +200,21 @@ def test_a_damaged_file_is_read_or_refused(
     path = tmp_path_factory.mktemp("params") / "params.yaml"
     path.write_bytes(damage.of(DEMO.read_bytes()))
     with contextlib.suppress(ParamsError):
-        params.load(path)
+        config.load(path)
 
 
 def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path) -> None:
     path = tmp_path / "numbers.yaml"
     path.write_text("rate: 1e-4\nday: '0101'\n")
-    assert params.read(path) == {"rate": 1e-4, "day": "0101"}
+    assert config.read(path) == {"rate": 1e-4, "day": "0101"}
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"python src/preset\.py demo"):
-        params.load(tmp_path / "params.yaml")
+        config.load(tmp_path / "params.yaml")
 
 
 def test_every_key_stands_in_the_documents_as_the_schema_has_it() -> None:
     text = Path("docs/pipeline.md").read_text(encoding="utf-8")
-    for key, allowed, meaning in params.describe():
+    for key, allowed, meaning in config.describe():
         assert f"| `{key}` | {allowed} | {meaning} |" in text, key

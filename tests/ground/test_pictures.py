@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pttfaces import pictures
+from pttfaces import images as pictures
 from pttfaces.errors import DataError
 
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pttfaces.text import printable
+from pttfaces.errors import printable
 
 
 @given(st.text())

@@ -155,7 +155,7 @@ def test_the_readme_and_the_page_on_experiments_work_as_they_stand(
     light.ok("dvc", "queue", "remove", "--all")
 
     head = light.ok("git", "rev-parse", "--short", "HEAD").strip()
-    listed = light.ok("python", "src/history.py").splitlines()
+    listed = light.ok("python", "-m", "pttfaces", "history").splitlines()
     run = next(line.split()[0] for line in listed if "train " in line)
     clone, store = tmp_path / "pttfaces", tmp_path / "store"
     names = {"ADDRESS": str(light.path), "/mnt/shared/pttfaces": str(store), "TASK": "task"}

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from pttfaces import files
 from pttfaces.errors import DataError
-from pttfaces.history.states import State
-from pttfaces.report import gather
+from pttfaces.report import data
+from pttfaces.report.revisions import State
 
 FIGURES = {path.stem: path.read_bytes() for path in Path("metrics").glob("*.json")}
 EPOCHS = Path("metrics/plots/epochs.csv").read_bytes()
@@ -32,13 +32,13 @@ def test_damaged_figures_are_named_or_shown_as_far_as_they_go(
     except DataError as error:
         assert f"{stage}.json" in str(error)  # noqa: PT017
         return
-    gather.funnel(figures)
+    data.funnel(figures)
 
 
 @given(DAMAGES)
 @example(Damage(0.5, EPOCHS[len(EPOCHS) // 2] ^ ord("\r")))
 def test_damaged_curves_have_gaps_and_no_end(damage: Damage) -> None:
-    rows = gather.curves(damage.of(EPOCHS).decode(errors="replace"))
+    rows = data.curves(damage.of(EPOCHS).decode(errors="replace"))
     assert len(rows) <= EPOCHS.count(b"\n") + 1
 
 
@@ -48,4 +48,4 @@ def test_damaged_parameters_are_shown_as_far_as_they_go(damage: Damage) -> None:
         return damage.of(PARAMS).decode(errors="replace")
 
     state: Any = SimpleNamespace(read=read)
-    assert isinstance(gather.settings(cast(State, state)), dict)
+    assert isinstance(data.settings(cast(State, state)), dict)

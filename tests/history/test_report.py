@@ -45,7 +45,7 @@ def test_a_page_without_network_shows_every_part_and_every_experiment(light: Rep
     light.ok("git", "checkout", "--quiet", ".")
     light.ok("dvc", "checkout")
     put(light.path / "params.yaml", {"board.rate_per_s": "<script>alert(1)</script>$x$"})
-    said = light.ok("python", "src/report.py")
+    said = light.ok("python", "-m", "pttfaces", "report")
     light.ok("git", "checkout", "--quiet", ".")
     path = light.path / "report.html"
     assert path.resolve().as_uri() in said
@@ -79,7 +79,7 @@ def test_a_new_model_has_neither_the_score_nor_the_samples_of_the_old_one(
 ) -> None:
     put(light.path / "params.yaml", {"noise_schedule": "linear", "seed": 7})
     assert ran(light.ok("dvc", "repro", "train")) == ["train"]
-    light.ok("python", "src/report.py")
+    light.ok("python", "-m", "pttfaces", "report")
     shown = Page((light.path / "report.html").read_text(encoding="utf-8"))
     model = light.metrics("train")["model_digest"]
     light.ok("git", "checkout", "--quiet", ".")
@@ -106,7 +106,7 @@ def test_new_samples_have_neither_the_score_nor_the_row_of_the_old_ones(
     """As after a Ctrl-C in evaluate."""
     put(light.path / "params.yaml", settings)
     assert ran(light.ok("dvc", "repro", "generate")) == ["generate"]
-    light.ok("python", "src/report.py")
+    light.ok("python", "-m", "pttfaces", "report")
     shown = Page((light.path / "report.html").read_text(encoding="utf-8"))
     light.ok("git", "checkout", "--quiet", ".")
     light.ok("dvc", "checkout")

@@ -8,8 +8,7 @@ import pytest
 from repository import PROJECT, Repository
 
 import evaluate
-from pttfaces.history import states
-from pttfaces.report import gather
+from pttfaces.report import data, revisions
 
 FIGURES = {
     "train": {"model_digest": "a"},
@@ -90,10 +89,10 @@ def test_a_state_has_no_figures_of_an_older_model_or_older_samples(
     repository: Repository, change: Callable[[], None], left: list[str]
 ) -> None:
     change()
-    here = states.here()
+    here = revisions.here()
     assert [stage for stage, figures in here.metrics.items() if figures] == left
     evaluation = {"model_digest": "a"}, {"infer_steps": 20.0, "fid": 3.0}
-    assert states.holds(here, *evaluation) == ("evaluate" in left)
+    assert revisions.holds(here, *evaluation) == ("evaluate" in left)
 
 
 def test_figures_that_do_not_say_what_newer_ones_do_are_read_as_before(
@@ -101,15 +100,15 @@ def test_figures_that_do_not_say_what_newer_ones_do_are_read_as_before(
 ) -> None:
     older = {key: FIGURES["evaluate"][key] for key in ("model_digest", "sampler", "infer_steps")}
     Path("metrics/evaluate.json").write_text(json.dumps(older | {"fid": 3.0, "generated": 16}))
-    here, commit = states.all_states()
+    here, commit = revisions.all_states()
     assert here.evaluate["fid"] == 3.0
     assert here.samples == commit.samples
-    assert len(gather.results()) == 1
+    assert len(data.results()) == 1
     write("generate", {"num_images": 8})
-    assert states.here().evaluate == {}
+    assert revisions.here().evaluate == {}
     without = {key: value for key, value in FIGURES["generate"].items() if key != "num_images"}
     Path("metrics/generate.json").write_text(json.dumps(without))
-    assert states.here().evaluate["fid"] == 3.0
+    assert revisions.here().evaluate["fid"] == 3.0
 
 
 def test_results_of_one_score_and_other_samples_are_two(repository: Repository) -> None:
@@ -117,10 +116,10 @@ def test_results_of_one_score_and_other_samples_are_two(repository: Repository) 
     for key in ("timestep_spacing", "seed"):
         for stage in ("generate", "evaluate"):
             write(stage, {key: 1})
-        assert [result.names[0] for result in gather.results()] == ["this folder", "same"]
+        assert [result.names[0] for result in data.results()] == ["this folder", "same"]
     write("generate", {})
     write("evaluate", {})
-    (result,) = gather.results()
+    (result,) = data.results()
     assert result.names[:2] == ("this folder", "same")
 
 
@@ -132,7 +131,7 @@ def test_an_experiment_whose_name_another_has_is_brought_back_by_its_commit(
     commits.append(experiment(repository, "fine", 4.0))
 
     def bring_back(name: str) -> list[str]:
-        state = states.named(name, states.all_states())
+        state = revisions.named(name, revisions.all_states())
         assert state is not None
         return state.commands
 
@@ -157,5 +156,5 @@ def test_a_commit_is_shown_without_a_store(repository: Repository) -> None:
 
 def test_evaluate_notes_all_that_tells_its_samples_from_others() -> None:
     """Else a score of other samples would stand beside these."""
-    compared = {*states._FOLLOWS["evaluate"][1], *states._SAMPLES}
+    compared = {*revisions._FOLLOWS["evaluate"][1], *revisions._SAMPLES}
     assert {*evaluate.MADE_WITH, "generated"} == compared

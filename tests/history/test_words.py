@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
-from pttfaces.history import words
+from pttfaces.report import history
 
 
 def shown(**figures: float) -> str:
@@ -11,7 +11,7 @@ def shown(**figures: float) -> str:
     info = SimpleNamespace(run_id="1a2b3c4d", status="FINISHED", start_time=0, run_name="train")
     data = SimpleNamespace(tags={"stage": "train"}, params={}, metrics=figures)
     run: Any = SimpleNamespace(info=info, data=data)
-    return words.table([run])[1]
+    return history.table([run])[1]
 
 
 def test_the_losses_are_those_of_the_model_that_was_kept() -> None:

@@ -30,7 +30,7 @@ from hostile.site import Handler, Request, picture
 from PIL import Image
 
 from pttfaces.demo import encode, pages
-from pttfaces.demo.world import Picture
+from pttfaces.demo.board import Picture
 
 BOARD = "board.test"
 PEOPLE = 8  # good portraits

@@ -13,8 +13,8 @@ from typing import Self
 import numpy as np
 from PIL import Image
 
-from pttfaces.door import Door
-from pttfaces.images import Limits
+from pttfaces.download import Limits
+from pttfaces.http import LoopbackHosts
 
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "GIF": "gif", "WEBP": "webp", "AVIF": "avif"}
 
@@ -97,9 +97,9 @@ class Site:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(10)
 
-    def door(self) -> Door:
+    def door(self) -> LoopbackHosts:
         """A door through which all hosts of the site are reached."""
-        return Door(dict.fromkeys(self.routes, self.port))
+        return LoopbackHosts(dict.fromkeys(self.routes, self.port))
 
     def _serve(self, started: threading.Event) -> None:
         asyncio.set_event_loop(self._loop)

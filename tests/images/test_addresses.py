@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pttfaces.images.addresses import (
+from pttfaces.download.addresses import (
     BadUrlError,
     RefusedAddressError,
     clean_url,

@@ -21,12 +21,12 @@ import pytest
 from hostile.site import Request, Site, limits, picture
 from repository import SMALL, Repository, make_repository, put
 
-from pttfaces import elsewhere, files
+from pttfaces import elsewhere, files, workdir
 from pttfaces.demo import encode
+from pttfaces.demo.board import Picture, make_world
 from pttfaces.demo.site import serve
-from pttfaces.demo.world import Picture, make_world
 from pttfaces.denylist import DenyList
-from pttfaces.images import Report, download
+from pttfaces.download import Report, downloader
 
 LINKS = [
     {"article": "M.1", "position": at, "posted": url, "url": url, "place": "body"}
@@ -67,7 +67,7 @@ def site() -> Iterator[Site]:
 
 def get(site: Site, links: list[dict[str, object]] = LINKS, deny: Iterable[str] = ()) -> Report:
     copies = partial(elsewhere.copies, "data/raw")
-    return download(links, site.door(), "web", limits(), DenyList.of(deny), copies=copies)
+    return downloader(links, site.door(), "web", limits(), DenyList.of(deny), copies=copies)
 
 
 def raw() -> dict[str, bytes]:
@@ -199,7 +199,7 @@ def test_nothing_is_looked_for_elsewhere_where_nothing_is_lost(
         raise AssertionError(names)
 
     for links in (LINKS[:4], LINKS[:4], LINKS, LINKS[:2]):
-        download(links, site.door(), "web", limits(), DenyList(), copies=never)
+        downloader(links, site.door(), "web", limits(), DenyList(), copies=never)
 
 
 def test_who_is_denied_does_not_come_back(repository: Repository) -> None:
@@ -226,7 +226,9 @@ def test_who_is_denied_does_not_come_back(repository: Repository) -> None:
 
         shutil.rmtree("data/raw")
         for _ in range(2):
-            report = download(LINKS, site.door(), "web", limits(), DenyList.of(deny), copies=noted)
+            report = downloader(
+                LINKS, site.door(), "web", limits(), DenyList.of(deny), copies=noted
+            )
             assert report.fetched == 0
             assert set(raw().values()) == {pictures[number] for number in range(3, 12)}
         denied = {files.digest_bytes(pictures[number]) for number in range(3)}
@@ -246,12 +248,12 @@ sys.path.insert(0, sys.argv[1])
 from hostile.site import limits
 from pttfaces import elsewhere
 from pttfaces.denylist import DenyList
-from pttfaces.door import Door
+from pttfaces.door import LoopbackHosts
 from pttfaces.images import download
 links, door = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
 copies = partial(elsewhere.copies, "data/raw")
 slow = limits(per_host=1, timeout_s=30)
-print(download(links, Door(door), "web", slow, DenyList(), copies=copies).fetched)
+print(download(links, LoopbackHosts(door), "web", slow, DenyList(), copies=copies).fetched)
 """
 
 
@@ -347,7 +349,7 @@ def test_a_killed_download_holds_up_no_other_and_its_pictures_are_taken(
 
 def test_a_run_that_has_all_waits_for_none(repository: Repository, site: Site) -> None:
     get(site)
-    with files.alone("test", f"download-{files.digest_json('web')[:16]}"):
+    with workdir.exclusive("test", f"download-{files.digest_json('web')[:16]}"):
         assert get(site, LINKS[:5]).fetched == 0
 
 

@@ -25,10 +25,10 @@ from hostile.site import Request, Site, limits, picture
 
 from pttfaces import files
 from pttfaces.denylist import DenyList
-from pttfaces.door import Door
+from pttfaces.download import Report, downloader, store
+from pttfaces.download import result_cache as journals
 from pttfaces.errors import DataError, SiteError
-from pttfaces.images import Report, download, store
-from pttfaces.images import journal as journals
+from pttfaces.http import LoopbackHosts
 
 Links = list[dict[str, object]]
 KILLS = int(os.environ.get("PTTFACES_KILLS", "3"))
@@ -53,9 +53,11 @@ async def numbered(request: Request) -> None:
     await request.answer(200, picture("JPEG", int(number), (16, 16)))
 
 
-def get(links: Links, door: Door, deny: str = "", world: str = "web", **changes: float) -> Report:
+def get(
+    links: Links, door: LoopbackHosts, deny: str = "", world: str = "web", **changes: float
+) -> Report:
     Path("denylist.txt").write_text(deny, encoding="utf-8")
-    return download(links, door, world, limits(**changes), DenyList.read("denylist.txt"))
+    return downloader(links, door, world, limits(**changes), DenyList.read("denylist.txt"))
 
 
 def ledger() -> list[dict[str, str]]:
@@ -335,7 +337,7 @@ def test_the_inbox_joins_after_the_links() -> None:
 def test_a_line_break_in_a_name_is_no_line_of_the_ledger() -> None:
     Path("data/inbox").mkdir(parents=True)
     (Path("data/inbox") / "x\ny\r.jpg").write_bytes(picture("JPEG"))
-    get([], Door())
+    get([], LoopbackHosts())
     assert [row["url"] for row in ledger()] == ["inbox:x\\ny\\r.jpg"]
     assert len(Path("data/ledger.csv").read_bytes().splitlines()) == 2
 
@@ -343,7 +345,7 @@ def test_a_line_break_in_a_name_is_no_line_of_the_ledger() -> None:
 def test_the_inbox_alone_is_enough() -> None:
     Path("data/inbox").mkdir(parents=True)
     Path("data/inbox/me.webp").write_bytes(picture("WEBP"))
-    assert get([], Door()).metrics["pictures"] == 1
+    assert get([], LoopbackHosts()).metrics["pictures"] == 1
     assert [name.suffix for name in map(Path, raw())] == [".webp"]
 
 
@@ -356,7 +358,7 @@ def test_links_and_pipes_in_the_inbox_are_not_followed() -> None:
     os.mkfifo("data/inbox/pipe.jpg")
     Path("data/inbox/real.jpg").write_bytes(picture("JPEG", 1))
     Path(os.fsdecode(b"data/inbox/\xff.jpg")).write_bytes(picture("JPEG", 2))
-    get([], Door())
+    get([], LoopbackHosts())
     assert statuses() == ["not_an_image"] * 3 + ["ok"] * 2
     assert ledger()[4]["url"] == "inbox:\\udcff.jpg"
     assert len(raw()) == 2
@@ -367,7 +369,7 @@ def test_links_and_pipes_in_the_inbox_are_not_followed() -> None:
 
 def test_no_link_and_no_inbox_is_a_sentence() -> None:
     with pytest.raises(DataError, match="put photographs into data/inbox"):
-        get([], Door())
+        get([], LoopbackHosts())
 
 
 def test_links_without_a_picture_among_them_are_a_sentence() -> None:
@@ -397,7 +399,7 @@ def test_a_host_that_is_down_is_left_alone_and_the_others_are_not_held_up(
         port = closed.port
     links = links_to(*(f"http://{'ab'[at % 2]}.test/{at}" for at in range(200)))
     with Site({"a.test": numbered}) as site:
-        door = Door({"a.test": site.port, "b.test": port})
+        door = LoopbackHosts({"a.test": site.port, "b.test": port})
         get(links, door, attempts=3)
         took = max(site.times["a.test"]) - min(site.times["a.test"])
     assert statuses() == ["ok", "failed"] * 100
@@ -535,7 +537,7 @@ def test_a_name_is_looked_up_once_for_many_connections(monkeypatch: pytest.Monke
     )
     with Site({"localhost": closes}) as site:
         urls = (f"http://localhost:{site.port}/{'a' * length}.jpg" for length in range(20))
-        get(links_to(*urls), Door(), per_host=3)
+        get(links_to(*urls), LoopbackHosts(), per_host=3)
     assert statuses() == ["ok"] * 20
     assert names.count("localhost") == 1
 
@@ -566,11 +568,11 @@ from typing import Any
 sys.path.insert(0, sys.argv[1])
 from hostile.site import limits
 from pttfaces.denylist import DenyList
-from pttfaces.door import Door
+from pttfaces.door import LoopbackHosts
 from pttfaces.images import download
 links, door = json.loads(Path("links.json").read_text(encoding="utf-8"))
 if __name__ == "__main__":
-    download(links, Door(door), "web", limits(per_host=3, concurrency=6), DenyList())
+    download(links, LoopbackHosts(door), "web", limits(per_host=3, concurrency=6), DenyList())
 """
 
 

@@ -6,8 +6,8 @@ import pytest
 from damage import DAMAGES, Damage
 from hypothesis import given
 
-from pttfaces.images import journal as journals
-from pttfaces.images.outcome import Outcome, Picture
+from pttfaces.download import result_cache as journals
+from pttfaces.download.result import Outcome, Picture
 
 
 def test_a_journal_of_many_retries_is_made_short_again(tmp_path: Path) -> None:

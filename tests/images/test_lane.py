@@ -4,7 +4,7 @@ import pytest
 from hostile.site import limits
 from yarl import URL
 
-from pttfaces.images.lane import DEAD_AFTER, GIVE_UP_AFTER, Job, Lane
+from pttfaces.download.host_queue import DEAD_AFTER, GIVE_UP_AFTER, Job, Lane
 
 
 def job(number: int, ready: float = 0.0) -> Job:

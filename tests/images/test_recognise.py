@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pttfaces.images.recognise import NotAnImageError, recognise
+from pttfaces.download.image_type import NotAnImageError, recognise
 
 KINDS = list(EXTENSIONS)
 

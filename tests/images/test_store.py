@@ -9,8 +9,8 @@ from damage import DAMAGES, Damage
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pttfaces.images.outcome import Picture
-from pttfaces.images.store import Store
+from pttfaces.download.result import Picture
+from pttfaces.download.store import Store
 
 
 @given(DAMAGES, st.booleans())

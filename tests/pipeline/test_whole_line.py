@@ -17,7 +17,7 @@ from repository import SMALL, STAGES, Repository, make_repository, put, ran
 from torture.funnel import check_funnel
 
 from pttfaces import files
-from pttfaces.images.outcome import MAY_STILL_COME
+from pttfaces.download.result import MAY_STILL_COME
 
 # The fixture runs nine stages; a busy machine must not make it fail.
 pytestmark = pytest.mark.timeout(1200)
@@ -209,10 +209,10 @@ def test_a_wrong_type_on_the_command_line_is_one_sentence_and_costs_nothing(
 
 
 def test_crops_packed_here_start_a_training_elsewhere(line: Repository, tmp_path: Path) -> None:
-    line.ok("python", "src/pack.py", "data/dataset", "crops.zip")
+    line.ok("python", "-m", "pttfaces", "pack", "data/dataset", "crops.zip")
     notebook = make_repository(tmp_path, SMALL)
     shutil.move(line.path / "crops.zip", notebook.path)
-    notebook.ok("python", "src/pack.py", "--unpack", "crops.zip", "data/dataset")
+    notebook.ok("python", "-m", "pttfaces", "pack", "--unpack", "crops.zip", "data/dataset")
     output = notebook.ok("dvc", "repro", "--downstream", "train")
     assert ran(output) == ["train", "generate", "evaluate"]
     assert notebook.metrics("train")["model_digest"] == line.metrics("train")["model_digest"]

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from repository import STAGES, Repository, put, ran
 
 from pttfaces import files
-from pttfaces.pictures import read_size
+from pttfaces.images import read_size
 
 # The fixture runs nine stages; a busy machine must not make it fail.
 pytestmark = pytest.mark.timeout(1200)
@@ -80,10 +80,10 @@ def one_of_each_kind(line: Repository) -> dict[str, tuple[str, set[str]]]:
 
 def test_a_crop_is_traced_to_its_article(line: Repository) -> None:
     row = rows(line, "dataset.csv").query("split == 'train'").iloc[0]
-    told = line.ok("python", "src/forget.py", "--trace", f"data/dataset/train/{row['crop']}")
+    told = line.ok("python", "-m", "pttfaces", "trace", f"data/dataset/train/{row['crop']}")
     for value in (row["crop"], row["sha256"], row["article"], row["author"], row["url"]):
         assert str(value) in told
-    ended = line.run("python", "src/forget.py", "--trace", f"{'0' * 16}-0.png")
+    ended = line.run("python", "-m", "pttfaces", "trace", f"{'0' * 16}-0.png")
     assert ended.returncode == 2
     assert "is in no data/ledger.csv" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -117,8 +117,8 @@ def test_what_is_forgotten_and_purged_is_nowhere_any_more(line: Repository, tmp_
     line.ok("dvc", "remote", "add", "--default", "backup", str(remote))
     line.ok("dvc", "push")
     line.ok("dvc", "exp", "save", "--name", "kept", "--force")
-    line.ok("python", "src/pack.py", "data/dataset", "crops.zip")
-    line.ok("python", "src/report.py")
+    line.ok("python", "-m", "pttfaces", "pack", "data/dataset", "crops.zip")
+    line.ok("python", "-m", "pttfaces", "report")
     line.ok("dvc", "plots", "show")
     copies = [line.path / "report.html", line.path / "dvc_plots"]
     assert all(path.exists() for path in copies)
@@ -133,7 +133,7 @@ def test_what_is_forgotten_and_purged_is_nowhere_any_more(line: Repository, tmp_
     options = [word for kind, (name, _) in named.items() for word in (f"--{kind}", name)]
 
     before = {path: files.digest_file(path) for path in lying(line.path / "data", remote)}
-    told = line.ok("python", "src/forget.py", *options, "--dry-run")
+    told = line.ok("python", "-m", "pttfaces", "forget", *options, "--dry-run")
     assert {path: files.digest_file(path) for path in lying(line.path / "data", remote)} == before
     client = MlflowClient(f"sqlite:///{(line.path / 'mlflow.db').as_posix()}")
     assert all(run.info.run_id in told for run in client.search_runs(["1"]))
@@ -143,8 +143,8 @@ def test_what_is_forgotten_and_purged_is_nowhere_any_more(line: Repository, tmp_
     for digest in digests:
         assert digest[:16] in told
 
-    line.ok("python", "src/forget.py", *options[:6], "--purge")
-    later = line.ok("python", "src/forget.py", *options[6:], "--purge")  # others, another day
+    line.ok("python", "-m", "pttfaces", "forget", *options[:6], "--purge")
+    later = line.ok("python", "-m", "pttfaces", "forget", *options[6:], "--purge")  # others, another day
     trained = re.findall(r"dvc exp remove .*|commits whose model .*", told)
     assert len(trained) == 2
     assert trained == re.findall(r"dvc exp remove .*|commits whose model .*", later)
@@ -173,7 +173,7 @@ def test_what_is_forgotten_and_purged_is_nowhere_any_more(line: Repository, tmp_
     line.ok("python", "-c", deletion[1])
     assert "up to date" in line.ok("dvc", "status")
 
-    line.ok("python", "src/forget.py", "--purge")
+    line.ok("python", "-m", "pttfaces", "forget", "--purge")
     assert ran(line.ok("dvc", "repro")) == [], "what was made without them is left alone"
 
     (line.path / "data/denylist.txt").write_text("# an earlier commit's\n")

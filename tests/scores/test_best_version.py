@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pttfaces import params, tracking
+from pttfaces import config, tracking
 
-DEMO = params.load("presets/demo.yaml")
+DEMO = config.load("presets/demo.yaml")
 PRESET = Path("presets/demo.yaml").resolve()
 DISTANCE = "random_feature_distance"
 WARNING = "COPIES: 80 %"

@@ -8,19 +8,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import distance as command
 import numpy as np
 import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-import distance as command
 import evaluate
-from pttfaces import files, params, pictures
-from pttfaces.diffusion import models, network
-from pttfaces.diffusion.network import Architecture
+from pttfaces import config, files, images
+from pttfaces.diffusion import model_folder, unet
 from pttfaces.diffusion.schedule import NoiseProcess
+from pttfaces.diffusion.unet import Architecture
 from pttfaces.errors import DataError, PttFacesError, WeightsError
-from pttfaces.scores import comparison, features, folder, frechet, untrained
+from pttfaces.evaluation import evaluate as comparison
+from pttfaces.evaluation import features, fid, image_folder, random_features
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,7 +35,7 @@ def draw(path: Path, count: int, seed: int, side: int = 64) -> None:
 
 
 def set_params(place: Path, **changes: object) -> None:
-    values = params.read(ROOT / "presets" / "demo.yaml")
+    values = config.read(ROOT / "presets" / "demo.yaml")
     values["evaluate"] |= changes
     YAML().dump(values, place / "params.yaml")
 
@@ -143,7 +144,7 @@ def test_the_samples_are_scored_against_the_pictures_that_are_named(
     if name == "reference":
         draw(data / "reference", count, seed)
     samples, trained, real = (
-        folder.open_folder(path, "")
+        image_folder.open_folder(path, "")
         for path in (
             data / "generated",
             data / "dataset/train",
@@ -178,7 +179,7 @@ def test_the_distance_of_other_sampling_seeds_has_a_spread(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'runs.db'}")
     shape = Architecture(64, (8, 8), 1, (False, False), 0.0)
     process = NoiseProcess("cosine", 1000, "v_prediction", False)
-    models.save(place / "models/ddpm/best_model", network.build(shape, seed=0), process, {})
+    model_folder.save(place / "models/ddpm/best_model", unet.build(shape, seed=0), process, {})
     set_params(place, repeats=3)
     text = (place / "params.yaml").read_text().replace("num_images: 128", "num_images: 3")
     (place / "params.yaml").write_text(text.replace("infer_steps: 20", "infer_steps: 2"))
@@ -193,10 +194,10 @@ def sets(place: Path, reference: str = "train") -> comparison.Sets:
     data = place / "data"
     real = Path(reference) if reference.endswith(".npz") else data / "dataset" / reference
     return comparison.Sets(
-        folder.open_folder(data / "generated", ""),
-        real if reference.endswith(".npz") else folder.open_folder(real, ""),
-        folder.open_folder(data / "dataset" / "train", ""),
-        folder.open_if_any(data / "dataset" / "holdout"),
+        image_folder.open_folder(data / "generated", ""),
+        real if reference.endswith(".npz") else image_folder.open_folder(real, ""),
+        image_folder.open_folder(data / "dataset" / "train", ""),
+        image_folder.open_if_any(data / "dataset" / "holdout"),
     )
 
 
@@ -232,7 +233,7 @@ def test_the_reference_is_computed_again_when_the_code_changes(
 
     embed()
     (place / "other.py").write_text("")
-    for kept, module in enumerate((untrained, frechet, pictures, features), 2):
+    for kept, module in enumerate((random_features, fid, images, features), 2):
         monkeypatch.setattr(module, "__file__", str(place / "other.py"))
         embed()
         embed()
@@ -245,14 +246,14 @@ def test_statistics_stand_for_their_pictures_but_only_with_their_own_network(pla
     by_pictures = scored(extractor, place)
     train = extractor.embed(sets(place).trained)
     kept = next(
-        path for path in cache.iterdir() if len(frechet.read_npz(path, 64, "rows")[1]["rows"]) == 90
+        path for path in cache.iterdir() if len(fid.read_npz(path, 64, "rows")[1]["rows"]) == 90
     )
     by_statistics = scored(extractor, place, str(kept))
     assert by_statistics["random_feature_distance"] == pytest.approx(
         by_pictures["random_feature_distance"]
     )
     assert "floor" not in by_statistics
-    frechet.write_npz("pytorch_fid.npz", train.statistics)
+    fid.write_npz("pytorch_fid.npz", train.statistics)
     with pytest.raises(DataError, match=r"pytorch_fid\.npz was not made with the network"):
         scored(extractor, place, "pytorch_fid.npz")
 
@@ -265,7 +266,7 @@ def test_statistics_alone_are_kept_without_features_until_these_are_asked_for(pl
     assert kept.stat().st_size < 64 * 64 * 8 + 4000
     found = extractor.embed_once(trained)
     assert len(found.rows) == 90
-    assert frechet.distance(found.statistics, statistics) < 1e-6
+    assert fid.distance(found.statistics, statistics) < 1e-6
     assert comparison.distance(extractor, trained, trained) < 1e-6
 
 
@@ -318,7 +319,7 @@ def test_every_mistake_is_one_sentence(place: Path, monkeypatch: pytest.MonkeyPa
     (place / "broken.npz").write_bytes(b"PK hello")
     set_params(place, reference="broken.npz")
     assert "broken.npz does not hold" in refused(DataError)
-    frechet.write_npz("big.npz", frechet.Statistics(np.zeros(192), np.eye(192)))
+    fid.write_npz("big.npz", fid.Statistics(np.zeros(192), np.eye(192)))
     set_params(place, reference="big.npz")
     assert "evaluate.dims" in refused(DataError)
     set_params(place, features="inception", weights="none.pth")

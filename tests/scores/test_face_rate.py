@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pttfaces.scores.faces import face_rate, face_rates
-from pttfaces.scores.folder import Pictures, open_folder
+from pttfaces.evaluation.face_rate import face_rate, face_rates
+from pttfaces.evaluation.image_folder import Pictures, open_folder
 
 
 @dataclass

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pttfaces.errors import DataError
-from pttfaces.scores.folder import check_same_size, open_folder, open_if_any
+from pttfaces.evaluation.image_folder import check_same_size, open_folder, open_if_any
 
 
 def picture(

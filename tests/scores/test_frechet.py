@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pytorch_fid.fid_score import calculate_frechet_distance, compute_statistics_of_path
 
 from pttfaces.errors import DataError
-from pttfaces.scores import frechet
-from pttfaces.scores.frechet import Statistics, distance, statistics
+from pttfaces.evaluation import fid
+from pttfaces.evaluation.fid import Statistics, distance, statistics
 
 
 def random_features(count: int, dims: int, seed: int) -> np.ndarray:
@@ -70,21 +70,21 @@ def test_a_constant_set_has_the_distance_of_a_point() -> None:
 
 def test_the_floor_shrinks_with_the_number_of_pictures_and_says_how_many_it_took() -> None:
     features = random_features(4000, 32, 0)
-    few, count = frechet.floor(features, 100)
-    many, _ = frechet.floor(features, 1500)
+    few, count = fid.floor(features, 100)
+    many, _ = fid.floor(features, 1500)
     assert count == 100
     assert 0 < many < few / 3
-    assert frechet.floor(features[:300], 250)[1] == 150
+    assert fid.floor(features[:300], 250)[1] == 150
 
 
 def test_pytorch_fid_reads_our_statistics_and_we_read_its(tmp_path: Path) -> None:
     ours = statistics(random_features(90, 64, 0))
-    frechet.write_npz(tmp_path / "ours.npz", ours, rows=np.zeros((2, 2)))
+    fid.write_npz(tmp_path / "ours.npz", ours, rows=np.zeros((2, 2)))
     mu, sigma = compute_statistics_of_path(str(tmp_path / "ours.npz"), None, 1, 64, "cpu")
     np.testing.assert_array_equal(mu, ours.mu)
     np.testing.assert_array_equal(sigma, ours.sigma)
     np.savez_compressed(tmp_path / "theirs.npz", mu=mu, sigma=sigma)  # as its save_fid_stats does
-    back, beside = frechet.read_npz(tmp_path / "theirs.npz", 64)
+    back, beside = fid.read_npz(tmp_path / "theirs.npz", 64)
     assert distance(back, ours) < 1e-9
     assert beside == {}
 
@@ -115,17 +115,17 @@ def test_pickled_damaged_and_foreign_files_are_refused_in_one_sentence(tmp_path:
     for name, make in contents.items():
         make()
         with pytest.raises(DataError) as caught:
-            frechet.read_npz(path, 64)
+            fid.read_npz(path, 64)
         assert "stats.npz" in str(caught.value), name
         assert "\n" not in str(caught.value), name
 
 
 def test_statistics_of_other_dimensions_name_both_and_the_key(tmp_path: Path) -> None:
-    frechet.write_npz(tmp_path / "big.npz", Statistics(np.zeros(192), np.eye(192)))
+    fid.write_npz(tmp_path / "big.npz", Statistics(np.zeros(192), np.eye(192)))
     with pytest.raises(DataError, match=r"\(192,\).*\(64,\).*evaluate\.dims"):
-        frechet.read_npz(tmp_path / "big.npz", 64)
+        fid.read_npz(tmp_path / "big.npz", 64)
     with pytest.raises(DataError, match="does not exist"):
-        frechet.read_npz(tmp_path / "none.npz", 64)
+        fid.read_npz(tmp_path / "none.npz", 64)
 
 
 def flipped(content: bytes) -> bytes:
@@ -152,6 +152,6 @@ def test_damaged_statistics_are_told_or_read_as_they_were(
     path = tmp_path_factory.mktemp("npz") / "a.npz"
     path.write_bytes(damage.of(WHOLE.getvalue()))
     with contextlib.suppress(DataError):
-        values, _ = frechet.read_npz(path, 64)
+        values, _ = fid.read_npz(path, 64)
         assert (values.mu == np.arange(64.0)).all()
         assert (values.sigma == np.eye(64)).all()

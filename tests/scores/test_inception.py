@@ -11,8 +11,8 @@ from pytorch_fid import inception as theirs
 
 from pttfaces import files
 from pttfaces.errors import WeightsError
-from pttfaces.scores import features, inception
-from pttfaces.scores.folder import Pictures, open_folder
+from pttfaces.evaluation import features, inception
+from pttfaces.evaluation.image_folder import Pictures, open_folder
 
 
 class Trap:

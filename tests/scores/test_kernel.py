@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pttfaces.scores.kernel import kid, mmd2
+from pttfaces.evaluation.kid import kid, mmd2
 
 
 def normal(count: int, seed: int, shift: float = 0.0) -> np.ndarray:

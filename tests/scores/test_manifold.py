@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pttfaces.scores import manifold
-from pttfaces.scores.manifold import overlap, radii
+from pttfaces.evaluation import prdc
+from pttfaces.evaluation.prdc import overlap, radii
 
 
 def normal(count: int, dims: int, seed: int) -> np.ndarray:
@@ -27,7 +27,7 @@ def test_the_figures_are_those_of_the_published_code(
     coverage: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(manifold, "_BLOCK", 7)
+    monkeypatch.setattr(prdc, "_BLOCK", 7)
     rng = np.random.default_rng(7)
     real, samples = rng.normal(size=(120, 6)), rng.normal(0.4, 0.8, size=(90, 6))
     expected = {
@@ -80,7 +80,7 @@ def test_a_radius_reaches_to_the_kth_neighbour() -> None:
 
 
 def test_of_many_rows_evenly_spread_ones_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifold, "MOST", 50)
+    monkeypatch.setattr(prdc, "MOST", 50)
     found = overlap(normal(200, 3, 0), normal(300, 3, 1))
     assert len(found.rows) == len(found.densities) == 50
     assert (found.rows[0], found.rows[-1]) == (0, 199)

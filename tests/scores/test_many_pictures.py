@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from pttfaces.scores import comparison, folder
-from pttfaces.scores.features import Extractor
-from pttfaces.scores.folder import Pictures
+from pttfaces.evaluation import evaluate, image_folder
+from pttfaces.evaluation.features import Extractor
+from pttfaces.evaluation.image_folder import Pictures
 
 MANY, FEW, BATCH = 10_000, 1_000, 50
 
@@ -25,7 +25,7 @@ def many(tmp_path_factory: pytest.TempPathFactory, pixels: np.ndarray) -> Pictur
     place = tmp_path_factory.mktemp("many")
     for index, picture in enumerate(pixels):
         Image.fromarray(picture).save(place / f"{index:06}.png")
-    return folder.open_folder(place, "")
+    return image_folder.open_folder(place, "")
 
 
 class Seen:
@@ -68,8 +68,8 @@ def test_ten_thousand_samples_are_scored_in_one_pass_of_the_network(
 ) -> None:
     trained = Pictures(many.folder, many.paths[:FEW], many.size)
     network = Seen()
-    sets = comparison.Sets(many, trained, trained, None)
-    report = comparison.score(network.extractor(tmp_path), sets, max_copied=0.2)
+    sets = evaluate.Sets(many, trained, trained, None)
+    report = evaluate.score(network.extractor(tmp_path), sets, max_copied=0.2)
     assert sum(network.batches) == MANY + FEW
     assert max(network.batches) == BATCH
     assert (report.figures["generated"], report.figures["real"]) == (MANY, FEW)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pttfaces.scores import neighbours
-from pttfaces.scores.folder import Pictures, open_folder
-from pttfaces.scores.neighbours import Copying, Nearest, nearest
+from pttfaces.evaluation import memorization
+from pttfaces.evaluation.image_folder import Pictures, open_folder
+from pttfaces.evaluation.memorization import Copying, Nearest, nearest
 
 
 def figures_of(samples: Nearest, real: Nearest | None, unit: float = 1.0) -> dict[str, float]:
@@ -31,8 +31,8 @@ def folder_of(path: Path, pictures: np.ndarray) -> Pictures:
 def test_it_finds_what_brute_force_finds_across_block_borders(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(neighbours, "_QUERIES", 7)
-    monkeypatch.setattr(neighbours, "_KEYS", 5)
+    monkeypatch.setattr(memorization, "_QUERIES", 7)
+    monkeypatch.setattr(memorization, "_KEYS", 5)
     rng = np.random.default_rng(0)
     views = [rng.normal(size=(23, 6)).astype(np.float32) for _ in range(2)]
     keys = rng.normal(size=(31, 6)).astype(np.float32)
@@ -65,7 +65,7 @@ def test_copies_are_caught_mirrored_and_noisy_ones_too_and_fresh_pictures_are_no
     copied = np.clip(noisy, 0, 255).astype(np.uint8)
     copied[::2] = copied[::2, :, ::-1]
     views = {
-        name: neighbours.pixel_views(folder_of(tmp_path / name, pictures))
+        name: memorization.pixel_views(folder_of(tmp_path / name, pictures))
         for name, pictures in {
             "trained": trained,
             "copied": copied,
@@ -98,8 +98,8 @@ def test_the_picture_shows_the_closest_pairs_first(tmp_path: Path) -> None:
     samples = np.concatenate([smooth_pictures(3, 5), pictures[[7]]])
     sampled = folder_of(tmp_path / "samples", samples)
     trained = folder_of(tmp_path / "trained", pictures)
-    near = nearest(neighbours.pixel_views(sampled), neighbours.pixel_views(trained)[0])
-    sheet = np.asarray(neighbours.pairs_picture(sampled, trained, near, near))
+    near = nearest(memorization.pixel_views(sampled), memorization.pixel_views(trained)[0])
+    sheet = np.asarray(memorization.pairs_picture(sampled, trained, near, near))
     rows, columns = np.where((sheet[:120, :, :] != sheet[5, 5]).any(axis=2))
     left = sheet[28 : 28 + 64, 2 : 2 + 64]
     right = sheet[28 : 28 + 64, 68 : 68 + 64]

@@ -10,10 +10,11 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from pttfaces.diffusion import sampling, schedule
-from pttfaces.diffusion.sampling import Sampler
-from pttfaces.scores import comparison, features, folder
-from pttfaces.scores.folder import Pictures
+from pttfaces.diffusion import schedule
+from pttfaces.evaluation import evaluate, features, image_folder
+from pttfaces.evaluation.image_folder import Pictures
+from pttfaces.sampling import samplers
+from pttfaces.sampling.samplers import Sampler
 
 PROCESS = schedule.NoiseProcess("cosine", 1000, "v_prediction", False)
 SIDE, WIDTH, STEPS, BATCH, SAMPLES = 8, 384, 600, 64, 60
@@ -74,7 +75,7 @@ def samples_of_a_model_trained_on(pictures: np.ndarray) -> np.ndarray:
     sources = [torch.Generator().manual_seed(index) for index in range(SAMPLES)]
     start = torch.stack([torch.randn(3, SIDE, SIDE, generator=source) for source in sources])
     few = Sampler("dpmsolver++", 20, "trailing")
-    made = sampling.denoise_all(velocity, PROCESS, few, start, sources)
+    made = samplers.denoise_all(velocity, PROCESS, few, start, sources)
     levels = made.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
     return levels.permute(0, 2, 3, 1).numpy()
 
@@ -83,7 +84,7 @@ def folder_of(path: Path, pictures: np.ndarray) -> Pictures:
     path.mkdir()
     for index, pixels in enumerate(pictures):
         Image.fromarray(pixels).save(path / f"{index:04}.png")
-    return folder.open_folder(path, "")
+    return image_folder.open_folder(path, "")
 
 
 @pytest.mark.parametrize(("count", "copies"), [(20, True), (1000, False)])
@@ -93,9 +94,9 @@ def test_a_model_that_knows_its_pictures_by_heart_is_caught(
     pictures = discs(count, 0)
     trained = folder_of(tmp_path / "trained", pictures)
     samples = folder_of(tmp_path / "samples", samples_of_a_model_trained_on(pictures))
-    sets = comparison.Sets(samples, trained, trained, folder_of(tmp_path / "held", discs(60, 1)))
+    sets = evaluate.Sets(samples, trained, trained, folder_of(tmp_path / "held", discs(60, 1)))
     extractor = features.make_extractor("random", 64, None, None, 32, tmp_path / "cache")
-    report = comparison.score(extractor, sets, max_copied=0.2)
+    report = evaluate.score(extractor, sets, max_copied=0.2)
     found = report.figures["copies"]
     assert found["too_many"] == copies, found
     assert (report.copy_warning is not None) == copies

@@ -8,8 +8,8 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from pttfaces.scores import frechet
-from pttfaces.scores.untrained import UntrainedVGG
+from pttfaces.evaluation import fid
+from pttfaces.evaluation.random_features import UntrainedVGG
 
 KINDS = 8
 
@@ -41,8 +41,8 @@ def features(network: UntrainedVGG, pictures: np.ndarray) -> np.ndarray:
 def distance_of() -> Callable[[np.ndarray], float]:
     """Pictures → their distance to 256 drawn ones."""
     network = UntrainedVGG(64)
-    real = frechet.statistics(features(network, drawn(256, 1)))
-    return lambda pictures: frechet.distance(frechet.statistics(features(network, pictures)), real)
+    real = fid.statistics(features(network, drawn(256, 1)))
+    return lambda pictures: fid.distance(fid.statistics(features(network, pictures)), real)
 
 
 def grows(values: list[float]) -> bool:

@@ -23,7 +23,7 @@ from torture.funnel import check_funnel
 from torture.line import SETTINGS, Line
 from torture.moody_site import MoodySite, moody_site
 
-from pttfaces.demo.world import make_world
+from pttfaces.demo.board import make_world
 
 _DISK_MIB = 600
 

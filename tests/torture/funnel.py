@@ -11,9 +11,9 @@ import pandas as pd
 from repository import Repository
 
 from pttfaces import files
+from pttfaces.board.articles import STATUSES as READ
 from pttfaces.board.listing import REASONS
-from pttfaces.board.reading import STATUSES as READ
-from pttfaces.images.outcome import STATUSES as FETCHED
+from pttfaces.download.result import STATUSES as FETCHED
 
 
 def check_funnel(repository: Repository) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 from repository import SMALL, STAGES, Repository, make_repository
 
-from pttfaces import files
+from pttfaces import files, workdir
 
 SETTINGS: dict[str, object] = {**SMALL, "train.epochs": 6, "train.checkpoint_every": 3}
 TABLES = ("articles.jsonl", "links.jsonl", "articles_read.csv", "ledger.csv", "failed.txt")
@@ -161,7 +161,7 @@ def left_overs(line: Line) -> list[str]:
     ]
     for work in (line.path / ".resume").glob("*"):
         # The last stage's done work waits there until another stage finds that dvc has noted it.
-        if not (work.name.startswith("evaluate-") and (work / files.DONE).exists()):
+        if not (work.name.startswith("evaluate-") and (work / workdir.DONE).exists()):
             found.append(work)
     return [path.relative_to(line.path).as_posix() for path in found]
 

@@ -10,8 +10,8 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
+from pttfaces.demo.board import World
 from pttfaces.demo.site import LOOPBACK, serve
-from pttfaces.demo.world import World
 
 Mood = Literal["well", "down", "slow", "busy"]
 

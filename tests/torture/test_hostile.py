@@ -15,7 +15,7 @@ from torture.funnel import check_funnel
 
 from pttfaces import files
 from pttfaces.demo import encode
-from pttfaces.demo.world import Picture
+from pttfaces.demo.board import Picture
 
 pytestmark = pytest.mark.timeout(900)  # six stages; a busy machine must not make it fail
 
@@ -38,9 +38,9 @@ def lead_to(repository: Repository, site: Site) -> None:
     """Lets the door of this clone lead to the site for its host names; no check is loosened."""
     path = repository.path / "src/pttfaces/demo/site.py"
     text = path.read_text(encoding="utf-8")
-    door = f"yield Door({dict.fromkeys(site.routes, site.port)!r})"
-    assert text.count("yield Door()") == 1
-    path.write_text(text.replace("yield Door()", door), encoding="utf-8")
+    door = f"yield LoopbackHosts({dict.fromkeys(site.routes, site.port)!r})"
+    assert text.count("yield LoopbackHosts()") == 1
+    path.write_text(text.replace("yield LoopbackHosts()", door), encoding="utf-8")
 
 
 def fill_inbox(inbox: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_hostile_board_goes_through_and_the_funnel_adds_up(
     article = files.read_jsonl(data / "articles.jsonl")[4]
     table = files.read_csv(data / "dataset.csv")
     crop = table["crop"][table["article"] == article["id"]].iloc[0]
-    shown = repository.ok("python", "src/forget.py", "--trace", crop)
+    shown = repository.ok("python", "-m", "pttfaces", "trace", crop)
     assert "\\x1b[2J" in shown
     assert "\x1b" not in shown
 

@@ -10,7 +10,7 @@ from torture.campaign import Disturbance
 from torture.line import SETTINGS
 from torture.moody_site import moody_site
 
-from pttfaces.demo.world import make_world
+from pttfaces.demo.board import make_world
 
 pytestmark = [
     pytest.mark.torture,

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pttfaces import params, tracking
+from pttfaces import config, tracking
 
-DEMO = params.load("presets/demo.yaml")
+DEMO = config.load("presets/demo.yaml")
 PRESET = Path("presets/demo.yaml").resolve()
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pttfaces import params, tracking
+from pttfaces import config, tracking
 from pttfaces.errors import DataError
 
-DEMO = params.load("presets/demo.yaml")
+DEMO = config.load("presets/demo.yaml")
 PRESET = Path("presets/demo.yaml").resolve()
 SOURCE = str(PRESET.parent.parent / "src")
 

@@ -14,13 +14,14 @@ pytestmark = pytest.mark.timeout(900)
 
 STAGE = """
 from pathlib import Path
+from pttfaces import workdir
 from pttfaces import files, params, tracking
 
 everything, model = params.load(), Path("models/ddpm/best_model")
 model.mkdir(parents=True, exist_ok=True)
 (model / "weights.bin").write_text(f"seed {everything.seed}")
 digest = files.digest_tree(model)
-with files.resuming("train", everything.seed) as work:
+with workdir.resuming("train", everything.seed) as work:
     with tracking.training_run(everything, "data-1", work / "mlflow_run") as run:
         run.log_metrics({"train_loss": 1.0}, step=1)
         run.log_model(model, digest, register=False)
@@ -148,9 +149,9 @@ def test_a_fresh_clone_begins_its_own_history_whatever_its_path(
 
 def test_from_a_run_to_its_experiment_and_back(repository: Repository, aside: str) -> None:
     run = runs(repository)["5"]
-    listed = repository.ok("python", "src/history.py")
+    listed = repository.ok("python", "-m", "pttfaces", "history")
     assert any(run.info.run_id[:8] in line and "aside" in line for line in listed.splitlines())
-    said = repository.ok("python", "src/history.py", run.info.run_id[:8])
+    said = repository.ok("python", "-m", "pttfaces", "history", run.info.run_id[:8])
     assert "result in   experiment aside" in said
     assert f"model       {run.data.tags['model_digest']}" in said
     assert "bring back  dvc exp apply aside" in said
@@ -163,14 +164,14 @@ def test_from_a_run_to_its_experiment_and_back(repository: Repository, aside: st
     brought = next((repository.path / "from_mlflow").rglob("weights.bin"))
     assert brought.read_text() == "seed 5"
 
-    said = repository.ok("python", "src/history.py", "aside")
+    said = repository.ok("python", "-m", "pttfaces", "history", "aside")
     assert run.info.run_id in said
     repository.ok("git", "checkout", "--quiet", ".")
     repository.ok("dvc", "exp", "apply", "aside")
     weights = repository.path / "models/ddpm/best_model/weights.bin"
     assert weights.read_text() == "seed 5"
-    assert "nothing to do" in repository.ok("python", "src/history.py", run.info.run_id[:8])
+    assert "nothing to do" in repository.ok("python", "-m", "pttfaces", "history", run.info.run_id[:8])
 
-    ended = repository.run("python", "src/history.py", "nonesuch")
+    ended = repository.run("python", "-m", "pttfaces", "history", "nonesuch")
     assert ended.returncode == 2
     assert "nonesuch is no run, experiment or commit" in ended.stderr

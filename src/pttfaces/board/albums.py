@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 import requests
 from requests.auth import AuthBase
 
+from pttfaces.board.articles import ArticleRead
 from pttfaces.board.client import Client
-from pttfaces.board.hosts import Found, pictures_at
+from pttfaces.board.hosts import Found, HostRules
 from pttfaces.board.links import PictureLink, sort_links
 from pttfaces.board.listing import Article
-from pttfaces.board.reading import ArticleRead
-from pttfaces.board.store import Page, PageStore
+from pttfaces.board.page_cache import Page, PageStore
 from pttfaces.errors import ParamsError, SiteError
 from pttfaces.progress import progress
 
@@ -89,6 +89,7 @@ def open_albums(
     source: Source,
     store_of: Callable[[Article], PageStore],
     wanted: Callable[[PictureLink], bool],
+    rules: HostRules,
 ) -> list[ArticleRead]:
     """Articles with the pictures of the albums that are wanted in the place of the links to them.
 
@@ -108,7 +109,7 @@ def open_albums(
                 "mend it, or set links.albums to page or leave."
             )
         found = source.pictures(page.text) if page.status == 200 else []
-        return _pictures(found), page.status in (200, 404, 410)
+        return _pictures(found, rules), page.status in (200, 404, 410)
 
     opened: dict[str, list[Found]] = {}
     failures = 0
@@ -127,21 +128,21 @@ def open_albums(
                     opened[key] = pictures
             bar.update()
     return [
-        replace(read, links=sort_links(read.posted, read.article.url, opened))
+        replace(read, links=sort_links(read.posted, read.article.url, rules, opened))
         if any(link.key in opened for link in read.links.pictures)
         else read
         for read in reads
     ]
 
 
-def _pictures(addresses: Iterable[str]) -> list[Found]:
-    return [replace(one, kind="album") for one in _at(addresses) if one.url]
+def _pictures(addresses: Iterable[str], rules: HostRules) -> list[Found]:
+    return [replace(one, kind="album") for one in _at(addresses, rules) if one.url]
 
 
-def _at(addresses: Iterable[str]) -> Iterator[Found]:
+def _at(addresses: Iterable[str], rules: HostRules) -> Iterator[Found]:
     for address in addresses:
         try:
-            yield from pictures_at(urlsplit(address))
+            yield from rules.images_at(urlsplit(address))
         except ValueError:
             continue
 

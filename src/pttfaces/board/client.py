@@ -18,10 +18,10 @@ import requests
 from protego import Protego
 from requests.auth import AuthBase
 
-from pttfaces.board.markup import tree_of
-from pttfaces.board.store import Page, PageStore
-from pttfaces.door import USER_AGENT, Door, retry_after
+from pttfaces.board.html import tree_of
+from pttfaces.board.page_cache import Page, PageStore
 from pttfaces.errors import SiteError
+from pttfaces.http import USER_AGENT, LoopbackHosts, retry_after
 
 UNDER_WAY = 8  # requests at once, so that a slow answer does not leave the rate unused
 _LONGEST_WAIT_S = 300.0
@@ -66,7 +66,7 @@ class Client:
     auth: what proves to a host who asks, where one wants to know.
     """
 
-    def __init__(self, door: Door, manners: Manners, auth: AuthBase | None = None) -> None:
+    def __init__(self, door: LoopbackHosts, manners: Manners, auth: AuthBase | None = None) -> None:
         self._manners = manners
         self._session = door.session()
         self._auth = auth

@@ -5,8 +5,8 @@ Knows nothing of pages; nothing here touches the network.
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from urllib.parse import SplitResult, parse_qs
 
 EXTENSIONS = ("jpg", "jpeg", "jfif", "png", "gif", "webp", "avif")
@@ -133,40 +133,41 @@ RULES: dict[str, Rule] = {
     "ibb.co": _behind_page,
 }
 
-# The embedded demo board's hosts, under the reserved top-level domain .test, obey the same rules.
-DEMO_HOSTS = {
-    "i.imgur.test": "i.imgur.com",
-    "imgur.test": "imgur.com",
-    "m.imgur.test": "m.imgur.com",
-    "pbs.twimg.test": "pbs.twimg.com",
-    "i.meee.test": "i.meee.com.tw",
-    "meee.test": "meee.com.tw",
-    "d.img.test": "d.img.vision",
-    "i.ibb.test": "i.ibb.co",
-}
-NAMES = frozenset({*RULES, *DEMO_HOSTS})
-_DEMO_NAMES = {real: demo for demo, real in DEMO_HOSTS.items()}
 
+@dataclass(frozen=True)
+class HostRules:
+    """The table of image hosts, and further names for some of them.
 
-def pictures_at(url: SplitResult) -> list[Found]:
-    """The pictures behind a link, by its host's rule; [] for a link to something else."""
-    host = _host(url)
-    real = DEMO_HOSTS.get(host, host)
-    found = RULES.get(real, _by_extension)(url._replace(netloc=real) if real != host else url)
-    return [_in_demo(one) for one in found] if real != host else found
+    aliases: host → the host in `RULES` whose links look the same, such as a mirror's.
+    """
 
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
-def _in_demo(found: Found) -> Found:
-    return replace(
-        found, url=found.url and _demo_address(found.url), album=_demo_address(found.album)
-    )
+    def images_at(self, url: SplitResult) -> list[Found]:
+        """The images behind a link, by its host's rule; [] for a link to something else."""
+        host = _host(url)
+        real = self.aliases.get(host)
+        if real is None:
+            return RULES.get(host, _by_extension)(url)
+        found = RULES.get(real, _by_extension)(url._replace(netloc=real))
+        return [self._under_alias(one) for one in found]
 
+    def has(self, host: str) -> bool:
+        """Whether a host has a rule of its own."""
+        return host in RULES or host in self.aliases
 
-def _demo_address(url: str) -> str:
-    parts = url.split("/", 3)
-    if len(parts) == 4:
-        parts[2] = _DEMO_NAMES.get(parts[2], parts[2])
-    return "/".join(parts)
+    def _under_alias(self, found: Found) -> Found:
+        return replace(
+            found, url=found.url and self._address(found.url), album=self._address(found.album)
+        )
+
+    def _address(self, url: str) -> str:
+        """An address on the real host, on its alias instead."""
+        names = {real: alias for alias, real in self.aliases.items()}
+        parts = url.split("/", 3)
+        if len(parts) == 4:
+            parts[2] = names.get(parts[2], parts[2])
+        return "/".join(parts)
 
 
 def _host(url: SplitResult) -> str:

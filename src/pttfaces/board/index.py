@@ -6,8 +6,8 @@ Knows the HTML of ptt.cc's index pages (both orders inside a row, 2016's and 202
 import re
 from dataclasses import dataclass
 
-from pttfaces.board.ids import id_of, posted_at
-from pttfaces.board.markup import Node, has_class, text_at, title_of, tree_of
+from pttfaces.board.article_ids import id_of, posted_at
+from pttfaces.board.html import Node, has_class, text_at, title_of, tree_of
 from pttfaces.errors import SiteError
 
 EXPLODED = 100  # 爆: a hundred pushes or more

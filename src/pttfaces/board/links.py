@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from pttfaces.board.article import PostedLink
-from pttfaces.board.hosts import Found, pictures_at
+from pttfaces.board.article_page import PostedLink
+from pttfaces.board.hosts import Found, HostRules
 
 _GLUE = re.compile(r"(?=https?://)", re.IGNORECASE)
 _OPENING = {")": "(", "]": "[", "}": "{"}
@@ -63,7 +63,10 @@ def cut_punctuation(url: str) -> str:
 
 
 def sort_links(
-    posted: Iterable[PostedLink], page_url: str, albums: Mapping[str, Sequence[Found]] | None = None
+    posted: Iterable[PostedLink],
+    page_url: str,
+    rules: HostRules,
+    albums: Mapping[str, Sequence[Found]] | None = None,
 ) -> Sorted:
     """The pictures behind an article's links, in the page's order, each once: the first of its
     forms, in the body if it is there.
@@ -78,7 +81,7 @@ def sort_links(
     for place, link in sorted(enumerate(posted), key=lambda pair: pair[1].place):
         for piece in split_glued(link.href):
             parts = _split(cut_punctuation(piece), page_url)
-            pictures = pictures_at(parts) if parts else []
+            pictures = rules.images_at(parts) if parts else []
             other += not pictures
             host = (parts.hostname or "") if parts else ""
             for one in _opened(pictures, albums or {}):

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin
 
+from pttfaces.board.article_ids import Span, day_of, posted_at
 from pttfaces.board.client import Client
-from pttfaces.board.ids import Span, day_of, posted_at
+from pttfaces.board.html import title_of
 from pttfaces.board.index import Row
-from pttfaces.board.markup import title_of
-from pttfaces.board.shelf import Listed, Shelf, Stretch
-from pttfaces.board.store import Page, PageStore
+from pttfaces.board.page_cache import Listed, Page, PageStore, Shelf, Stretch
 from pttfaces.denylist import DenyList
 from pttfaces.errors import DataError, SiteError
 from pttfaces.progress import progress

@@ -8,8 +8,8 @@ import io
 import numpy as np
 from PIL import Image
 
+from pttfaces.demo.board import Picture
 from pttfaces.demo.drawing import Person, blurred, group, portrait, scene
-from pttfaces.demo.world import Picture
 
 PAGE_NOT_PICTURE = b"<!DOCTYPE html><html><body><h1>Over capacity</h1></body></html>\n"
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from pttfaces.demo.world import BOARD_HOST, Post, Push, World
+from pttfaces.demo.board import BOARD_HOST, Post, Push, World
 
 ROWS = 20
 

@@ -12,15 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote, urlsplit
 
 from aiohttp import web
 
-from pttfaces import files
 from pttfaces.demo import pages
-from pttfaces.demo.world import (
+from pttfaces.demo.board import (
     BOARD_HOST,
     PICTURE_HOSTS,
     Picture,
@@ -29,16 +27,26 @@ from pttfaces.demo.world import (
     make_world,
     picture_key,
 )
-from pttfaces.door import Door
-from pttfaces.errors import ParamsError, SiteError
+from pttfaces.errors import SiteError
+from pttfaces.http import LOOPBACK
 
 if TYPE_CHECKING:
-    from pttfaces.params import Params
+    from pttfaces.config import Params
 
 Draw: TypeAlias = Callable[[Picture, int], bytes]
 
-LOOPBACK = "127.0.0.1"
 HOSTS = (BOARD_HOST, *PICTURE_HOSTS, "cache.ptt.test")
+# Links to the demo's hosts, under the reserved top-level domain .test, look like links to these.
+HOST_ALIASES = {
+    "i.imgur.test": "i.imgur.com",
+    "imgur.test": "imgur.com",
+    "m.imgur.test": "m.imgur.com",
+    "pbs.twimg.test": "pbs.twimg.com",
+    "i.meee.test": "i.meee.com.tw",
+    "meee.test": "meee.com.tw",
+    "d.img.test": "d.img.vision",
+    "i.ibb.test": "i.ibb.co",
+}
 
 _ROBOTS = "User-agent: *\nDisallow: /poll/\nDisallow: /v1/\n"
 _TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "GIF": "image/gif", "WEBP": "image/webp"}
@@ -50,46 +58,12 @@ _ATTRIBUTE = re.compile(
 
 
 @contextmanager
-def open_door(params: "Params") -> Iterator[Door]:
-    """The door for a run: to the demo board, started here, or to the real network.
-
-    PTTFACES_DEMO_PORT in the environment names a port of loopback on which the demo board runs
-    already (`make site`), so that what a run asks for can be watched, or disturbed.
-    """
-    if params.source != "demo":
-        yield Door()
-        return
-    if running := os.environ.get("PTTFACES_DEMO_PORT"):
-        if not (running.isascii() and running.isdigit() and 0 < int(running) < 65536):
-            raise ParamsError(f"PTTFACES_DEMO_PORT is {running!r}; allowed is a port, 1 to 65535.")
-        yield Door(dict.fromkeys(HOSTS, int(running)))
-        return
+def serve_params(params: "Params", port: int = 0) -> Iterator[int]:
+    """As `serve`, for the board that params.yaml describes."""
     demo, board = params.demo, params.board
-    with serve(make_world(demo.seed, demo.articles, board.name, board.year)) as port:
-        yield Door(dict.fromkeys(HOSTS, port))
-
-
-def board_url(params: "Params") -> str:
-    """The address at which to crawl: the demo board's made-up one, or the board's real one."""
-    return f"https://{BOARD_HOST}" if params.source == "demo" else params.board.base_url
-
-
-def board_lock(params: "Params") -> str:
-    """The key of `files.alone` for stages that read the board: its rate is one for all of them."""
-    site = [board_url(params), world_of(params)]
-    return f"board-{files.digest_json(site)[:16]}"
-
-
-def world_of(params: "Params") -> Any:
-    """Which web the run's addresses are of (JSON types): what is known of a URL holds there only.
-
-    The demo's pages and pictures follow from its parameters and from its code.
-    """
-    if params.source != "demo":
-        return "web"
-    room = Path(__file__).parent
-    code = {p.relative_to(room).as_posix(): files.digest_file(p) for p in room.rglob("*.py")}
-    return [params.demo.model_dump(), params.board.name, params.board.year, code]
+    world = make_world(demo.seed, demo.articles, board.name, board.year)
+    with serve(world, port) as served:
+        yield served
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from diffusers import UNet2DModel
 
-from pttfaces.diffusion import processes
+from pttfaces.diffusion import distributed
 from pttfaces.errors import ParamsError
 
 
@@ -18,7 +18,7 @@ def precision(asked: str) -> str:
 
     Also lets an NVIDIA GPU use TF32 where float32 is multiplied, and its fastest convolutions.
     """
-    device, used = processes.device(), asked
+    device, used = distributed.device(), asked
     if device.type == "cpu":
         used = "fp32"
     elif device.type == "cuda":
@@ -26,7 +26,7 @@ def precision(asked: str) -> str:
         torch.set_float32_matmul_precision("high")
         if asked == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
             used = "fp16"
-    if used != asked and processes.is_first():
+    if used != asked and distributed.is_first():
         reason = "a CPU is float32" if device.type == "cpu" else "this GPU would be emulated"
         print(f"train: {asked} on {reason}; going on with {used}.", file=sys.stderr)
     return used
@@ -51,7 +51,7 @@ def memory_format(device: torch.device | str) -> torch.memory_format:
 
 def compile_for_gpu(network: UNet2DModel, batch_size: int) -> None:
     """Compiles the network on a GPU; on a CPU that takes longer than it saves: nothing is done."""
-    if processes.device().type != "cpu":
+    if distributed.device().type != "cpu":
         compile_in_place(network, batch_size)
 
 
@@ -68,7 +68,7 @@ def compile_in_place(network: UNet2DModel, batch_size: int, backend: str = "indu
         network(empty, torch.zeros(batch_size, dtype=torch.int64, device=device))
     except Exception as error:  # whatever a compiler raises on a machine that lacks its tools
         network._compiled_call_impl = None
-        if processes.is_first():
+        if distributed.is_first():
             # The compiler that failed, then why.
             reason = " ".join((str(error).strip() or type(error).__name__).splitlines()[:2])
             print(

@@ -1,4 +1,1 @@
-"""The faces room: find faces once, cut them out aligned, measure them, choose among them.
-
-Knows pictures, landmarks and tables; not where pictures come from, nor what is trained on them.
-"""
+"""Detects faces, aligns and crops them, and measures the quality of each crop."""

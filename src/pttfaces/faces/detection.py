@@ -16,9 +16,9 @@ import pandas as pd
 
 from pttfaces import files
 from pttfaces.errors import DataError
-from pttfaces.faces.decode import UnreadableError, decode
-from pttfaces.faces.face import Detector, Face, within_limits
+from pttfaces.faces.detectors.base import Detector, Face, within_limits
 from pttfaces.faces.parallel import ordered_map
+from pttfaces.images import UnreadableError, decode
 
 # Besides the detector's own module: other code gives other faces for the same picture.
 _DECIDING = ("decode.py", "detection.py", "face.py")

@@ -1,16 +1,16 @@
 """Puts what `gather` found into the page's template; a part without data is left out."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pttfaces.history.states import here
-from pttfaces.report import charts, gather
+from pttfaces import files
+from pttfaces.report import charts, data
 from pttfaces.report.charts import Series
-from pttfaces.report.gather import PICTURES, Result
+from pttfaces.report.data import PICTURES, Result
+from pttfaces.report.revisions import here
 
 _TRAININGS = 6
 _SHORT = 8
@@ -19,11 +19,11 @@ _MADE_BY = {"samples": "generate", "density": "evaluate", "nearest": "evaluate"}
 
 def render() -> str:
     """The whole page as HTML, from the working folder; DataError where nothing has run."""
-    figures = gather.metrics()
-    results = gather.results()
+    figures = data.metrics()
+    results = data.results()
     own = results[0] if results and "this folder" in results[0].names else None
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=PackageLoader("pttfaces.report", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -31,16 +31,16 @@ def render() -> str:
     )
     return environment.get_template("page.html.jinja").render(
         tiles=_tiles(figures, own),
-        funnel=gather.funnel(figures),
+        funnel=data.funnel(figures),
         blur=_blur(figures),
         curves=_curves(),
-        grids=gather.grids(),
+        grids=data.grids(),
         pictures=_pictures(figures),
         results=[_row(result, own) for result in results],
         charts=_comparisons(results, own),
         copies=_flat(figures.get("evaluate", {}).get("copies", {})),
         seconds=[(stage, each["seconds"]) for stage, each in figures.items() if "seconds" in each],
-        settings=gather.settings(here()),
+        settings=data.settings(here()),
         digests={
             "data": figures.get("train", {}).get("data_digest", ""),
             "model": figures.get("train", {}).get("model_digest", ""),
@@ -53,7 +53,7 @@ def _pictures(figures: Mapping[str, Any]) -> dict[str, str]:
     whose stage has no figures."""
     known = dict.fromkeys(("contact_sheet", "samples", "nearest"), "")
     return known | {
-        path.stem: gather.picture(path)
+        path.stem: data.picture(path)
         for path in sorted(PICTURES.glob("*.png"))
         if path.stem not in _MADE_BY or _MADE_BY[path.stem] in figures
     }
@@ -84,11 +84,11 @@ def _tiles(figures: Mapping[str, Any], own: Result | None) -> list[tuple[str, st
 
 
 def _blur(figures: Mapping[str, Any]) -> Markup:
-    rows = gather.curves(_text("metrics/plots/blur.csv"))
+    rows = data.curves(_text("metrics/plots/blur.csv"))
     edges, counts = ([row.get(key) for row in rows] for key in ("variance", "crops"))
     if len(rows) < 3 or None in edges or None in counts:
         return Markup("")
-    bound = gather.settings(here()).get("blur_threshold")
+    bound = data.settings(here()).get("blur_threshold")
     title = f"Sharpness of {figures.get('crop', {}).get('crops', 'the')} crops"
     return Markup(
         charts.histogram(
@@ -102,7 +102,7 @@ def _blur(figures: Mapping[str, Any]) -> Markup:
 
 
 def _curves() -> list[Markup]:
-    rows = gather.curves(_text("metrics/plots/epochs.csv"))
+    rows = data.curves(_text("metrics/plots/epochs.csv"))
     if len(rows) < 2:
         return []
     epochs = [row["epoch"] or 0.0 for row in rows]
@@ -206,15 +206,13 @@ def _loss(train: Mapping[str, Any]) -> str:
     return ""
 
 
-def _flat(figures: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    flat: dict[str, float] = {}
-    for key, value in figures.items():
-        name = f"{prefix}{key.replace('_', ' ')}"
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{name}: ")
-        elif isinstance(value, int | float):
-            flat[name] = value
-    return flat
+def _flat(figures: Mapping[str, Any]) -> dict[str, float]:
+    flat = files.flatten(figures, ": ")
+    return {
+        key.replace("_", " "): value
+        for key, value in flat.items()
+        if isinstance(value, int | float)
+    }
 
 
 def _text(path: str) -> str:

@@ -6,8 +6,8 @@ Garments hang on the body's pose, earrings and glasses on the head's. Knows noth
 import numpy as np
 
 from pttfaces.demo.drawing.colours import CLOTHES, UMBER, WHITE, Colour, dim, jitter, mix, pick
+from pttfaces.demo.drawing.face_context import Sitting
 from pttfaces.demo.drawing.shapes import curve, ellipse, f32, mirror, rectangle, ribbon, rounded
-from pttfaces.demo.drawing.sitting import Sitting
 
 
 def paint_clothes(sitting: Sitting) -> None:

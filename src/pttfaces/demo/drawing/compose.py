@@ -13,6 +13,7 @@ from PIL import Image
 from pttfaces.demo.drawing.backdrops import paint_backdrop
 from pttfaces.demo.drawing.canvas import Canvas
 from pttfaces.demo.drawing.clothes import paint_clothes, paint_earrings, paint_glasses
+from pttfaces.demo.drawing.face_context import Light, Sitting
 from pttfaces.demo.drawing.features import (
     NOSE_OUT,
     mouth_corner,
@@ -27,7 +28,6 @@ from pttfaces.demo.drawing.head import paint_ears, paint_head, paint_marks, pain
 from pttfaces.demo.drawing.person import Person
 from pttfaces.demo.drawing.scenes import paint_scene
 from pttfaces.demo.drawing.shapes import Array, f32
-from pttfaces.demo.drawing.sitting import Light, Sitting
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pttfaces.demo.drawing.colours import UMBER, WHITE, Colour, dim, mix
+from pttfaces.demo.drawing.face_context import Mood, Sitting
 from pttfaces.demo.drawing.person import Person
 from pttfaces.demo.drawing.shapes import Array, along, curve, ellipse, f32, mirror, ribbon
-from pttfaces.demo.drawing.sitting import Mood, Sitting
 
 NOSE_OUT = 0.16  # units from the face to the tip of the nose
 

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 
 from pttfaces.demo.drawing.colours import UMBER, dim
+from pttfaces.demo.drawing.face_context import Mood, Sitting, dome
 from pttfaces.demo.drawing.person import Person
 from pttfaces.demo.drawing.shapes import Array, curve, ellipse, f32, mirror, ribbon
-from pttfaces.demo.drawing.sitting import Mood, Sitting, dome
 
 
 def paint_neck(sitting: Sitting) -> None:

@@ -1,0 +1,5 @@
+"""`python -m pttfaces` is the command `pttfaces`."""
+
+from pttfaces.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Traces a crop to its source, and deletes what was made of it from every store."""

@@ -1,0 +1,61 @@
+"""The names by which a person says what to forget, as entries of the deny list."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pttfaces import files
+from pttfaces.board import article_ids
+from pttfaces.denylist import CROP, SHA256, misfit
+from pttfaces.errors import ParamsError
+
+
+def entries(
+    *,
+    url: Iterable[str] = (),
+    article: Iterable[str] = (),
+    author: Iterable[str] = (),
+    sha256: Iterable[str] = (),
+    crop: Iterable[str] = (),
+) -> list[str]:
+    """The names given, as entries of the deny list; ParamsError: a name that cannot be one."""
+    found = []
+    for address in url:
+        of_article = article_ids.id_of(address)
+        found.append(f"article:{of_article}" if of_article else f"url:{address}")
+    for name in article:
+        known = name if article_ids.posted_at(name) is not None else article_ids.id_of(name)
+        if known is None:
+            raise ParamsError(
+                f"--article {name}: that is no article; write its id, such as "
+                "M.1704074641.A.0F3, or its address."
+            )
+        found.append(f"article:{known}")
+    found += [f"author:{name}" for name in author]
+    for digest in sha256:
+        if not SHA256.fullmatch(digest.lower()):
+            raise ParamsError(f"--sha256 {digest}: a digest has 64 hex digits; write all of them.")
+        found.append(f"sha256:{digest.lower()}")
+    for file in crop:
+        name = traced(file)
+        found.append(f"crop:{name}" if CROP.fullmatch(name) else f"sha256:{name}")
+    for entry in found:
+        if " #" in entry or len(entry.splitlines()) != 1 or misfit(entry):
+            form = misfit(entry) or "a plain name, on one line and without ' #'"
+            raise ParamsError(f"{entry!r} cannot be an entry of the deny list; allowed is {form}.")
+    return found
+
+
+def traced(file: str) -> str:
+    """What a file is known by: a crop's file name, or the digest of a picture's bytes.
+
+    ParamsError: a file that is no crop and is not there.
+    """
+    path = Path(file)
+    if CROP.fullmatch(path.name):
+        return path.name
+    if path.is_file():
+        return files.digest_file(path)
+    raise ParamsError(
+        f"{file} is not there, and its name is no crop's; name a file of data/crops, data/dataset "
+        "or data/raw."
+    )

@@ -1,0 +1,1 @@
+"""Scores generated images: FID, KID, precision and recall, memorization, face rate."""

@@ -1,0 +1,109 @@
+"""What git and DVC know of the project: git's output, dvc.yaml, dvc.lock and DVC's digests."""
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+STAGES = ("crawl", "links", "download", "detect", "crop", "curate", "train", "generate", "evaluate")
+"""The stages of dvc.yaml in their order, without `inputs`, which measures nothing."""
+
+
+def git(*arguments: str, cwd: str | Path | None = None) -> str:
+    """What git prints; "" where it fails or is not installed.
+
+    Whatever a person's settings add to a log, such as signatures, is left out.
+    """
+    command = ["git", "-c", "log.showSignature=false", *arguments]
+    try:
+        ended = subprocess.run(command, cwd=cwd, capture_output=True)
+    except OSError:
+        return ""
+    return ended.stdout.decode(errors="replace") if ended.returncode == 0 else ""
+
+
+def read_yaml(text: str) -> Any:
+    """The plain values of a YAML text; None where it is not YAML."""
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, ValueError, LookupError, RecursionError):
+        return None
+
+
+def read_yaml_file(path: str | Path) -> Any:
+    """The plain values of a YAML file; None where it is not YAML, or not there."""
+    path = Path(path)
+    return read_yaml(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def value_at(values: Any, *keys: str) -> Any:
+    """The value below these keys, one inside the other; None where there is none."""
+    for key in keys:
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
+
+
+def stage_params(stage: str, params: str, dvc_yaml: str | Path = "dvc.yaml") -> dict[str, Any]:
+    """The parameters that a stage depends on: dotted key → value in the text of a params.yaml.
+
+    {} for an unknown stage; None for a key that is not there.
+    """
+    path = Path(dvc_yaml)
+    listed = value_at(
+        read_yaml(path.read_text("utf-8")) if path.exists() else None, "stages", stage
+    )
+    values = read_yaml(params)
+    keys = listed.get("params", []) if isinstance(listed, dict) else []
+    return {str(key): value_at(values, *str(key).split(".")) for key in keys}
+
+
+def lock_entries(text: str) -> dict[str, Any]:
+    """Stage → its entry in the text of a dvc.lock; {} where it is not one."""
+    stages = value_at(read_yaml(text), "stages")
+    return stages if isinstance(stages, dict) else {}
+
+
+def digests(entry: Any, side: str) -> dict[str, str]:
+    """Path → MD5 of the "deps" or "outs" of an entry of dvc.lock, or of a .dvc file's values."""
+    items = value_at(entry, side)
+    return {
+        item["path"]: item["md5"]
+        for item in (items if isinstance(items, list) else ())
+        if isinstance(item, dict) and {"path", "md5"} <= item.keys()
+    }
+
+
+def object_id(content: bytes) -> str:
+    """The MD5 by which DVC knows a file."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def folder_list(files: Iterable[tuple[str, str]]) -> bytes:
+    """What DVC stores for a folder, from the (MD5, relative path) of its files.
+
+    The folder's own id is the MD5 of these bytes with .dir appended.
+    """
+    entries = [{"md5": oid, "relpath": path} for oid, path in files]
+    return json.dumps(entries, sort_keys=True).encode()
+
+
+def entries_of(content: bytes) -> list[tuple[str, str]] | None:
+    """(MD5, relative path) of the files in a folder's list; None where it is damaged."""
+    try:
+        return [(str(one["md5"]), str(one["relpath"])) for one in json.loads(content)]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def cached(oid: str) -> bytes | None:
+    """An object in DVC's cache; None where it is not there."""
+    from dvc.repo import Repo  # takes most of a second
+
+    with Repo() as repo:
+        path = Path(repo.cache.local.oid_to_path(oid))
+        return path.read_bytes() if path.is_file() else None

@@ -1,0 +1,1 @@
+"""Samplers, and the generation of many images that survives a kill."""

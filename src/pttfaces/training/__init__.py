@@ -1,0 +1,1 @@
+"""Trains the diffusion model: the loop, its data, EMA, validation and checkpoints."""
