@@ -151,7 +151,7 @@ async def plain(urls: Sequence[str], concurrency: int) -> None:
 def ours(order: dict[str, Any]) -> dict[str, Any]:
     """`images.download` with all its checks, from links to ledger."""
     from pttfaces.denylist import DenyList
-    from pttfaces.download import Limits, downloader
+    from pttfaces.download import Limits, download
     from pttfaces.http import LoopbackHosts
 
     links = [
@@ -161,7 +161,7 @@ def ours(order: dict[str, Any]) -> dict[str, Any]:
     concurrency = order["concurrency"]
     limits = Limits(concurrency, concurrency, 10_000, TRIES, TIMEOUT_S, 50, 100, False)
     started = time.perf_counter()
-    report = downloader(links, LoopbackHosts(order["hosts"]), "web", limits, DenyList())
+    report = download(links, LoopbackHosts(order["hosts"]), "web", limits, DenyList())
     return {
         "seconds": time.perf_counter() - started,
         "files": report.metrics["status"]["ok"],

@@ -38,7 +38,7 @@ from ruamel.yaml import YAML
 import crop
 import curate
 import detect
-from pttfaces import files
+from pttfaces import files, tables
 from pttfaces import images as pictures
 from pttfaces.curation import export
 from pttfaces.demo import drawing
@@ -124,7 +124,7 @@ def workspace(contents: Iterable[bytes], **changes: Any) -> Iterator[Path]:
                 files.write_bytes(root / "data/raw" / path, content)
                 row = (f"M.{number}", 0, "body", f"https://i.example/{number}", "ok", digest, path)
                 rows.append(dict(zip(LEDGER, row, strict=True)))
-            files.write_csv("data/ledger.csv", rows, LEDGER)
+            tables.write_dicts("data/ledger.csv", rows, LEDGER)
             articles = [{"id": row["article"], "author": "drawn"} for row in rows]
             files.write_jsonl("data/articles.jsonl", articles)
             set_params(PROJECT / "presets/demo.yaml", changes)
@@ -351,8 +351,8 @@ def another_threshold(count: int) -> None:
             place = (article, 0, "body", url, "ok", digest, path)
             ledger.append(dict(zip(LEDGER, place, strict=True)))
             articles.append({"id": article, "author": f"by{number // 8}"})
-        files.write_csv("data/crops.csv", rows, list(rows[0]))
-        files.write_csv("data/ledger.csv", ledger, LEDGER)
+        tables.write_dicts("data/crops.csv", rows, list(rows[0]))
+        tables.write_dicts("data/ledger.csv", ledger, LEDGER)
         files.write_jsonl("data/articles.jsonl", articles)
         with redirect_stdout(sys.stderr):
             time_taken = took(curate.main)

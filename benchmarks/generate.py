@@ -134,7 +134,10 @@ def speed(model: Model, options: argparse.Namespace) -> None:
 def distances(model: Model, sampler: Sampler, real: Path, count: int, batch: int) -> list[float]:
     """The distance to the real pictures for three sampling seeds."""
     with tempfile.TemporaryDirectory() as place:
-        judge = features.make_extractor("random", 64, None, None, batch, Path(place) / "cache")
+        judge = features.make_extractor(
+            params.load("presets/demo.yaml").evaluate.model_copy(update={"batch_size": batch}),
+            Path(place) / "cache",
+        )
         truth = judge.embed(image_folder.open_folder(real, "name a folder of pictures"))
         found = []
         for seed in range(3):

@@ -188,7 +188,9 @@ def main() -> None:
         real = image_folder.open_folder(place / "train", "run `dvc repro curate`")
         least = given.side  # of a face: a quarter of the enlarged picture's side
         detector = make_detector("yunet", given.yunet, min_size=least)
-        extractor = features.make_extractor("random", 64, None, None, 64, place / "cache")
+        extractor = features.make_extractor(
+            config.load("presets/demo.yaml").evaluate, place / "cache"
+        )
         study = Study(
             tuple(given.channels),
             given.side,

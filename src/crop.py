@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pttfaces.stage import run_stage
-from pttfaces import config, files
+from pttfaces import config, files, tables
 from pttfaces.errors import DataError
 from pttfaces.faces import alignment, detection, quality
 from pttfaces.progress import progress
@@ -11,7 +11,7 @@ from pttfaces.progress import progress
 
 def main() -> None:
     options = config.load().crop
-    table = files.read_csv("data/detections.csv", detection.NUMBERS, detection.COLUMNS)
+    table = tables.read_csv("data/detections.csv", detection.COLUMNS, detection.NUMBERS)
     faces = detection.located_faces(table)
     if not faces:
         raise DataError("data/detections.csv holds no face; see `dvc repro detect`.")
@@ -22,10 +22,10 @@ def main() -> None:
         for cut in alignment.crop_all(faces, Path("data/raw"), target, cropper):
             rows += cut
             bar.update()
-    files.write_csv("data/crops.csv", rows, quality.COLUMNS)
+    tables.write_dicts("data/crops.csv", rows, quality.COLUMNS)
     histogram = quality.blur_histogram(row["blur"] for row in rows)
     bins = [{"variance": edge, "crops": count} for edge, count in histogram]
-    files.write_csv("metrics/plots/blur.csv", bins, ["variance", "crops"])
+    tables.write_dicts("metrics/plots/blur.csv", bins, ["variance", "crops"])
     located = sum(len(faces_of_picture) for _, faces_of_picture in faces)
     files.write_metrics("crop", alignment.summary(rows, located))
     print(f"crop: {len(rows)} crops of {options.size}×{options.size} from {len(faces)} pictures")

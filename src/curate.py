@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pttfaces.stage import run_stage
-from pttfaces import config, denylist, files, images, manifest, workdir
+from pttfaces import config, denylist, files, images, manifest, tables, workdir
 from pttfaces.curation import export, filters
 from pttfaces.faces import detection, quality
 from pttfaces.faces.detectors import make_detector
@@ -23,8 +23,8 @@ def main() -> None:
     options = config.load()
     threshold = options.blur_threshold
     found = filters.candidates(
-        files.read_csv("data/crops.csv", columns=quality.COLUMNS),
-        files.read_csv("data/ledger.csv", columns=filters.LEDGER_COLUMNS),
+        tables.read_csv("data/crops.csv", names=quality.COLUMNS),
+        tables.read_csv("data/ledger.csv", names=filters.LEDGER_COLUMNS),
         files.read_jsonl("data/articles.jsonl", ["id", "author"]),
     )
     limits = options.curate.model_dump(exclude={"holdout", "recrop"})
@@ -39,7 +39,7 @@ def main() -> None:
     sides = filters.split(crops, of_series, options.curate.holdout)
     for name in (name for name, side in sides.items() if side == "holdout"):
         (TRAIN / name).replace(HOLDOUT / name)
-    files.write_csv("data/dataset.csv", filters.rows_of(crops, sides), filters.COLUMNS)
+    tables.write_dicts("data/dataset.csv", filters.rows_of(crops, sides), filters.COLUMNS)
     counts = filters.summary(crops, sides, of_series)
     files.write_metrics("curate", counts)
     sheet = export.contact_sheet(filters.sheet_sections(crops, sides, threshold), CROPS)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pttfaces.stage import run_stage
-from pttfaces import config, files, workdir
+from pttfaces import config, files, tables, workdir
 from pttfaces.errors import DataError
 from pttfaces.faces import detection
 from pttfaces.faces.detectors import make_detector
@@ -12,7 +12,7 @@ from pttfaces.progress import progress
 
 def main() -> None:
     options = config.load().detect
-    ledger = files.read_csv("data/ledger.csv", columns=("path", "sha256"))
+    ledger = tables.read_csv("data/ledger.csv", names=("path", "sha256"))
     known = ledger[ledger["path"] != ""].drop_duplicates("path").sort_values("path")
     pictures = [detection.Picture(row.path, row.sha256) for row in known.itertuples()]
     limits = (options.threshold, options.min_size, options.max_side, options.batch_size)
@@ -23,7 +23,7 @@ def main() -> None:
         for picture, found in detection.search_all(pictures, Path("data/raw"), memory):
             rows += detection.rows_of(picture, found, detector, options.faces)
             bar.update()
-    files.write_csv("data/detections.csv", rows, detection.COLUMNS)
+    tables.write_dicts("data/detections.csv", rows, detection.COLUMNS)
     counts = detection.summary(rows)
     files.write_metrics("detect", {"detector": detector.name, **counts})
     if not counts["faces"]:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from pttfaces.stage import run_stage
-from pttfaces import config, files, images, workdir
+from pttfaces import config, files, images, tables, workdir
 
 FOLDERS = {  # evaluate.reference: where it lies, and what to do where nothing lies there
     "train": ("data/dataset/train", "run `dvc repro`, which makes it"),
@@ -57,8 +57,8 @@ def main() -> None:
     figures = evaluate.rounded(figures)
     for title, picture in report.pictures.items():
         images.save_png(SHOWN / title, picture)
-    files.write_csv("data/neighbours.csv", report.neighbours, list(report.neighbours[0]))
-    files.write_csv("metrics/plots/nearest.csv", report.distances, list(report.distances[0]))
+    tables.write_dicts("data/neighbours.csv", report.neighbours, list(report.neighbours[0]))
+    tables.write_dicts("metrics/plots/nearest.csv", report.distances, list(report.distances[0]))
     files.write_metrics("evaluate", figures)
     # One run for all that say the same of the same, such as those before and after a kill.
     same = [everything.flat(), figures, os.environ.get("DVC_EXP_NAME")]

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from pttfaces.stage import run_stage
-from pttfaces import denylist, files, source, workdir
+from pttfaces import denylist, files, source, tables, workdir
 from pttfaces.board import albums, article_ids
 from pttfaces.board import articles as reading
 from pttfaces.board.client import Client, Manners
@@ -15,6 +15,7 @@ from pttfaces.board.listing import Article
 from pttfaces.board.page_cache import PageStore
 from pttfaces.config import Params, load
 from pttfaces.denylist import DenyList
+from pttfaces.tables import ArticleStatus
 
 
 def main() -> None:
@@ -35,10 +36,8 @@ def main() -> None:
     reads = [read for read, _ in permitted]
     denied = len(listed) - len(articles) + sum(taken for _, taken in permitted)
     files.write_jsonl("data/links.jsonl", (row for r in reads for row in reading.links_rows(r)))
-    columns = ["article", "status", "links"]
-    statuses = [(r.article.id, r.status, len(r.links.pictures)) for r in reads]
-    table = [dict(zip(columns, status, strict=True)) for status in statuses]
-    files.write_csv("data/articles_read.csv", table, columns)
+    statuses = [ArticleStatus(r.article.id, r.status, len(r.links.pictures)) for r in reads]
+    tables.write("data/articles_read.csv", statuses, ArticleStatus)
     counts = reading.count(reads, HostRules(source.host_aliases(params)))
     files.write_metrics("links", {**counts, "denied": denied})
     if params.source == "inbox":

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pttfaces.stage import run_stage_on_processes
-from pttfaces import config, files
+from pttfaces import config, files, tables
 from pttfaces.errors import DataError
 
 DATASET, MODELS, GRIDS = Path("data/dataset"), Path("models"), Path("metrics/pictures/train")
@@ -67,7 +67,7 @@ def main() -> None:
             shutil.rmtree(GRIDS, ignore_errors=True)
             shutil.copytree(work / "grids", GRIDS)
             rows = [asdict(report) for report in trained.reports]
-            files.write_csv("metrics/plots/epochs.csv", rows, CURVES)
+            tables.write_dicts("metrics/plots/epochs.csv", rows, CURVES)
             model = MODELS / "ddpm" / "best_model"
             figures = {**trained.figures(task), "model_digest": files.digest_tree(model)}
             files.write_metrics("train", figures)

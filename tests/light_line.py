@@ -19,7 +19,11 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from pttfaces import workdir
-from pttfaces import cli, denylist, files, manifest, params
+from pttfaces import stage as cli
+from pttfaces import denylist
+from pttfaces import files
+from pttfaces import manifest
+from pttfaces import config as params
 
 NAME = Path(sys.argv[0]).stem
 
@@ -99,7 +103,7 @@ def leave(path, key):
 
 
 def picture(path, key):
-    from pttfaces import pictures
+    from pttfaces import images as pictures
 
     colour = np.frombuffer(bytes.fromhex(key[:6]), np.uint8)
     pictures.save_png(path, Image.fromarray(np.broadcast_to(colour, (8, 8, 3)).copy()))

@@ -6,7 +6,6 @@ same folder and is renamed, so a reader never sees half a file, whenever the wri
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import re
@@ -16,19 +15,14 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from pttfaces.errors import DataError
 
-if TYPE_CHECKING:  # half a second to import: only where a table is read or written
-    import pandas as pd
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
-_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _STARTED = time.monotonic()
 
 
@@ -104,7 +98,7 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise _missing(path) from None
+        raise missing(path) from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON ({error}); delete it and run `dvc repro`.") from None
 
@@ -122,7 +116,7 @@ def read_jsonl(path: str | Path, fields: Iterable[str] = ()) -> list[dict[str, A
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise _missing(path) from None
+        raise missing(path) from None
     except UnicodeDecodeError:
         raise DataError(f"{path} is not UTF-8; delete it and run `dvc repro`.") from None
     rows: list[Any] = []
@@ -159,65 +153,6 @@ def _object(line: str) -> dict[str, Any] | None:
         value = json.loads(line)
         return value if isinstance(value, dict) else None
     return None
-
-
-def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Writes a table with a header, `\\n` line ends and the columns in the order given.
-
-    A text that a spreadsheet would run as a formula (CSV injection, CWE-1236) gets a ' before it,
-    which `read_csv` takes off again; numbers stay as they are.
-    """
-    import pandas as pd
-
-    cells = [[_inert(row.get(column)) for column in columns] for row in rows]
-    # As objects: beside an empty cell pandas would make whole numbers real ones.
-    frame = pd.DataFrame(cells, columns=list(columns), dtype=object)
-    write_text(path, frame.to_csv(index=False, lineterminator="\n"))
-
-
-def read_csv(
-    path: str | Path, numbers: Mapping[str, str] | None = None, columns: Iterable[str] = ()
-) -> "pd.DataFrame":
-    """A table; every column is text (empty cells are "") but for those named in `numbers`.
-
-    numbers: column → pandas dtype, such as {"width": "Int64"}; an empty cell is missing there.
-    columns: further ones that have to be there. DataError: it is not such a table, or not whole.
-    """
-    import pandas as pd
-
-    try:
-        frame = _whole_table(Path(path).read_bytes())
-        if lacking := set(columns) - set(frame.columns):
-            raise KeyError(*sorted(lacking))
-        for column, dtype in (numbers or {}).items():
-            frame[column] = pd.to_numeric(frame[column].replace("", None)).astype(dtype)
-    except FileNotFoundError:
-        raise _missing(path) from None
-    # Of a damaged file: no table, a number that is none (or not whole), no such column
-    except (ValueError, TypeError, KeyError) as error:
-        raise DataError(
-            f"{path} is not the table it should be ({error}); delete it and run `dvc repro`."
-        ) from None
-    return frame
-
-
-def _whole_table(content: bytes) -> "pd.DataFrame":
-    """The table in the bytes of a file, all text; ValueError: there is none, or a row is cut."""
-    import pandas as pd
-
-    frame = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, encoding="utf-8")
-    # pandas fills short rows, and takes what long ones have too many for an index.
-    shifted = not isinstance(frame.index, pd.RangeIndex)
-    if shifted or not content.endswith(b"\n") or frame.isna().to_numpy().any():
-        raise ValueError("a row is not whole")
-    for column in frame.columns:
-        frame[column] = frame[column].str.removeprefix("'")
-    return frame
-
-
-def _inert(cell: Any) -> Any:
-    risky = isinstance(cell, str) and cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell)
-    return f"'{cell}" if risky else cell
 
 
 def write_metrics(stage: str, values: Mapping[str, Any]) -> None:
@@ -307,5 +242,5 @@ def code_digest(*sources: ModuleType | Path) -> str:
     return digest_json(sorted([path.name, digest_file(path)] for path in paths))
 
 
-def _missing(path: str | Path) -> DataError:
+def missing(path: str | Path) -> DataError:
     return DataError(f"{path} does not exist; run `dvc repro`, which makes what comes before it.")

@@ -6,11 +6,11 @@ Train depends on this one file instead of on every image, and checks the images 
 import sys
 from pathlib import Path
 
-from pttfaces import archive, files
+from pttfaces import archive, files, tables
 from pttfaces.errors import DataError
+from pttfaces.tables import ManifestRow
 
 NAME = "manifest.csv"
-_COLUMNS = ("picture", "sha256")
 _NAMED = 3
 _DATASET = Path("data/dataset")
 
@@ -23,8 +23,8 @@ def write(folder: Path) -> int:
     found = _lying(folder)
     if not found:
         raise DataError(f"{folder} holds no PNG; put the pictures into {folder / 'train'}.")
-    rows = [{"picture": name, "sha256": digest} for name, digest in found.items()]
-    files.write_csv(folder / NAME, rows, _COLUMNS)
+    rows = [ManifestRow(name, digest) for name, digest in found.items()]
+    tables.write(folder / NAME, rows, ManifestRow)
     return len(rows)
 
 
@@ -34,8 +34,7 @@ def check(folder: Path) -> None:
     path = folder / NAME
     if not path.exists():
         return
-    table = files.read_csv(path, columns=_COLUMNS)
-    listed = dict(zip(table["picture"], table["sha256"], strict=True))
+    listed = {row.picture: row.sha256 for row in tables.read(path, ManifestRow)}
     lying = _lying(folder)
     differing = sorted(
         name for name in listed.keys() | lying.keys() if listed.get(name) != lying.get(name)

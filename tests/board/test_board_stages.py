@@ -13,10 +13,10 @@ from ruamel.yaml import YAML
 
 import crawl
 import links
-from pttfaces import files, workdir
+from pttfaces import files, source, tables, workdir
 from pttfaces.config import load
 from pttfaces.demo.board import make_world
-from pttfaces.demo.site import board_lock, serve
+from pttfaces.demo.site import serve
 from pttfaces.errors import DataError, ParamsError
 
 PRESET = Path(__file__).parents[2] / "presets" / "demo.yaml"
@@ -78,7 +78,7 @@ def test_the_files_say_what_the_metrics_say(
     assert {article["date"][:4] for article in articles} == {"2024"}
     assert len(found) == metrics("links")["links"]
     assert list(found[0]) == ["article", "position", "posted", "url", "place", "author"]
-    read = files.read_csv(OUTPUTS[2], {"links": "int64"})
+    read = tables.read_csv(OUTPUTS[2], numbers={"links": "int64"})
     assert list(read["article"]) == [article["id"] for article in articles]
     assert read["links"].sum() == len(found)
     lines = capsys.readouterr().out.splitlines()
@@ -203,7 +203,7 @@ def test_a_second_run_of_the_same_board_waits_for_the_first(configure: Configure
     crawl.main()
     started: list[subprocess.Popen[str]] = []
     try:
-        with workdir.exclusive("test", board_lock(load())):
+        with workdir.exclusive("test", source.lock_key(load())):
             configure(board__dates=["0101", "0630"])
             for stage in (crawl, links):
                 process = subprocess.Popen(
@@ -229,7 +229,7 @@ def test_a_second_run_of_the_same_board_waits_for_the_first(configure: Configure
 def test_a_run_that_reads_no_board_waits_for_none(configure: Configure) -> None:
     configure(source="inbox")
     params = load()
-    with workdir.exclusive("test", board_lock(params)):
+    with workdir.exclusive("test", source.lock_key(params)):
         crawl.main()
         links.main()
     assert files.read_jsonl(OUTPUTS[1]) == []

@@ -28,22 +28,25 @@ print(asked_for() - before)
 TRAINS = """
 import sys, tiny_training as tiny
 from pathlib import Path
-from pttfaces.diffusion import training
+from pttfaces.training import loop as training
 training.train(tiny.task(Path(sys.argv[1]), epochs=1), Path(sys.argv[1]), lambda report: None)
 """
 GENERATES = """
 import sys
 from pathlib import Path
-from pttfaces.diffusion import generation, models
-from pttfaces.diffusion.sampling import Sampler
+from pttfaces.sampling import generation
+from pttfaces.diffusion import model_folder as models
+from pttfaces.sampling.samplers import Sampler
 order = generation.Order(Sampler("ddim", 2, "trailing"), 0, 1, 1)
 generation.generate(models.load(Path(sys.argv[1], "model"), "cpu"), order, Path(sys.argv[1]))
 """
 EMBEDS = """
 import sys
 from pathlib import Path
-from pttfaces.scores import features, folder
-extractor = features.make_extractor("random", 64, None, None, 8, Path(sys.argv[1]))
+from pttfaces.evaluation import features
+from pttfaces.evaluation import image_folder as folder
+import settings
+extractor = features.make_extractor(settings.group("evaluate", batch_size=8), Path(sys.argv[1]))
 extractor.embed(folder.open_folder(Path(sys.argv[1], "train"), ""))
 """
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from faces_support import Portrait, Posted, Workspace, draw
 
-from pttfaces import files
+from pttfaces import files, tables
 
 LEDGER_COLUMNS = ("article", "position", "place", "url", "status", "sha256", "path")
 
@@ -37,7 +37,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
                     "id": picture.article,
                     "author": f"by{picture.article}",
                 }
-        files.write_csv("data/ledger.csv", rows, LEDGER_COLUMNS)
+        tables.write_dicts("data/ledger.csv", rows, LEDGER_COLUMNS)
         files.write_jsonl("data/articles.jsonl", articles.values())
         text = (Path(__file__).parents[2] / "presets" / f"{preset}.yaml").read_text("utf-8")
         for old, new in changes.values():

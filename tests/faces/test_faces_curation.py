@@ -9,7 +9,7 @@ from damage import DAMAGES, Damage
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pttfaces import files
+from pttfaces import tables
 from pttfaces.curation import filters
 from pttfaces.curation.filters import Candidate, Limits, Source
 from pttfaces.denylist import DenyList
@@ -279,12 +279,12 @@ def test_damaged_tables_are_read_or_refused(
         USUAL | {"crop": f"a-{n}.png", "image": "a.jpg", "face": n, "phash": f"{n}" * 64}
         for n in (0, 1)
     ]
-    files.write_csv(folder / "crops.csv", rows, quality.COLUMNS)
-    files.write_csv(folder / "ledger.csv", [image], filters.LEDGER_COLUMNS)
+    tables.write_dicts(folder / "crops.csv", rows, quality.COLUMNS)
+    tables.write_dicts(folder / "ledger.csv", [image], filters.LEDGER_COLUMNS)
 
     def chosen() -> list[Candidate]:
-        crops = files.read_csv(folder / "crops.csv", columns=quality.COLUMNS)
-        ledger = files.read_csv(folder / "ledger.csv", columns=filters.LEDGER_COLUMNS)
+        crops = tables.read_csv(folder / "crops.csv", names=quality.COLUMNS)
+        ledger = tables.read_csv(folder / "ledger.csv", names=filters.LEDGER_COLUMNS)
         found = filters.candidates(crops, ledger, [{"id": "M.1704074641.A.001", "author": "x"}])
         return filters.judge(found, SHARP, NOBODY)
 

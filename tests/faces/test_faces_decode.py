@@ -159,7 +159,7 @@ def test_what_download_lets_through_is_decoded_without_a_warning(
     path.write_bytes(encoded(picture, "PNG"))
     program = (  # pytest has warnings of its own
         "import sys; from pathlib import Path; from PIL import Image\n"
-        "from pttfaces.faces.decode import decode\n"
+        "from pttfaces.images import decode\n"
         f"Image.MAX_IMAGE_PIXELS = {HEIGHT * WIDTH - 1}\n"
         "decode(Path(sys.argv[1]).read_bytes())"
     )

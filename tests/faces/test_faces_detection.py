@@ -11,7 +11,7 @@ from faces_support import Portrait
 from hypothesis import given
 from PIL import Image
 
-from pttfaces import files
+from pttfaces import files, tables
 from pttfaces import images as pictures
 from pttfaces.errors import DataError
 from pttfaces.faces import detection
@@ -187,8 +187,8 @@ def test_a_picture_of_the_ledger_that_is_gone_is_named(tmp_path: Path) -> None:
 def test_the_table_gives_the_faces_back(tmp_path: Path, portraits: list[Portrait]) -> None:
     pictures = stored(tmp_path, portraits[0].png(), b"broken")
     rows = table(pictures, tmp_path, Counting(Limits(min_size=48)))
-    files.write_csv(tmp_path / "table.csv", rows, detection.COLUMNS)
-    read = files.read_csv(tmp_path / "table.csv", detection.NUMBERS)
+    tables.write_dicts(tmp_path / "table.csv", rows, detection.COLUMNS)
+    read = tables.read_csv(tmp_path / "table.csv", numbers=detection.NUMBERS)
     ((image, faces),) = detection.located_faces(read)
     assert image == pictures[0].path
     assert [(f.number, f.face_px, f.score) for f in faces] == [(0, 200, 0.5), (1, 60, 0.9)]
@@ -208,9 +208,9 @@ def test_a_damaged_table_of_detections_is_read_or_refused(
         for row in detection.rows_of(detection.Picture(name, name), found, detector, "all")
     ]
     rows.append({"image": "c.jpg", "reason": "cannot be decoded: broken"})
-    files.write_csv(path, rows, detection.COLUMNS)
+    tables.write_dicts(path, rows, detection.COLUMNS)
     path.write_bytes(damage.of(path.read_bytes()))
     with contextlib.suppress(DataError):
-        table = files.read_csv(path, detection.NUMBERS, detection.COLUMNS)
+        table = tables.read_csv(path, detection.COLUMNS, detection.NUMBERS)
         for _, faces in detection.located_faces(table):
             assert all(face.landmarks.shape == (5, 2) for face in faces)

@@ -10,7 +10,7 @@ from PIL import Image
 import crop
 import curate
 import detect
-from pttfaces import config, files, images, manifest
+from pttfaces import config, files, images, manifest, tables
 from pttfaces.demo import drawing
 from pttfaces.errors import DataError
 
@@ -51,7 +51,7 @@ def test_from_pictures_to_a_data_set(workspace: Workspace, posted: list[Posted])
     counts = files.read_json("metrics/detect.json")
     assert (counts["pictures"], counts["with_face"]) == (13, 11)
     assert (counts["without_face"], counts["unreadable"]) == (1, 1)
-    table = files.read_csv("data/dataset.csv")
+    table = tables.read_csv("data/dataset.csv")
     assert list(table["reason"]).count("blurred") == 1
     kept = table[table["reason"] == ""]
     assert len(kept) == 10
@@ -59,7 +59,7 @@ def test_from_pictures_to_a_data_set(workspace: Workspace, posted: list[Posted])
     assert all(kept.groupby("article")["split"].nunique() == 1)
     assert set(table[table["article"] != ""]["author"]) <= {f"byM.{n}" for n in range(4)}
     manifest.check(root / "data/dataset")
-    listed = files.read_csv("data/dataset/manifest.csv")["picture"]
+    listed = tables.read_csv("data/dataset/manifest.csv")["picture"]
     assert sorted(listed) == sorted(kept["split"] + "/" + kept["crop"])
     for side in ("train", "holdout"):
         names = sorted(path.name for path in (root / "data/dataset" / side).iterdir())
@@ -86,7 +86,7 @@ def test_what_is_denied_is_not_in_the_data_set(workspace: Workspace, posted: lis
     root = workspace(posted)
     files.write_text("data/denylist.txt", "author:byM.1\n")
     run()
-    table = files.read_csv("data/dataset.csv")
+    table = tables.read_csv("data/dataset.csv")
     assert "M.1" not in set(table["article"])
     denied = set(table[table["reason"] == "denied"]["crop"])
     assert denied
@@ -118,7 +118,7 @@ def test_a_copy_is_made_in_place_of_a_crop_on_which_no_face_is_found_again(
         threshold=("blur_threshold: 100", "blur_threshold: 0"),
     )
     run()
-    table = files.read_csv("data/dataset.csv").set_index("crop")
+    table = tables.read_csv("data/dataset.csv").set_index("crop")
     copy = table[table["reason"] == "duplicate"]
     assert len(copy) == 1
     lost, make = copy["duplicate_of"].item(), curate.picture_maker(config.load())
@@ -128,7 +128,7 @@ def test_a_copy_is_made_in_place_of_a_crop_on_which_no_face_is_found_again(
         lambda options: lambda path: None if path.name == lost else make(path),
     )
     curate.main()
-    table = files.read_csv("data/dataset.csv").set_index("crop")
+    table = tables.read_csv("data/dataset.csv").set_index("crop")
     assert table.loc[lost, "reason"] == "no face when cropped again"
     assert table.loc[copy.index[0], "reason"] == ""
     made = {path.name for path in (root / "data/dataset").rglob("*.png")}

@@ -14,7 +14,7 @@ def run(tmp_path: Path, body: str) -> subprocess.CompletedProcess[str]:
     program = tmp_path / "command.py"
     program.write_text(
         "import os, signal, time\n"
-        "from pttfaces import cli, files\n"
+        "from pttfaces import stage as cli, files\n"
         "from pttfaces.errors import DataError\n"
         # A shell starts background jobs with SIGINT ignored, and these tests may run in one.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -83,7 +83,7 @@ def test_a_stop_when_the_work_is_done_undoes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_stop_while_a_command_still_imports_is_a_sentence(tmp_path: Path) -> None:
-    program = "from pttfaces import cli\nimport os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n"
+    program = "from pttfaces import stage as cli\nimport os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n"
     ended = subprocess.run(
         [sys.executable, "-c", program + "import time\ntime.sleep(9)"],
         capture_output=True,
@@ -112,7 +112,7 @@ def test_a_stop_that_a_library_takes_for_an_error_is_a_sentence(
     body = WRAPPED.format(name=name)
     program = f"def main():\n{textwrap.indent(body, '    ')}\ncli.run(main)\n"
     head = "import os, signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    head += "from pttfaces import cli\n"
+    head += "from pttfaces import stage as cli\n"
     ended = subprocess.run(
         [sys.executable, "-c", head + (program if when == "at work" else body)],
         capture_output=True,
@@ -128,7 +128,7 @@ def test_a_stage_waits_for_the_one_that_a_killed_dvc_left_at_work(tmp_path: Path
     program.write_text(
         "import time\n"
         "from pathlib import Path\n"
-        "from pttfaces import cli\n"
+        "from pttfaces import stage as cli\n"
         "def main():\n"
         "    assert not Path('at_work').exists()\n"
         "    Path('at_work').touch()\n"
@@ -162,7 +162,7 @@ def test_settings_that_change_under_a_stage_s_hands_are_told(
     (tmp_path / "dvc.yaml").write_text("stages:\n  train:\n    params: [seed, train.epochs]\n")
     (tmp_path / "train.py").write_text(
         "from pathlib import Path\n"
-        "from pttfaces import cli\n"
+        "from pttfaces import stage as cli\n"
         "def main():\n"
         "    place = Path('params.yaml')\n"
         f"    place.write_text(place.read_text().replace('{key}: ', '{key}: 7'))\n"
@@ -210,7 +210,7 @@ def test_progress_in_a_log_is_plain_lines_with_rate_and_time_left(tmp_path: Path
 def test_a_stage_ends_with_the_dvc_that_started_it(tmp_path: Path, started_by: str) -> None:
     (tmp_path / "stage.py").write_text(
         "import pathlib, time\n"
-        "from pttfaces import cli\n"
+        "from pttfaces import stage as cli\n"
         "def main():\n"
         "    pathlib.Path('begun').touch()\n"
         "    time.sleep(2)\n"

@@ -20,7 +20,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from repository import DVC_LOCK
 
-from pttfaces import archive, files, workdir
+from pttfaces import archive, files, tables, workdir
 from pttfaces.errors import DataError
 
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\r\n")) | st.from_regex(
@@ -258,8 +258,8 @@ def test_a_cut_json_line_is_named(tmp_path: Path) -> None:
 def test_a_table_comes_back_with_its_texts_and_numbers(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     rows = [{"id": "007", "n": 3, "x": 0.5}, {"id": "NA", "n": None, "x": None}]
-    files.write_csv(path, rows, ["id", "n", "x"])
-    table = files.read_csv(path, {"n": "Int64", "x": "float64"})
+    tables.write_dicts(path, rows, ["id", "n", "x"])
+    table = tables.read_csv(path, numbers={"n": "Int64", "x": "float64"})
     assert list(table["id"]) == ["007", "NA"]
     assert table["n"][0] == 3
     assert table["n"].isna().tolist() == [False, True]
@@ -272,8 +272,8 @@ def test_a_table_gives_back_every_text_and_no_spreadsheet_runs_one(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, str]]
 ) -> None:
     path = tmp_path_factory.mktemp("table") / "t.csv"
-    files.write_csv(path, rows, ["title", "author"])
-    assert files.read_csv(path).to_dict("records") == rows
+    tables.write_dicts(path, rows, ["title", "author"])
+    assert tables.read_csv(path).to_dict("records") == rows
     with path.open(encoding="utf-8", newline="") as handle:
         cells = [cell for row in csv.reader(handle) for cell in row]
     for cell in cells:
@@ -286,15 +286,15 @@ def test_a_table_that_was_cut_off_or_damaged_is_read_or_refused(
 ) -> None:
     path = tmp_path_factory.mktemp("table") / "t.csv"
     rows = [{"id": f"{number}", "title": '表特, "quoted"'} for number in range(5)]
-    files.write_csv(path, rows, ["id", "title"])
+    tables.write_dicts(path, rows, ["id", "title"])
     path.write_bytes(path.read_bytes()[:end] + noise)
     with contextlib.suppress(DataError):
-        files.read_csv(path, {"id": "Int64"})
+        tables.read_csv(path, numbers={"id": "Int64"})
 
 
 def test_a_missing_table_says_what_makes_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="dvc repro"):
-        files.read_csv(tmp_path / "none.csv")
+        tables.read_csv(tmp_path / "none.csv")
     with pytest.raises(DataError, match="dvc repro"):
         files.read_jsonl(tmp_path / "none.jsonl")
 

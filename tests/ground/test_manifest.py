@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pttfaces import archive, files, manifest
+from pttfaces import archive, files, manifest, tables
 from pttfaces.errors import DataError
 
 PACK = Path(__file__).parents[2] / "src/pack.py"
@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder_is_as_its_manifest_lists_it(folder: Path) -> None:
-    table = files.read_csv(folder / "manifest.csv")
+    table = tables.read_csv(folder / "manifest.csv")
     assert list(table["picture"]) == ["holdout/c.png", "train/a.png", "train/b.png"]
     assert table["sha256"][0] == files.digest_bytes(b"holdout/c.png")
     manifest.check(folder)
@@ -106,7 +106,7 @@ def test_pictures_of_ones_own_become_a_data_set(folder: Path) -> None:
     for name in ("with", "without"):
         assert pack("--unpack", f"{name}.zip", name).returncode == 0
         manifest.check(folder / name)
-        assert len(files.read_csv(folder / name / "manifest.csv")) == 3
+        assert len(tables.read_csv(folder / name / "manifest.csv")) == 3
     for wrong in (["--manifest", "train", "other"], ["train"], ["--unpack", "train"]):
         assert pack(*wrong).returncode == 2
     (folder / "none").mkdir()

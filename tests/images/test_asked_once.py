@@ -26,7 +26,7 @@ from pttfaces.demo import encode
 from pttfaces.demo.board import Picture, make_world
 from pttfaces.demo.site import serve
 from pttfaces.denylist import DenyList
-from pttfaces.download import Report, downloader
+from pttfaces.download import Report, download
 
 LINKS = [
     {"article": "M.1", "position": at, "posted": url, "url": url, "place": "body"}
@@ -67,7 +67,7 @@ def site() -> Iterator[Site]:
 
 def get(site: Site, links: list[dict[str, object]] = LINKS, deny: Iterable[str] = ()) -> Report:
     copies = partial(elsewhere.copies, "data/raw")
-    return downloader(links, site.door(), "web", limits(), DenyList.of(deny), copies=copies)
+    return download(links, site.door(), "web", limits(), DenyList.of(deny), copies=copies)
 
 
 def raw() -> dict[str, bytes]:
@@ -199,7 +199,7 @@ def test_nothing_is_looked_for_elsewhere_where_nothing_is_lost(
         raise AssertionError(names)
 
     for links in (LINKS[:4], LINKS[:4], LINKS, LINKS[:2]):
-        downloader(links, site.door(), "web", limits(), DenyList(), copies=never)
+        download(links, site.door(), "web", limits(), DenyList(), copies=never)
 
 
 def test_who_is_denied_does_not_come_back(repository: Repository) -> None:
@@ -226,9 +226,7 @@ def test_who_is_denied_does_not_come_back(repository: Repository) -> None:
 
         shutil.rmtree("data/raw")
         for _ in range(2):
-            report = downloader(
-                LINKS, site.door(), "web", limits(), DenyList.of(deny), copies=noted
-            )
+            report = download(LINKS, site.door(), "web", limits(), DenyList.of(deny), copies=noted)
             assert report.fetched == 0
             assert set(raw().values()) == {pictures[number] for number in range(3, 12)}
         denied = {files.digest_bytes(pictures[number]) for number in range(3)}
@@ -248,8 +246,8 @@ sys.path.insert(0, sys.argv[1])
 from hostile.site import limits
 from pttfaces import elsewhere
 from pttfaces.denylist import DenyList
-from pttfaces.door import LoopbackHosts
-from pttfaces.images import download
+from pttfaces.http import LoopbackHosts
+from pttfaces.download import downloader as download
 links, door = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
 copies = partial(elsewhere.copies, "data/raw")
 slow = limits(per_host=1, timeout_s=30)

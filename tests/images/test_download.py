@@ -23,9 +23,9 @@ from typing import Any
 import pytest
 from hostile.site import Request, Site, limits, picture
 
-from pttfaces import files
+from pttfaces import files, tables
 from pttfaces.denylist import DenyList
-from pttfaces.download import Report, downloader, store
+from pttfaces.download import Report, download, store
 from pttfaces.download import result_cache as journals
 from pttfaces.errors import DataError, SiteError
 from pttfaces.http import LoopbackHosts
@@ -57,11 +57,11 @@ def get(
     links: Links, door: LoopbackHosts, deny: str = "", world: str = "web", **changes: float
 ) -> Report:
     Path("denylist.txt").write_text(deny, encoding="utf-8")
-    return downloader(links, door, world, limits(**changes), DenyList.read("denylist.txt"))
+    return download(links, door, world, limits(**changes), DenyList.read("denylist.txt"))
 
 
 def ledger() -> list[dict[str, str]]:
-    return files.read_csv("data/ledger.csv").to_dict("records")
+    return tables.read_csv("data/ledger.csv").to_dict("records")
 
 
 def statuses() -> list[str]:
@@ -568,8 +568,8 @@ from typing import Any
 sys.path.insert(0, sys.argv[1])
 from hostile.site import limits
 from pttfaces.denylist import DenyList
-from pttfaces.door import LoopbackHosts
-from pttfaces.images import download
+from pttfaces.http import LoopbackHosts
+from pttfaces.download import downloader as download
 links, door = json.loads(Path("links.json").read_text(encoding="utf-8"))
 if __name__ == "__main__":
     download(links, LoopbackHosts(door), "web", limits(per_host=3, concurrency=6), DenyList())

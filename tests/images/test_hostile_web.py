@@ -19,9 +19,9 @@ import trustme
 from hostile.links import CASES, JPEG, gives
 from hostile.site import EXTENSIONS, Site, limits, picture
 
-from pttfaces import files
+from pttfaces import tables
 from pttfaces.denylist import DenyList
-from pttfaces.download import Report, downloader
+from pttfaces.download import Report, download
 
 MIB = 2**20
 NONE = DenyList()
@@ -79,7 +79,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         patch.setattr(socket, "getaddrinfo", look_up(socket.getaddrinfo))
         patch.setattr("pttfaces.images.client._DNS_S", 0.0)
         tracemalloc.start()
-        report = downloader(
+        report = download(
             links,
             site.door(),
             "web",
@@ -89,7 +89,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         )
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        frame = files.read_csv(folder / "data/ledger.csv")
+        frame = tables.read_csv(folder / "data/ledger.csv")
         rows = dict(zip(CASES, frame.to_dict("records"), strict=True))
         yield Run(rows, report, site, folder / "data", peak)
 
@@ -169,8 +169,8 @@ def test_what_is_no_tls_is_a_failure() -> None:
         threading.Thread(target=answer_in_plain_text, daemon=True).start()
         port = plain.getsockname()[1]
         links = [link("http://good.test/a.jpg"), link(f"https://localhost:{port}/a.jpg")]
-        downloader(links, site.door(), "web", limits(), NONE)
-    rows = files.read_csv("data/ledger.csv").to_dict("records")
+        download(links, site.door(), "web", limits(), NONE)
+    rows = tables.read_csv("data/ledger.csv").to_dict("records")
     assert [row["status"] for row in rows] == ["ok", "failed"]
     assert rows[1]["error"] in ("no TLS connection", "the connection broke")
 
@@ -207,9 +207,9 @@ def test_only_a_host_s_own_certificate_is_believed(
         server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"https://localhost:{server.server_port}/a.jpg"
-        downloader([link("http://good.test/a.jpg"), link(url)], site.door(), "web", limits(), NONE)
+        download([link("http://good.test/a.jpg"), link(url)], site.door(), "web", limits(), NONE)
         server.shutdown()
-    row = files.read_csv("data/ledger.csv").to_dict("records")[1]
+    row = tables.read_csv("data/ledger.csv").to_dict("records")[1]
     refused = ("failed", "its host's certificate is not valid")
     assert (row["status"], row["error"]) == (("ok", "") if believed else refused)
     assert row["attempts"] == "1"

@@ -144,7 +144,9 @@ def test_what_is_forgotten_and_purged_is_nowhere_any_more(line: Repository, tmp_
         assert digest[:16] in told
 
     line.ok("python", "-m", "pttfaces", "forget", *options[:6], "--purge")
-    later = line.ok("python", "-m", "pttfaces", "forget", *options[6:], "--purge")  # others, another day
+    later = line.ok(
+        "python", "-m", "pttfaces", "forget", *options[6:], "--purge"
+    )  # others, another day
     trained = re.findall(r"dvc exp remove .*|commits whose model .*", told)
     assert len(trained) == 2
     assert trained == re.findall(r"dvc exp remove .*|commits whose model .*", later)

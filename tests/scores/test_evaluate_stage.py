@@ -11,11 +11,12 @@ from typing import Any
 import distance as command
 import numpy as np
 import pytest
+import settings
 from PIL import Image
 from ruamel.yaml import YAML
 
 import evaluate
-from pttfaces import config, files, images
+from pttfaces import config, files, images, tables
 from pttfaces.diffusion import model_folder, unet
 from pttfaces.diffusion.schedule import NoiseProcess
 from pttfaces.diffusion.unet import Architecture
@@ -85,11 +86,13 @@ def test_it_writes_every_figure_under_an_honest_name_and_logs_them(place: Path) 
     for name in ("nearest.png", "density.png"):
         with Image.open(place / "metrics" / "pictures" / name) as picture:
             assert picture.size[0] > 8 * 64
-    near = files.read_csv(place / "data" / "neighbours.csv", {"pixels_train_distance": "float"})
+    near = tables.read_csv(
+        place / "data" / "neighbours.csv", numbers={"pixels_train_distance": "float"}
+    )
     assert len(near) == 40
     assert near.pixels_train_distance.min() == pytest.approx(figures["copies"]["pixels"]["least"])
     assert set(near.features_holdout) <= {f"{index:06}.png" for index in range(10)}
-    curves = files.read_csv(place / "metrics" / "plots" / "nearest.csv")
+    curves = tables.read_csv(place / "metrics" / "plots" / "nearest.csv")
     assert list(curves.columns)[:3] == [
         "share",
         "pixels_samples_to_train",
@@ -157,7 +160,7 @@ def test_the_samples_are_scored_against_the_pictures_that_are_named(
     assert (figures["reference"], figures["real"]) == (name, count)
     assert real.digest().startswith(figures["reference_digest"])
     assert trained.digest().startswith(figures["trained_digest"])
-    extractor = features.make_extractor("random", 64, None, None, 16, place / "cache")
+    extractor = features.make_extractor(settings.group("evaluate", batch_size=16), place / "cache")
     distance = figures["random_feature_distance"]
     assert distance == pytest.approx(comparison.distance(extractor, samples, real), 1e-4, 1e-6)
     assert distance != pytest.approx(comparison.distance(extractor, samples, trained), rel=0.1)
@@ -207,7 +210,7 @@ def scored(extractor: features.Extractor, place: Path, reference: str = "train")
 
 def test_the_reference_is_computed_once_and_again_when_a_picture_changes(place: Path) -> None:
     cache = place / "cache"
-    extractor = features.make_extractor("random", 64, None, None, 16, cache)
+    extractor = features.make_extractor(settings.group("evaluate", batch_size=16), cache)
     first = scored(extractor, place)
     kept = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
     assert len(kept) == 2  # train and holdout
@@ -229,7 +232,9 @@ def test_the_reference_is_computed_again_when_the_code_changes(
     cache = place / "cache"
 
     def embed() -> None:
-        features.make_extractor("random", 64, None, None, 16, cache).embed_once(sets(place).trained)
+        features.make_extractor(settings.group("evaluate", batch_size=16), cache).embed_once(
+            sets(place).trained
+        )
 
     embed()
     (place / "other.py").write_text("")
@@ -242,7 +247,7 @@ def test_the_reference_is_computed_again_when_the_code_changes(
 
 def test_statistics_stand_for_their_pictures_but_only_with_their_own_network(place: Path) -> None:
     cache = place / "cache"
-    extractor = features.make_extractor("random", 64, None, None, 16, cache)
+    extractor = features.make_extractor(settings.group("evaluate", batch_size=16), cache)
     by_pictures = scored(extractor, place)
     train = extractor.embed(sets(place).trained)
     kept = next(
@@ -259,7 +264,7 @@ def test_statistics_stand_for_their_pictures_but_only_with_their_own_network(pla
 
 
 def test_statistics_alone_are_kept_without_features_until_these_are_asked_for(place: Path) -> None:
-    extractor = features.make_extractor("random", 64, None, None, 16, place / "cache")
+    extractor = features.make_extractor(settings.group("evaluate", batch_size=16), place / "cache")
     trained = sets(place).trained
     statistics = extractor.statistics_once(trained)
     [kept] = (place / "cache").iterdir()
@@ -294,7 +299,7 @@ def test_two_folders_or_their_statistics_are_compared_by_a_command(
 def test_without_held_out_pictures_the_figures_that_need_them_are_left_out(place: Path) -> None:
     for path in (place / "data" / "dataset" / "holdout").iterdir():
         path.unlink()
-    extractor = features.make_extractor("random", 64, None, None, 16, place / "cache")
+    extractor = features.make_extractor(settings.group("evaluate", batch_size=16), place / "cache")
     figures = scored(extractor, place)
     assert "closer_than_holdout" not in figures["copies"]["pixels"]
     report = comparison.score(extractor, sets(place), max_copied=0.1)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import settings
 import torch
 from PIL import Image
 from pytorch_fid import inception as theirs
@@ -59,7 +60,17 @@ def test_features_of_all_dimensions_are_those_of_pytorch_fid(
         maps = theirs.InceptionV3([0, 1, 2, 3]).eval()(pixels)
     for expected in (features_map.mean(dim=(2, 3)).numpy() for features_map in maps):
         dims = expected.shape[1]
-        ours = features.make_extractor("inception", dims, str(weights_file), None, 2, tmp_path)
+        ours = features.make_extractor(
+            settings.group(
+                "evaluate",
+                features="inception",
+                dims=dims,
+                weights=str(weights_file),
+                weights_sha256=None,
+                batch_size=2,
+            ),
+            tmp_path,
+        )
         found = ours.embed(pictures).rows
         assert expected.std() > 0.01
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * expected.std())
@@ -72,7 +83,17 @@ def test_another_file_is_allowed_by_its_digest_but_gives_no_fid(
     weights_file: Path, tmp_path: Path
 ) -> None:
     known = files.digest_file(weights_file)[:12]
-    other = features.make_extractor("inception", 64, str(weights_file), known, 2, tmp_path)
+    other = features.make_extractor(
+        settings.group(
+            "evaluate",
+            features="inception",
+            dims=64,
+            weights=str(weights_file),
+            weights_sha256=known,
+            batch_size=2,
+        ),
+        tmp_path,
+    )
     assert (other.distance_name, other.kid_name) == ("inception_distance", "inception_kid")
     with pytest.raises(WeightsError, match="0123abcd"):
         features.make_extractor("inception", 64, str(weights_file), "0123abcd", 2, tmp_path)

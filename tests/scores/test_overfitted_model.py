@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import settings
 import torch
 from PIL import Image
 from torch import nn
@@ -95,7 +96,9 @@ def test_a_model_that_knows_its_pictures_by_heart_is_caught(
     trained = folder_of(tmp_path / "trained", pictures)
     samples = folder_of(tmp_path / "samples", samples_of_a_model_trained_on(pictures))
     sets = evaluate.Sets(samples, trained, trained, folder_of(tmp_path / "held", discs(60, 1)))
-    extractor = features.make_extractor("random", 64, None, None, 32, tmp_path / "cache")
+    extractor = features.make_extractor(
+        settings.group("evaluate", batch_size=32), tmp_path / "cache"
+    )
     report = evaluate.score(extractor, sets, max_copied=0.2)
     found = report.figures["copies"]
     assert found["too_many"] == copies, found

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from repository import Repository
 
-from pttfaces import files
+from pttfaces import files, tables
 from pttfaces.board.articles import STATUSES as READ
 from pttfaces.board.listing import REASONS
 from pttfaces.download.result import STATUSES as FETCHED
@@ -32,7 +32,7 @@ def _check_board(repository: Repository, data: Path) -> None:
     assert crawl["rows_seen"] == crawl["kept"] + sum(crawl["left_out"].values())
     assert crawl["kept"] == len(names) == len(set(names))
 
-    read = files.read_csv(data / "articles_read.csv")
+    read = tables.read_csv(data / "articles_read.csv")
     posted = files.read_jsonl(data / "links.jsonl")
     unread = set(names) - set(read["article"])
     assert len(read) + len(unread) == len(names), "an article is read twice, or is none of the list"
@@ -54,7 +54,7 @@ def _check_board(repository: Repository, data: Path) -> None:
 def _check_pictures(repository: Repository, data: Path) -> set[str]:
     download = repository.metrics("download")
     posted = files.read_jsonl(data / "links.jsonl")
-    ledger = files.read_csv(data / "ledger.csv")
+    ledger = tables.read_csv(data / "ledger.csv")
     from_links = ledger[ledger["place"] != "inbox"]
     assert list(zip(from_links["article"], from_links["position"], strict=True)) == [
         (link["article"], str(link["position"])) for link in posted
@@ -85,7 +85,7 @@ def _check_pictures(repository: Repository, data: Path) -> set[str]:
 
 def _check_faces(repository: Repository, data: Path, pictures: set[str]) -> None:
     detect, crop, curate = (repository.metrics(name) for name in ("detect", "crop", "curate"))
-    detections = files.read_csv(data / "detections.csv")
+    detections = tables.read_csv(data / "detections.csv")
     assert set(detections["image"]) == pictures
     with_face = detections[detections["reason"] == ""]
     without = detections[detections["reason"] != ""]
@@ -98,14 +98,14 @@ def _check_faces(repository: Repository, data: Path, pictures: set[str]) -> None
     assert (detect["unreadable"], detect["without_face"]) == (unreadable.sum(), (~unreadable).sum())
     assert detect["faces"] == len(with_face)
 
-    crops = files.read_csv(data / "crops.csv")
+    crops = tables.read_csv(data / "crops.csv")
     lying = {path.name for path in (data / "crops").iterdir()}
     assert len(crops) == len(lying) == crop["crops"]
     assert set(crops["crop"]) == lying
     assert crop["crops"] + crop["not_aligned"] == len(with_face)
     assert _pairs(crops) <= _pairs(with_face)
 
-    dataset = files.read_csv(data / "dataset.csv")
+    dataset = tables.read_csv(data / "dataset.csv")
     assert sorted(dataset["crop"]) == sorted(lying)
     assert ((dataset["split"] == "") == (dataset["reason"] != "")).all()
     assert set(dataset["split"]) <= {"", "train", "holdout"}

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 from repository import SMALL, STAGES, Repository, make_repository
 
-from pttfaces import files, workdir
+from pttfaces import files, tables, workdir
 
 SETTINGS: dict[str, object] = {**SMALL, "train.epochs": 6, "train.checkpoint_every": 3}
 TABLES = ("articles.jsonl", "links.jsonl", "articles_read.csv", "ledger.csv", "failed.txt")
@@ -137,7 +137,7 @@ class Line:
 def digests(line: Line) -> dict[str, Any]:
     """Everything that has to be the same whatever happened on the way."""
     data = {name: files.digest_file(line.path / "data" / name) for name in TABLES}
-    ledger = files.read_csv(line.path / "data/ledger.csv")
+    ledger = tables.read_csv(line.path / "data/ledger.csv")
     data["ledger.csv but for its attempts"] = ledger.drop(columns="attempts").to_dict("records")
     for folder in FOLDERS:
         data |= {

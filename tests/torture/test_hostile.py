@@ -13,7 +13,7 @@ from PIL import Image
 from repository import SMALL, Repository, make_repository
 from torture.funnel import check_funnel
 
-from pttfaces import files
+from pttfaces import files, tables
 from pttfaces.demo import encode
 from pttfaces.demo.board import Picture
 
@@ -70,7 +70,7 @@ def test_a_hostile_board_goes_through_and_the_funnel_adds_up(
     check_funnel(repository)
 
     # All this was met:
-    read = files.read_csv(data / "articles_read.csv")
+    read = tables.read_csv(data / "articles_read.csv")
     assert {"ok", "empty", "truncated", "gone", "malformed", "refused"} <= set(read["status"])
     left_out = repository.metrics("crawl")["left_out"]
     assert {name for name, count in left_out.items() if count} >= {
@@ -85,7 +85,7 @@ def test_a_hostile_board_goes_through_and_the_funnel_adds_up(
     check_secrets(repository, said.stdout + said.stderr)
 
     article = files.read_jsonl(data / "articles.jsonl")[4]
-    table = files.read_csv(data / "dataset.csv")
+    table = tables.read_csv(data / "dataset.csv")
     crop = table["crop"][table["article"] == article["id"]].iloc[0]
     shown = repository.ok("python", "-m", "pttfaces", "trace", crop)
     assert "\\x1b[2J" in shown

@@ -15,7 +15,9 @@ pytestmark = pytest.mark.timeout(900)
 STAGE = """
 from pathlib import Path
 from pttfaces import workdir
-from pttfaces import files, params, tracking
+from pttfaces import files
+from pttfaces import config as params
+from pttfaces import tracking
 
 everything, model = params.load(), Path("models/ddpm/best_model")
 model.mkdir(parents=True, exist_ok=True)
@@ -170,7 +172,9 @@ def test_from_a_run_to_its_experiment_and_back(repository: Repository, aside: st
     repository.ok("dvc", "exp", "apply", "aside")
     weights = repository.path / "models/ddpm/best_model/weights.bin"
     assert weights.read_text() == "seed 5"
-    assert "nothing to do" in repository.ok("python", "-m", "pttfaces", "history", run.info.run_id[:8])
+    assert "nothing to do" in repository.ok(
+        "python", "-m", "pttfaces", "history", run.info.run_id[:8]
+    )
 
     ended = repository.run("python", "-m", "pttfaces", "history", "nonesuch")
     assert ended.returncode == 2

@@ -4,7 +4,6 @@ Knows a folder of pictures and a detector; not where the pictures came from.
 """
 
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -19,9 +18,6 @@ from pttfaces.errors import DataError
 from pttfaces.faces.detectors.base import Detector, Face, within_limits
 from pttfaces.faces.parallel import ordered_map
 from pttfaces.images import UnreadableError, decode
-
-# Besides the detector's own module: other code gives other faces for the same picture.
-_DECIDING = ("decode.py", "detection.py", "face.py")
 
 _BATCHES = 3  # so many are decoded before the first is searched: like shapes find each other
 
@@ -86,9 +82,7 @@ class Memory:
 
     def __init__(self, folder: Path, detector: Detector) -> None:
         self.detector = detector
-        own = sys.modules[type(detector).__module__]
-        code = files.code_digest(own, *(Path(__file__).with_name(name) for name in _DECIDING))
-        key = files.digest_json({"code": code, "detector": detector.identity})
+        key = files.digest_json({"code": detector.cache_version, "detector": detector.identity})
         self._folder = folder / f"{detector.name}-{key[:16]}"
 
     def search(self, sha256: str, read: Callable[[], bytes]) -> Found:

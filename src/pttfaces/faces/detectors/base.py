@@ -48,12 +48,14 @@ class Limits:
 class Detector(ABC):
     """Finds faces; several threads may use one detector at once.
 
-    identity: everything that decides what `search` gives, of JSON types; batch_size: how many
+    identity: everything that decides what `search` gives, of JSON types; cache_version: of the code that finds the
+    faces; batch_size: how many
     pictures it wants at once, 1 for a detector that gains nothing by more.
     """
 
     batch_size: int = 1
     name: str
+    cache_version: str
     limits: Limits
     identity: dict[str, Any]
 

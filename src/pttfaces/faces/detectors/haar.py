@@ -55,11 +55,16 @@ _EYE_CASCADES = (
     _EyeCascade("haarcascade_eye_tree_eyeglasses.xml", (0.003, 0.013)),
 )
 
+# Change it with any change of the faces found, also in base.py or in how images are decoded. As long
+# as it is version 0.1's, that version's cache is used.
+CACHE_VERSION = "732956b000ffa054493bdff38d663263123b3a0df58f121f85158bb91a3b87d9"
+
 
 class HaarDetector(Detector):
     """Scores grow with the number of overlapping boxes and with the eyes that are seen."""
 
     name = "haar"
+    cache_version = CACHE_VERSION
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits

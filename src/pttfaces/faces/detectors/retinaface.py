@@ -38,6 +38,11 @@ def find_weights(given: str | None, key: str) -> Path:
     return weights.find("RetinaFace", given, candidates, RetinaFace.URL_ROOT + _FILE, None, key=key)
 
 
+# Change it with any change of the faces found, also in base.py or in how images are decoded. As long
+# as it is version 0.1's, that version's cache is used.
+CACHE_VERSION = "4028224beea6e7438b5dabf332a3bc9d02d55d7a4718014361cf26ec7985daef"
+
+
 class RetinaFaceDetector(Detector):
     """Scores are the network's own; all five landmarks are seen, so both eyes count as found.
 
@@ -46,6 +51,7 @@ class RetinaFaceDetector(Detector):
     """
 
     name = "retinaface"
+    cache_version = CACHE_VERSION
 
     def __init__(self, limits: Limits, path: Path, batch_size: int = 8) -> None:
         self.limits = limits

@@ -35,10 +35,16 @@ def find_weights(given: str | None, key: str) -> Path:
     )
 
 
+# Change it with any change of the faces found, also in base.py or in how images are decoded. As long
+# as it is version 0.1's, that version's cache is used.
+CACHE_VERSION = "d8f25b0a2f3d148b67ff8d7f6ab151d29825599988afd640d2a010165d9f621b"
+
+
 class YuNetDetector(Detector):
     """Scores are the network's own; all five landmarks are seen, so both eyes count as found."""
 
     name = "yunet"
+    cache_version = CACHE_VERSION
 
     def __init__(self, limits: Limits, path: Path) -> None:
         self.limits = limits

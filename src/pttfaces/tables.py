@@ -1,0 +1,358 @@
+"""The tables that stages write: one dataclass a row, and reading and writing them.
+
+A field is a column, in the file's order. Its type says how a cell is read and written: `int | None`
+and `float | None` may be empty, `Fixed2` has two decimals.
+"""
+
+import csv
+import io
+import re
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, asdict, astuple, dataclass, fields
+from pathlib import Path
+from types import NoneType
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
+
+from pttfaces import files
+from pttfaces.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Fixed2: TypeAlias = Annotated[float, "{:.2f}"]
+Row = TypeVar("Row")
+
+_RENAMED = {"sharpness": "blur"}  # column → what version 0.1 called it
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Article:
+    """An article that passes the filters: a line of data/articles.jsonl.
+
+    date: YYYY-MM-DD in UTC+8; nrec: popularity, −100 to 100, 0 where it is blank.
+    """
+
+    id: str
+    url: str
+    title: str
+    author: str
+    date: str
+    nrec: int
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An image that an article links: a line of data/links.jsonl.
+
+    position: from 0, in the article's order; posted: the link as posted; url: the original's
+    address, None where only the page behind the link could tell it; place: body or push; author: the
+    user id beside a push, "" in the body.
+    """
+
+    article: str
+    position: int
+    posted: str
+    url: str | None
+    place: str
+    author: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ArticleStatus:
+    """What became of an article: a row of data/articles_read.csv."""
+
+    article: str
+    status: str
+    links: int
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """What became of a link or a local file: a row of data/ledger.csv.
+
+    place: body, push or inbox (where article and position are empty); path: below data/raw, "" where
+    no bytes are kept.
+    """
+
+    article: str
+    position: int | None
+    place: str
+    url: str
+    status: str
+    error: str
+    attempts: int | None
+    http_status: int | None
+    final_url: str
+    bytes: int | None
+    sha256: str
+    format: str
+    width: int | None
+    height: int | None
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """A face of an image, or why it has none (`reason`): a row of data/detections.csv.
+
+    image: path below data/raw; width, height: of the upright image; face: number in the image,
+    largest first; box and landmarks: in pixels of the upright image, left and right as seen in it.
+    """
+
+    image: str
+    width: int | None = None
+    height: int | None = None
+    face: int | None = None
+    score: Fixed2 | None = None
+    box_x: Fixed2 | None = None
+    box_y: Fixed2 | None = None
+    box_w: Fixed2 | None = None
+    box_h: Fixed2 | None = None
+    left_eye_x: Fixed2 | None = None
+    left_eye_y: Fixed2 | None = None
+    right_eye_x: Fixed2 | None = None
+    right_eye_y: Fixed2 | None = None
+    nose_x: Fixed2 | None = None
+    nose_y: Fixed2 | None = None
+    mouth_left_x: Fixed2 | None = None
+    mouth_left_y: Fixed2 | None = None
+    mouth_right_x: Fixed2 | None = None
+    mouth_right_y: Fixed2 | None = None
+    eyes_found: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What is measured of a crop, to choose by.
+
+    sharpness: variance of the Laplacian; face_px: shorter side of the face's box, in pixels of the
+    image; upscale: crop pixels an image pixel; brightness: mean grey, 0…255; yaw, pitch, roll: of
+    the head, in degrees; score: the detector's, 0…1.
+    """
+
+    sharpness: float
+    face_px: float
+    upscale: float
+    brightness: float
+    yaw: float
+    pitch: float
+    roll: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """A crop and its measures: a row of data/crops.csv.
+
+    crop: file name in data/crops; image: path below data/raw; face: number in the image; the columns
+    of `Measures`; phash: perceptual hash, in hex.
+    """
+
+    crop: str
+    image: str
+    face: int
+    sharpness: float
+    face_px: float
+    upscale: float
+    brightness: float
+    yaw: float
+    pitch: float
+    roll: float
+    score: float
+    phash: str
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRow:
+    """A crop from its source to its split: a row of data/dataset.csv.
+
+    split: train, holdout, or "" where `reason` says why it is left out; duplicate_of: the crop that
+    stays in its place. Of a denied crop only the digest and the crop's name are written.
+    """
+
+    crop: str
+    article: str
+    author: str
+    url: str
+    sha256: str
+    face: int
+    sharpness: float
+    face_px: float
+    upscale: float
+    brightness: float
+    yaw: float
+    pitch: float
+    roll: float
+    score: float
+    split: str
+    reason: str
+    duplicate_of: str
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRow:
+    """An image of the data set: a row of data/dataset/manifest.csv."""
+
+    picture: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """An epoch of a training: a row of metrics/plots/epochs.csv.
+
+    train_loss: mean weighted loss; val_loss: None without held-out images; learning_rate: at its
+    last step; grad_norm: mean, before clipping.
+    """
+
+    epoch: int
+    train_loss: float
+    val_loss: float | None
+    learning_rate: float
+    grad_norm: float
+    images_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SharpnessBin:
+    """A bin of the histogram of sharpness: a row of metrics/plots/blur.csv. variance: lower edge."""
+
+    variance: float
+    crops: int
+
+
+def columns(row: Any) -> tuple[str, ...]:
+    """The columns of a table, in order."""
+    return tuple(field.name for field in fields(row))
+
+
+def write(path: str | Path, rows: Iterable[Any], row: type) -> None:
+    """Writes a CSV table of `row` objects, atomically."""
+    forms = [form for _, form in _converters(row)]
+    write_csv(
+        path,
+        columns(row),
+        ([form(cell) for form, cell in zip(forms, astuple(one), strict=True)] for one in rows),
+    )
+
+
+def read(path: str | Path, row: type[Row]) -> list[Row]:
+    """The rows of a CSV table; further columns are ignored.
+
+    DataError: no such file, a column is missing, or a cell is not of its column's type.
+    """
+    names, parsers = columns(row), [parse for parse, _ in _converters(row)]
+    frame = read_csv(path, names)
+    try:
+        cells = (
+            [parse(cell) for cell in frame[name]]
+            for name, parse in zip(names, parsers, strict=True)
+        )
+        return [row(*values) for values in zip(*cells, strict=True)]
+    except ValueError as error:
+        raise _unusable(path, str(error)) from None
+
+
+def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
+    """Writes rows as JSON Lines, atomically."""
+    files.write_jsonl(path, (asdict(row) for row in rows))
+
+
+def read_jsonl(path: str | Path, row: type[Row]) -> list[Row]:
+    """The rows of a JSON Lines file; further fields are ignored.
+
+    DataError: no such file, or a line that is no such row.
+    """
+    names = columns(row)
+    described: Any = row
+    needed = [field.name for field in fields(described) if field.default is MISSING]
+    return [
+        row(**{name: one[name] for name in names if name in one})
+        for one in files.read_jsonl(path, needed)
+    ]
+
+
+def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Writes a table with `\\n` line ends, atomically; None is an empty cell.
+
+    A text that a spreadsheet would run as a formula (CSV injection, CWE-1236) gets a ' before it,
+    which `read_csv` removes; numbers stay as they are.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([_inert(cell) for cell in row] for row in rows)
+    files.write_text(path, text.getvalue())
+
+
+def write_dicts(path: str | Path, rows: Iterable[Mapping[str, Any]], header: Sequence[str]) -> None:
+    """As `write_csv`, of rows that are dictionaries; a missing key is an empty cell."""
+    write_csv(path, header, ([row.get(name) for name in header] for row in rows))
+
+
+def read_csv(
+    path: str | Path, names: Iterable[str] = (), numbers: Mapping[str, str] | None = None
+) -> "pd.DataFrame":
+    """A table as text, empty cells as ""; names: columns that have to be there.
+
+    DataError: no such file, a column is missing, or a row is cut.
+    """
+    import pandas as pd  # takes half a second
+
+    try:
+        content = Path(path).read_bytes()
+        frame = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, encoding="utf-8")
+        # pandas fills short rows, and takes what long ones have too many for an index.
+        shifted = not isinstance(frame.index, pd.RangeIndex)
+        if shifted or not content.endswith(b"\n") or frame.isna().to_numpy().any():
+            raise ValueError("a row is cut")
+    except FileNotFoundError:
+        raise files.missing(path) from None
+    except (ValueError, TypeError) as error:
+        raise _unusable(path, str(error)) from None
+    for new, old in _RENAMED.items():
+        if new in names and new not in frame.columns:
+            frame = frame.rename(columns={old: new})
+    if lacking := sorted(set(names) - set(frame.columns)):
+        raise _unusable(path, f"it lacks {', '.join(lacking)}")
+    frame = frame.apply(lambda column: column.str.removeprefix("'"))
+    try:
+        for column, dtype in (numbers or {}).items():
+            frame[column] = pd.to_numeric(frame[column].replace("", None)).astype(dtype)
+    except (ValueError, TypeError, KeyError) as error:
+        raise _unusable(path, str(error)) from None
+    return frame
+
+
+def _unusable(path: str | Path, reason: str) -> DataError:
+    return DataError(
+        f"{path} is not the table it should be ({reason}); delete it and run `dvc repro`."
+    )
+
+
+def _inert(cell: Any) -> Any:
+    risky = isinstance(cell, str) and cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell)
+    return f"'{cell}" if risky else cell
+
+
+def _converters(row: Any) -> list[tuple[Callable[[str], Any], Callable[[Any], Any]]]:
+    """For each column, what reads a cell and what writes one."""
+    hints = typing.get_type_hints(row, include_extras=True)
+    return [_converter(hints[name]) for name in columns(row)]
+
+
+def _converter(hint: Any) -> tuple[Callable[[str], Any], Callable[[Any], Any]]:
+    options = typing.get_args(hint)
+    if NoneType in options:
+        parse, form = _converter(options[0])
+        return (
+            lambda cell: parse(cell) if cell else None,
+            lambda value: None if value is None else form(value),
+        )
+    if typing.get_origin(hint) is Annotated:
+        return float, options[1].format
+    return hint, lambda value: value
