@@ -1,7 +1,6 @@
-"""The places where a person puts something in, and what must not lie there."""
+"""The stage `inputs`: the places that a person may fill, and a deny list that only grows."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +8,11 @@ from pathlib import Path
 import pytest
 
 import inputs
-from pttfaces import denylist
+from pttfaces import denylist, repository
+from pttfaces.denylist import DENIED, EMPTY, INPUTS
 from pttfaces.errors import DataError
-from pttfaces.repository import object_id
+
+PLACES = ["data/inbox", "data/reference", DENIED]
 
 
 @pytest.fixture(autouse=True)
@@ -19,117 +20,99 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
 
 
-def test_the_places_are_made_once_and_what_lies_there_stays() -> None:
+def record(outs: dict[str, str]) -> None:
+    """Writes data/inputs.dvc with the MD5 of some outs."""
+    lines = [f"- md5: {md5}\n  path: {name}\n" for name, md5 in outs.items()]
+    Path(INPUTS).parent.mkdir(exist_ok=True)
+    Path(INPUTS).write_text("outs:\n" + "".join(lines))
+
+
+def test_places_are_made_once_and_what_lies_there_stays() -> None:
     inputs.main()
-    Path("data/denylist.txt").write_text("author:x\n")
+    assert all(Path(place).exists() for place in PLACES)
+    assert Path(DENIED).read_text(encoding="utf-8") == EMPTY
+    Path(DENIED).write_text("author:x\n")
     Path("data/inbox/deep").mkdir()
     Path("data/inbox/deep/one.jpg").write_bytes(b"1")
     inputs.main()
-    assert Path("data/denylist.txt").read_text() == "author:x\n"
+    assert Path(DENIED).read_text() == "author:x\n"
     assert Path("data/inbox/deep/one.jpg").exists()
 
 
-@pytest.mark.parametrize("place", ["data/denylist.txt", "data/inbox", "data/reference"])
-def test_a_clone_without_what_its_commit_has_there_is_told_and_makes_nothing_empty(
-    place: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("place", PLACES)
+def test_clone_without_what_its_commit_has_is_told_to_pull_and_makes_nothing_empty(
+    place: str,
 ) -> None:
-    note = Path(f"{place}.dvc")
-    note.parent.mkdir()
-    shutil.copy(Path(inputs.__file__).parents[1] / note, note)
-    inputs.main()
-    assert f"made {place}" in capsys.readouterr().out, "the project's own have nothing in them"
-    path = Path(place)
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
-    note.write_text("outs:\n- md5: d41d8cd98f00b204e9800998ecf8427e\n  path: x\n")
-    inputs.main()
-    assert f"`dvc pull {place}`" in capsys.readouterr().err
-    assert not path.exists()
+    record({Path(place).name: "d41d8cd98f00b204e9800998ecf8427e"})
+    with pytest.raises(DataError, match=f"{place} is missing.*`dvc pull {place}`"):
+        inputs.main()
+    assert not Path(place).exists()
 
 
-def test_who_was_forgotten_is_on_every_list(capsys: pytest.CaptureFixture[str]) -> None:
+def test_clone_whose_commit_has_the_first_content_gets_it() -> None:
+    inputs.main()
+    oids = {}
+    for folder in ("inbox", "reference"):
+        readme = Path("data", folder, "README.txt").read_bytes()
+        listed = repository.folder_list([(repository.object_id(readme), "README.txt")])
+        oids[folder] = f"{repository.object_id(listed)}.dir"
+    record({**oids, "denylist.txt": repository.object_id(EMPTY.encode())})
+    for folder in ("inbox", "reference"):
+        Path("data", folder, "README.txt").unlink()
+        Path("data", folder).rmdir()
+    Path(DENIED).unlink()
+    inputs.main()
+    assert all(Path(place).exists() for place in PLACES)
+
+
+def test_whoever_was_forgotten_is_on_every_list(capsys: pytest.CaptureFixture[str]) -> None:
     inputs.main()
     Path("data/forgotten.txt").write_text("author:someone\narticle:M.1704074641.A\n")
-    Path("data/denylist.txt").write_text("author:other\n")
+    Path(DENIED).write_text("author:other\n")
     with pytest.raises(DataError, match="lacks 2 entries"):
         denylist.in_force()
     inputs.main()
     assert "data/denylist.txt: 2 entries of data/forgotten.txt added" in capsys.readouterr().out
     names = ("someone", "other")
     assert all(denylist.in_force().denies(author=name) for name in names)
-    before = Path("data/denylist.txt").read_bytes()
+    before = Path(DENIED).read_bytes()
     inputs.main()
-    assert Path("data/denylist.txt").read_bytes() == before
+    assert Path(DENIED).read_bytes() == before
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="links and pipes need rights there")
-@pytest.mark.parametrize("kind", ["link", "link to a folder", "dangling link", "hidden", "pipe"])
-@pytest.mark.parametrize("folder", ["data/inbox", "data/reference"])
-def test_what_dvc_would_follow_or_wait_at_is_named(folder: str, kind: str) -> None:
-    inputs.main()
-    deep = Path(folder, "deep")
-    deep.mkdir()
-    path = deep / (".x.jpg" if kind == "hidden" else "x.jpg")
-    if kind == "pipe":
-        os.mkfifo(path)
-    else:
-        target = {"link to a folder": "data", "dangling link": "nowhere"}.get(kind, "README")
-        Path("README").write_text("secret")
-        path.symlink_to(Path(target).resolve())
-    with pytest.raises(DataError, match=r"x\.jpg is a link, a pipe or a device"):
-        inputs.main()
+def test_list_that_lacks_entries_of_the_current_commit_is_refused_by_every_stage() -> None:
+    """As after `git pull` without `dvc pull`: DVC would take the old list for an edit."""
 
-
-@pytest.mark.skipif(sys.platform != "linux", reason="other file systems take no such name")
-@pytest.mark.parametrize("kind", ["file", "folder"])
-@pytest.mark.parametrize("folder", ["data/inbox", "data/reference"])
-def test_a_name_that_dvc_cannot_note_down_is_named(folder: str, kind: str) -> None:
-    inputs.main()
-    Path(folder, "\\xff 字.jpg").write_bytes(b"a name like any other")
-    inputs.main()
-    name = Path(os.fsdecode(f"{folder}/deep".encode() + b"\xff"))
-    name.mkdir() if kind == "folder" else name.write_bytes(b"")
-    with pytest.raises(DataError) as caught:
-        inputs.main()
-    assert str(caught.value).startswith(f"{folder}/deep\\xff is a name that is not UTF-8")
-
-
-def test_a_list_that_git_has_brought_a_newer_version_of_is_no_edit() -> None:
-    """As after `git pull`: dvc would take it for one, and undo what others have denied."""
-    inputs.main()
-    place, note = Path("data/denylist.txt"), Path("data/denylist.txt.dvc")
-    note.write_text("outs:\n- md5: d41d8cd98f00b204e9800998ecf8427e\n  path: denylist.txt\n")
-    later = place.stat().st_mtime + 5
-    os.utime(note, (later, later))
-    with pytest.raises(DataError, match=r"older than this commit's.*`dvc pull data/denylist\.txt`"):
-        inputs.main()
-    os.utime(place, (later + 1, later + 1))  # edited since
-    inputs.main()
-
-
-def test_a_list_of_an_earlier_commit_is_refused_by_every_stage() -> None:
-    """Also where dvc alone was called, which has noted the old list as an edit by then."""
-
-    def git(*words: str) -> None:
-        who = ("-c", "user.name=x", "-c", "user.email=x@x.test")
-        subprocess.run(["git", *who, *words], check=True, capture_output=True)
+    def run(*words: str) -> None:
+        programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = os.environ | {"PATH": programs}
+        subprocess.run(words, check=True, capture_output=True, env=environment)
 
     def commit(text: str) -> None:
-        Path("data/denylist.txt").write_text(text)
-        oid = object_id(text.encode())
-        Path("data/denylist.txt.dvc").write_text(f"outs:\n- md5: {oid}\n  path: denylist.txt\n")
-        git("add", "data/denylist.txt.dvc")
-        git("commit", "-m", "x")
+        Path(DENIED).write_text(text)
+        run("dvc", "commit", "--force", INPUTS)
+        run("git", "add", INPUTS)
+        run("git", "-c", "user.name=x", "-c", "user.email=x@x.test", "commit", "-m", "x")
 
-    Path("data").mkdir()
-    git("init")
-    for text in ("", "author:ann\n", "author:ann\nauthor:bob\n"):
+    inputs.main()
+    run("git", "init")
+    run("dvc", "init")
+    record({})
+    Path(INPUTS).write_text("outs:\n- path: denylist.txt\n  hash: md5\n")
+    for text in ("author:ann\n", "author:ann\nauthor:bob\n"):
         commit(text)
         assert denylist.in_force().lines() == text.split()
-    for earlier in ("", "author:ann\n"):
-        Path("data/denylist.txt").write_text(earlier)
-        with pytest.raises(DataError, match=r"is an earlier commit's.*commit .*\.dvc first"):
+    for older in ("", "author:ann\n", "author:bob\nauthor:cat\n"):
+        Path(DENIED).write_text(older)
+        with pytest.raises(DataError, match=rf"lacks \d entries of the current.*commit {INPUTS}"):
             denylist.in_force()
-    Path("data/denylist.txt").write_text("author:bob\n")  # an edit that no commit has
-    assert denylist.in_force().lines() == ["author:bob"]
-    commit("author:ann\n")  # taken out on purpose
+    Path(DENIED).write_text("author:cat\nauthor:bob\nauthor:ann\n")
+    assert denylist.in_force().lines() == ["author:ann", "author:bob", "author:cat"]
+    commit("author:ann\n")  # bob was removed on purpose
     assert denylist.in_force().lines() == ["author:ann"]
+    for path in Path(".dvc/cache").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    Path(DENIED).write_text("author:ann\nauthor:dan\n")
+    with pytest.raises(DataError, match="not the current commit's.*`dvc pull data/denylist.txt`"):
+        denylist.in_force()

@@ -1,0 +1,107 @@
+"""What DVC runs again after a change of code: the table in CONTRIBUTING.md, dvc.yaml, the imports."""
+
+import ast
+import compileall
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+from light_line import make_light_line
+from repository import PROJECT, STAGES, Repository
+from ruamel.yaml import YAML
+
+SRC = PROJECT / "src"
+PACKAGES = {path.name for path in (SRC / "pttfaces").iterdir() if (path / "__init__.py").exists()}
+SHARED = {"http.py", "images.py", "denylist.py"}  # modules that decide results
+# What a stage imports and does not depend on.
+EXEMPT = {
+    "train": {"sampling", "images.py"},  # progress images; PNG files that curate wrote
+    "generate": {"images.py"},  # a PNG file of each sample, and a grid of some
+}
+
+
+def table() -> dict[str, set[str]]:
+    """Stage → packages and modules, as CONTRIBUTING.md lists them."""
+    text = (PROJECT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([a-z, ]+) \| ([a-z_., ]+) \|$", text, re.MULTILINE)
+    return {
+        stage: set(units.split(", "))
+        for stages, units in rows
+        for stage in stages.split(", ")
+        if stage in STAGES
+    }
+
+
+def dependencies() -> dict[str, set[str]]:
+    """Stage → packages and modules, as dvc.yaml lists them."""
+    stages = YAML(typ="safe").load(PROJECT / "dvc.yaml")["stages"]
+    begin = "src/pttfaces/"
+    return {
+        stage: {dep.removeprefix(begin) for dep in stages[stage]["deps"] if dep.startswith(begin)}
+        for stage in STAGES
+    }
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Packages and modules of pttfaces that a file imports, not counting those for type checks."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_types = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node not in for_types and node.module:
+            for alias in node.names:
+                parts = f"{node.module}.{alias.name}".split(".")
+                if parts[0] == "pttfaces" and len(parts) > 1:
+                    name = parts[1]
+                    yield name if name in PACKAGES else f"{name}.py"
+
+
+def reached(stage: str) -> set[str]:
+    """What a stage's script imports, and what the packages among that import."""
+    found, new = set(), set(imported(SRC / f"{stage}.py"))
+    while new:
+        found |= new
+        files = (path for name in new & PACKAGES for path in (SRC / "pttfaces" / name).rglob("*.py"))
+        new = {name for path in files for name in imported(path)} - found
+    return found & (PACKAGES | SHARED)
+
+
+def test_table_is_what_dvc_yaml_says() -> None:
+    assert table() == dependencies()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_depends_on_the_packages_that_it_imports(stage: str) -> None:
+    assert reached(stage) - EXEMPT.get(stage, set()) == dependencies()[stage]
+
+
+@pytest.fixture(scope="module")
+def light(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    made = make_light_line(tmp_path_factory.mktemp("code"))
+    made.ok("dvc", "repro")
+    return made
+
+
+@pytest.mark.timeout(600)
+def test_a_changed_character_runs_the_stages_of_its_package(light: Repository) -> None:
+    compileall.compile_dir(light.path / "src", quiet=2)  # as on users' machines
+    units = sorted(PACKAGES | SHARED)
+    expected, seen = {}, {}
+    with Repo(str(light.path)) as repo:
+        assert not repo.status(), "bytecode is no change"
+        for unit in units:
+            path = light.path / "src/pttfaces" / unit
+            path = path / "__init__.py" if unit in PACKAGES else path
+            before = path.read_bytes()
+            path.write_bytes(before + b"#")
+            seen[unit] = {name.rpartition(":")[2] for name in repo.status()}
+            path.write_bytes(before)
+            expected[unit] = {stage for stage, deps in dependencies().items() if unit in deps}
+    assert seen == expected
+    assert seen["demo"] == set()
