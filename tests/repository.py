@@ -105,8 +105,8 @@ def make_repository(path: Path, settings: dict[str, object]) -> Repository:
     return repository
 
 
-def copy_project(path: Path) -> None:
-    """What a run needs of the working tree's files, with the demo's parameters; no git, no DVC."""
+def tracked_files() -> list[str]:
+    """The files of the working tree that git tracks, or would."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=PROJECT,
@@ -114,9 +114,14 @@ def copy_project(path: Path) -> None:
         text=True,
         check=True,
     ).stdout.splitlines()
-    for name in listed:
+    return [name for name in listed if (PROJECT / name).is_file()]
+
+
+def copy_project(path: Path) -> None:
+    """What a run needs of the working tree's files, with the demo's parameters; no git, no DVC."""
+    for name in tracked_files():
         source = PROJECT / name
-        if source.is_file() and not name.startswith(("tests/", "docs/", "metrics/", "dvc.lock")):
+        if not name.startswith(("tests/", "docs/", "metrics/", "dvc.lock")):
             (path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, path / name)
     shutil.copy(PROJECT / "presets/demo.yaml", path / "params.yaml")

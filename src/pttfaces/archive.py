@@ -10,11 +10,11 @@ from pathlib import Path
 from pttfaces.errors import DataError
 from pttfaces.files import atomic
 
-# What zipfile raises on bytes that are no zip, or a damaged one; besides, an OSError (EINVAL) for a
-# damaged place to seek, before the file's begin.
+# What zipfile raises for a file that is not a zip, or a damaged one, besides an OSError (EINVAL) for
+# an offset before the file's start.
 NO_ZIP = (
     zipfile.BadZipFile,
-    RuntimeError,  # an encrypted part; NotImplementedError: a way of packing that it does not know
+    RuntimeError,  # an encrypted part; NotImplementedError: an unknown compression
     EOFError,
     ValueError,
     zlib.error,
@@ -26,7 +26,7 @@ NO_ZIP = (
 def pack(folder: str | Path, archive: str | Path) -> int:
     """Packs the files below `folder` into a zip; the same content gives the same bytes.
 
-    Names are sorted, times and permissions fixed, nothing is compressed (pictures are already).
+    Names are sorted, times and permissions fixed, nothing is compressed (images already are).
     Symbolic links are refused. Returns the number of files. DataError: no such folder, no file.
     """
     folder = Path(folder)

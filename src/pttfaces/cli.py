@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -29,6 +29,18 @@ def main() -> NoReturn:
     run(invoke)
 
 
+class _Command(click.Command):
+    """A command that runs in a checkout only; its help is there everywhere."""
+
+    def invoke(self, context: click.Context) -> Any:
+        if not Path("dvc.yaml").is_file():
+            raise ParamsError(
+                f"{Path.cwd()} is not a checkout of PTT Faces; change to the folder with its "
+                "dvc.yaml."
+            )
+        return super().invoke(context)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def commands() -> None:
@@ -36,13 +48,9 @@ def commands() -> None:
 
     `dvc repro` runs the pipeline itself.
     """
-    if not Path("dvc.yaml").is_file():
-        raise ParamsError(
-            f"{Path.cwd()} is not a checkout of PTT Faces; change to the folder with its dvc.yaml."
-        )
 
 
-@commands.command()
+@commands.command(cls=_Command)
 @click.argument("name")
 @click.option("--force", is_flag=True, help="Overwrite uncommitted edits.")
 def preset(name: str, force: bool) -> None:
@@ -79,7 +87,7 @@ def _has_uncommitted_edits() -> bool:
     return committed.splitlines() != content.splitlines()
 
 
-@commands.command()
+@commands.command(cls=_Command)
 @click.argument("file")
 def trace(file: str) -> None:
     """Say where a crop or an image came from: its article, author and address.
@@ -93,7 +101,7 @@ def trace(file: str) -> None:
         _say(messages.trace(lineage, targets.traced(file)))
 
 
-@commands.command()
+@commands.command(cls=_Command)
 @click.option("--url", multiple=True, help="A link to an image, as posted or as fetched.")
 @click.option("--article", multiple=True, help="An article's id or address, with all its images.")
 @click.option("--author", multiple=True, help="A user id, with all that this person posted.")
@@ -140,7 +148,7 @@ def forget(dry_run: bool, purge: bool, **names: tuple[str, ...]) -> None:
         print(messages.REPRO)
 
 
-@commands.command()
+@commands.command(cls=_Command)
 @click.argument("name", required=False)
 def history(name: str | None) -> None:
     """List all runs, or say what belongs to one and how to restore it.
@@ -173,7 +181,7 @@ def history(name: str | None) -> None:
     _say(texts.of_run(fits[0], known))
 
 
-@commands.command()
+@commands.command(cls=_Command)
 @click.option("--out", type=Path, default=Path("report.html"), help="Where to write the page.")
 def report(out: Path) -> None:
     """Write report.html: data, training and the scores of every experiment on one page.
@@ -186,7 +194,7 @@ def report(out: Path) -> None:
     print(f"report: {out.resolve().as_uri()} ({out.stat().st_size / 2**20:.1f} MB)")
 
 
-@commands.command()
+@commands.command(cls=_Command)
 @click.argument("source", type=Path)
 @click.argument("target", type=Path, required=False)
 @click.option("--unpack", is_flag=True, help="From a zip to a folder.")
@@ -216,7 +224,7 @@ def pack(source: Path, target: Path | None, unpack: bool, list_images: bool) -> 
     print(f"{target}: {count} files from {source}")
 
 
-@commands.command()
+@commands.command(cls=_Command)
 @click.argument("first", type=Path)
 @click.argument("second", type=Path, required=False)
 @click.option("--save", type=Path, metavar="FILE", help="Write the statistics of FIRST to a .npz.")
@@ -255,7 +263,7 @@ def distance(first: Path, second: Path | None, save: Path | None) -> None:
         print(f"{extractor.distance_name}: {value:.8g}")
 
 
-@commands.command()
+@commands.command(cls=_Command)
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Port on loopback; 0: any free one."
 )

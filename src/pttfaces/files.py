@@ -1,7 +1,7 @@
-"""Reading and writing files so that nothing is lost: atomic writes, digests, tables, zip archives.
+"""Atomic writes, JSON and digests of files.
 
-Ground floor: knows nothing of boards, faces or models. Every write goes to a temporary name in the
-same folder and is renamed, so a reader never sees half a file, whenever the writer is killed.
+Every write goes to a temporary name in the same folder and is renamed: whenever the writer is
+killed, a reader never sees half a file.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ def atomic(path: str | Path) -> Iterator[IO[bytes]]:
             handle.flush()
             os.fsync(handle.fileno())
         Path(name).chmod(0o644)  # mkstemp's 0600 would lock out whoever shares the folder
-        if sys.platform == "win32" and path.exists():  # replaces no read-only file, as DVC's are
+        if sys.platform == "win32" and path.exists():  # it replaces no read-only file of DVC's
             path.chmod(stat.S_IWRITE)
         Path(name).replace(path)
     except BaseException:
@@ -53,7 +53,7 @@ def atomic(path: str | Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """Raises the OSError that a library hides: torch behind a RuntimeError, Rust's in a text."""
+    """Raises the OSError that a library hides: torch in a RuntimeError, Rust code in a message."""
     try:
         yield
     except OSError:
@@ -74,7 +74,7 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 
 def make_editable(path: str | Path) -> None:
-    """Gives a file that a person edits bytes of its own, where DVC linked it to its cache.
+    """Replaces a link into DVC's cache by a file of its own, for a file that a person edits.
 
     Such a link is read-only, and an editor that insists would change the cached version as well.
     """
@@ -111,8 +111,10 @@ def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_jsonl(path: str | Path, fields: Iterable[str] = ()) -> list[dict[str, Any]]:
-    """The objects of a JSON Lines file; DataError names file and line of what is no JSON, or lacks
-    one of `fields`."""
+    """The objects of a JSON Lines file.
+
+    DataError: no such file, or a line that is not a JSON object or lacks one of `fields`.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -121,12 +123,12 @@ def read_jsonl(path: str | Path, fields: Iterable[str] = ()) -> list[dict[str, A
         raise DataError(f"{path} is not UTF-8; delete it and run `dvc repro`.") from None
     rows: list[Any] = []
     needed = set(fields)
-    # Not splitlines(): a title may hold U+2028, which is a line end there and no line end in JSON.
+    # Not splitlines(): a title may hold U+2028, which ends a line there, but not in JSON Lines.
     for number, line in enumerate(text.split("\n"), 1):
         if line:
             rows.append(_object(line))
             if rows[-1] is None or not needed <= rows[-1].keys():
-                what = "is no JSON object" if rows[-1] is None else "is another kind of row"
+                what = "is not a JSON object" if rows[-1] is None else "is another kind of row"
                 raise DataError(
                     f"{path}, line {number}, {what}; delete the file and run `dvc repro`."
                 )
@@ -134,15 +136,12 @@ def read_jsonl(path: str | Path, fields: Iterable[str] = ()) -> list[dict[str, A
 
 
 def seal(content: bytes) -> bytes:
-    """The bytes behind their checksum (CRC-32), for a record that has to tell whether it is whole.
-
-    For what is kept beside DVC, which knows the digests of its own files.
-    """
+    """A record of a cache: the bytes after their checksum (CRC-32)."""
     return b"%08x %s" % (zlib.crc32(content), content)
 
 
 def unseal(record: bytes) -> bytes | None:
-    """What was sealed; None where bytes of it are missing or changed."""
+    """The bytes of a sealed record; None where some are missing or changed."""
     checksum, found, content = record.partition(b" ")
     return content if found and checksum == b"%08x" % zlib.crc32(content) else None
 
@@ -172,22 +171,6 @@ def flatten(values: Mapping[str, Any], separator: str = ".", prefix: str = "") -
     return flat
 
 
-def links_and_devices(folder: str | Path) -> list[Path]:
-    """What lies below a folder and is neither a file nor a folder: links, pipes, devices."""
-    return [
-        path
-        for path in sorted(Path(folder).rglob("*"))
-        if path.is_symlink() or not (path.is_file() or path.is_dir())
-    ]
-
-
-def misnamed(folder: str | Path) -> list[str]:
-    """What lies below a folder under a name that is not UTF-8, such bytes of it as `\\xff`."""
-    paths = Path(folder).rglob("*")
-    shown = ((path, os.fsencode(path).decode("utf-8", "backslashreplace")) for path in paths)
-    return sorted(text for path, text in shown if text != str(path))
-
-
 def clean_folder(path: str | Path) -> Path:
     """An empty folder at `path`; what an earlier run left there is removed."""
     path = Path(path)
@@ -198,7 +181,7 @@ def clean_folder(path: str | Path) -> Path:
 
 
 def remove_file(path: Path) -> None:
-    """Deletes a file, a read-only one, too; one that is not there is no error."""
+    """Deletes a file, also a read-only one; a missing file is no error."""
     try:
         path.unlink(missing_ok=True)
     except PermissionError:  # Windows keeps a read-only file, which DVC's hard links are

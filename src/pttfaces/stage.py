@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 try:
     from pttfaces import files, repository, workdir
     from pttfaces.errors import ParamsError, PttFacesError, printable
-except ModuleNotFoundError as missing:  # dvc starts whatever `python` comes first
+except ModuleNotFoundError as missing:  # DVC starts the first `python` on the PATH
     print(
         f"error: {sys.executable} has no {missing.name}; activate the project's environment first: "
         ". .venv/bin/activate (Windows: .venv\\Scripts\\activate).",
@@ -33,21 +33,22 @@ except ModuleNotFoundError as missing:  # dvc starts whatever `python` comes fir
 LAUNCHER = "PTTFACES_LAUNCHER"
 """The variable that says how to start a stage on several processes: "torchrun --nproc-per-node 4".
 
-In the environment, not in the stage's command: that is the same on every machine for dvc.lock."""
+It is in the environment and not in the stage's command, which dvc.lock records: that has to be the
+same on every machine."""
 
-_STOPPED = "stopped; what is done is kept: run the same command to go on."
-_MISTAKE, _INTERRUPTED = 2, 130
-_WATCH_S = 0.2
+_INTERRUPTED = "Interrupted. Progress is saved; run the same command to resume."
+_MISTAKE_CODE, _INTERRUPTED_CODE = 2, 130
+_POLL_S = 0.2
 
-# Torch, diffusers and MLflow make a million objects that all stay; to look for garbage among them
-# every 700 takes a sixth of a stage's start.
+# Torch, diffusers and MLflow create a million objects that all stay. Collecting garbage among them
+# after every 700 allocations takes a sixth of a stage's start.
 gc.set_threshold(100_000)
 
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Runs a command and ends the process: 0 done, 2 a person's mistake, 130 interrupted.
+    """Runs a command and ends the process: 0 done, 2 a user's mistake, 130 interrupted.
 
     A SIGTERM is treated as Ctrl-C, so that `finally` blocks run. Other errors keep their stack
     trace: they are bugs.
@@ -58,37 +59,35 @@ def run(main: Callable[[], None]) -> NoReturn:
     try:
         main()
     except PttFacesError as error:
-        _leave(f"error: {error}", _MISTAKE)
+        _exit(f"error: {error}", _MISTAKE_CODE)
     except KeyboardInterrupt:
-        _leave(_STOPPED, _INTERRUPTED)
+        _exit(_INTERRUPTED, _INTERRUPTED_CODE)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(_INTERRUPTED)
+        sys.exit(_INTERRUPTED_CODE)
     except OSError as error:
         if error.errno in _FULL_DISK:
-            _leave(
-                "error: the disk is full; make room and run the same command to go on.", _MISTAKE
-            )
+            full = "error: the disk is full; free some space and run the same command to resume."
+            _exit(full, _MISTAKE_CODE)
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
             denied = f"error: no permission for {error.filename}; make it writable and try again."
-            _leave(denied, _MISTAKE)
+            _exit(denied, _MISTAKE_CODE)
         raise
     except Exception:
-        if _stop_asked.is_set():
-            _leave(_STOPPED, _INTERRUPTED)
+        if _stop_requested.is_set():
+            _exit(_INTERRUPTED, _INTERRUPTED_CODE)
         raise
-    # While Python cleans up, a SIGTERM would have dvc take for failed what is done.
+    # The work is done: a SIGTERM while Python cleans up must not make DVC see a failure.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(0)
 
 
 def run_stage(main: Callable[[], None]) -> NoReturn:
-    """Runs a stage of the line as `run` does, alone in its working folder, and no longer than
-    the dvc that started it.
+    """Runs a stage as `run` does, alone in its working folder, and no longer than its DVC.
 
-    Where dvc is killed, its stage would go on; the next `dvc repro` starts the same stage a second
-    time, and the two would write the same outs. Of several processes that share one stage
-    (torchrun's RANK), the first holds the lock for all.
+    When DVC is killed, its stage would continue; the next `dvc repro` would start the same stage
+    again, and both would write the same outs. Of several processes that share one stage (torchrun's
+    RANK), the first holds the lock for all.
     """
     stage = Path(sys.argv[0]).stem
     _stop_with_dvc()
@@ -98,20 +97,22 @@ def run_stage(main: Callable[[], None]) -> NoReturn:
             return main()
         with workdir.exclusive(stage, f"stage-{stage}-{files.digest_json(str(Path.cwd()))[:16]}"):
             workdir.remove_recorded_work()
-            with _settings_that_stay(stage):
+            with _check_params_unchanged(stage):
                 return main()
 
     run(with_lock)
 
 
 @contextmanager
-def _settings_that_stay(stage: str) -> Iterator[None]:
-    """ParamsError at the end of the block: params.yaml has other values for the stage by now. dvc
-    reads them when the stage has ended, and would note them down for what the old ones gave."""
-    place = Path("params.yaml")
-    before = place.read_bytes() if place.exists() else b""
+def _check_params_unchanged(stage: str) -> Iterator[None]:
+    """ParamsError at the end of the block if the stage's values in params.yaml have changed.
+
+    DVC reads them when the stage has ended, and would record the new ones for the old result.
+    """
+    path = Path("params.yaml")
+    before = path.read_bytes() if path.exists() else b""
     yield
-    after = place.read_bytes() if place.exists() else b""
+    after = path.read_bytes() if path.exists() else b""
     if after == before:
         return
     was, now = (
@@ -121,46 +122,47 @@ def _settings_that_stay(stage: str) -> Iterator[None]:
         key = changed[0]
         raise ParamsError(
             f"params.yaml was changed while {stage} ran ({key} was {was.get(key)}, is "
-            f"{now.get(key)}), and dvc would note the new values down for what the old ones gave; "
-            "run the same command again."
+            f"{now.get(key)}); DVC would record the new values for the old result. Run the same "
+            "command again."
         )
 
 
 def run_stage_on_processes(main: Callable[[], None]) -> NoReturn:
     """As `run_stage`; where the environment names a launcher, it starts the stage's processes."""
     launcher = os.environ.get(LAUNCHER, "").strip()
-    if not launcher or "RANK" in os.environ:  # alone, or one of those that it started
+    if not launcher or "RANK" in os.environ:  # a single process, or one that it started
         run_stage(main)
 
     def launch() -> None:
         words = [word.strip('"') for word in shlex.split(launcher, posix=os.name != "nt")]
-        # Without the variable: what starts a single process sets no RANK, and that one would start
-        # the next.
+        # Without the variable: a launcher that starts a single process sets no RANK, and that
+        # process would start the next.
         others = {key: value for key, value in os.environ.items() if key != LAUNCHER}
         try:
             started = subprocess.Popen([*words, *sys.argv], env=others)
         except (FileNotFoundError, PermissionError):
             raise ParamsError(
-                f"{LAUNCHER} is {launcher!r}, which cannot be started; it should be a launcher of "
+                f"{LAUNCHER} is {launcher!r}, which cannot be started; set it to a launcher of "
                 "processes with its options, such as torchrun --nproc-per-node 2."
             ) from None
         try:
             code = started.wait()
-        except BaseException:  # a signal: let it end what it has started
+        except BaseException:  # a signal: stop the processes, too
             started.terminate()
             started.wait()
             raise
         if code:
-            sys.exit(_MISTAKE)
+            sys.exit(_MISTAKE_CODE)
 
     _stop_with_dvc()
     run(launch)
 
 
 def _stop_with_dvc() -> None:
-    """Ends this process as a SIGTERM does as soon as the dvc that started it is gone: nobody would
-    note in dvc.lock what it makes from then on. A stage that was started by hand has no such bond.
-    Windows does not tell when a parent has ended.
+    """Stops this process as a SIGTERM does when the DVC that started it is gone.
+
+    Nobody would record in dvc.lock what it makes from then on. Windows cannot tell that a parent has
+    ended.
     """
     if "DVC_ROOT" not in os.environ or os.name == "nt":
         return
@@ -168,32 +170,32 @@ def _stop_with_dvc() -> None:
 
     def watch() -> None:
         while os.getppid() == dvc:
-            time.sleep(_WATCH_S)
+            time.sleep(_POLL_S)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=watch, name="watch over dvc", daemon=True).start()
+    threading.Thread(target=watch, name="wait for the end of dvc", daemon=True).start()
 
 
 def _interrupt(*_: object) -> None:
-    _stop_asked.set()
+    _stop_requested.set()
     raise KeyboardInterrupt
 
 
-def _leave(sentence: str, code: int) -> NoReturn:
+def _exit(sentence: str, code: int) -> NoReturn:
     print(printable(sentence), file=sys.stderr)
     sys.exit(code)
 
 
-def _stopped_early(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """What an exception outside of `run` prints."""
-    if _stop_asked.is_set() or issubclass(kind, KeyboardInterrupt):
-        print(_STOPPED, file=sys.stderr)
+def _print_exception(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Prints an exception outside of `run`; of an interruption one sentence."""
+    if _stop_requested.is_set() or issubclass(kind, KeyboardInterrupt):
+        print(_INTERRUPTED, file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
 
 
-_stop_asked = threading.Event()  # libraries in Rust or C turn the KeyboardInterrupt into others
+_stop_requested = threading.Event()  # libraries in Rust or C turn KeyboardInterrupt into others
 signal.signal(signal.SIGTERM, _interrupt)
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, _interrupt)
-sys.excepthook = _stopped_early
+sys.excepthook = _print_exception

@@ -15,7 +15,7 @@ from pttfaces.errors import DataError
 from pttfaces.files import digest_json, read_json, write_json
 from pttfaces.repository import lock_entries
 
-DONE = "done.json"  # in a folder of `resuming`: its work is done, and dvc has not noted it yet
+DONE = "done.json"  # in a folder of `resuming`: finished, and DVC has not recorded it yet
 
 
 def root() -> Path:
@@ -28,16 +28,16 @@ def root() -> Path:
 
 
 def find_file(path: str | Path) -> Path:
-    """The file that a person's parameter names: in the working folder, else below `root`.
+    """The file that a parameter names: in the working folder, else below `root`.
 
-    A queued experiment's working folder is a clone without what git does not know.
+    A queued experiment's working folder is a clone without the files that git ignores.
     """
-    path, there = Path(path), root() / path
-    return there if there.exists() and not path.exists() else path
+    path, in_root = Path(path), root() / path
+    return in_root if in_root.exists() and not path.exists() else path
 
 
 def cache_dir(name: str) -> Path:
-    """`.cache/<name>`: results that hold whatever the parameters are, keyed by content. Lasts."""
+    """`.cache/<name>`: results that hold whatever the parameters are, keyed by content."""
     folder = root() / ".cache" / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -47,13 +47,13 @@ def cache_dir(name: str) -> Path:
 def resuming(name: str, determinants: Any, until_recorded: bool = False) -> Iterator[Path]:
     """`.resume/<name>-<digest>`: half-done work of one result, for the run after a kill.
 
-    determinants: everything that decides the result (JSON types); other determinants, another
-    folder. It is removed when the block ends without an error. A second process with the same
-    determinants waits until the first has ended.
+    determinants: everything that decides the result (JSON types); the folder is named after their
+    digest and removed when the block ends without an error. A second process with the same
+    determinants waits for the first.
 
-    until_recorded: name is a stage's, whose work is dear: under dvc it stays until dvc.lock has the
-    stage's new outs, since a kill before that has the stage run again. `remove_recorded_work` then
-    removes it.
+    until_recorded: name is a stage's, whose work is expensive: under DVC the folder stays until
+    dvc.lock has the stage's new outs, since a kill before that makes the stage run again.
+    `remove_recorded_work` then removes it.
     """
     key = f"{name}-{digest_json(determinants)[:16]}"
     folder = root() / ".resume" / key
@@ -63,20 +63,20 @@ def resuming(name: str, determinants: Any, until_recorded: bool = False) -> Iter
         yield folder
         if until_recorded and "DVC_ROOT" in os.environ:
             lock = Path("dvc.lock").absolute()
-            mark = {"lock": str(lock), "stage": name, "noted": _recorded(lock, name)}
+            mark = {"lock": str(lock), "stage": name, "entry": _recorded(lock, name)}
             write_json(folder / DONE, mark)
         else:
             shutil.rmtree(folder)
 
 
 def remove_recorded_work() -> None:
-    """Removes what `resuming` left of stages that dvc has noted since, or whose clone is gone."""
+    """Removes what `resuming` kept of stages that DVC has recorded since, or whose clone is gone."""
     for mark in sorted((root() / ".resume").glob(f"*/{DONE}")):
-        # Of a damaged one, or one that is in use on Windows, the next stage's start may know more.
+        # A damaged one, or one in use on Windows, is left to the next stage.
         with contextlib.suppress(DataError, Timeout, KeyError, TypeError, OSError):
             done = read_json(mark)
             lock = Path(done["lock"])
-            if lock.parent.exists() and _recorded(lock, done["stage"]) == done["noted"]:
+            if lock.parent.exists() and _recorded(lock, done["stage"]) == done["entry"]:
                 continue
             with FileLock(cache_dir("locks") / f"{mark.parent.name}.lock", timeout=0):
                 if mark.exists():
@@ -93,13 +93,13 @@ def _recorded(lock: Path, stage: str) -> str:
 def exclusive(name: str, key: str) -> Iterator[None]:
     """Only one process at a time is in this block with this key; a second one waits, and says so.
 
-    name: what to call it to a person. The system lets go of the lock however a process ends.
+    name: the stage, for the message. The system releases the lock however a process ends.
     """
     lock = FileLock(cache_dir("locks") / f"{key}.lock")
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        print(f"{name}: another run is at work on the same; waiting for it.", file=sys.stderr)
+        print(f"{name}: Waiting for another process that runs this stage.", file=sys.stderr)
         lock.acquire()
     try:
         yield

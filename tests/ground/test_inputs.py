@@ -114,5 +114,5 @@ def test_list_that_lacks_entries_of_the_current_commit_is_refused_by_every_stage
         if path.is_file():
             path.unlink()
     Path(DENIED).write_text("author:ann\nauthor:dan\n")
-    with pytest.raises(DataError, match="not the current commit's.*`dvc pull data/denylist.txt`"):
+    with pytest.raises(DataError, match=r"not the current commit's.*`dvc pull data/denylist.txt`"):
         denylist.in_force()

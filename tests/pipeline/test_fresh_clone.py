@@ -1,4 +1,4 @@
-"""`dvc repro` and `dvc exp run` are the first commands in a clone, and keep what a person puts in."""
+"""`dvc repro` and `dvc exp run` work in a fresh clone, and keep what a person puts in."""
 
 from pathlib import Path
 

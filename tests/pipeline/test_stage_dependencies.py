@@ -1,4 +1,4 @@
-"""What DVC runs again after a change of code: the table in CONTRIBUTING.md, dvc.yaml, the imports."""
+"""What DVC runs again after a change of code: the documented table, dvc.yaml, the imports."""
 
 import ast
 import compileall
@@ -67,7 +67,9 @@ def reached(stage: str) -> set[str]:
     found, new = set(), set(imported(SRC / f"{stage}.py"))
     while new:
         found |= new
-        files = (path for name in new & PACKAGES for path in (SRC / "pttfaces" / name).rglob("*.py"))
+        files = (
+            path for name in new & PACKAGES for path in (SRC / "pttfaces" / name).rglob("*.py")
+        )
         new = {name for path in files for name in imported(path)} - found
     return found & (PACKAGES | SHARED)
 

@@ -14,12 +14,12 @@ def run(tmp_path: Path, body: str) -> subprocess.CompletedProcess[str]:
     program = tmp_path / "command.py"
     program.write_text(
         "import os, signal, time\n"
-        "from pttfaces import stage as cli, files\n"
+        "from pttfaces import files, stage\n"
         "from pttfaces.errors import DataError\n"
         # A shell starts background jobs with SIGINT ignored, and these tests may run in one.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"def main():\n{textwrap.indent(textwrap.dedent(body), '    ')}\n"
-        "if __name__ == '__main__':\n    cli.run(main)\n"
+        "if __name__ == '__main__':\n    stage.run(main)\n"
     )
     return subprocess.run(
         [sys.executable, str(program)],
@@ -65,7 +65,7 @@ def test_a_stop_is_a_sentence_and_runs_what_must_run(tmp_path: Path, name: str) 
     )
     assert ended.returncode == 130
     assert ended.stdout == "closed\n"
-    assert ended.stderr == "stopped; what is done is kept: run the same command to go on.\n"
+    assert ended.stderr == "Interrupted. Progress is saved; run the same command to resume.\n"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals between processes")
@@ -83,7 +83,8 @@ def test_a_stop_when_the_work_is_done_undoes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_stop_while_a_command_still_imports_is_a_sentence(tmp_path: Path) -> None:
-    program = "from pttfaces import stage as cli\nimport os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n"
+    program = "from pttfaces import stage\nimport os, signal\n"
+    program += "os.kill(os.getpid(), signal.SIGTERM)\n"
     ended = subprocess.run(
         [sys.executable, "-c", program + "import time\ntime.sleep(9)"],
         capture_output=True,
@@ -91,7 +92,7 @@ def test_a_stop_while_a_command_still_imports_is_a_sentence(tmp_path: Path) -> N
         env=os.environ | {"PYTHONPATH": "src"},
     )
     assert ended.returncode != 0
-    assert ended.stderr == "stopped; what is done is kept: run the same command to go on.\n"
+    assert ended.stderr == "Interrupted. Progress is saved; run the same command to resume.\n"
 
 
 WRAPPED = """
@@ -110,9 +111,9 @@ def test_a_stop_that_a_library_takes_for_an_error_is_a_sentence(
     tmp_path: Path, name: str, when: str
 ) -> None:
     body = WRAPPED.format(name=name)
-    program = f"def main():\n{textwrap.indent(body, '    ')}\ncli.run(main)\n"
+    program = f"def main():\n{textwrap.indent(body, '    ')}\nstage.run(main)\n"
     head = "import os, signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    head += "from pttfaces import stage as cli\n"
+    head += "from pttfaces import stage\n"
     ended = subprocess.run(
         [sys.executable, "-c", head + (program if when == "at work" else body)],
         capture_output=True,
@@ -120,7 +121,7 @@ def test_a_stop_that_a_library_takes_for_an_error_is_a_sentence(
         env=os.environ | {"PYTHONPATH": "src"},
     )
     assert ended.returncode == (130 if when == "at work" else 1)
-    assert ended.stderr == "stopped; what is done is kept: run the same command to go on.\n"
+    assert ended.stderr == "Interrupted. Progress is saved; run the same command to resume.\n"
 
 
 def test_a_stage_waits_for_the_one_that_a_killed_dvc_left_at_work(tmp_path: Path) -> None:
@@ -128,7 +129,7 @@ def test_a_stage_waits_for_the_one_that_a_killed_dvc_left_at_work(tmp_path: Path
     program.write_text(
         "import time\n"
         "from pathlib import Path\n"
-        "from pttfaces import stage as cli\n"
+        "from pttfaces import stage\n"
         "def main():\n"
         "    assert not Path('at_work').exists()\n"
         "    Path('at_work').touch()\n"
@@ -136,7 +137,7 @@ def test_a_stage_waits_for_the_one_that_a_killed_dvc_left_at_work(tmp_path: Path
         "    while not Path('go_on').exists():\n"
         "        time.sleep(0.01)\n"
         "    Path('at_work').unlink()\n"
-        "cli.run_stage(main)\n"
+        "stage.run_stage(main)\n"
     )
     command = [sys.executable, str(program)]
     environment = os.environ | {"PYTHONPATH": str(Path("src").resolve())}
@@ -147,7 +148,7 @@ def test_a_stage_waits_for_the_one_that_a_killed_dvc_left_at_work(tmp_path: Path
         command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
     )
     assert second.stderr is not None
-    assert second.stderr.readline() == "crop: another run is at work on the same; waiting for it.\n"
+    assert second.stderr.readline() == "crop: Waiting for another process that runs this stage.\n"
     (tmp_path / "go_on").touch()
     assert (first.wait(60), second.wait(60)) == (0, 0)
 
@@ -162,12 +163,12 @@ def test_settings_that_change_under_a_stage_s_hands_are_told(
     (tmp_path / "dvc.yaml").write_text("stages:\n  train:\n    params: [seed, train.epochs]\n")
     (tmp_path / "train.py").write_text(
         "from pathlib import Path\n"
-        "from pttfaces import stage as cli\n"
+        "from pttfaces import stage\n"
         "def main():\n"
         "    place = Path('params.yaml')\n"
         f"    place.write_text(place.read_text().replace('{key}: ', '{key}: 7'))\n"
         "    print('trained')\n"
-        "if __name__ == '__main__':\n    cli.run_stage(main)\n"
+        "if __name__ == '__main__':\n    stage.run_stage(main)\n"
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("DVC_")}
     ended = subprocess.run(
@@ -210,12 +211,12 @@ def test_progress_in_a_log_is_plain_lines_with_rate_and_time_left(tmp_path: Path
 def test_a_stage_ends_with_the_dvc_that_started_it(tmp_path: Path, started_by: str) -> None:
     (tmp_path / "stage.py").write_text(
         "import pathlib, time\n"
-        "from pttfaces import stage as cli\n"
+        "from pttfaces import stage\n"
         "def main():\n"
         "    pathlib.Path('begun').touch()\n"
         "    time.sleep(2)\n"
         "    pathlib.Path('done').touch()\n"
-        "cli.run_stage_on_processes(main)\n"
+        "stage.run_stage_on_processes(main)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path("src").resolve()), "DVC_ROOT": "."}
     if started_by == "hand":
@@ -231,7 +232,7 @@ def test_a_stage_ends_with_the_dvc_that_started_it(tmp_path: Path, started_by: s
     parent.kill()
     assert parent.stderr is not None
     said = parent.stderr.read().decode()  # until the stage has ended, too
-    assert ("stopped; what is done is kept" in said) == (started_by != "hand")
+    assert ("Progress is saved" in said) == (started_by != "hand")
     assert (tmp_path / "done").exists() == (started_by == "hand")
 
 
