@@ -10,8 +10,8 @@ from pathlib import Path
 from pttfaces.errors import DataError
 from pttfaces.files import atomic
 
-# What zipfile raises for a file that is not a zip, or a damaged one, besides an OSError (EINVAL) for
-# an offset before the file's start.
+# What zipfile raises for a file that is not a zip, or a damaged one, besides an OSError (EINVAL)
+# for an offset before the file's start.
 NO_ZIP = (
     zipfile.BadZipFile,
     RuntimeError,  # an encrypted part; NotImplementedError: an unknown compression

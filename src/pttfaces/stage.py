@@ -161,8 +161,8 @@ def run_stage_on_processes(main: Callable[[], None]) -> NoReturn:
 def _stop_with_dvc() -> None:
     """Stops this process as a SIGTERM does when the DVC that started it is gone.
 
-    Nobody would record in dvc.lock what it makes from then on. Windows cannot tell that a parent has
-    ended.
+    Nobody would record in dvc.lock what it makes from then on. Windows cannot tell that a parent
+    has ended.
     """
     if "DVC_ROOT" not in os.environ or os.name == "nt":
         return

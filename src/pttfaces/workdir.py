@@ -70,7 +70,7 @@ def resuming(name: str, determinants: Any, until_recorded: bool = False) -> Iter
 
 
 def remove_recorded_work() -> None:
-    """Removes what `resuming` kept of stages that DVC has recorded since, or whose clone is gone."""
+    """Removes what `resuming` kept of stages that DVC has recorded, or whose clone is gone."""
     for mark in sorted((root() / ".resume").glob(f"*/{DONE}")):
         # A damaged one, or one in use on Windows, is left to the next stage.
         with contextlib.suppress(DataError, Timeout, KeyError, TypeError, OSError):

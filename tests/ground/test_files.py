@@ -398,7 +398,7 @@ def test_two_runs_never_work_on_the_same_at_once(
     source = Path("src").resolve()
     monkeypatch.chdir(tmp_path)
     program = textwrap.dedent("""
-        from pttfaces import files
+        from pttfaces import workdir
         with workdir.resuming("train", 1) as work:
             print("inside", len(list(work.iterdir())), flush=True)
     """)
@@ -411,7 +411,7 @@ def test_two_runs_never_work_on_the_same_at_once(
             env=os.environ | {"PYTHONPATH": str(source)},
         )
         assert child.stderr is not None
-        assert b"waiting for it" in child.stderr.readline()
+        assert b"Waiting for another process" in child.stderr.readline()
         assert child.poll() is None
     assert child.communicate(timeout=60)[0] == b"inside 0\n"
 
