@@ -13,7 +13,7 @@ from PIL import Image
 from repository import PROJECT, SMALL, STAGES, Repository, put, ran, tracked_files
 
 VERSION_0_1 = "0e38177"
-RECIPE = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
+RECIPE = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -64,7 +64,7 @@ def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 def test_recipe_takes_all_results_over(upgraded: Repository) -> None:
     text = (PROJECT / "docs/upgrading.md").read_text(encoding="utf-8")
-    commands = [line for block in RECIPE.findall(text) for line in block.splitlines()]
+    commands = [line.strip() for block in RECIPE.findall(text) for line in block.splitlines()]
     recipe = [line.split("#")[0].split() for line in commands if line.startswith("dvc ")]
     assert recipe, "docs/upgrading.md has the recipe"
     for command in recipe:
