@@ -1,4 +1,4 @@
-"""Stage crawl: lists the articles of a year on a board that pass the filters → data/articles.jsonl."""
+"""Stage crawl: lists a board's articles that pass the filters → data/articles.jsonl."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Stage links: finds the images that the articles link → data/links.jsonl, data/articles_read.csv."""
+"""Stage links: finds the images that articles link → data/links.jsonl, data/articles_read.csv."""
 
 import os
 from functools import partial

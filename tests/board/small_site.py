@@ -1,4 +1,4 @@
-"""A small site on loopback that answers as a test says and writes down what it was asked."""
+"""A small site on loopback that answers as a test defines, and records its requests."""
 
 import threading
 import time
@@ -8,26 +8,43 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs
 
+from requests.auth import AuthBase
+
 from pttfaces.board.article_ids import Span, posted_at
-from pttfaces.board.client import Client, Manners
-from pttfaces.board.index import Row
+from pttfaces.board.client import Client, RetryPolicy
+from pttfaces.board.index_page import IndexRow
 from pttfaces.board.listing import list_rows
-from pttfaces.board.page_cache import Shelf
+from pttfaces.board.page_cache import IndexPageCache
 from pttfaces.demo import pages
 from pttfaces.demo.board import Post, World
+from pttfaces.demo.site import HOSTS, serve
+from pttfaces.http import LoopbackHosts
 
-FAST = Manners(rate_per_s=1000, attempts=3, first_wait_s=0.01)
+BASE = "https://www.ptt.test"  # the demo board
+RETRIES = RetryPolicy(attempts=3, first_wait_s=0.01)
 YEAR = Span.of_days(2024, "0101", "1231")
 Answer = tuple[int, dict[str, str], str]
+
+
+def fast_client(hosts: LoopbackHosts | None = None, auth: AuthBase | None = None) -> Client:
+    """A client with a high rate and short waits."""
+    return Client(hosts or LoopbackHosts(), 1000, RETRIES, auth)
+
+
+@contextmanager
+def demo_client(world: World) -> Iterator[Client]:
+    """A client of the demo site, which serves a board at BASE."""
+    with serve(world) as port, fast_client(LoopbackHosts(dict.fromkeys(HOSTS, port))) as client:
+        yield client
 
 
 @contextmanager
 def server(
     answer: Callable[[str], Answer], gate: bool = False
 ) -> Iterator[tuple[str, list[tuple[str, float, str]]]]:
-    """A small site; gives its address and the list of (path, time, User-Agent) of its requests.
+    """Serves a site; yields its address and the list of (path, time, User-Agent) of its requests.
 
-    A status below 0 hangs up instead of answering. gate: asks for the reader's age, once a session.
+    A status below 0 closes the connection. gate: asks for the reader's age, once a session.
     """
     asked: list[tuple[str, float, str]] = []
 
@@ -75,8 +92,8 @@ def server(
         thread.join()
 
 
-def plainly(world: World) -> Callable[[str], Answer]:
-    """A board without the question after the reader's age."""
+def without_gate(world: World) -> Callable[[str], Answer]:
+    """Answers as a board that does not ask for the reader's age."""
 
     def answer(path: str) -> Answer:
         _, index, name = path.removesuffix(".html").rpartition("/index")
@@ -89,9 +106,11 @@ def plainly(world: World) -> Callable[[str], Answer]:
     return answer
 
 
-def rows_of(client: Client, base: str, board: str, span: Span, folder: Path) -> list[Row]:
-    """A listing whose pages are kept in `folder` for a restart, and of which nothing is settled."""
-    return list_rows(client, base, board, span, folder, Shelf(folder / "shelf"), settled=0)
+def rows_of(client: Client, base: str, board: str, span: Span, folder: Path) -> list[IndexRow]:
+    """A listing that `folder` resumes, on a board where nothing is settled."""
+    return list_rows(
+        client, base, board, span, folder, IndexPageCache(folder / "ranges"), settled=0
+    )
 
 
 def thirty_years(posts: int) -> World:

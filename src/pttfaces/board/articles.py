@@ -32,9 +32,9 @@ _MAX_FAILED, _MAX_UNREADABLE = 5, 10
 class ArticleRead:
     """An article that was read, with its links.
 
-    status: ok, empty (nothing in it), truncated (the site cut out its middle; the rest counts), gone
-    (404), malformed (no article page, or no page at all at its address), refused (403 and the like)
-    or failed (the site was too busy at every attempt); posted: the links as they stand in it.
+    status: one of STATUSES: ok, empty (nothing in it), truncated (the site cut out its middle; the
+    rest counts), gone (404), malformed (no article page, or no page at all at its address), refused
+    (403 and the like), failed (the site was too busy at every attempt); posted: links as posted.
     """
 
     article: Article
@@ -63,9 +63,9 @@ def read_articles(
             unreadable = unreadable + 1 if bad else 0
             if failed == _MAX_FAILED or unreadable == _MAX_UNREADABLE:
                 raise SiteError(
-                    f"{article.url} and the {max(failed, unreadable) - 1} articles before it cannot "
-                    f"be read (status {page.status}, title: {title_of(page.text)}); open it in a "
-                    "browser, and run the same command later. Pages already read are kept."
+                    f"{article.url} and the {max(failed, unreadable) - 1} articles before it are "
+                    f"no articles (status {page.status}, title: {title_of(page.text)}); open it in "
+                    "a browser, and run the same command later. Pages already read are kept."
                 )
             links = sort_links(parsed.links, article.url, rules)
             yield ArticleRead(article, parsed.status, parsed.links, links)
@@ -90,7 +90,7 @@ def filter_links(read: ArticleRead, pushes: bool, deny: DenyList) -> tuple[Artic
 
 
 def is_denied(link: ImageLink, deny: DenyList) -> bool:
-    """Whether the deny list has a link as posted, its image's address, or the author of its push."""
+    """Whether the deny list has a link as posted, its image's address, or its push's author."""
     by_post = deny.denies(author=link.author, url=link.posted)
     return by_post or deny.denies(url=link.url or "")
 

@@ -29,7 +29,7 @@ class IndexRow:
 
 @dataclass(frozen=True)
 class IndexPage:
-    """An index page: its number (1 is the oldest) and its rows, oldest first, without pinned ones."""
+    """An index page: its number (1 is the oldest), and its rows, oldest first, none pinned."""
 
     number: int
     rows: tuple[IndexRow, ...]

@@ -51,7 +51,7 @@ def split_glued(text: str) -> list[str]:
 
 
 def cut_punctuation(url: str) -> str:
-    """Removes punctuation of the sentence from a link's end, and brackets that do not open in it."""
+    """Removes a sentence's punctuation from a link's end, and brackets that do not open in it."""
     while url:
         last = url[-1]
         unbalanced = last in _OPENING and url.count(last) > url.count(_OPENING[last])

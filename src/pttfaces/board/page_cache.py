@@ -66,7 +66,7 @@ class IndexPageRead:
 
 @dataclass(frozen=True)
 class PageRange:
-    """Index pages, oldest first, with all posts of `span` that the board had when they were read."""
+    """Index pages, oldest first, with all posts of `span` that were on the board at the time."""
 
     span: Span
     pages: Sequence[IndexPageRead]
