@@ -32,9 +32,9 @@ def fast_client(hosts: LoopbackHosts | None = None, auth: AuthBase | None = None
 
 
 @contextmanager
-def demo_client(world: World) -> Iterator[Client]:
+def demo_client(board: World) -> Iterator[Client]:
     """A client of the demo site, which serves a board at BASE."""
-    with serve(world) as port, fast_client(LoopbackHosts(dict.fromkeys(HOSTS, port))) as client:
+    with serve(board) as port, fast_client(LoopbackHosts(dict.fromkeys(HOSTS, port))) as client:
         yield client
 
 
@@ -92,16 +92,16 @@ def server(
         thread.join()
 
 
-def without_gate(world: World) -> Callable[[str], Answer]:
+def without_gate(board: World) -> Callable[[str], Answer]:
     """Answers as a board that does not ask for the reader's age."""
 
     def answer(path: str) -> Answer:
         _, index, name = path.removesuffix(".html").rpartition("/index")
         if index:
-            number, last = int(name or pages.page_count(world)), pages.page_count(world)
-            return (200, {}, pages.index_page(world, number)) if number <= last else (404, {}, "")
-        post = next((one for one in world.posts if path.endswith(f"/{one.id}.html")), None)
-        return (200, {}, pages.article_page(world, post)) if post else (404, {}, "nothing")
+            number, last = int(name or pages.page_count(board)), pages.page_count(board)
+            return (200, {}, pages.index_page(board, number)) if number <= last else (404, {}, "")
+        post = next((one for one in board.posts if path.endswith(f"/{one.id}.html")), None)
+        return (200, {}, pages.article_page(board, post)) if post else (404, {}, "nothing")
 
     return answer
 
@@ -116,13 +116,13 @@ def rows_of(client: Client, base: str, board: str, span: Span, folder: Path) -> 
 def thirty_years(posts: int) -> World:
     """A board from 1996 to 2025, ever busier; some posts are deleted, once a whole page of them."""
     start, end = 820454400, 1767196800
-    world = World("Test")
+    board = World("Test")
     for index in range(posts):
         seconds = start + int((end - start) * (index / posts) ** 0.7)
         deleted = index % 37 == 5 or 400 <= index < 420
-        world.posts.append(post_at(seconds, index, "deleted" if deleted else "ok"))
-    world.pinned = [post_at(start, 0xFFF), post_at(end, 0xFFE)]
-    return world
+        board.posts.append(post_at(seconds, index, "deleted" if deleted else "ok"))
+    board.pinned = [post_at(start, 0xFFF), post_at(end, 0xFFE)]
+    return board
 
 
 def post_at(seconds: int, number: int, page: str = "ok") -> Post:
@@ -130,5 +130,5 @@ def post_at(seconds: int, number: int, page: str = "ok") -> Post:
     return Post(f"M.{seconds}.A.{number % 4096:03X}", title, "someone", 5, page=page)
 
 
-def of_year(world: World, span: Span = YEAR) -> list[str]:
-    return [p.id for p in world.posts if p.page != "deleted" and posted_at(p.id) in span]
+def of_year(board: World, span: Span = YEAR) -> list[str]:
+    return [p.id for p in board.posts if p.page != "deleted" and posted_at(p.id) in span]

@@ -28,9 +28,9 @@ RULES = HostRules(HOST_ALIASES)
 
 
 def test_read_articles_gives_each_its_status(tmp_path: Path) -> None:
-    world = make_world(3, 30, "Test", 2024)
+    board = make_world(3, 30, "Test", 2024)
     cache = PageCache(tmp_path / "links")
-    with demo_client(world) as client:
+    with demo_client(board) as client:
         rows = rows_of(client, BASE, "Test", YEAR, tmp_path / "crawl")
         articles, _ = filter_rows(rows, BASE, YEAR, None, DenyList())
         reads = list(read_articles(client, articles, lambda _: cache, RULES))
@@ -44,13 +44,13 @@ def test_read_articles_gives_each_its_status(tmp_path: Path) -> None:
     posted = {url for read in reads for link in read.links.images if (url := link.url)}
     assert not {url for url in posted if "cache.ptt" in url}
     # Every address leads to an image of the site.
-    assert {picture_key(url) for url in posted} <= set(world.pictures)
+    assert {picture_key(url) for url in posted} <= set(board.pictures)
 
 
 def test_filter_links_removes_pushes_and_denied_links(tmp_path: Path) -> None:
-    world = make_world(3, 30, "Test", 2024)
+    board = make_world(3, 30, "Test", 2024)
     cache = PageCache(tmp_path / "links")
-    with demo_client(world) as client:
+    with demo_client(board) as client:
         rows = rows_of(client, BASE, "Test", YEAR, tmp_path / "crawl")
         articles, _ = filter_rows(rows, BASE, YEAR, None, DenyList())
         (read,) = read_articles(client, articles[:1], lambda _: cache, RULES)

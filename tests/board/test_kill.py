@@ -33,12 +33,12 @@ class Site:
     """A board of 300 pages; kills a process while it waits for the answer to its n-th request."""
 
     def __init__(self) -> None:
-        self.world = thirty_years(20 * 300)
-        self.world.posts = [
+        self.board = thirty_years(20 * 300)
+        self.board.posts = [
             replace(post, lines=(f"https://i.imgur.com/{index:07}.jpg",))
-            for index, post in enumerate(self.world.posts)
+            for index, post in enumerate(self.board.posts)
         ]
-        self.board = without_gate(self.world)
+        self.respond = without_gate(self.board)
         self.victim: subprocess.Popen[bytes] | None = None
         self.fatal = 0
 
@@ -48,7 +48,7 @@ class Site:
             if self.fatal == 0:
                 time.sleep(random.uniform(0, 0.02))
                 self.victim.kill()
-        return self.board(path)
+        return self.respond(path)
 
 
 @pytest.fixture(scope="module")

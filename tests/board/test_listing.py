@@ -38,14 +38,14 @@ def listed(client: Client, folder: Path, span: Span = YEAR) -> list[str]:
 
 
 def test_list_rows_finds_the_year_exactly_while_posts_arrive(tmp_path: Path) -> None:
-    world = thirty_years(20 * 300)
-    wanted, board, lock = of_year(world), without_gate(world), threading.Lock()
+    board = thirty_years(20 * 300)
+    wanted, respond, lock = of_year(board), without_gate(board), threading.Lock()
 
     def answer(path: str) -> Answer:
         with lock:
             for _ in range(7):
-                world.posts.append(post_at(1767196800 + len(world.posts), len(world.posts)))
-            return board(path)
+                board.posts.append(post_at(1767196800 + len(board.posts), len(board.posts)))
+            return respond(path)
 
     with server(answer) as (base, asked), fast_client() as client:
         rows = rows_of(client, base, "Test", YEAR, tmp_path)
@@ -57,21 +57,21 @@ def test_list_rows_finds_the_year_exactly_while_posts_arrive(tmp_path: Path) -> 
 
 
 def test_list_rows_finds_an_edge_of_4000_pages_by_16_requests(tmp_path: Path) -> None:
-    world = thirty_years(20 * 4000)
-    last_days = Span(posted_at(world.posts[-50].id) or 0, YEAR.end * 2)
-    with server(without_gate(world)) as (base, asked), fast_client() as client:
+    board = thirty_years(20 * 4000)
+    last_days = Span(posted_at(board.posts[-50].id) or 0, YEAR.end * 2)
+    with server(without_gate(board)) as (base, asked), fast_client() as client:
         rows = rows_of(client, base, "Test", last_days, tmp_path)
-    assert [row.id for row in rows if row.id][-48:] == of_year(world, last_days)[-48:]
+    assert [row.id for row in rows if row.id][-48:] == of_year(board, last_days)[-48:]
     # Beside the edge: robots.txt, the newest page at the end, and the pages of the last days.
     assert len(asked) - 2 - 3 <= 16
 
 
 @pytest.mark.parametrize("year", [1995, 1996, 2006, 2025, 2026])
 def test_list_rows_of_years_at_the_boards_ends_and_beyond(year: int, tmp_path: Path) -> None:
-    world = thirty_years(20 * 61 + 7)
+    board = thirty_years(20 * 61 + 7)
     span = Span.of_days(year, "0101", "1231")
-    with demo_client(world) as client:
-        assert listed(client, tmp_path, span) == of_year(world, span)
+    with demo_client(board) as client:
+        assert listed(client, tmp_path, span) == of_year(board, span)
 
 
 def test_list_rows_of_a_day_counts_in_utc_plus_8(tmp_path: Path) -> None:
@@ -82,19 +82,19 @@ def test_list_rows_of_a_day_counts_in_utc_plus_8(tmp_path: Path) -> None:
 
 
 def test_list_rows_while_posts_arrive_and_are_purged_loses_no_row(tmp_path: Path) -> None:
-    world = thirty_years(20 * 120)
-    wanted = of_year(world)
+    board = thirty_years(20 * 120)
+    wanted = of_year(board)
     ended = threading.Event()
 
     def change() -> None:
         for number in range(400):
-            world.posts.append(post_at(1767196800 + number, number))
+            board.posts.append(post_at(1767196800 + number, number))
             if number % 10 == 0:
-                del world.posts[number]  # an old post: every younger row moves
+                del board.posts[number]  # an old post: every younger row moves
             if ended.wait(0.002):
                 return
 
-    with demo_client(world) as client:
+    with demo_client(board) as client:
         writer = threading.Thread(target=change)
         writer.start()
         found = listed(client, tmp_path)
@@ -105,14 +105,14 @@ def test_list_rows_while_posts_arrive_and_are_purged_loses_no_row(tmp_path: Path
 
 @pytest.mark.parametrize("year", [2024, 2025])
 def test_list_rows_when_pages_are_lost_reads_again(year: int, tmp_path: Path) -> None:
-    world = thirty_years(20 * 120)
+    board = thirty_years(20 * 120)
     span = Span.of_days(year, "0101", "1231")
-    wanted, board, requests = of_year(world, span), without_gate(world), iter(range(10**6))
+    wanted, respond, requests = of_year(board, span), without_gate(board), iter(range(10**6))
 
     def answer(path: str) -> Answer:
         if next(requests) == 14:
-            del world.posts[0:90]
-        return board(path)
+            del board.posts[0:90]
+        return respond(path)
 
     with server(answer) as (base, _), fast_client() as client:
         rows = rows_of(client, base, "Test", span, tmp_path)
@@ -120,10 +120,10 @@ def test_list_rows_when_pages_are_lost_reads_again(year: int, tmp_path: Path) ->
 
 
 def test_list_rows_when_rows_have_moved_reads_again(tmp_path: Path) -> None:
-    world = thirty_years(20 * 120)
-    wanted = of_year(world)
-    middle = world.posts.index(next(p for p in world.posts if p.id == wanted[len(wanted) // 2]))
-    with demo_client(world) as client:
+    board = thirty_years(20 * 120)
+    wanted = of_year(board)
+    middle = board.posts.index(next(p for p in board.posts if p.id == wanted[len(wanted) // 2]))
+    with demo_client(board) as client:
         rows_of(client, BASE, "Test", YEAR, tmp_path)
         # As if killed before this page was read. Then ten posts are purged, so that half of its
         # rows are on the page below, which is cached as it was.
@@ -131,18 +131,18 @@ def test_list_rows_when_rows_have_moved_reads_again(tmp_path: Path) -> None:
             url = json.loads(gzip.decompress(path.read_bytes()))["url"]
             if url.endswith(f"/index{middle // 20 + 1}.html"):
                 path.unlink()
-        del world.posts[0:10]
+        del board.posts[0:10]
         assert listed(client, tmp_path) == wanted
 
 
 def test_list_rows_while_posts_are_purged_gives_no_row_twice(tmp_path: Path) -> None:
-    world = thirty_years(20 * 120)
-    board, lock = without_gate(world), threading.Lock()
+    board = thirty_years(20 * 120)
+    respond, lock = without_gate(board), threading.Lock()
 
     def answer(path: str) -> Answer:
         with lock:
-            del world.posts[0]
-            return board(path)
+            del board.posts[0]
+            return respond(path)
 
     with server(answer) as (base, _), fast_client() as client:
         rows = rows_of(client, base, "Test", YEAR, tmp_path)
@@ -163,8 +163,8 @@ def test_list_rows_of_an_empty_board_raises_data_error(tmp_path: Path) -> None:
 
 
 def test_filter_rows_counts_rows_by_reason(tmp_path: Path) -> None:
-    world = make_world(3, 30, "Test", 2024)
-    with demo_client(world) as client:
+    board = make_world(3, 30, "Test", 2024)
+    with demo_client(board) as client:
         rows = rows_of(client, BASE, "Test", YEAR, tmp_path)
     articles, left_out = filter_rows(rows, BASE, YEAR, None, DenyList())
     assert len(articles) == 30
@@ -195,11 +195,11 @@ def test_filter_rows_counts_unknown_ids() -> None:
 
 
 def test_list_rows_of_the_present_year_requests_only_unsettled_pages(tmp_path: Path) -> None:
-    world = thirty_years(20 * 300)
-    wanted, settled = of_year(world), YEAR.start + 300 * 86400
+    board = thirty_years(20 * 300)
+    wanted, settled = of_year(board), YEAR.start + 300 * 86400
     of_later = (settled + 40 * 86400, YEAR.end)
-    later = [p for p in world.posts if of_later[0] <= (posted_at(p.id) or 0) < of_later[1]]
-    del world.posts[world.posts.index(later[0]) :]  # not posted yet
+    later = [p for p in board.posts if of_later[0] <= (posted_at(p.id) or 0) < of_later[1]]
+    del board.posts[board.posts.index(later[0]) :]  # not posted yet
     cache = IndexPageCache(tmp_path / "cache")
 
     def read(base: str, moment: int) -> list[IndexRow]:
@@ -207,17 +207,17 @@ def test_list_rows_of_the_present_year_requests_only_unsettled_pages(tmp_path: P
             work = tmp_path / f"work-{moment}"
             return list_rows(client, base, "Test", YEAR, work, cache, moment)
 
-    with server(without_gate(world)) as (base, asked):
+    with server(without_gate(board)) as (base, asked):
         before = read(base, settled)
         whole = len(asked)
-        world.posts += later
-        young = world.posts.index(later[0]) - 1
-        world.posts[young] = replace(world.posts[young], nrec=77)
+        board.posts += later
+        young = board.posts.index(later[0]) - 1
+        board.posts[young] = replace(board.posts[young], nrec=77)
         asked.clear()
         rows = read(base, settled + 60 * 86400)
         assert [row.id for row in rows if row.id and posted_at(row.id) in YEAR] == wanted
         assert len(before) < len(rows)
-        assert next(row.nrec for row in rows if row.id == world.posts[young].id) == 77
+        assert next(row.nrec for row in rows if row.id == board.posts[young].id) == 77
         assert len(asked) < whole  # fewer pages, though the year has grown
         ages = [posted_at(row.id) or 0 for row in rows if row.id]
         index_pages = {path for path, _, _ in asked if "/index" in path}
@@ -230,20 +230,20 @@ def test_list_rows_of_the_present_year_requests_only_unsettled_pages(tmp_path: P
 
 
 def test_list_rows_of_a_board_without_a_gate_sends_the_user_agent(tmp_path: Path) -> None:
-    world = thirty_years(20 * 40)
-    with server(without_gate(world)) as (base, asked), fast_client() as client:
+    board = thirty_years(20 * 40)
+    with server(without_gate(board)) as (base, asked), fast_client() as client:
         rows = rows_of(client, base, "Test", YEAR, tmp_path)
-    assert [r.id for r in rows if r.id and posted_at(r.id) in YEAR] == of_year(world)
+    assert [r.id for r in rows if r.id and posted_at(r.id) in YEAR] == of_year(board)
     assert all(agent.startswith("pttfaces/") for _, _, agent in asked)
 
 
 def test_list_rows_after_an_error_resumes(tmp_path: Path) -> None:
-    world = thirty_years(20 * 150)
-    board, answered = without_gate(world), iter(range(10**6))
+    board = thirty_years(20 * 150)
+    respond, answered = without_gate(board), iter(range(10**6))
     breaks_at = 10**6
 
     def answer(path: str) -> Answer:
-        return board(path) if next(answered) < breaks_at else (403, {}, "no more")
+        return respond(path) if next(answered) < breaks_at else (403, {}, "no more")
 
     with server(answer) as (base, asked):
         with fast_client() as client:
@@ -264,12 +264,12 @@ def test_list_rows_after_an_error_resumes(tmp_path: Path) -> None:
 def test_list_rows_requests_a_page_that_was_no_index_page_again(
     failure: tuple[int, str], path_end: str, tmp_path: Path
 ) -> None:
-    world = thirty_years(20 * 40)
-    board, well = without_gate(world), False
+    board = thirty_years(20 * 40)
+    respond, well = without_gate(board), False
 
     def answer(path: str) -> Answer:
         wrong = path.endswith(path_end) and not well
-        return (failure[0], {}, failure[1]) if wrong else board(path)
+        return (failure[0], {}, failure[1]) if wrong else respond(path)
 
     everything = Span(Span.of_days(1996, "0101", "1231").start, YEAR.end)
     with server(answer) as (base, _):
@@ -278,4 +278,4 @@ def test_list_rows_requests_a_page_that_was_no_index_page_again(
         well = True
         with fast_client() as client:
             rows = rows_of(client, base, "Test", everything, tmp_path)
-    assert [r.id for r in rows if r.id and posted_at(r.id) in YEAR] == of_year(world)
+    assert [r.id for r in rows if r.id and posted_at(r.id) in YEAR] == of_year(board)
