@@ -1,11 +1,11 @@
-"""Our reading of a board against a plain loop of requests and BeautifulSoup, in one run.
+"""Compares our board client with a plain loop of requests and BeautifulSoup, in one run.
 
     PYTHONPATH=src python benchmarks/crawl.py
 
 The site is a process of its own on loopback, with pages of 20 rows and articles of 200 pushes as
-ptt.cc writes them. Bounds: with answers that take 50 ms and a limit of 20 pages a second, at least
-95 % of the limit is reached; without a limit we read more pages a second than the loop, whether the
-site answers at once or after 50 ms. The loop is what one writes first: one page after another, one
+ptt.cc writes them. Bounds: with responses that take 50 ms and a rate of 20 pages a second, at least
+95 % of the rate is reached; without a limit we read more pages a second than the loop, whether the
+site responds at once or after 50 ms. The loop is the simplest client: one page after another, one
 session, BeautifulSoup with Python's own parser. lxml behind BeautifulSoup is timed if it is
 installed.
 """
@@ -25,15 +25,15 @@ from aiohttp import web
 from bs4 import BeautifulSoup, FeatureNotFound
 
 from pttfaces.board.article_page import parse_article
-from pttfaces.board.client import Client, Manners
-from pttfaces.board.index import parse_index
+from pttfaces.board.client import Client
+from pttfaces.board.index_page import parse_index
 from pttfaces.board.page_cache import Page
 from pttfaces.demo import pages
 from pttfaces.demo.board import Post, Push, World
 from pttfaces.http import LoopbackHosts
 
 URL = "https://www.ptt.cc/bbs/Test/index1.html"
-LIMIT, DELAY_S = 20, 0.05
+RATE, DELAY_S = 20, 0.05
 
 
 def index_text() -> str:
@@ -48,7 +48,7 @@ def article_text() -> str:
     return pages.article_page(World("Test", posts=[post]), post)
 
 
-def site(told: Connection) -> None:
+def site(ready: Connection) -> None:
     """A process: index pages below /bbs/, articles below /article/; with ?slow, after DELAY_S."""
     texts = {"bbs": index_text(), "article": article_text()}
 
@@ -64,7 +64,7 @@ def site(told: Connection) -> None:
         runner = web.AppRunner(application, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        told.send(runner.addresses[0][1])
+        ready.send(runner.addresses[0][1])
         await asyncio.Event().wait()
 
     asyncio.run(serve())
@@ -83,14 +83,14 @@ def served() -> Iterator[str]:
 
 
 def ours(urls: list[str], rate: float) -> float:
-    """Seconds from the first page asked for to the last one read, robots.txt apart."""
+    """Seconds from the first request to the last page parsed, without robots.txt."""
 
     def read(page: Page) -> tuple[int, bool]:
         if "/bbs/" in page.url:
             return len(parse_index(page.text, page.url).rows), True
         return len(parse_article(page.text).links), True
 
-    with Client(LoopbackHosts(), Manners(rate_per_s=rate)) as client:
+    with Client(LoopbackHosts(), rate) as client:
         client.fetch(urls[0])
         started = time.perf_counter()
         found = list(client.get_all(((url, None) for url in urls), read))
@@ -120,7 +120,7 @@ def read_with(text: str, parser: str, index: bool) -> int:
     return len(rows)
 
 
-def each(work: Callable[[], object], times: int) -> float:
+def median_ms(work: Callable[[], object], times: int) -> float:
     """Median milliseconds of one call."""
     work()
     taken = []
@@ -133,14 +133,14 @@ def each(work: Callable[[], object], times: int) -> float:
 
 def parsers(times: int) -> None:
     for kind, text, index in (("index", index_text(), True), ("article", article_text(), False)):
-        mine = each(
+        mine = median_ms(
             partial(parse_index, text, URL) if index else partial(parse_article, text), times
         )
         print(f"parsing, {kind} page of {len(text.encode()) / 1024:.0f} KiB:")
         print(f"  selectolax (ours)              {mine:8.2f} ms")
         for parser in ("html.parser", "lxml"):
             try:
-                theirs = each(partial(read_with, text, parser, index), times)
+                theirs = median_ms(partial(read_with, text, parser, index), times)
             except FeatureNotFound:
                 print(f"  BeautifulSoup, {parser:12}         is not installed")
                 continue
@@ -165,23 +165,23 @@ def speed(base: str, count: int, rounds: int, query: str, name: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="our reading of a board against a plain loop")
-    parser.add_argument("--count", type=int, default=60, help="pages of each timing")
-    parser.add_argument("--rounds", type=int, default=3, help="times that each is measured")
+    parser = argparse.ArgumentParser(description="compare our board client with a plain loop")
+    parser.add_argument("--count", type=int, default=60, help="pages in each timing")
+    parser.add_argument("--rounds", type=int, default=3, help="repetitions of each timing")
     options = parser.parse_args()
     with served() as base:
         urls = [f"{base}/bbs/Test/index{n}.html?slow" for n in range(options.count)]
         shares = []
         for _ in range(options.rounds):
-            # The last answer takes its time after its turn has come.
-            turns = ours(urls, LIMIT) - DELAY_S
-            shares.append((options.count - 1) / turns / LIMIT)
+            # Without the time that the last response takes after its request.
+            seconds = ours(urls, RATE) - DELAY_S
+            shares.append((options.count - 1) / seconds / RATE)
         print(
-            f"limit {LIMIT} a second, answers after {DELAY_S * 1000:.0f} ms: "
-            f"{statistics.median(shares):.1%} of the limit is reached (bound: 95 %)"
+            f"rate {RATE} a second, responses after {DELAY_S * 1000:.0f} ms: "
+            f"{statistics.median(shares):.1%} of the rate is reached (bound: 95 %)"
         )
-        speed(base, options.count, options.rounds, "", "answers at once    ")
-        speed(base, options.count, options.rounds, "?slow", "answers after 50 ms")
+        speed(base, options.count, options.rounds, "", "responses at once    ")
+        speed(base, options.count, options.rounds, "?slow", "responses after 50 ms")
     parsers(20)
 
 

@@ -1,78 +1,70 @@
-"""Stage links: the pictures that the articles link → data/links.jsonl, data/articles_read.csv."""
+"""Stage links: finds the images that articles link → data/links.jsonl, data/articles_read.csv."""
 
 import os
-import time
-from pathlib import Path
+from functools import partial
 
 from pttfaces.stage import run_stage
 from pttfaces import denylist, files, source, tables, workdir
-from pttfaces.board import albums, article_ids
-from pttfaces.board import articles as reading
-from pttfaces.board.client import Client, Manners
+from pttfaces.board import albums, articles
+from pttfaces.board.article_ids import RECENT_MAX_AGE_S
+from pttfaces.board.client import Client
 from pttfaces.board.hosts import HostRules
-from pttfaces.board.links import PictureLink
-from pttfaces.board.listing import Article
-from pttfaces.board.page_cache import PageStore
+from pttfaces.board.links import ImageLink
+from pttfaces.board.page_cache import PageCache
 from pttfaces.config import Params, load
 from pttfaces.denylist import DenyList
-from pttfaces.tables import ArticleStatus
+from pttfaces.tables import Article, ArticleStatus
 
 
 def main() -> None:
     params = load()
     deny = denylist.in_force()
-    rows = files.read_jsonl("data/articles.jsonl", Article.__dataclass_fields__)
-    listed = [Article(**row) for row in rows]
-    articles = [a for a in listed if not deny.denies(article=a.id, author=a.author)]
-    all_read = []
-    if articles:  # else there is nothing to wait for while another run is reading
-        site = [source.base_url(params), params.board.name, source.cache_namespace(params)]
-        with (
-            workdir.resuming("links", site) as work,
-            workdir.exclusive("links", source.lock_key(params)),
-        ):
-            all_read = read_all(params, articles, deny, work)
-    permitted = [reading.permitted(read, params.links.pushes, deny) for read in all_read]
-    reads = [read for read, _ in permitted]
-    denied = len(listed) - len(articles) + sum(taken for _, taken in permitted)
-    files.write_jsonl("data/links.jsonl", (row for r in reads for row in reading.links_rows(r)))
-    statuses = [ArticleStatus(r.article.id, r.status, len(r.links.pictures)) for r in reads]
+    rules = HostRules(source.host_aliases(params))
+    listed = tables.read_jsonl("data/articles.jsonl", Article)
+    allowed = [a for a in listed if not deny.denies(article=a.id, author=a.author)]
+    # Without an article there is no reason to wait for another run that reads the board.
+    read = read_all(params, allowed, deny, rules) if allowed else []
+    filtered = [articles.filter_links(each, params.links.pushes, deny) for each in read]
+    reads = [each for each, _ in filtered]
+    denied = len(listed) - len(allowed) + sum(count for _, count in filtered)
+    tables.write_jsonl("data/links.jsonl", (row for r in reads for row in articles.link_rows(r)))
+    statuses = [ArticleStatus(r.article.id, r.status, len(r.links.images)) for r in reads]
     tables.write("data/articles_read.csv", statuses, ArticleStatus)
-    counts = reading.count(reads, HostRules(source.host_aliases(params)))
-    files.write_metrics("links", {**counts, "denied": denied})
+    files.write_metrics("links", {**articles.count_links(reads, rules), "denied": denied})
     if params.source == "inbox":
         print("links: source is inbox, so there is no article to read.")
     else:
-        print(reading.sentence(reads))
+        print(articles.summary(reads))
 
 
 def read_all(
-    params: Params, articles: list[Article], deny: DenyList, work: Path
-) -> list[reading.ArticleRead]:
-    """Every article, from its page: read now, or kept from before; and the albums they link."""
-    rules = HostRules(source.host_aliases(params))
-    real = params.source == "ptt"
-    lasting = PageStore(workdir.cache_dir("pages"))
-    passing = PageStore(work, max_age_s=86400 if real else float("inf"))
-    how = params.links.albums
+    params: Params, listed: list[Article], deny: DenyList, rules: HostRules
+) -> list[articles.ArticleRead]:
+    """Reads the articles and opens their albums, from cached pages where there are any."""
+    how, rate = params.links.albums, params.board.rate_per_s
     auth = albums.ClientId(os.environ.get(albums.CLIENT_ID, "")) if how == "api" else None
-    manners = Manners(params.board.rate_per_s)
+    site = [source.base_url(params), params.board.name, source.cache_namespace(params)]
 
-    def store_of(article: Article) -> PageStore:
-        age = time.time() - (article_ids.posted_at(article.id) or 0)
-        return lasting if real and age > article_ids.SETTLED_AFTER_S else passing
+    def wanted(link: ImageLink) -> bool:
+        allowed_place = params.links.pushes or link.place == "body"
+        return allowed_place and not articles.is_denied(link, deny)
 
-    def wanted(link: PictureLink) -> bool:
-        return (params.links.pushes or link.place == "body") and not reading.denied(link, deny)
-
-    with source.connect(params) as door, Client(door, manners) as client:
-        reads = list(reading.read_articles(client, articles, store_of, rules))
+    with (
+        workdir.resuming("links", site) as work,
+        workdir.exclusive("links", source.lock_key(params)),
+        source.connect(params) as hosts,
+        Client(hosts, rate) as client,
+    ):
+        # The demo's pages never change, but hold for these parameters only.
+        recent = PageCache(work, RECENT_MAX_AGE_S if params.source == "ptt" else float("inf"))
+        settled = PageCache(workdir.cache_dir("pages")) if params.source == "ptt" else recent
+        cache_for = partial(articles.choose_cache, settled=settled, recent=recent)
+        reads = list(articles.read_articles(client, listed, cache_for, rules))
         if how == "leave":
             return reads
-        with Client(door, manners, auth) as picture_host:
-            return albums.open_albums(
-                picture_host, reads, albums.SOURCES[how], store_of, wanted, rules
-            )
+        with Client(hosts, rate, auth=auth) as image_client:
+            album_source = albums.ALBUM_SOURCES[how]
+            return albums.open_albums(image_client, reads, album_source, cache_for, wanted, rules)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What both web clients share: the User-Agent, hosts on loopback, and the Retry-After header.
+"""Shared by both web clients: the User-Agent, the Retry-After header, and hosts on loopback.
 
 `LoopbackHosts` maps host names to servers on this machine (the embedded demo board, a test's
-server, a local mirror). All other names are requested as they are.
+server, a local mirror); requests to all other names go to the network.
 """
 
 import email.utils
@@ -24,10 +24,10 @@ LOOPBACK_VARIABLE = "PTTFACES_LOOPBACK_HOSTS"
 
 @dataclass(frozen=True)
 class LoopbackHosts:
-    """Host names that lead to servers on this machine.
+    """Host names that are served by this machine.
 
-    ports: host name (lower case) → port on 127.0.0.1 that answers for it, over plain HTTP whatever
-    the scheme of the URL. Empty: every name is looked up.
+    ports: host name (lower case) → port on 127.0.0.1 that serves it, over plain HTTP whatever the
+    scheme of the URL. Empty: every name is resolved.
     """
 
     ports: Mapping[str, int] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class LoopbackHosts:
         return cls(ports)
 
     def port(self, host: str | None) -> int | None:
-        """The port on 127.0.0.1 that answers for a host; None for a host on the network."""
+        """The port on 127.0.0.1 that serves a host; None for a host on the network."""
         return self.ports.get((host or "").lower())
 
     def resolve(self, url: str) -> tuple[str, dict[str, str]]:
@@ -60,7 +60,7 @@ class LoopbackHosts:
         return address, {"Host": parts.netloc}
 
     def session(self) -> requests.Session:
-        """A requests session that knows these hosts; responses keep the URL that was requested."""
+        """A requests session that maps these hosts; responses keep the URL that was requested."""
         session = requests.Session()
         session.headers["User-Agent"] = USER_AGENT
         for scheme in ("http://", "https://"):
@@ -93,7 +93,7 @@ class _LoopbackAdapter(HTTPAdapter):
         resolved.url = address
         resolved.headers.update(headers)
         if headers:
-            kwargs["proxies"] = {}  # a proxy of the environment cannot reach this loopback
+            kwargs["proxies"] = {}  # a proxy cannot reach this machine's loopback
         response = super().send(resolved, *args, **kwargs)
         response.url, response.request = request.url or "", request
         return response

@@ -1,4 +1,4 @@
-"""A small site on loopback that answers as a test says and writes down what it was asked."""
+"""A small site on loopback that answers as a test defines, and records its requests."""
 
 import threading
 import time
@@ -8,26 +8,43 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs
 
+from requests.auth import AuthBase
+
 from pttfaces.board.article_ids import Span, posted_at
-from pttfaces.board.client import Client, Manners
-from pttfaces.board.index import Row
+from pttfaces.board.client import Client, RetryPolicy
+from pttfaces.board.index_page import IndexRow
 from pttfaces.board.listing import list_rows
-from pttfaces.board.page_cache import Shelf
+from pttfaces.board.page_cache import IndexPageCache
 from pttfaces.demo import pages
 from pttfaces.demo.board import Post, World
+from pttfaces.demo.site import HOSTS, serve
+from pttfaces.http import LoopbackHosts
 
-FAST = Manners(rate_per_s=1000, attempts=3, first_wait_s=0.01)
+BASE = "https://www.ptt.test"  # the demo board
+RETRIES = RetryPolicy(attempts=3, first_wait_s=0.01)
 YEAR = Span.of_days(2024, "0101", "1231")
 Answer = tuple[int, dict[str, str], str]
+
+
+def fast_client(hosts: LoopbackHosts | None = None, auth: AuthBase | None = None) -> Client:
+    """A client with a high rate and short waits."""
+    return Client(hosts or LoopbackHosts(), 1000, RETRIES, auth)
+
+
+@contextmanager
+def demo_client(board: World) -> Iterator[Client]:
+    """A client of the demo site, which serves a board at BASE."""
+    with serve(board) as port, fast_client(LoopbackHosts(dict.fromkeys(HOSTS, port))) as client:
+        yield client
 
 
 @contextmanager
 def server(
     answer: Callable[[str], Answer], gate: bool = False
 ) -> Iterator[tuple[str, list[tuple[str, float, str]]]]:
-    """A small site; gives its address and the list of (path, time, User-Agent) of its requests.
+    """Serves a site; yields its address and the list of (path, time, User-Agent) of its requests.
 
-    A status below 0 hangs up instead of answering. gate: asks for the reader's age, once a session.
+    A status below 0 closes the connection. gate: asks for the reader's age, once a session.
     """
     asked: list[tuple[str, float, str]] = []
 
@@ -75,35 +92,37 @@ def server(
         thread.join()
 
 
-def plainly(world: World) -> Callable[[str], Answer]:
-    """A board without the question after the reader's age."""
+def without_gate(board: World) -> Callable[[str], Answer]:
+    """Answers as a board that does not ask for the reader's age."""
 
     def answer(path: str) -> Answer:
         _, index, name = path.removesuffix(".html").rpartition("/index")
         if index:
-            number, last = int(name or pages.page_count(world)), pages.page_count(world)
-            return (200, {}, pages.index_page(world, number)) if number <= last else (404, {}, "")
-        post = next((one for one in world.posts if path.endswith(f"/{one.id}.html")), None)
-        return (200, {}, pages.article_page(world, post)) if post else (404, {}, "nothing")
+            number, last = int(name or pages.page_count(board)), pages.page_count(board)
+            return (200, {}, pages.index_page(board, number)) if number <= last else (404, {}, "")
+        post = next((one for one in board.posts if path.endswith(f"/{one.id}.html")), None)
+        return (200, {}, pages.article_page(board, post)) if post else (404, {}, "nothing")
 
     return answer
 
 
-def rows_of(client: Client, base: str, board: str, span: Span, folder: Path) -> list[Row]:
-    """A listing whose pages are kept in `folder` for a restart, and of which nothing is settled."""
-    return list_rows(client, base, board, span, folder, Shelf(folder / "shelf"), settled=0)
+def rows_of(client: Client, base: str, board: str, span: Span, folder: Path) -> list[IndexRow]:
+    """A listing that `folder` resumes, on a board where nothing is settled."""
+    return list_rows(
+        client, base, board, span, folder, IndexPageCache(folder / "ranges"), settled=0
+    )
 
 
 def thirty_years(posts: int) -> World:
     """A board from 1996 to 2025, ever busier; some posts are deleted, once a whole page of them."""
     start, end = 820454400, 1767196800
-    world = World("Test")
+    board = World("Test")
     for index in range(posts):
         seconds = start + int((end - start) * (index / posts) ** 0.7)
         deleted = index % 37 == 5 or 400 <= index < 420
-        world.posts.append(post_at(seconds, index, "deleted" if deleted else "ok"))
-    world.pinned = [post_at(start, 0xFFF), post_at(end, 0xFFE)]
-    return world
+        board.posts.append(post_at(seconds, index, "deleted" if deleted else "ok"))
+    board.pinned = [post_at(start, 0xFFF), post_at(end, 0xFFE)]
+    return board
 
 
 def post_at(seconds: int, number: int, page: str = "ok") -> Post:
@@ -111,5 +130,5 @@ def post_at(seconds: int, number: int, page: str = "ok") -> Post:
     return Post(f"M.{seconds}.A.{number % 4096:03X}", title, "someone", 5, page=page)
 
 
-def of_year(world: World, span: Span = YEAR) -> list[str]:
-    return [p.id for p in world.posts if p.page != "deleted" and posted_at(p.id) in span]
+def of_year(board: World, span: Span = YEAR) -> list[str]:
+    return [p.id for p in board.posts if p.page != "deleted" and posted_at(p.id) in span]

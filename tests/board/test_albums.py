@@ -1,4 +1,4 @@
-"""Albums: what their pages and imgur's API tell, and what is done where they tell nothing."""
+"""Albums, opened by their pages or by imgur's API, and albums that cannot be opened."""
 
 import json
 from collections.abc import Callable
@@ -7,20 +7,26 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_site import FAST, Answer, server
+from small_site import Answer, fast_client, server
 
-from pttfaces.board import albums
-from pttfaces.board.albums import ClientId, open_albums, pictures_in_answer, pictures_on_page
+from pttfaces.board.albums import (
+    ALBUM_SOURCES,
+    ClientId,
+    images_in_response,
+    images_on_page,
+    open_albums,
+)
 from pttfaces.board.article_page import PostedLink
 from pttfaces.board.articles import ArticleRead
-from pttfaces.board.client import Client
+from pttfaces.board.hosts import HostRules
 from pttfaces.board.links import sort_links
-from pttfaces.board.listing import Article
-from pttfaces.board.page_cache import PageStore
+from pttfaces.board.page_cache import PageCache
 from pttfaces.errors import ParamsError
 from pttfaces.http import LoopbackHosts
+from pttfaces.tables import Article
 
 IMGUR = ("imgur.com", "api.imgur.com")
+RULES = HostRules()
 ARTICLE = Article("M.1704040318.A.E87", "https://www.ptt.cc/bbs/B/x.html", "t", "w", "d", 1)
 MEDIA = [f"https://i.imgur.com/abcdef{n}.{end}" for n, end in enumerate(("jpeg", "mp4", "png"))]
 
@@ -33,26 +39,30 @@ def page(addresses: list[str]) -> str:
 
 def read(*hrefs: str) -> ArticleRead:
     posted = tuple(PostedLink(href, "body", "") for href in hrefs)
-    return ArticleRead(ARTICLE, "ok", posted, sort_links(posted, ARTICLE.url))
+    return ArticleRead(ARTICLE, "ok", posted, sort_links(posted, ARTICLE.url, RULES))
 
 
 def opened(
     answer: Callable[[str], Answer], how: str, folder: Path, *reads: ArticleRead
 ) -> tuple[list[ArticleRead], list[str]]:
-    """Articles with their albums opened at a small imgur, and the paths that it was asked for."""
+    """Articles with their albums opened at a small imgur, and the paths that were requested."""
     with server(answer) as (base, asked):
-        door = LoopbackHosts(dict.fromkeys(IMGUR, int(base.rpartition(":")[2])))
+        hosts = LoopbackHosts(dict.fromkeys(IMGUR, int(base.rpartition(":")[2])))
         auth = ClientId("an-id") if how == "api" else None
-        with Client(door, FAST, auth) as client:
-            source = albums.SOURCES[how]
-            store = PageStore(folder)
+        with fast_client(hosts, auth) as client:
+            cache = PageCache(folder)
             ended = open_albums(
-                client, list(reads), source, lambda _: store, lambda link: link.place == "body"
+                client,
+                list(reads),
+                ALBUM_SOURCES[how],
+                lambda _: cache,
+                lambda link: link.place == "body",
+                RULES,
             )
     return ended, [path for path, _, _ in asked if path != "/robots.txt"]
 
 
-def test_an_albums_pictures_stand_where_its_link_stood(tmp_path: Path) -> None:
+def test_open_albums_puts_images_in_place_of_the_link(tmp_path: Path) -> None:
     article = read(
         "https://i.imgur.com/before1.jpg",
         "https://imgur.com/a/AbCdE",
@@ -61,14 +71,14 @@ def test_an_albums_pictures_stand_where_its_link_stood(tmp_path: Path) -> None:
     )
     (ended,), asked = opened(lambda path: (200, {}, page(MEDIA)), "page", tmp_path, article)
     assert asked == ["/a/AbCdE"]
-    assert [link.url for link in ended.links.pictures] == [
+    assert [link.url for link in ended.links.images] == [
         "https://i.imgur.com/before1.jpg",
         "https://i.imgur.com/abcdef0.jpeg",
         "https://i.imgur.com/abcdef2.png",
         "https://i.imgur.com/after12.jpg",
     ]
-    assert [link.posted for link in ended.links.pictures][1:3] == ["https://imgur.com/a/AbCdE"] * 2
-    assert ended.links.repeated == 1  # the album's third picture, linked by itself
+    assert [link.posted for link in ended.links.images][1:3] == ["https://imgur.com/a/AbCdE"] * 2
+    assert ended.links.repeated == 1  # the album's third image, linked by itself
 
 
 @pytest.mark.parametrize(
@@ -78,34 +88,34 @@ def test_an_albums_pictures_stand_where_its_link_stood(tmp_path: Path) -> None:
         ("gallery", "/3/gallery/album/AbCdE", {"images": [{"link": link} for link in MEDIA]}),
     ],
 )
-def test_the_api_opens_albums_and_galleries(
+def test_open_albums_by_api_opens_albums_and_galleries(
     kind: str, path: str, data: object, tmp_path: Path
 ) -> None:
     answer = json.dumps({"data": data, "success": True})
     album = read(f"https://imgur.com/{kind}/AbCdE")
     (ended,), asked = opened(lambda _: (200, {}, answer), "api", tmp_path, album)
     assert asked == [path]
-    assert len(ended.links.pictures) == 2
+    assert len(ended.links.images) == 2
     (again,), asked = opened(lambda _: (500, {}, ""), "api", tmp_path, album)
-    assert (again, asked) == (ended, [])  # kept from before
+    assert (again, asked) == (ended, [])  # from the cache
 
 
-def test_an_album_that_is_not_wanted_is_not_asked_for(tmp_path: Path) -> None:
+def test_open_albums_requests_only_wanted_albums(tmp_path: Path) -> None:
     posted = (PostedLink("https://imgur.com/a/AbCdE", "push", "fan"),)
-    pushed = ArticleRead(ARTICLE, "ok", posted, sort_links(posted, ARTICLE.url))
+    pushed = ArticleRead(ARTICLE, "ok", posted, sort_links(posted, ARTICLE.url, RULES))
     ended, asked = opened(lambda path: (200, {}, page(MEDIA)), "page", tmp_path, pushed)
     assert (ended, asked) == ([pushed], [])
 
 
 @pytest.mark.parametrize("status", [200, 404, 403])
-def test_an_album_that_tells_nothing_stays_unresolved(status: int, tmp_path: Path) -> None:
+def test_open_albums_when_page_has_no_images_keeps_the_link(status: int, tmp_path: Path) -> None:
     article = read("https://imgur.com/a/AbCdE", "https://imgur.com/gallery/FgHiJ")
     ended, _ = opened(lambda _: (status, {}, "<html></html>"), "page", tmp_path, article)
     assert ended == [article]
-    assert [link.url for link in article.links.pictures] == [None, None]
+    assert [link.url for link in article.links.images] == [None, None]
 
 
-def test_a_host_that_is_down_ends_the_opening_and_not_the_run(
+def test_open_albums_when_host_is_down_leaves_the_rest(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reads = [read(f"https://imgur.com/a/AbCd{n}") for n in range(9)]
@@ -114,23 +124,23 @@ def test_a_host_that_is_down_ends_the_opening_and_not_the_run(
     )
     assert ended == reads
     assert set(asked) == {f"/a/AbCd{n}" for n in range(3)}
-    assert "the other albums are left unresolved" in capsys.readouterr().err
+    assert "the other albums are not opened" in capsys.readouterr().err
 
 
-def test_an_id_that_the_api_does_not_know_is_named(tmp_path: Path) -> None:
+def test_open_albums_when_api_rejects_the_client_id_raises_params_error(tmp_path: Path) -> None:
     refused = json.dumps({"data": {"error": "Invalid client_id"}, "status": 403})
-    with pytest.raises(ParamsError, match="does not know the client id in IMGUR_CLIENT_ID") as told:
+    with pytest.raises(ParamsError, match="rejects the client id in IMGUR_CLIENT_ID") as raised:
         opened(lambda _: (403, {}, refused), "api", tmp_path, read("https://imgur.com/a/AbCdE"))
-    assert "an-id" not in str(told.value)
+    assert "an-id" not in str(raised.value)
 
 
 @pytest.mark.parametrize("value", ["", "two words", "line\n", "é"])
-def test_what_can_be_no_client_id_is_named(value: str) -> None:
+def test_client_id_of_another_form_raises_params_error(value: str) -> None:
     with pytest.raises(ParamsError, match="IMGUR_CLIENT_ID holds no client id"):
         ClientId(value)
 
 
-def test_the_id_goes_to_the_api_and_to_no_one_else() -> None:
+def test_client_id_is_sent_to_the_api_only() -> None:
     import requests
 
     auth = ClientId("an-id")
@@ -149,8 +159,8 @@ JSON = st.recursive(
 
 
 @given(JSON, st.text(max_size=60))
-def test_no_answer_breaks_the_opening(value: object, text: str) -> None:
+def test_images_of_any_response_raise_nothing(value: object, text: str) -> None:
     for candidate in (text, json.dumps(value), f"window.postDataJSON={json.dumps(text)}"):
-        pictures_in_answer(candidate)
-        pictures_on_page(candidate)
-    pictures_on_page(f"window.postDataJSON={json.dumps(json.dumps(value))}")
+        images_in_response(candidate)
+        images_on_page(candidate)
+    images_on_page(f"window.postDataJSON={json.dumps(json.dumps(value))}")

@@ -1,4 +1,4 @@
-"""The deny list's file."""
+"""The deny list: its file, its entries, and what they deny."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +14,7 @@ ARTICLE, DIGEST = "M.1704074641.A.0F3", "ab" * 32
 CROP = f"{DIGEST[:16]}-1.png"
 
 
-def test_each_kind_of_entry_denies_its_own(tmp_path: Path) -> None:
+def test_denies_compares_each_kind_of_entry(tmp_path: Path) -> None:
     path = tmp_path / "denylist.txt"
     path.write_text(
         f"# people who asked\n\narticle:{ARTICLE}\nauthor: Someone  # by mail\n"
@@ -30,19 +30,19 @@ def test_each_kind_of_entry_denies_its_own(tmp_path: Path) -> None:
     assert not deny.denies(article="M.2.A.0", author="other", url="", sha256="", crop="")
 
 
-def test_a_crop_stands_for_its_picture_whichever_number_the_face_has() -> None:
+def test_denies_every_crop_of_the_image_of_a_denied_crop() -> None:
     deny = DenyList.of([f"crop:{CROP}"])
     assert all(deny.denies(crop=f"{DIGEST[:16]}-{face}.png") for face in (0, 1, 12))
     assert not deny.denies(crop=f"{'cd' * 8}-0.png")
     assert deny.lines() == [f"crop:{CROP}"]
 
 
-def test_no_file_denies_nothing(tmp_path: Path) -> None:
+def test_read_without_a_file_denies_nothing(tmp_path: Path) -> None:
     assert not DenyList.read(tmp_path / "none.txt").denies(author="someone")
 
 
 @pytest.mark.parametrize("line", ["someone", "user:someone", "https://a.test/1", ": x"])
-def test_a_line_that_is_no_entry_is_named(line: str, tmp_path: Path) -> None:
+def test_read_of_a_line_that_is_no_entry_raises_data_error(line: str, tmp_path: Path) -> None:
     path = tmp_path / "denylist.txt"
     path.write_text(f"author:a\n{line}\n")
     with pytest.raises(DataError, match=r"line 2, is .*allowed is article:"):
@@ -70,7 +70,7 @@ def test_a_line_that_is_no_entry_is_named(line: str, tmp_path: Path) -> None:
         (f"crop:{DIGEST[:16]}", "a crop's file name"),
     ],
 )
-def test_an_entry_that_could_match_nothing_is_refused_with_the_form(entry: str, form: str) -> None:
+def test_of_an_entry_that_can_match_nothing_raises_with_the_form(entry: str, form: str) -> None:
     with pytest.raises(DataError) as caught:
         DenyList.of(["author:a", entry], "list.txt")
     assert str(caught.value).startswith(f"list.txt, line 2, is {entry!r}; allowed is ")
@@ -78,12 +78,12 @@ def test_an_entry_that_could_match_nothing_is_refused_with_the_form(entry: str, 
 
 
 @pytest.mark.parametrize("url", ["//i.a.test/1.jpg", "HTTP://a.test/1.jpg", "inbox:=cmd.jpg"])
-def test_an_address_may_be_as_it_was_posted(url: str) -> None:
+def test_denies_addresses_as_posted(url: str) -> None:
     assert DenyList.of([f"url:{url}"]).denies(url=url)
 
 
 @given(st.binary(max_size=100) | st.text(max_size=60).map(lambda text: f"author:{text}".encode()))
-def test_any_bytes_are_a_list_or_refused(
+def test_read_of_any_bytes_raises_at_most_data_error(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
 ) -> None:
     path = tmp_path_factory.mktemp("deny") / "denylist.txt"
@@ -93,7 +93,7 @@ def test_any_bytes_are_a_list_or_refused(
         assert DenyList.of(deny.lines()).entries == deny.entries
 
 
-def test_entries_are_added_once_and_what_stands_there_stays(tmp_path: Path) -> None:
+def test_add_keeps_the_file_and_adds_each_entry_once(tmp_path: Path) -> None:
     path = tmp_path / "denylist.txt"
     path.write_text("# people who asked\nauthor:Someone  # by mail", encoding="utf-8")
     digest, article = f"sha256:{DIGEST.upper()}", f"article:{ARTICLE}"
@@ -108,7 +108,7 @@ def test_entries_are_added_once_and_what_stands_there_stays(tmp_path: Path) -> N
     assert DenyList.add(tmp_path / "new.txt", [f"crop:{CROP}"]) == 1
 
 
-def test_of_a_name_in_the_inbox_with_what_may_be_a_remark_one_says_what_is_meant() -> None:
+def test_of_an_inbox_file_name_with_a_possible_comment_raises_data_error() -> None:
     """`inbox:me #1.jpg` cut short would deny nothing."""
     with pytest.raises(DataError, match=r"list\.txt, line 1: whether ' #' .* by sha256:DIGEST"):
         DenyList.of(["url:inbox:me #1.jpg"], "list.txt")

@@ -1,6 +1,6 @@
 """The stages crawl and links, killed with SIGKILL at random moments and run again.
 
-PTTFACES_KILLS: how many moments for each stage, 3 if it is not set.
+PTTFACES_KILLS: the number of kills for each stage, by default 3.
 """
 
 import os
@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 from repository import PROJECT, put
-from small_site import Answer, plainly, server, thirty_years
+from small_site import Answer, server, thirty_years, without_gate
 
 import crawl
 import links
-from pttfaces.board.client import UNDER_WAY
+from pttfaces.board.client import CONCURRENCY
 
 MOMENTS = int(os.environ.get("PTTFACES_KILLS", "3"))
 OUTPUTS = {
@@ -33,12 +33,12 @@ class Site:
     """A board of 300 pages; kills a process while it waits for the answer to its n-th request."""
 
     def __init__(self) -> None:
-        self.world = thirty_years(20 * 300)
-        self.world.posts = [
+        self.board = thirty_years(20 * 300)
+        self.board.posts = [
             replace(post, lines=(f"https://i.imgur.com/{index:07}.jpg",))
-            for index, post in enumerate(self.world.posts)
+            for index, post in enumerate(self.board.posts)
         ]
-        self.board = plainly(self.world)
+        self.respond = without_gate(self.board)
         self.victim: subprocess.Popen[bytes] | None = None
         self.fatal = 0
 
@@ -48,7 +48,7 @@ class Site:
             if self.fatal == 0:
                 time.sleep(random.uniform(0, 0.02))
                 self.victim.kill()
-        return self.board(path)
+        return self.respond(path)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def stage(name: str, folder: Path) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.parametrize("name", ["crawl", "links"])
-def test_killed_at_any_moment_it_ends_as_if_undisturbed(
+def test_stage_killed_at_any_moment_resumes_to_the_same_outputs(
     name: str,
     site: tuple[Site, str, list[tuple[str, float, str]]],
     tmp_path: Path,
@@ -95,7 +95,7 @@ def test_killed_at_any_moment_it_ends_as_if_undisturbed(
     pages = run_to_the_end(undisturbed, *list(OUTPUTS)[: list(OUTPUTS).index(name) + 1])
     assert max(Counter(pages).values()) == 1
     expected = outputs(undisturbed)
-    assert run_to_the_end(undisturbed, name) == []  # finished, it costs nothing
+    assert run_to_the_end(undisturbed, name) == []  # from the cache
 
     for moment in range(MOMENTS):
         folder = tmp_path / f"killed-{moment}"
@@ -112,5 +112,5 @@ def test_killed_at_any_moment_it_ends_as_if_undisturbed(
         after = run_to_the_end(folder, name)
         assert outputs(folder) == expected
         twice = before & set(after) - {"/robots.txt"}
-        assert len(twice) <= UNDER_WAY  # only what was in flight
+        assert len(twice) <= CONCURRENCY  # only what was in flight
         assert before | set(after) == set(pages)

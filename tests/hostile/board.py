@@ -1,7 +1,7 @@
-"""A board on which everything is wrong that can be wrong on one, as handlers of `hostile.site`.
+"""A board on which everything is wrong that can be, as handlers of `hostile.site`.
 
-Its articles link what `hostile.links` holds, and a few good portraits among it, so that a line that
-bears it all comes to its end.
+Its articles link the cases of `hostile.links`, and a few good portraits among them, so that a
+pipeline that survives the rest has faces to train on.
 """
 
 import html
@@ -36,7 +36,7 @@ BOARD = "board.test"
 PEOPLE = 8  # good portraits
 DENIED = "denied"  # an author to put on the deny list
 SECRET = "s3cr3t"  # begins every cookie, and what a test puts into the environment
-# Titles that a terminal, a spreadsheet or a page would obey.
+# Titles that a terminal, a spreadsheet or a page would execute.
 TITLES = (
     '=HYPERLINK("http://evil.test","x")',
     "+1+cmd|'/C calc'!A0",
@@ -54,15 +54,15 @@ _FIRST = 1704067200  # 2024-01-01 in the board's own time, eight hours in
 
 
 def routes() -> dict[str, Handler]:
-    """Host → what answers for it."""
+    """Host name → the handler that answers for it."""
     hosts = {f"{name}.test": case.handler for name, case in CASES.items() if case.handler}
-    odd = odd_pictures()
+    odd = odd_images()
     hosts |= {f"{name}.test": gives(200, content) for name, content in odd.items()}
     return hosts | {BOARD: Board().answer, "imgur.com": _albums, "faces.test": _faces}
 
 
-def odd_pictures() -> dict[str, bytes]:
-    """Files that begin and end as pictures do, and keep a decoder busy in between."""
+def odd_images() -> dict[str, bytes]:
+    """Files that begin and end as images do, with something odd in between."""
     portrait = _portrait(100)
     noise = picture("JPEG", 30, (300, 300))
     middle = len(noise) // 2
@@ -90,7 +90,7 @@ def odd_pictures() -> dict[str, bytes]:
 
 
 class Board:
-    """The pages: three of the index, and an article for each trouble."""
+    """Three index pages, and an article for each fault."""
 
     def __init__(self) -> None:
         self._articles = dict(self._made())
@@ -117,7 +117,7 @@ class Board:
             return
         cookies = f"over18=1; Path=/\r\nSet-Cookie: session={SECRET}-of-the-site; Path=/"
         await request.answer(302, Location=self._asked_for, Set_Cookie=cookies)
-        request.writer.close()  # the form that follows is read by nobody
+        request.writer.close()  # without reading the form that follows
 
     def _index(self, number: int) -> str:
         names = list(self._articles)
@@ -125,7 +125,7 @@ class Board:
         rows = {
             1: _row(_id(-90000), "[正妹] 去年") + "</div></div>" * 3,
             2: DELETED + "".join(map(_row, names[:half], itertools.cycle(TITLES))) + self._odd(),
-            # The first of these stood on the page before a moment ago.
+            # The first of these was on the page before a moment ago.
             3: "".join(map(_row, names[half - 1 :], itertools.cycle(TITLES)))
             + '<div class="r-list-sep"></div>'
             + PINNED,
@@ -133,7 +133,7 @@ class Board:
         return index_page(rows, f"/bbs/Beauty/index{number - 1}.html" if number > 1 else "")
 
     def _odd(self) -> str:
-        """Rows that lead to no article, or to none that counts."""
+        """Rows that lead to no article, or to one that the filters leave out."""
         return (
             _row(_id(40000), "[公告] 板規")
             + _row(_id(40001), "")
@@ -156,7 +156,7 @@ class Board:
             return name(), gives(200, article_page(HEAD + "".join(parts) + ORIGIN).encode())
 
         posted = [case.posted or f"http://{key}.test/a.jpg" for key, case in CASES.items()]
-        posted += [f"http://{key}.test/a.png" for key in odd_pictures()]
+        posted += [f"http://{key}.test/a.png" for key in odd_images()]
         hrefs = [link(html.escape(address)) for address in posted]
         for start in range(0, len(hrefs), 20):
             half = hrefs[start : start + 10]
@@ -249,7 +249,7 @@ def _saved(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def _png(data: bytes) -> bytes:
-    """A PNG of 64×64 pixels by its header and its checksums, whatever its data are."""
+    """A PNG of 64×64 pixels with a valid header and checksums around any data."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         checksum = struct.pack(">I", zlib.crc32(kind + content))

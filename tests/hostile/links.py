@@ -1,4 +1,4 @@
-"""Links to pictures, each of a host that does something worse than the last, and how each ends."""
+"""Links to images on hosts that misbehave, and what the ledger must say of each."""
 
 import asyncio
 import gzip
@@ -15,7 +15,7 @@ MIB = 2**20
 
 @dataclass
 class Case:
-    """A link and what the ledger must say of it."""
+    """A link and its expected ledger row."""
 
     status: str
     handler: Handler | None = None
@@ -65,7 +65,7 @@ async def endless_header(request: Request) -> None:
         await request.send(b"x")
 
 
-async def endless_picture(request: Request) -> None:
+async def endless_image(request: Request) -> None:
     await endless(request, b"\xff\xd8\xff\xe0" + b"\1" * 60000)
 
 
@@ -101,7 +101,7 @@ async def reset_in_the_body(request: Request) -> None:
 
 async def length_too_small(request: Request) -> None:
     await request.send(head(900), JPEG[:900])
-    await asyncio.sleep(0.3)  # what is glued to the answer would be taken for a broken next one
+    await asyncio.sleep(0.3)  # sent at once, the rest would count as a broken next response
     await request.send(JPEG[900:])
     request.writer.close()
 
@@ -132,7 +132,7 @@ def png_header(side: int) -> bytes:
 
 
 def png_of_many_frames(frames: int) -> bytes:
-    """An animated PNG that says it has four thousand million frames, and has some of no pixels."""
+    """An animated PNG whose header claims 2³² − 1 frames, with some empty ones."""
     content = picture("PNG", 18)
     number = iter(range(10**6))
     control = chunk(b"acTL", struct.pack(">II", 2**32 - 1, 0))
@@ -198,7 +198,7 @@ CASES: dict[str, Case] = {
         "failed", sends(head(-5), JPEG), "the answer is not proper HTTP", attempts=2
     ),
     "endless-picture": Case(
-        "too_large", endless_picture, "larger than 1 MiB", more={"bytes": str(MIB + 1)}
+        "too_large", endless_image, "larger than 1 MiB", more={"bytes": str(MIB + 1)}
     ),
     "endless-html": Case("not_an_image", endless_html, "HTML"),
     "gzip-bomb": Case("too_large", gives(200, BOMB, Content_Encoding="gzip"), "larger than 1 MiB"),

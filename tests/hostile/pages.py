@@ -1,4 +1,4 @@
-"""Pages as ptt.cc writes them, and what is none: in excerpts made by hand."""
+"""Index and article pages as ptt.cc writes them, in excerpts made by hand."""
 
 
 def line(tag: str, value: str, side: str = "") -> str:

@@ -1,6 +1,6 @@
-"""Albums: the pictures behind links that name none, from imgur's pages or from its API.
+"""Finds the images of imgur albums, from the album's page or from imgur's API.
 
-An album that cannot be opened stays a link without an address; that never ends a run.
+An album that cannot be opened stays a link without an address and never ends a run.
 """
 
 import json
@@ -15,36 +15,43 @@ from requests.auth import AuthBase
 
 from pttfaces.board.articles import ArticleRead
 from pttfaces.board.client import Client
-from pttfaces.board.hosts import Found, HostRules
-from pttfaces.board.links import PictureLink, sort_links
-from pttfaces.board.listing import Article
-from pttfaces.board.page_cache import Page, PageStore
+from pttfaces.board.hosts import HostedImage, HostRules
+from pttfaces.board.links import ImageLink, sort_links
+from pttfaces.board.page_cache import Page, PageCache
 from pttfaces.errors import ParamsError, SiteError
 from pttfaces.progress import progress
+from pttfaces.tables import Article
 
-CLIENT_ID = "IMGUR_CLIENT_ID"  # the environment variable; the id itself stands in no file
+CLIENT_ID = "IMGUR_CLIENT_ID"  # the environment variable; the id itself is in no file
 
-_MOST_FAILURES = 3  # in a row, each after all its tries: the rest is left for another day
-# What an album's page tells its own script: JSON in a string literal.
-_POST = re.compile(r"window\.postDataJSON\s*=\s*(\"(?:[^\"\\]|\\.)*\")")
+_MAX_FAILURES = 3  # in a row, each after all attempts; then the other albums are left for later
+# An album's page holds its data for its own script: JSON in a string literal.
+_POST_DATA = re.compile(r"window\.postDataJSON\s*=\s*(\"(?:[^\"\\]|\\.)*\")")
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where albums are looked up: the address for an album's page, and what an answer tells."""
+class AlbumSource:
+    """A place that lists the images of albums.
+
+    address: the album's page → the address to request; images: the response's text → the images'
+    addresses.
+    """
 
     address: Callable[[str], str]
-    pictures: Callable[[str], list[str]]
+    images: Callable[[str], list[str]]
 
 
 class ClientId(AuthBase):
-    """Names an application of imgur's to its API, and to no other host."""
+    """Sends an imgur application's client id to imgur's API, and to no other host.
+
+    ParamsError: no client id.
+    """
 
     def __init__(self, client_id: str) -> None:
         if not re.fullmatch(r"[\x21-\x7e]+", client_id):
             raise ParamsError(
-                f"links.albums is api, and the environment variable {CLIENT_ID} holds no "
-                "client id; set it to your imgur application's, or links.albums to page or leave."
+                f"links.albums is api, but the environment variable {CLIENT_ID} holds no client "
+                "id; set it to the one of your imgur application, or links.albums to page or leave."
             )
         self._client_id = client_id
 
@@ -55,102 +62,100 @@ class ClientId(AuthBase):
 
 
 def api_address(album: str) -> str:
-    """imgur's API, version 3: where it tells what stands in an album."""
+    """The address in imgur's API, version 3, that lists an album's images."""
     scheme, _, host, kind, name = album.split("/", 4)
     path = f"album/{name}/images" if kind == "a" else f"gallery/album/{name}"
     return f"{scheme}//api.{host}/3/{path}"
 
 
-def pictures_on_page(text: str) -> list[str]:
-    """The addresses that an album's page tells; none where it tells them only to a browser."""
-    found = _POST.search(text)
+def images_on_page(text: str) -> list[str]:
+    """The image addresses on an album's page; none if imgur does not embed them."""
+    found = _POST_DATA.search(text)
     # A JavaScript string may escape an apostrophe, a JSON string must not.
-    inner = _json(found[1].replace("\\'", "'")) if found else None
-    post = _json(inner) if isinstance(inner, str) else None
+    literal = _json(found[1].replace("\\'", "'")) if found else None
+    post = _json(literal) if isinstance(literal, str) else None
     return _texts(post.get("media"), "url") if isinstance(post, dict) else []
 
 
-def pictures_in_answer(text: str) -> list[str]:
-    """The addresses that an answer of imgur's API tells."""
-    answer = _json(text)
-    data = answer.get("data") if isinstance(answer, dict) else None
+def images_in_response(text: str) -> list[str]:
+    """The image addresses in a response of imgur's API."""
+    response = _json(text)
+    data = response.get("data") if isinstance(response, dict) else None
     return _texts(data.get("images") if isinstance(data, dict) else data, "link")
 
 
-SOURCES = {
-    "page": Source(lambda album: album, pictures_on_page),
-    "api": Source(api_address, pictures_in_answer),
+ALBUM_SOURCES = {
+    "page": AlbumSource(lambda album: album, images_on_page),
+    "api": AlbumSource(api_address, images_in_response),
 }
 
 
 def open_albums(
     client: Client,
     reads: Sequence[ArticleRead],
-    source: Source,
-    store_of: Callable[[Article], PageStore],
-    wanted: Callable[[PictureLink], bool],
+    source: AlbumSource,
+    cache_for: Callable[[Article], PageCache],
+    wanted: Callable[[ImageLink], bool],
     rules: HostRules,
 ) -> list[ArticleRead]:
-    """Articles with the pictures of the albums that are wanted in the place of the links to them.
+    """Articles with the images of the wanted albums in place of the links to these albums.
 
-    ParamsError: the API does not know the client id.
+    ParamsError: the API rejects the client id.
     """
-    closed = {
-        link.key: (source.address(link.album), store_of(read.article))
+    unopened = {
+        link.key: (source.address(link.album), cache_for(read.article))
         for read in reads
-        for link in read.links.pictures
+        for link in read.links.images
         if link.album and wanted(link)
     }
 
-    def look(page: Page) -> tuple[list[Found], bool]:
+    def parse(page: Page) -> tuple[list[HostedImage], bool]:
         if page.status in (401, 403) and "client_id" in page.text:
             raise ParamsError(
-                f"imgur's API does not know the client id in {CLIENT_ID} (status {page.status}); "
-                "mend it, or set links.albums to page or leave."
+                f"imgur's API rejects the client id in {CLIENT_ID} (status {page.status}); correct "
+                "it, or set links.albums to page or leave."
             )
-        found = source.pictures(page.text) if page.status == 200 else []
-        return _pictures(found, rules), page.status in (200, 404, 410)
+        addresses = source.images(page.text) if page.status == 200 else []
+        return list(_hosted_images(addresses, rules)), page.status in (200, 404, 410)
 
-    opened: dict[str, list[Found]] = {}
+    opened: dict[str, list[HostedImage]] = {}
     failures = 0
-    with progress("albums", len(closed), " albums") as bar:
-        for key, (address, store) in closed.items():
+    with progress("albums", len(unopened), " albums") as bar:
+        for key, (address, cache) in unopened.items():
             try:
-                pictures = client.get(address, look, store)
+                images = client.get(address, parse, cache)
             except SiteError as error:
                 failures += 1
-                if failures == _MOST_FAILURES:
-                    print(f"links: the other albums are left unresolved: {error}", file=sys.stderr)
+                if failures == _MAX_FAILURES:
+                    print(f"links: the other albums are not opened: {error}", file=sys.stderr)
                     break
             else:
                 failures = 0
-                if pictures:
-                    opened[key] = pictures
+                if images:
+                    opened[key] = images
             bar.update()
     return [
         replace(read, links=sort_links(read.posted, read.article.url, rules, opened))
-        if any(link.key in opened for link in read.links.pictures)
+        if any(link.key in opened for link in read.links.images)
         else read
         for read in reads
     ]
 
 
-def _pictures(addresses: Iterable[str], rules: HostRules) -> list[Found]:
-    return [replace(one, kind="album") for one in _at(addresses, rules) if one.url]
-
-
-def _at(addresses: Iterable[str], rules: HostRules) -> Iterator[Found]:
+def _hosted_images(addresses: Iterable[str], rules: HostRules) -> Iterator[HostedImage]:
     for address in addresses:
         try:
-            yield from rules.images_at(urlsplit(address))
-        except ValueError:
+            images = rules.images_at(urlsplit(address))
+        except ValueError:  # not a URL
             continue
+        yield from (replace(image, kind="album") for image in images if image.url)
 
 
 def _texts(rows: object, name: str) -> list[str]:
-    values = (
-        [row.get(name) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-    )
+    """The texts under a name in a list of JSON objects, whatever else is in it."""
+    if not isinstance(rows, list):
+        return []
+    values = (row.get(name) for row in rows if isinstance(row, dict))
     return [value for value in values if isinstance(value, str)]
 
 

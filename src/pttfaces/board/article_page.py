@@ -1,17 +1,13 @@
-"""What stands on an article's page: its head and its links, in their order.
-
-Knows the HTML of ptt.cc's articles (with 0, 2 or 3 metalines); which links are pictures is decided
-elsewhere.
-"""
+"""Parses article pages of ptt.cc: the header lines, and the links of the body and the pushes."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pttfaces.board.html import Node, has_class, text_at, tree_of
+from pttfaces.board.html import Node, has_class, parse_html, text_at
 
 _TIME_IN_TITLE = re.compile(r"時間: (.{24})$")
-_SITES_OWN = re.compile(  # lines below an article that its author did not write, beside span.f2
+_SITE_LINES = re.compile(  # below an article, outside span.f2, and not written by its author
     r"^◆ From:.*$|^\s*\d\d/\d\d \d\d:\d\d$|^--$", re.MULTILINE
 )
 _EMAIL = re.compile(r"\[email[\s\xa0]protected\]")
@@ -19,9 +15,10 @@ _EMAIL = re.compile(r"\[email[\s\xa0]protected\]")
 
 @dataclass(frozen=True)
 class PostedLink:
-    """A link as it stands in an article: its address, in "body" or "push", and who posted it there.
+    """A link as posted in an article.
 
-    author: the user id beside a push; "" in the body, which is the article's author's.
+    place: "body" or "push"; author: the user id beside a push, "" in the body, which the article's
+    author wrote.
     """
 
     href: str
@@ -31,10 +28,10 @@ class PostedLink:
 
 @dataclass(frozen=True)
 class ArticlePage:
-    """An article's page.
+    """A parsed article page.
 
-    status: ok; empty (nothing stands in it); truncated (the site cut its middle out); malformed (no
-    article's page). head: metaline → value, such as 作者; it can be empty.
+    status: ok, empty (no text and no link), truncated (the site cut out its middle) or malformed
+    (no article page); head: header tag → value, such as 作者; may be empty.
     """
 
     status: str
@@ -43,15 +40,15 @@ class ArticlePage:
 
 
 def parse_article(text: str) -> ArticlePage:
-    """Reads an article's page; any text can be read."""
-    content = tree_of(text).css_first("div#main-content")
+    """Parses an article page with 0, 2 or 3 header lines; any text can be parsed."""
+    content = parse_html(text).css_first("div#main-content")
     if content is None:
         return ArticlePage("malformed")
-    head = _take_head(content)
+    head = _remove_head(content)
     links = tuple(_links(content))
     if content.css_first("div.warning-box"):
         return ArticlePage("truncated", head, links)
-    if not links and not _says_something(content):
+    if not links and not _has_text(content):
         return ArticlePage("empty", head)
     return ArticlePage("ok", head, links)
 
@@ -65,9 +62,10 @@ def decode_email(data: str) -> str:
     return bytes(byte ^ key for byte in rest).decode("utf-8", errors="replace")
 
 
-def _take_head(content: Node) -> dict[str, str]:
+def _remove_head(content: Node) -> dict[str, str]:
+    """Removes the header lines from an article and returns them."""
     head = {}
-    # One after another, since one inside another would be gone with it.
+    # One at a time: a line inside another one is removed with it.
     while line := content.css_first("div.article-metaline, div.article-metaline-right"):
         if tag := text_at(line, "span.article-meta-tag"):
             head[tag] = text_at(line, "span.article-meta-value")
@@ -86,25 +84,25 @@ def _links(content: Node) -> Iterator[PostedLink]:
         if "/cdn-cgi/l/email-protection" in href and not _EMAIL.search(href):
             continue
         for span in anchor.css("[data-cfemail]"):
-            # Only the shield's own words are replaced: an address that is whole stays as it is.
-            if shield := _EMAIL.search(href):
+            # Cloudflare replaced the part that looked like an e-mail address, and only that part.
+            if placeholder := _EMAIL.search(href):
                 address = decode_email(span.attributes["data-cfemail"] or "")
-                href = href[: shield.start()] + address + href[shield.end() :]
+                href = href[: placeholder.start()] + address + href[placeholder.end() :]
         if anchor.mem_id in in_pushes:
-            yield PostedLink(href.strip(), "push", _pusher_of(anchor))
+            yield PostedLink(href.strip(), "push", _push_author(anchor))
         else:
             yield PostedLink(href.strip(), "body", "")
 
 
-def _pusher_of(node: Node) -> str:
-    around = node.parent
-    while around is not None and not has_class(around, "push"):
-        around = around.parent
-    return text_at(around, ".push-userid") if around else ""
+def _push_author(node: Node) -> str:
+    parent = node.parent
+    while parent is not None and not has_class(parent, "push"):
+        parent = parent.parent
+    return text_at(parent, ".push-userid") if parent else ""
 
 
-def _says_something(content: Node) -> bool:
-    """Whether a word of the author's stands in it: the site's own lines and pushes are none."""
+def _has_text(content: Node) -> bool:
+    """Whether the author wrote anything: pushes and the site's own lines do not count."""
     while own := content.css_first("div.push, span.f2"):
         own.decompose()
-    return bool(_SITES_OWN.sub("", content.text()).strip())
+    return bool(_SITE_LINES.sub("", content.text()).strip())

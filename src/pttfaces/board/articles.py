@@ -1,139 +1,148 @@
-"""Reads articles, several ahead, and names the pictures that each links.
+"""Requests articles, several at once, and collects the image links of each.
 
-An article that cannot be read is an entry with its status; only a site that is down ends it.
+An article that cannot be read is an entry with its status; only a site that is down ends the run.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from pttfaces.board.article_ids import SETTLED_AFTER_S, posted_at
 from pttfaces.board.article_page import ArticlePage, PostedLink, parse_article
 from pttfaces.board.client import Client
 from pttfaces.board.hosts import HostRules
 from pttfaces.board.html import title_of
-from pttfaces.board.links import PictureLink, Sorted, sort_links
-from pttfaces.board.listing import Article
-from pttfaces.board.page_cache import Page, PageStore
+from pttfaces.board.links import ArticleLinks, ImageLink, sort_links
+from pttfaces.board.page_cache import Page, PageCache
 from pttfaces.denylist import DenyList
 from pttfaces.errors import SiteError
 from pttfaces.progress import progress
+from pttfaces.tables import Article, Link
 
 STATUSES = ("ok", "empty", "truncated", "gone", "malformed", "refused", "failed")
 
 _GONE = (404, 410)
-# So many in a row are no bad articles any more: a site that is too busy, after all attempts for
-# each, and one that serves something else, such as a login page.
-_MOST_BUSY, _MOST_STRANGE = 5, 10
+# So many in a row mean that the site is at fault, not the articles: it is too busy after all
+# attempts for each, or it serves something else, such as a login page.
+_MAX_FAILED, _MAX_UNREADABLE = 5, 10
 
 
 @dataclass(frozen=True)
 class ArticleRead:
-    """An article that was read: one of STATUSES, the links that stand in it, and those of pictures.
+    """An article that was read, with its links.
 
-    status: ok, or empty (nothing in it), truncated (the site cut its middle out; what is left
-    counts), gone (404), malformed (no article's page, or no page at all at its address), refused
-    (403 and the like), failed (the site was too busy at every try).
+    status: one of STATUSES: ok, empty (nothing in it), truncated (the site cut out its middle; the
+    rest counts), gone (404), malformed (no article page, or no page at all at its address), refused
+    (403 and the like), failed (the site was too busy at every attempt); posted: links as posted.
     """
 
     article: Article
     status: str
     posted: tuple[PostedLink, ...]
-    links: Sorted
+    links: ArticleLinks
 
 
 def read_articles(
     client: Client,
     articles: Sequence[Article],
-    store_of: Callable[[Article], PageStore],
+    cache_for: Callable[[Article], PageCache],
     rules: HostRules,
 ) -> Iterator[ArticleRead]:
-    """The articles' pictures, in order; albums are not opened. SiteError: the site is down, or
-    serves something else."""
-    busy = strange = 0
-    wanted = ((article.url, store_of(article)) for article in articles)
-    pages = client.get_all(wanted, _look, _no_page)
+    """Reads articles and yields them in order, with their albums as links without an address.
+
+    SiteError: the site is down, or serves something else than articles.
+    """
+    failed = unreadable = 0
+    requests = ((article.url, cache_for(article)) for article in articles)
+    pages = client.get_all(requests, _parse, _no_page)
     with progress("articles", len(articles), " articles") as bar:
-        for article, (answer, parsed) in zip(articles, pages, strict=True):
-            busy = busy + 1 if parsed.status == "failed" else 0
-            strange = strange + 1 if parsed.status in ("refused", "malformed", "failed") else 0
-            if busy == _MOST_BUSY or strange == _MOST_STRANGE:
+        for article, (page, parsed) in zip(articles, pages, strict=True):
+            failed = failed + 1 if parsed.status == "failed" else 0
+            bad = parsed.status in ("refused", "malformed", "failed")
+            unreadable = unreadable + 1 if bad else 0
+            if failed == _MAX_FAILED or unreadable == _MAX_UNREADABLE:
                 raise SiteError(
-                    f"{article.url} and the {max(busy, strange) - 1} articles before it are no "
-                    f"articles (status {answer.status}, title: {title_of(answer.text)}); open it "
-                    "in a browser, and try again later: pages already read are kept."
+                    f"{article.url} and the {max(failed, unreadable) - 1} articles before it are "
+                    f"no articles (status {page.status}, title: {title_of(page.text)}); open it in "
+                    "a browser, and run the same command later. Pages already read are kept."
                 )
             links = sort_links(parsed.links, article.url, rules)
             yield ArticleRead(article, parsed.status, parsed.links, links)
             bar.update()
 
 
-def permitted(read: ArticleRead, pushes: bool, deny: DenyList) -> tuple[ArticleRead, int]:
-    """An article with the links that may be used, and how many the deny list took away.
+def choose_cache(article: Article, *, settled: PageCache, recent: PageCache) -> PageCache:
+    """The cache for an article's page: `settled` if it no longer changes, else `recent`."""
+    age_s = time.time() - (posted_at(article.id) or 0)
+    return settled if age_s > SETTLED_AFTER_S else recent
 
-    Links in pushes count only with `pushes`.
+
+def filter_links(read: ArticleRead, pushes: bool, deny: DenyList) -> tuple[ArticleRead, int]:
+    """An article with the links that may be used, and how many the deny list removed.
+
+    pushes: also use the links in pushes.
     """
-    wanted = [link for link in read.links.pictures if pushes or link.place == "body"]
-    allowed = [link for link in wanted if not denied(link, deny)]
-    links = replace(read.links, pictures=tuple(allowed))
+    wanted = [link for link in read.links.images if pushes or link.place == "body"]
+    allowed = [link for link in wanted if not is_denied(link, deny)]
+    links = replace(read.links, images=tuple(allowed))
     return replace(read, links=links), len(wanted) - len(allowed)
 
 
-def denied(link: PictureLink, deny: DenyList) -> bool:
-    """Whether the deny list names a link as posted, its picture's address, or who posted it below
-    another's article."""
+def is_denied(link: ImageLink, deny: DenyList) -> bool:
+    """Whether the deny list has a link as posted, its image's address, or its push's author."""
     by_post = deny.denies(author=link.author, url=link.posted)
     return by_post or deny.denies(url=link.url or "")
 
 
-def links_rows(read: ArticleRead) -> list[dict[str, object]]:
-    """An article's lines of data/links.jsonl; author: see PictureLink."""
+def link_rows(read: ArticleRead) -> list[Link]:
+    """An article's rows of data/links.jsonl."""
     return [
-        {"article": read.article.id, "position": position, "posted": link.posted}
-        | {"url": link.url, "place": link.place, "author": link.author}
-        for position, link in enumerate(read.links.pictures)
+        Link(read.article.id, position, link.posted, link.url, link.place, link.author)
+        for position, link in enumerate(read.links.images)
     ]
 
 
-def count(reads: Iterable[ArticleRead], rules: HostRules) -> dict[str, object]:
-    """How many articles of each status and links of each place, host and kind were read.
+def count_links(reads: Iterable[ArticleRead], rules: HostRules) -> dict[str, object]:
+    """Counts articles by status, and image links by place, kind and host, for metrics/links.json.
 
-    A link that is none of a picture is under "other"; one whose picture the same article links
-    already is under "repeated". Hosts without a rule of their own are counted together as
-    "other": these numbers are committed, and whose own site an article linked is not for there.
+    other: links to no image; repeated: links to an image that the same article links already.
+    Hosts without a rule of their own are counted together as "other": these numbers are in git,
+    which must not show whose own site an article links.
     """
     reads = list(reads)
-    pictures = [link for read in reads for link in read.links.pictures]
+    images = [link for read in reads for link in read.links.images]
     statuses = Counter(read.status for read in reads)
-    places = Counter(link.place for link in pictures)
+    places = Counter(link.place for link in images)
     return {
         "articles": {status: statuses[status] for status in STATUSES},
-        "links": len(pictures),
-        "unresolved": sum(link.url is None for link in pictures),
+        "links": len(images),
+        "unresolved": sum(link.url is None for link in images),
         "repeated": sum(read.links.repeated for read in reads),
         "other": sum(read.links.other for read in reads),
         "places": {place: places[place] for place in ("body", "push")},
-        "kinds": _by_size(link.kind for link in pictures),
-        "hosts": _by_size(link.host if rules.has(link.host) else "other" for link in pictures),
+        "kinds": _by_count(link.kind for link in images),
+        "hosts": _by_count(link.host if rules.has(link.host) else "other" for link in images),
     }
 
 
-def sentence(reads: Sequence[ArticleRead]) -> str:
-    """What was read, for a person."""
-    links = [link for read in reads for link in read.links.pictures]
-    unresolved = sum(link.url is None for link in links)
+def summary(reads: Sequence[ArticleRead]) -> str:
+    """The stage's result in one sentence."""
+    images = [link for read in reads for link in read.links.images]
+    unresolved = sum(link.url is None for link in images)
     unread = sum(read.status not in ("ok", "empty", "truncated") for read in reads)
-    said = f"links: {len(links)} pictures are linked in {len(reads)} articles"
-    said += f", {unresolved} of them behind albums or pages that tell no address" * bool(unresolved)
-    said += f"; {unread} articles could not be read (data/articles_read.csv)" * bool(unread)
-    return f"{said}."
+    text = f"links: {len(images)} images are linked in {len(reads)} articles"
+    text += f", {unresolved} of them by albums or pages without an address" * bool(unresolved)
+    text += f"; {unread} articles could not be read (data/articles_read.csv)" * bool(unread)
+    return f"{text}."
 
 
-def _by_size(names: Iterable[str]) -> dict[str, int]:
+def _by_count(names: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(names).items(), key=lambda item: (-item[1], item[0])))
 
 
-def _look(page: Page) -> tuple[tuple[Page, ArticlePage], bool]:
-    """What became of the article, and whether the page will say so again."""
+def _parse(page: Page) -> tuple[tuple[Page, ArticlePage], bool]:
+    """The parsed article, and whether the page is final; see `client.Parser`."""
     if page.status in _GONE:
         return (page, ArticlePage("gone")), True
     if page.status != 200:

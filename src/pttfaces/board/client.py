@@ -1,7 +1,4 @@
-"""A polite reader of a board's pages: one rate limit, robots.txt, the 18+ gate, patient retries.
-
-Knows how to get a page's text; what stands in it is for others.
-"""
+"""An HTTP client for a board: a rate limit, retries, robots.txt, the 18+ gate, cached pages."""
 
 import random
 import threading
@@ -18,17 +15,17 @@ import requests
 from protego import Protego
 from requests.auth import AuthBase
 
-from pttfaces.board.html import tree_of
-from pttfaces.board.page_cache import Page, PageStore
+from pttfaces.board.html import parse_html
+from pttfaces.board.page_cache import Page, PageCache
 from pttfaces.errors import SiteError
 from pttfaces.http import USER_AGENT, LoopbackHosts, retry_after
 
-UNDER_WAY = 8  # requests at once, so that a slow answer does not leave the rate unused
-_LONGEST_WAIT_S = 300.0
-_MOST_BYTES = 32 * 2**20
-_MOST_REDIRECTS = 10
+CONCURRENCY = 8  # requests in flight, so that a slow response does not leave the rate unused
+_MAX_WAIT_S = 300.0
+_MAX_BYTES = 32 * 2**20
+_MAX_REDIRECTS = 10
 _AGENT = USER_AGENT.split("/", 1)[0]
-_NO_ADDRESS = (
+_INVALID_URL = (
     requests.exceptions.InvalidURL,
     requests.exceptions.InvalidSchema,
     requests.exceptions.MissingSchema,
@@ -36,47 +33,83 @@ _NO_ADDRESS = (
 
 
 class PageError(SiteError):
-    """One address of a site that answers leads to no page: in a circle, to no address, to another
-    site that does not answer, or to more than a page can hold."""
+    """One address of a working site leads to no page.
+
+    It redirects without end, to no URL or to another site that does not answer, or its response is
+    too large for a page.
+    """
 
 
 T = TypeVar("T")
-# What a page says, and whether it says it for good; a page that does not is asked for again in the
-# next run, since it may have been a passing trouble's. Called from several threads.
-Reading: TypeAlias = Callable[[Page], tuple[T, bool]]
+# Turns a page into a value, and says whether the page is final: one that is not (it may be a
+# temporary error) is not cached. Called from several threads.
+Parser: TypeAlias = Callable[[Page], tuple[T, bool]]
 
 
 @dataclass(frozen=True)
-class Manners:
-    """How patient a client is.
+class RetryPolicy:
+    """How failed requests are repeated.
 
-    rate_per_s: most requests a second; attempts: tries a page; first_wait_s: about the wait after
-    the first failed try, doubled each time; timeout_s: most seconds of silence.
+    attempts: at most so many for a request; first_wait_s: about the wait after the first failure,
+    doubled with each further one; timeout_s: longest silence of the site.
     """
 
-    rate_per_s: float = 4.0
     attempts: int = 5
     first_wait_s: float = 1.0
     timeout_s: float = 30.0
 
 
-class Client:
-    """Reads pages through a door; use as a context manager, from any number of threads.
+class RateLimiter:
+    """Spaces the starts of requests evenly, for any number of threads."""
 
-    auth: what proves to a host who asks, where one wants to know.
+    def __init__(self, rate_per_s: float) -> None:
+        self._interval_s = 1 / rate_per_s
+        self._next_start = 0.0
+        self._lock = threading.Lock()
+
+    def reserve(self) -> float:
+        """Reserves the next start and returns the seconds until then."""
+        with self._lock:
+            now = time.monotonic()
+            start = max(now, self._next_start)
+            self._next_start = start + self._interval_s
+            return start - now
+
+    def pause(self, seconds: float) -> None:
+        """Delays all starts that are not reserved yet."""
+        with self._lock:
+            self._next_start = max(self._next_start, time.monotonic() + seconds)
+
+    def slow_to(self, rate_per_s: float) -> None:
+        """Lowers the rate; a higher one than the present changes nothing."""
+        with self._lock:
+            self._interval_s = max(self._interval_s, 1 / rate_per_s)
+
+
+class Client:
+    """Requests pages from any number of threads; use as a context manager.
+
+    rate_per_s: at most so many requests a second, all threads together; auth: adds credentials to
+    the requests of hosts that need them.
     """
 
-    def __init__(self, door: LoopbackHosts, manners: Manners, auth: AuthBase | None = None) -> None:
-        self._manners = manners
-        self._session = door.session()
+    def __init__(
+        self,
+        hosts: LoopbackHosts,
+        rate_per_s: float,
+        retries: RetryPolicy | None = None,
+        auth: AuthBase | None = None,
+    ) -> None:
+        self._session = hosts.session()
+        self._limiter = RateLimiter(rate_per_s)
+        self._retries = retries or RetryPolicy()
         self._auth = auth
         self._closed = threading.Event()
-        self._pace = _Pace(manners.rate_per_s)
-        self._entrance = threading.Lock()
-        self._gate = threading.Lock()
-        self._opened = 0  # how often the gate was answered
-        self._rules: dict[str, Protego] = {}
-        self._heard: set[str | None] = set()  # hosts that have answered: one is the site, at least
+        self._robots_lock = threading.Lock()
+        self._robots: dict[str, Protego] = {}  # by root URL
+        self._gate_lock = threading.Lock()
+        self._gates_passed = 0
+        self._answering: set[str | None] = set()  # hosts that have answered, the site among them
 
     def __enter__(self) -> Self:
         return self
@@ -87,119 +120,116 @@ class Client:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._closed.set()  # ends the waits of requests that nobody waits for any more
+        self._closed.set()  # ends the waits of requests whose result nobody needs any more
         self._session.close()
 
     def fetch(self, url: str) -> Page:
-        """One page from the site; one that is still refused or too busy after all attempts comes
-        with its status.
+        """Requests a page; one that is refused, or busy after all attempts, has its error status.
 
-        SiteError: no answer at all, robots.txt forbids it or cannot be had, or the site asks to be
-        left alone for longer than a run should wait.
+        SiteError: no answer, robots.txt disallows the page or cannot be read, or the site asks for
+        a longer wait than a run should make.
         """
         root = urljoin(url, "/")
-        with self._entrance:
-            entering = root not in self._rules
-            if entering:
-                self._rules[root] = self._read_robots(root)
-            if not self._rules[root].can_fetch(url, _AGENT):
-                raise SiteError(
-                    f"{root}robots.txt asks robots to stay away from {url}; so it is left."
-                )
-            if entering:  # the first page alone: its gate, if there is one, opens for all
-                return self._through_gate(url)
-        return self._through_gate(url)
+        with self._robots_lock:
+            first_of_site = root not in self._robots
+            if first_of_site:
+                self._robots[root] = self._read_robots(root)
+            if not self._robots[root].can_fetch(url, _AGENT):
+                raise SiteError(f"{root}robots.txt disallows {url}, so it is not requested.")
+            if first_of_site:  # alone: where there is a gate, this page opens it for all
+                return self._fetch_through_gate(url)
+        return self._fetch_through_gate(url)
 
-    def get(self, url: str, read: Reading[T], store: PageStore | None = None) -> T:
-        """What `read` makes of one page: of the one in `store` if it is there, else of the site's,
-        which is then put there if it is good for ever. Raises what `fetch` and `read` do.
+    def get(self, url: str, parse: Parser[T], cache: PageCache | None = None) -> T:
+        """The parsed page of a URL: from `cache`, else from the site and then cached if final.
+
+        Raises what `fetch` and `parse` raise.
         """
-        kept = store.get(url) if store else None
-        if kept:
-            value, good = read(kept)
-            if good:
+        cached = cache.get(url) if cache else None
+        if cached:
+            value, final = parse(cached)
+            if final:
                 return value
         page = self.fetch(url)
-        value, good = read(page)
-        if store and good:
-            store.put(page)
+        value, final = parse(page)
+        if cache and final:
+            cache.put(page)
         return value
 
     def get_all(
         self,
-        wanted: Iterable[tuple[str, PageStore | None]],
-        read: Reading[T],
-        no_page: Callable[[str], T] | None = None,
+        urls: Iterable[tuple[str, PageCache | None]],
+        parse: Parser[T],
+        on_page_error: Callable[[str], T] | None = None,
     ) -> Iterator[T]:
-        """What `read` makes of pages of (URL, store) pairs, in their order, several under way at
-        once; what `no_page` makes of a URL that leads to none, where a PageError is no end.
+        """The parsed pages of (URL, cache) pairs, in order, with several requests in flight.
 
-        Requests start in that order too; at most a handful more than were taken are made.
+        Requests start in the same order, at most `CONCURRENCY` ahead of what is consumed.
+        on_page_error: a URL → the value for it where it leads to no page; else PageError is raised.
         """
 
-        def get(url: str, store: PageStore | None) -> T:
+        def get(url: str, cache: PageCache | None) -> T:
             try:
-                return self.get(url, read, store)
+                return self.get(url, parse, cache)
             except PageError:
-                if no_page is None:
+                if on_page_error is None:
                     raise
-                return no_page(url)
+                return on_page_error(url)
 
-        pairs = iter(wanted)
-        under_way: deque[Future[T]] = deque()
-        with ThreadPoolExecutor(UNDER_WAY) as pool:
+        pending: deque[Future[T]] = deque()
+        with ThreadPoolExecutor(CONCURRENCY) as pool:
             try:
-                for url, store in pairs:
-                    under_way.append(pool.submit(get, url, store))
-                    if len(under_way) == UNDER_WAY:
-                        yield under_way.popleft().result()
-                while under_way:
-                    yield under_way.popleft().result()
+                for url, cache in urls:
+                    pending.append(pool.submit(get, url, cache))
+                    if len(pending) == CONCURRENCY:
+                        yield pending.popleft().result()
+                while pending:
+                    yield pending.popleft().result()
             except (KeyboardInterrupt, SiteError):
                 self._closed.set()
                 raise
             finally:
-                for future in under_way:
+                for future in pending:
                     future.cancel()
 
     def _read_robots(self, root: str) -> Protego:
         try:
-            answer = self._request("GET", urljoin(root, "/robots.txt"))
-        except PageError as error:  # of all pages, then
+            response = self._request("GET", urljoin(root, "/robots.txt"))
+        except PageError as error:  # concerns all pages
             raise SiteError(str(error)) from None
-        if answer.status == 429 or answer.status >= 500:  # all is forbidden (RFC 9309, 2.3.1.4)
+        if response.status == 429 or response.status >= 500:  # disallows all (RFC 9309, 2.3.1.4)
             raise SiteError(
-                f"{answer.url} answers with status {answer.status}, so what it asks robots "
-                "to leave is not known; try again later."
+                f"{response.url} answers with status {response.status}, so no page may be "
+                "requested; try again later."
             )
-        # A site without a file forbids nothing (2.3.1.3).
-        rules = Protego.parse(answer.text if answer.status == 200 else "")
-        if delay := rules.crawl_delay(_AGENT):
-            self._pace.slow_to(1 / delay)
-        return rules
+        # A site without the file allows everything (2.3.1.3).
+        robots = Protego.parse(response.text if response.status == 200 else "")
+        if delay := robots.crawl_delay(_AGENT):
+            self._limiter.slow_to(1 / delay)
+        return robots
 
-    def _through_gate(self, url: str) -> Page:
-        opened = self._opened
-        answer = self._request("GET", url)
-        if not _is_gate(answer):
-            return Page(url, answer.status, answer.text)
-        with self._gate:
-            if self._opened != opened:  # another thread has answered meanwhile
-                answer = self._request("GET", url)
-            if _is_gate(answer):
-                answer = self._answer_gate(answer)
-                self._opened += 1
-        if _is_gate(answer):
+    def _fetch_through_gate(self, url: str) -> Page:
+        gates_passed = self._gates_passed
+        response = self._request("GET", url)
+        if not _is_gate(response):
+            return Page(url, response.status, response.text)
+        with self._gate_lock:
+            if self._gates_passed != gates_passed:  # another thread has passed it meanwhile
+                response = self._request("GET", url)
+            if _is_gate(response):
+                response = self._confirm_age(response)
+                self._gates_passed += 1
+        if _is_gate(response):
             raise SiteError(
-                f"{url} asks for the reader's age again after the answer yes; "
-                "open it in a browser to see what has changed."
+                f"{url} still asks for the reader's age after the answer yes; open it in a browser "
+                "to see what has changed."
             )
-        return Page(url, answer.status, answer.text)
+        return Page(url, response.status, response.text)
 
-    def _answer_gate(self, gate: "_Answer") -> "_Answer":
-        form = tree_of(gate.text).css_first('form[action*="/ask/over18"]')
+    def _confirm_age(self, gate: "_Response") -> "_Response":
+        form = parse_html(gate.text).css_first('form[action*="/ask/over18"]')
         if form is None:
-            raise SiteError(f"{gate.url} asks for the reader's age in a form that is not known.")
+            raise SiteError(f"{gate.url} asks for the reader's age in an unknown form.")
         hidden = {
             str(field.attributes["name"]): field.attributes.get("value") or ""
             for field in form.css('input[type="hidden"][name]')
@@ -207,78 +237,80 @@ class Client:
         target = urljoin(gate.url, form.attributes["action"])
         return self._request("POST", target, {**hidden, "yes": "yes"})
 
-    def _request(self, method: str, url: str, form: dict[str, str] | None = None) -> "_Answer":
-        """The answer at the end of all redirects, each of which waits for its turn."""
+    def _request(self, method: str, url: str, form: dict[str, str] | None = None) -> "_Response":
+        """The response at the end of all redirects, each of which counts for the rate."""
         step = url
-        for _ in range(_MOST_REDIRECTS):
+        for _ in range(_MAX_REDIRECTS):
             host = urlsplit(step).hostname
-            at_home = host in self._heard or host == urlsplit(url).hostname
-            answer = self._patiently(method, step, form, SiteError if at_home else PageError)
-            self._heard.add(host)
-            if answer.leads_to is None:
-                return answer
-            method, step = answer.leads_to
+            of_site = host in self._answering or host == urlsplit(url).hostname
+            no_answer = SiteError if of_site else PageError
+            response = self._request_with_retries(method, step, form, no_answer)
+            self._answering.add(host)
+            if response.redirect is None:
+                return response
+            method, step = response.redirect
             form = form if method == "POST" else None
-        raise PageError(f"{url} leads in a circle of redirects; open it in a browser.")
+        raise PageError(f"{url} redirects more than {_MAX_REDIRECTS} times; open it in a browser.")
 
-    def _patiently(
-        self, method: str, url: str, form: dict[str, str] | None, silence: type[SiteError]
-    ) -> "_Answer":
-        """silence: what is raised where no answer comes after all attempts."""
+    def _request_with_retries(
+        self, method: str, url: str, form: dict[str, str] | None, no_answer: type[SiteError]
+    ) -> "_Response":
+        """no_answer: what is raised if the host does not answer in all attempts."""
         problem = ""
-        for attempt in range(self._manners.attempts):
-            answer, wait = None, self._backoff(attempt)
-            self._sleep(self._pace.next_wait())
+        for attempt in range(self._retries.attempts):
+            response, wait = None, self._backoff(attempt)
+            self._sleep(self._limiter.reserve())
             try:
-                answer = self._once(method, url, form)
-            except _NO_ADDRESS:
+                response = self._request_once(method, url, form)
+            except _INVALID_URL:
                 raise PageError(
-                    f"{url} is no address of a page; check board.base_url, or what leads there."
+                    f"{url} is not a valid URL; check board.base_url, or the page that leads there."
                 ) from None
             except requests.exceptions.RequestException as error:
-                problem = _in_words(error)
-            except ValueError:  # as requests leaves it
+                problem = _describe(error)
+            except ValueError:  # requests passes it on for some redirects
                 raise PageError(
-                    f"{url} leads to what is no address; open it in a browser."
+                    f"{url} redirects to an invalid URL; open it in a browser."
                 ) from None
             else:
-                if answer.status != 429 and answer.status < 500:
-                    return answer
-                wait = max(wait, answer.retry_after)
-            if wait > _LONGEST_WAIT_S:
-                raise silence(
-                    f"{url} asks to be left alone for {wait / 60:.0f} minutes; run the same "
-                    "command again then: pages already read are kept."
+                if response.status != 429 and response.status < 500:
+                    return response
+                wait = max(wait, response.retry_after)
+            if wait > _MAX_WAIT_S:
+                raise no_answer(
+                    f"{url} asks for a pause of {wait / 60:.0f} minutes; run the same command "
+                    "after that. Pages already read are kept."
                 )
-            if attempt + 1 < self._manners.attempts:
-                # The whole client waits: a site that is busy for one page is busy for all.
-                self._pace.hold(wait)
-        if answer is not None:
-            return answer
-        raise silence(
-            f"{url} does not answer ({problem}, {self._manners.attempts} tries); check the network "
-            "and board.base_url, then run the same command again: pages already read are kept."
+            if attempt + 1 < self._retries.attempts:
+                # All threads wait: a site that is busy for one page is busy for all.
+                self._limiter.pause(wait)
+        if response is not None:
+            return response
+        raise no_answer(
+            f"{url} does not answer ({problem}, {self._retries.attempts} attempts); check the "
+            "network and board.base_url, and run the same command to resume. Pages already read "
+            "are kept."
         )
 
-    def _once(self, method: str, url: str, form: dict[str, str] | None) -> "_Answer":
+    def _request_once(self, method: str, url: str, form: dict[str, str] | None) -> "_Response":
         with self._session.request(
             method,
             url,
             data=form,
             auth=self._auth,
-            timeout=self._manners.timeout_s,
+            timeout=self._retries.timeout_s,
             stream=True,
             allow_redirects=False,
         ) as response:
             body = bytearray()
             for piece in response.iter_content(65536):
                 body += piece
-                if len(body) > _MOST_BYTES:
+                if len(body) > _MAX_BYTES:
                     raise PageError(
-                        f"{url} sends more than {_MOST_BYTES >> 20} MiB; that is no page."
+                        f"{url} sends more than {_MAX_BYTES >> 20} MiB, too much for a page."
                     )
             following = response.next
-            return _Answer(
+            return _Response(
                 response.url,
                 response.status_code,
                 bytes(body).decode("utf-8-sig", errors="replace"),
@@ -288,57 +320,39 @@ class Client:
 
     def _backoff(self, attempt: int) -> float:
         # Half fixed, half jitter, so that clients that failed together do not return together.
-        longest = self._manners.first_wait_s * 2**attempt
-        return min(longest, _LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
+        longest = self._retries.first_wait_s * 2**attempt
+        return min(longest, _MAX_WAIT_S) * random.uniform(0.5, 1.0)
 
     def _sleep(self, seconds: float) -> None:
         if self._closed.wait(seconds):
-            raise SiteError("the reading was stopped.")
+            raise SiteError("The client was closed.")
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _Response:
+    """A response whose body was read.
+
+    retry_after: in seconds, 0 if the site asks for no wait; redirect: method and URL of the next
+    request, None if there is none.
+    """
+
     url: str
     status: int
     text: str
-    retry_after: float  # seconds; 0 where the site names none
-    leads_to: tuple[str, str] | None  # method and URL of the next request, for a redirect
+    retry_after: float
+    redirect: tuple[str, str] | None
 
 
-class _Pace:
-    """Hands out moments to start a request, evenly spaced, to any number of threads."""
-
-    def __init__(self, rate_per_s: float) -> None:
-        self._interval = 1 / rate_per_s
-        self._next = 0.0
-        self._lock = threading.Lock()
-
-    def next_wait(self) -> float:
-        with self._lock:
-            now = time.monotonic()
-            start = max(now, self._next)
-            self._next = start + self._interval
-            return start - now
-
-    def hold(self, seconds: float) -> None:
-        with self._lock:
-            self._next = max(self._next, time.monotonic() + seconds)
-
-    def slow_to(self, rate_per_s: float) -> None:
-        with self._lock:
-            self._interval = max(self._interval, 1 / rate_per_s)
+def _is_gate(response: _Response) -> bool:
+    return urlsplit(response.url).path == "/ask/over18" and 'name="yes"' in response.text
 
 
-def _is_gate(answer: _Answer) -> bool:
-    return urlsplit(answer.url).path == "/ask/over18" and 'name="yes"' in answer.text
-
-
-def _in_words(error: requests.exceptions.RequestException) -> str:
+def _describe(error: requests.exceptions.RequestException) -> str:
     if isinstance(error, requests.exceptions.Timeout):
         return "timed out"
     if isinstance(error, requests.exceptions.SSLError):
-        return "no trusted certificate"
+        return "certificate not trusted"
     text = str(error)
     if "NameResolution" in text or "getaddrinfo" in text or "Name or service" in text:
-        return "its name is not known here"
-    return "refused" if "refused" in text.lower() else "the connection broke"
+        return "host name not found"
+    return "connection refused" if "refused" in text.lower() else "connection lost"

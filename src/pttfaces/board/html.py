@@ -1,7 +1,7 @@
-"""HTML as a tree, whatever bytes a site sends; the one place where the parser is chosen.
+"""Parses HTML with selectolax and reads text from its elements.
 
-selectolax parses as browsers do (HTML5), raises on no text, and takes a twentieth of the time that
-BeautifulSoup takes, or less, with lxml behind it or not (benchmarks/crawl.py).
+selectolax parses as browsers do (HTML5), raises on no text, and takes a twentieth of the time of
+BeautifulSoup or less, with or without lxml behind that (benchmarks/crawl.py).
 """
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
@@ -9,13 +9,13 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 Node = LexborNode
 
 
-def tree_of(text: str) -> LexborHTMLParser:
+def parse_html(text: str) -> LexborHTMLParser:
     """The tree of a page."""
     return LexborHTMLParser(text)
 
 
 def text_at(node: Node, selector: str) -> str:
-    """The text of the first element that `selector` finds in `node`, trimmed; "" for none."""
+    """The trimmed text of the first element in `node` that matches `selector`; "" for none."""
     found = node.css_first(selector)
     return found.text().strip() if found else ""
 
@@ -26,6 +26,6 @@ def has_class(node: Node, name: str) -> bool:
 
 
 def title_of(text: str) -> str:
-    """What a page calls itself, to tell a person what was served; "none" if it does not say."""
-    title = tree_of(text).css_first("title")
+    """A page's title for messages, at most 60 characters; "none" if it has none."""
+    title = parse_html(text).css_first("title")
     return " ".join(title.text().split())[:60] if title else "none"

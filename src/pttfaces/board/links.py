@@ -1,8 +1,4 @@
-"""From the links that stand in an article to the pictures behind them.
-
-Splits links that were typed without a space, cuts the punctuation that the site swallowed, asks
-the table of hosts, and takes every picture once. Knows no page and no network.
-"""
+"""Finds the images behind the links of an article: splits, cleans and deduplicates the links."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from pttfaces.board.article_page import PostedLink
-from pttfaces.board.hosts import Found, HostRules
+from pttfaces.board.hosts import HostedImage, HostRules
 
 _GLUE = re.compile(r"(?=https?://)", re.IGNORECASE)
 _OPENING = {")": "(", "]": "[", "}": "{"}
@@ -18,13 +14,12 @@ _ENDINGS = ".,;:!?'\"*~|<>\\^`_"
 
 
 @dataclass(frozen=True)
-class PictureLink:
-    """A picture that an article links.
+class ImageLink:
+    """An image that an article links.
 
     posted: the link as posted (one of several if they were glued); url: the address of the
-    original, None where only the page behind the link could tell it; place: body or push;
-    host: of the link as posted; kind: file, page, gifv, media or album; author: see PostedLink;
-    key and album: see Found.
+    original, None where only the page behind the link has it; place: body or push; host: of the
+    link as posted; author: see `PostedLink`; kind, key, album: see `HostedImage`.
     """
 
     posted: str
@@ -38,21 +33,25 @@ class PictureLink:
 
 
 @dataclass(frozen=True)
-class Sorted:
-    """An article's links: its pictures in order, and how many links were none or came again."""
+class ArticleLinks:
+    """An article's links.
 
-    pictures: tuple[PictureLink, ...]
+    images: in the page's order, each once; other: how many links lead to no image; repeated: how
+    many lead to an image that is linked already.
+    """
+
+    images: tuple[ImageLink, ...]
     other: int
     repeated: int
 
 
 def split_glued(text: str) -> list[str]:
-    """Splits `http…http…` before every http:// and https://; what has none stays whole."""
+    """Splits `http…http…` before every http:// and https://; other text stays whole."""
     return [piece for piece in _GLUE.split(text) if piece]
 
 
 def cut_punctuation(url: str) -> str:
-    """Cuts the sentence's punctuation from a link's end; a bracket only if it opens outside."""
+    """Removes a sentence's punctuation from a link's end, and brackets that do not open in it."""
     while url:
         last = url[-1]
         unbalanced = last in _OPENING and url.count(last) > url.count(_OPENING[last])
@@ -66,46 +65,57 @@ def sort_links(
     posted: Iterable[PostedLink],
     page_url: str,
     rules: HostRules,
-    albums: Mapping[str, Sequence[Found]] | None = None,
-) -> Sorted:
-    """The pictures behind an article's links, in the page's order, each once: the first of its
-    forms, in the body if it is there.
+    albums: Mapping[str, Sequence[HostedImage]] | None = None,
+) -> ArticleLinks:
+    """Sorts an article's links into images, repeated images and others.
 
-    page_url completes relative addresses such as `//imgur.com/…`; albums: what stands in those
-    albums that were opened, by their links' keys; the others remain as links without an address.
+    Of several links to one image the first in the body counts, else the first in the pushes.
+    page_url: completes relative addresses such as `//imgur.com/…`; albums: key of an album's link →
+    the album's images; the other albums stay links without an address.
     """
-    found: list[tuple[int, PictureLink]] = []
+    found: list[tuple[int, ImageLink]] = []
     seen: set[str] = set()
     other = repeated = 0
-    # The body's first, so that a push that repeats a picture is never the one that counts.
-    for place, link in sorted(enumerate(posted), key=lambda pair: pair[1].place):
+    # The body first, so that an image that a push repeats counts for the body.
+    for index, link in sorted(enumerate(posted), key=lambda pair: pair[1].place):
         for piece in split_glued(link.href):
             parts = _split(cut_punctuation(piece), page_url)
-            pictures = rules.images_at(parts) if parts else []
-            other += not pictures
+            images = rules.images_at(parts) if parts else []
+            other += not images
             host = (parts.hostname or "") if parts else ""
-            for one in _opened(pictures, albums or {}):
-                if one.key in seen:
+            for image in _with_albums(images, albums or {}):
+                if image.key in seen:
                     repeated += 1
                     continue
-                seen.add(one.key)
-                picture = PictureLink(
-                    piece, one.url, link.place, host, one.kind, link.author, one.key, one.album
+                seen.add(image.key)
+                image_link = ImageLink(
+                    posted=piece,
+                    url=image.url,
+                    place=link.place,
+                    host=host,
+                    kind=image.kind,
+                    author=link.author,
+                    key=image.key,
+                    album=image.album,
                 )
-                found.append((place, picture))
+                found.append((index, image_link))
     found.sort(key=lambda pair: pair[0])
-    return Sorted(tuple(picture for _, picture in found), other, repeated)
+    return ArticleLinks(tuple(image_link for _, image_link in found), other, repeated)
 
 
-def _opened(pictures: Iterable[Found], albums: Mapping[str, Sequence[Found]]) -> list[Found]:
-    return [inside for one in pictures for inside in albums.get(one.key, [one])]
+def _with_albums(
+    images: Iterable[HostedImage], albums: Mapping[str, Sequence[HostedImage]]
+) -> list[HostedImage]:
+    """Images, with those of known albums in place of the albums."""
+    return [inside for image in images for inside in albums.get(image.key, [image])]
 
 
 def _split(url: str, page_url: str) -> SplitResult | None:
+    """The parts of an absolute HTTP address; None if it is none."""
     try:
         parts = urlsplit(urljoin(page_url, url))
-        port = parts.port  # reading it is what checks it
+        port = parts.port  # raises ValueError if it is none
     except ValueError:
         return None
-    readable = parts.scheme in ("http", "https") and parts.hostname and port != 0
-    return parts if readable else None
+    usable = parts.scheme in ("http", "https") and parts.hostname and port != 0
+    return parts if usable else None

@@ -1,28 +1,27 @@
-"""The articles of a stretch of time on a board, and the filters that choose among them.
+"""Lists the articles of a range of time on a board, and filters them.
 
-Finds the index pages by bisecting on article ids, so no page number is ever given. Knows index
-pages and ids; the network is the client's.
+The index pages are found by bisecting on the times in article ids, so no page number is given.
 """
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin
 
-from pttfaces.board.article_ids import Span, day_of, posted_at
+from pttfaces.board.article_ids import RECENT_MAX_AGE_S, Span, day_of, posted_at
 from pttfaces.board.client import Client
 from pttfaces.board.html import title_of
-from pttfaces.board.index import Row
-from pttfaces.board.page_cache import Listed, Page, PageStore, Shelf, Stretch
+from pttfaces.board.index_page import IndexRow
+from pttfaces.board.page_cache import IndexPageCache, IndexPageRead, Page, PageCache, PageRange
 from pttfaces.denylist import DenyList
 from pttfaces.errors import DataError, SiteError
 from pttfaces.progress import progress
+from pttfaces.tables import Article
 
 ANNOUNCEMENT = "[公告]"
-_DAY_S = 86400.0
 
 REASONS = (
     "other_date",
@@ -36,235 +35,40 @@ REASONS = (
 )
 
 
-@dataclass(frozen=True)
-class Article:
-    """An article that is kept: a line of data/articles.jsonl. date: YYYY-MM-DD in UTC+8."""
-
-    id: str
-    url: str
-    title: str
-    author: str
-    date: str
-    nrec: int
-
-
 def list_rows(
-    client: Client, base_url: str, board: str, span: Span, work: Path, shelf: Shelf, settled: int
-) -> list[Row]:
-    """All rows of the index pages that hold `span`, oldest first, no article twice, none pinned.
+    client: Client,
+    base_url: str,
+    board: str,
+    span: Span,
+    work: Path,
+    cache: IndexPageCache,
+    settled: int,
+) -> list[IndexRow]:
+    """All rows of the index pages with posts of `span`, oldest first, each article once.
 
-    Only what is not on `shelf` is read; of that, what is older than `settled` (unix seconds) and
-    so will not change is put there. `work` keeps the pages of this reading for a restart, for a day
-    where they still change.
+    Only what `cache` lacks is requested; of that, what is older than `settled` (Unix seconds), and
+    so no longer changes, is added to it. work: folder for the pages of this listing, to resume it;
+    pages that still change are used for a day. Pinned rows are left out.
     SiteError: no such board, or no board at all. DataError: the board is empty.
     """
-    stretches = list(shelf.stretches(span))
-    start = stretches[-1].span.end if stretches else span.start
+    ranges = list(cache.ranges(span))
+    start = ranges[-1].span.end if ranges else span.start
     if start < span.end:
         missing = Span(start, span.end)
-        fresh = _read(client, base_url, board, missing, work, settled)
-        stretches.append(Stretch(missing, fresh))
+        pages = _read_pages(client, base_url, board, missing, work, settled)
+        ranges.append(PageRange(missing, pages))
         if start < (end := min(settled, span.end)):
-            shelf.put(Stretch(Span(start, end), _not_after(fresh, end)))
-    return _joined(stretches, span)
+            cache.put(PageRange(Span(start, end), _before(pages, end)))
+    return _merge(ranges, span)
 
 
-def _read(
-    client: Client, base_url: str, board: str, span: Span, work: Path, settled: int
-) -> list[Listed]:
-    """The pages that hold `span`, oldest first.
-
-    Pages are read from the newest down, several at once; new posts only join above. Where the rows
-    have moved meanwhile, because an older post was purged, the stretch is read again, page by page:
-    a page that is asked for when the one above has come can only have gained that one's rows, so
-    whatever is purged now, no row slips through.
-    SiteError: see `list_rows`; the next run finds no page that no longer fits the board.
-    """
-    max_age_s = _DAY_S if span.end > settled else float("inf")
-    again = work / "again"
-    if not again.exists():
-        store = PageStore(work / "pages", max_age_s)
-        reader = _Reader(client, base_url, board, store, store)
-        with suppress(_ShrunkError):
-            pages = reader.stretch(span, reader.pages)
-            if not pages or reader.stands():
-                return pages
-        again.mkdir(parents=True)
-    # The pages that were read to find the edges are older than those above them: no part of the
-    # list here.
-    edges, pages_again = (PageStore(again / name, max_age_s) for name in ("edges", "pages"))
-    reader = _Reader(client, base_url, board, edges, pages_again)
-    try:
-        return reader.stretch(span, lambda numbers: map(reader.page, numbers))
-    except _ShrunkError:
-        shutil.rmtree(again)
-        raise
-
-
-@dataclass(frozen=True)
-class _Reader:
-    client: Client
-    base_url: str
-    board: str
-    edges: PageStore
-    store: PageStore
-
-    def stretch(
-        self, span: Span, pages: Callable[[Iterable[int]], Iterator[Listed]]
-    ) -> list[Listed]:
-        """The pages that hold `span`, oldest first; none where the board is younger. `pages` reads
-        those of the numbers it is given, in that order."""
-        newest = self.newest()
-        top = self.last_page_before(span.end, newest.index.number, newest)
-        if top == 0:
-            return []
-        bottom = max(1, self.last_page_before(span.start, top, newest))
-        read = [newest] if top == newest.index.number else []
-        numbers = range(top - len(read), bottom - 1, -1)
-        with progress("index pages", len(numbers), " pages") as bar:
-            for listed in pages(numbers):
-                read.append(listed)
-                bar.update()
-        # The first rows may have moved further down meanwhile.
-        while bottom > 1 and all(time >= span.start for one in read for time in one.index.times):
-            bottom -= 1
-            read.append(self.page(bottom))
-        return read[::-1]
-
-    def newest(self) -> Listed:
-        return self.client.get(self._url(""), self._newest, self.edges)
-
-    def pages(self, numbers: Iterable[int]) -> Iterator[Listed]:
-        urls = ((self._url(number), self.store) for number in numbers)
-        return map(self._there, self.client.get_all(urls, _in_the_list))
-
-    def page(self, number: int) -> Listed:
-        return self._there(self.client.get(self._url(number), _in_the_list, self.store))
-
-    def stands(self) -> bool:
-        """Whether the newest page's rows, and so all older ones, stand where they stood; one fresh
-        look tells. Posts may have joined at its end, and some may have been deleted in place."""
-        before = self.newest().index
-        now, _ = _in_the_list(self.client.fetch(self._url(before.number)))
-        pairs = zip(before.rows, self._there(now).index.rows, strict=False)
-        return any(row.id is not None and row.id == same.id for row, same in pairs)
-
-    def last_page_before(self, time: int, last: int, newest: Listed) -> int:
-        """The last page up to `last` whose first post is older than `time`, by bisecting; 0 for
-        none."""
-        low, high = 0, last + 1
-        # The page at hand decides for a year that goes on.
-        middle = last if last == newest.index.number else (low + high) // 2
-        while high - low > 1:
-            older = self._oldest_time(middle, newest) < time
-            low, high = (middle, high) if older else (low, middle)
-            middle = (low + high) // 2
-        return low
-
-    def _oldest_time(self, number: int, newest: Listed) -> int:
-        """When a page's first post was made; that of older pages where all are deleted."""
-        for candidate in range(number, 0, -1):
-            at_hand = candidate == newest.index.number
-            listed = newest if at_hand else self._edge(candidate)
-            if times := listed.index.times:
-                return times[0]
-        return 0
-
-    def _edge(self, number: int) -> Listed:
-        return self._there(self.client.get(self._url(number), _in_the_list, self.edges))
-
-    def _there(self, listed: Listed | None) -> Listed:
-        if listed is None:
-            raise _ShrunkError(
-                f"the board {self.board} at {self.base_url} has lost pages while it was read; "
-                "run the same command again."
-            )
-        return listed
-
-    def _url(self, number: int | str) -> str:
-        return urljoin(self.base_url, f"/bbs/{self.board}/index{number}.html")
-
-    def _newest(self, page: Page) -> tuple[Listed, bool]:
-        if page.status == 404:
-            raise SiteError(
-                f"{self.base_url} has no board {self.board} ({page.url} is not found); "
-                "check board.name."
-            )
-        if page.status != 200:
-            raise SiteError(
-                f"{page.url} answers with status {page.status} (its title: {title_of(page.text)}); "
-                "open it in a browser, and try again later."
-            )
-        newest = Listed.of(page)
-        if newest.index.number == 1 and not newest.index.rows:
-            raise DataError(
-                f"the board {self.board} at {self.base_url} is empty; name another as board.name."
-            )
-        return newest, bool(newest.index.rows)
-
-
-class _ShrunkError(SiteError):
-    """A page is no longer there: many older posts were purged."""
-
-
-def _in_the_list(page: Page) -> tuple[Listed | None, bool]:
-    """A page that is not the newest; None for one that is not there."""
-    if page.status == 404:
-        return None, False
-    if page.status != 200:
-        raise SiteError(
-            f"{page.url} answers with status {page.status} in the middle of the list; "
-            "run the same command again: pages already read are kept."
-        )
-    listed = Listed.of(page)
-    return listed, bool(listed.index.rows)
-
-
-def _not_after(pages: Iterable[Listed], time: int) -> list[Listed]:
-    """Without the pages that begin at `time` or later."""
-    return [one for one in pages if not one.index.times or one.index.times[0] < time]
-
-
-def _joined(stretches: Sequence[Stretch], span: Span) -> list[Row]:
-    """The rows of stretches that follow each other, oldest first, each article once.
-
-    Where two meet, the later reading says what stood from there on.
-    """
-    rows: list[Row] = []
-    for stretch in stretches:
-        own = _rows(_not_after(stretch.pages, span.end))
-        if stretch is not stretches[0]:
-            own = own[_first_from(own, stretch.span.start) :]
-        if stretch is not stretches[-1]:
-            own = own[: _first_from(own, stretch.span.end)]
-        rows += own
-    return rows
-
-
-def _rows(pages: Sequence[Listed]) -> list[Row]:
-    """The rows of pages; one that stood on two, because it moved, is taken from the newer page."""
-    rows: list[Row] = []
-    seen: set[str] = set()
-    for listed in reversed(pages):
-        fresh = [row for row in listed.index.rows if row.id is None or row.id not in seen]
-        rows += reversed(fresh)
-        seen.update(row.id for row in fresh if row.id)
-    return rows[::-1]
-
-
-def _first_from(rows: Sequence[Row], time: int) -> int:
-    """The place of the first row that was posted at `time` or later."""
-    later = (i for i, row in enumerate(rows) if row.id and (posted_at(row.id) or 0) >= time)
-    return next(later, len(rows))
-
-
-def choose(
-    rows: Iterable[Row], base_url: str, span: Span, min_nrec: int | None, deny: DenyList
+def filter_rows(
+    rows: Iterable[IndexRow], base_url: str, span: Span, min_nrec: int | None, deny: DenyList
 ) -> tuple[list[Article], dict[str, int]]:
-    """The articles that pass the filters, and how many rows were left out for each of REASONS.
+    """The articles that pass the filters, and how many rows each of REASONS left out.
 
-    min_nrec: least popularity, a blank one counting as 0; None leaves out blank ones, whatever
-    their number, as the original did.
+    min_nrec: least popularity, where a blank one counts as 0; None leaves out the blank ones
+    instead, as the original project did.
     """
     articles: list[Article] = []
     left_out: Counter[str] = Counter()
@@ -281,7 +85,10 @@ def choose(
     return articles, {reason: left_out[reason] for reason in REASONS}
 
 
-def _reason(row: Row, time: int | None, span: Span, min_nrec: int | None, deny: DenyList) -> str:
+def _reason(
+    row: IndexRow, time: int | None, span: Span, min_nrec: int | None, deny: DenyList
+) -> str:
+    """Why a row is left out, one of REASONS; "" if it passes."""
     if time is None:
         return "unknown_id" if row.href else "deleted"
     if time not in span:
@@ -295,3 +102,198 @@ def _reason(row: Row, time: int | None, span: Span, min_nrec: int | None, deny: 
     if min_nrec is not None and (row.nrec or 0) < min_nrec:
         return "below_min_nrec"
     return "denied" if deny.denies(article=row.id or "", author=row.author) else ""
+
+
+def _read_pages(
+    client: Client, base_url: str, board: str, span: Span, work: Path, settled: int
+) -> list[IndexPageRead]:
+    """The pages with posts of `span`, oldest first.
+
+    Pages are read from the newest down, several at once; new posts only join at the top. If older
+    posts were purged meanwhile, so that the rows have moved down, all pages are read a second time,
+    one after another: a page that is requested after the one above it can only have gained rows
+    from there, so no further purge makes a row slip through.
+    SiteError: see `list_rows`; also if pages disappear the second time. The next run then starts
+    the second reading over.
+    """
+    max_age_s = RECENT_MAX_AGE_S if span.end > settled else float("inf")
+    again = work / "again"
+    if not again.exists():
+        cache = PageCache(work / "pages", max_age_s)
+        reader = _Reader(client, base_url, board, edges=cache, pages=cache)
+        with suppress(_PagesLostError):
+            pages = reader.read(span, concurrently=True)
+            if not pages or reader.rows_stand_still():
+                return pages
+        again.mkdir(parents=True)
+    # A cache of their own for the pages that find the edges: they are older than the pages above
+    # them, so this reading may not use them.
+    edges, pages_again = (PageCache(again / name, max_age_s) for name in ("edges", "pages"))
+    reader = _Reader(client, base_url, board, edges, pages_again)
+    try:
+        return reader.read(span, concurrently=False)
+    except _PagesLostError:
+        shutil.rmtree(again)
+        raise
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads index pages of a board.
+
+    edges: cache of the pages that find the first and last page; pages: of those between them.
+    """
+
+    client: Client
+    base_url: str
+    board: str
+    edges: PageCache
+    pages: PageCache
+
+    def read(self, span: Span, concurrently: bool) -> list[IndexPageRead]:
+        """The pages with posts of `span`, oldest first; none if the board is younger."""
+        newest = self.newest()
+        top = self.last_page_before(span.end, newest.index.number, newest)
+        if top == 0:
+            return []
+        bottom = max(1, self.last_page_before(span.start, top, newest))
+        read = [newest] if top == newest.index.number else []
+        numbers = range(top - len(read), bottom - 1, -1)
+        with progress("index pages", len(numbers), " pages") as bar:
+            for page in self.read_all(numbers) if concurrently else map(self.read_one, numbers):
+                read.append(page)
+                bar.update()
+        # The first rows may have moved further down meanwhile.
+        while bottom > 1 and all(time >= span.start for page in read for time in page.index.times):
+            bottom -= 1
+            read.append(self.read_one(bottom))
+        return read[::-1]
+
+    def newest(self) -> IndexPageRead:
+        return self.client.get(self._url(""), self._parse_newest, self.edges)
+
+    def read_all(self, numbers: Iterable[int]) -> Iterator[IndexPageRead]:
+        urls = ((self._url(number), self.pages) for number in numbers)
+        return map(self._require, self.client.get_all(urls, _parse_older))
+
+    def read_one(self, number: int) -> IndexPageRead:
+        return self._require(self.client.get(self._url(number), _parse_older, self.pages))
+
+    def rows_stand_still(self) -> bool:
+        """Whether the newest page's rows, and so all older ones, are where they were at first.
+
+        Requests the page again; further posts at its end, and some that were deleted in place,
+        change nothing.
+        """
+        before = self.newest().index
+        now, _ = _parse_older(self.client.fetch(self._url(before.number)))
+        pairs = zip(before.rows, self._require(now).index.rows, strict=False)
+        return any(row.id is not None and row.id == same.id for row, same in pairs)
+
+    def last_page_before(self, time: int, last: int, newest: IndexPageRead) -> int:
+        """The last page up to `last` whose first post is older than `time`, by bisecting; 0 for
+        none."""
+        low, high = 0, last + 1
+        # For the present year the newest page, which is at hand, often decides at once.
+        middle = last if last == newest.index.number else (low + high) // 2
+        while high - low > 1:
+            older = self._oldest_time(middle, newest) < time
+            low, high = (middle, high) if older else (low, middle)
+            middle = (low + high) // 2
+        return low
+
+    def _oldest_time(self, number: int, newest: IndexPageRead) -> int:
+        """When a page's first post was made; that of an older page if all of its are deleted."""
+        for candidate in range(number, 0, -1):
+            is_newest = candidate == newest.index.number
+            page = newest if is_newest else self._read_edge(candidate)
+            if times := page.index.times:
+                return times[0]
+        return 0
+
+    def _read_edge(self, number: int) -> IndexPageRead:
+        return self._require(self.client.get(self._url(number), _parse_older, self.edges))
+
+    def _require(self, page: IndexPageRead | None) -> IndexPageRead:
+        if page is None:
+            raise _PagesLostError(
+                f"the board {self.board} at {self.base_url} lost pages while it was read; "
+                "run the same command again."
+            )
+        return page
+
+    def _url(self, number: int | str) -> str:
+        return urljoin(self.base_url, f"/bbs/{self.board}/index{number}.html")
+
+    def _parse_newest(self, page: Page) -> tuple[IndexPageRead, bool]:
+        if page.status == 404:
+            raise SiteError(
+                f"{self.base_url} has no board {self.board} ({page.url} is not found); "
+                "check board.name."
+            )
+        if page.status != 200:
+            raise SiteError(
+                f"{page.url} answers with status {page.status} (its title: {title_of(page.text)}); "
+                "open it in a browser, and try again later."
+            )
+        newest = IndexPageRead.of(page)
+        if newest.index.number == 1 and not newest.index.rows:
+            raise DataError(
+                f"the board {self.board} at {self.base_url} is empty; choose another board.name."
+            )
+        return newest, bool(newest.index.rows)
+
+
+class _PagesLostError(SiteError):
+    """A page is no longer there: many older posts were purged."""
+
+
+def _parse_older(page: Page) -> tuple[IndexPageRead | None, bool]:
+    """Parses a page below the newest; None if it is not there."""
+    if page.status == 404:
+        return None, False
+    if page.status != 200:
+        raise SiteError(
+            f"{page.url} answers with status {page.status}; run the same command to resume. "
+            "Pages already read are kept."
+        )
+    read = IndexPageRead.of(page)
+    return read, bool(read.index.rows)
+
+
+def _before(pages: Iterable[IndexPageRead], time: int) -> list[IndexPageRead]:
+    """Without the pages that begin at `time` or later."""
+    return [page for page in pages if not page.index.times or page.index.times[0] < time]
+
+
+def _merge(ranges: Sequence[PageRange], span: Span) -> list[IndexRow]:
+    """The rows of ranges that follow each other, oldest first, each article once.
+
+    Where two ranges meet, the second one has the rows from its start on.
+    """
+    rows: list[IndexRow] = []
+    for part in ranges:
+        own = _rows(_before(part.pages, span.end))
+        if part is not ranges[0]:
+            own = own[_first_since(own, part.span.start) :]
+        if part is not ranges[-1]:
+            own = own[: _first_since(own, part.span.end)]
+        rows += own
+    return rows
+
+
+def _rows(pages: Sequence[IndexPageRead]) -> list[IndexRow]:
+    """The rows of pages; one that moved and is on two pages is taken from the newer one."""
+    rows: list[IndexRow] = []
+    seen: set[str] = set()
+    for page in reversed(pages):
+        unseen = [row for row in page.index.rows if row.id is None or row.id not in seen]
+        rows += reversed(unseen)
+        seen.update(row.id for row in unseen if row.id)
+    return rows[::-1]
+
+
+def _first_since(rows: Sequence[IndexRow], time: int) -> int:
+    """The index of the first row that was posted at `time` or later."""
+    later = (i for i, row in enumerate(rows) if row.id and (posted_at(row.id) or 0) >= time)
+    return next(later, len(rows))

@@ -1,22 +1,26 @@
-"""Pages that were read already, on disk, so that no page is requested twice."""
+"""Caches pages on disk as they were served, so that none is requested twice.
+
+`PageCache` has a file for each URL, `IndexPageCache` one for each range of time in which a board no
+longer changes. Both hold gzipped JSON Lines, one line a page; a damaged file counts as missing.
+"""
 
 import gzip
 import json
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pttfaces import files
 from pttfaces.board.article_ids import Span
-from pttfaces.board.index import IndexPage, parse_index
+from pttfaces.board.index_page import IndexPage, parse_index
 from pttfaces.errors import SiteError
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page as it was answered: the URL asked for, the HTTP status, the text."""
+    """A page as it was served: the URL requested, the HTTP status, the text."""
 
     url: str
     status: int
@@ -24,27 +28,23 @@ class Page:
 
 
 @dataclass(frozen=True)
-class PageStore:
-    """Pages below `folder`, keyed by URL; none that was put there more than max_age_s ago."""
+class PageCache:
+    """Pages below `folder`, by the digest of their URL; those older than max_age_s are missing."""
 
     folder: Path
     max_age_s: float = float("inf")
 
     def get(self, url: str) -> Page | None:
-        """The page kept under `url`; None where there is none, or where its file is damaged."""
+        """The cached page of a URL; None if it is missing."""
         path = self._path(url)
-        try:
-            if time.time() - path.stat().st_mtime > self.max_age_s:
-                return None
-            page = Page(**json.loads(gzip.decompress(path.read_bytes())))
-        except (FileNotFoundError, EOFError, gzip.BadGzipFile, zlib.error, ValueError, TypeError):
+        if not path.exists() or time.time() - path.stat().st_mtime > self.max_age_s:
             return None
-        return page if page.url == url else None
+        pages = _read_pages(path)
+        return pages[0] if pages and len(pages) == 1 and pages[0].url == url else None
 
     def put(self, page: Page) -> None:
-        """Keeps a page."""
-        content = json.dumps(asdict(page), ensure_ascii=True).encode()
-        files.write_bytes(self._path(page.url), gzip.compress(content, 6, mtime=0))
+        """Adds a page, or replaces the one of its URL."""
+        _write_pages(self._path(page.url), [page])
 
     def _path(self, url: str) -> Path:
         digest = files.digest_bytes(url.encode(errors="surrogatepass"))
@@ -52,56 +52,70 @@ class PageStore:
 
 
 @dataclass(frozen=True)
-class Listed:
-    """An index page as it was served, and what stands on it."""
+class IndexPageRead:
+    """An index page as it was served, and its content."""
 
     page: Page
     index: IndexPage
 
     @classmethod
-    def of(cls, page: Page) -> "Listed":
-        """Reads a page; SiteError where it is no index page."""
+    def of(cls, page: Page) -> "IndexPageRead":
+        """Parses a page. SiteError: it is no index page."""
         return cls(page, parse_index(page.text, page.url))
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Index pages, oldest first, with all posts of `span` that a board had when they were read."""
+class PageRange:
+    """Index pages, oldest first, with all posts of `span` that were on the board at the time."""
 
     span: Span
-    pages: Sequence[Listed]
+    pages: Sequence[IndexPageRead]
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """A board's stretches in `folder`, one file each, named by its first and last second."""
+class IndexPageCache:
+    """A board's page ranges in `folder`, one file each, named by its first and last second."""
 
     folder: Path
 
-    def stretches(self, span: Span) -> Iterator[Stretch]:
-        """Stretches that begin with `span` and follow each other without a gap; may be none."""
+    def ranges(self, span: Span) -> Iterator[PageRange]:
+        """Ranges that begin with `span` and follow each other without a gap; may be none."""
         start = span.start
-        while start < span.end and (stretch := self._longest(start)):
-            yield stretch
-            start = stretch.span.end
+        while start < span.end and (longest := self._longest_range(start)):
+            yield longest
+            start = longest.span.end
 
-    def put(self, stretch: Stretch) -> None:
-        """Keeps a stretch."""
-        lines = [json.dumps(asdict(listed.page)).encode() for listed in stretch.pages]
-        path = self.folder / f"{stretch.span.start}-{stretch.span.end}.jsonl.gz"
-        files.write_bytes(path, gzip.compress(b"\n".join(lines), 6, mtime=0))
+    def put(self, pages: PageRange) -> None:
+        """Adds a range."""
+        _write_pages(self._path(pages.span), (read.page for read in pages.pages))
 
-    def _longest(self, start: int) -> Stretch | None:
+    def _longest_range(self, start: int) -> PageRange | None:
         ends = [int(path.name.split("-")[1][:-9]) for path in self.folder.glob(f"{start}-*.gz")]
         for end in sorted(ends, reverse=True):
-            path = self.folder / f"{start}-{end}.jsonl.gz"
-            try:
-                content = path.read_bytes()
-                if not content:  # to gzip, that is a whole file with nothing in it
+            span = Span(start, end)
+            pages = _read_pages(self._path(span))
+            if pages is not None:
+                try:
+                    return PageRange(span, [IndexPageRead.of(page) for page in pages])
+                except SiteError:
                     continue
-                lines = gzip.decompress(content).splitlines()
-                pages = [Listed.of(Page(**json.loads(line))) for line in lines]
-            except (EOFError, gzip.BadGzipFile, zlib.error, ValueError, TypeError, SiteError):
-                continue  # damaged: as if it were not there
-            return Stretch(Span(start, end), pages)
+        return None
+
+    def _path(self, span: Span) -> Path:
+        return self.folder / f"{span.start}-{span.end}.jsonl.gz"
+
+
+def _write_pages(path: Path, pages: Iterable[Page]) -> None:
+    lines = [json.dumps(asdict(page)).encode() for page in pages]
+    files.write_bytes(path, gzip.compress(b"\n".join(lines), 6, mtime=0))
+
+
+def _read_pages(path: Path) -> list[Page] | None:
+    """The pages in a file; None if it is missing or damaged."""
+    try:
+        content = path.read_bytes()
+        if not content:  # valid for gzip: no member at all
+            return None
+        return [Page(**json.loads(line)) for line in gzip.decompress(content).splitlines()]
+    except (FileNotFoundError, EOFError, gzip.BadGzipFile, zlib.error, ValueError, TypeError):
         return None

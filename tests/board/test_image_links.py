@@ -1,4 +1,4 @@
-"""From posted links to the pictures behind them: every form that the board has shown."""
+"""From posted links to the images behind them: every form that the board has shown."""
 
 from urllib.parse import urlsplit
 
@@ -7,14 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pttfaces.board.article_page import PostedLink
-from pttfaces.board.hosts import DEMO_HOSTS, RULES, pictures_at
-from pttfaces.board.links import Sorted, cut_punctuation, sort_links, split_glued
+from pttfaces.board.hosts import RULES, HostRules
+from pttfaces.board.links import ArticleLinks, cut_punctuation, sort_links, split_glued
+from pttfaces.demo.site import HOST_ALIASES
 
 PAGE = "https://www.ptt.cc/bbs/Beauty/M.1704040318.A.E87.html"
+HOST_RULES = HostRules(HOST_ALIASES)
 
 
-def sort(*hrefs: str, place: str = "body") -> Sorted:
-    return sort_links([PostedLink(href, place, "") for href in hrefs], PAGE)
+def sort(*hrefs: str, place: str = "body") -> ArticleLinks:
+    return sort_links([PostedLink(href, place, "") for href in hrefs], PAGE, HOST_RULES)
 
 
 IMGUR = "https://i.imgur.com/abcdefg"
@@ -68,20 +70,20 @@ FORMS = [
 
 
 @pytest.mark.parametrize(("posted", "url"), FORMS)
-def test_each_form_leads_to_the_original(posted: str, url: str) -> None:
-    (picture,) = sort(posted).pictures
-    assert picture.url == url
-    assert picture.posted == posted
+def test_sort_links_of_each_form_gives_the_original(posted: str, url: str) -> None:
+    (link,) = sort(posted).images
+    assert link.url == url
+    assert link.posted == posted
 
 
-@pytest.mark.parametrize("demo", DEMO_HOSTS)
-def test_the_demos_hosts_obey_the_rules_of_the_real_ones(demo: str) -> None:
+@pytest.mark.parametrize("alias", HOST_ALIASES)
+def test_sort_links_of_an_alias_follows_the_rules_of_its_host(alias: str) -> None:
     for posted, url in FORMS:
-        if urlsplit(posted).hostname == DEMO_HOSTS[demo]:
-            (picture,) = sort(posted.lower().replace(DEMO_HOSTS[demo], demo)).pictures
-            assert picture.url is not None
-            assert urlsplit(picture.url).hostname in DEMO_HOSTS
-            assert urlsplit(picture.url).path.lower() == urlsplit(url).path.lower()
+        if urlsplit(posted).hostname == HOST_ALIASES[alias]:
+            (link,) = sort(posted.lower().replace(HOST_ALIASES[alias], alias)).images
+            assert link.url is not None
+            assert urlsplit(link.url).hostname in HOST_ALIASES
+            assert urlsplit(link.url).path.lower() == urlsplit(url).path.lower()
 
 
 @pytest.mark.parametrize(
@@ -100,47 +102,47 @@ def test_the_demos_hosts_obey_the_rules_of_the_real_ones(demo: str) -> None:
         "/bbs/Beauty/index.html",
     ],
 )
-def test_other_links_are_counted_and_left(posted: str) -> None:
-    assert sort(posted) == Sorted((), 1, 0)
+def test_sort_links_counts_links_to_no_image(posted: str) -> None:
+    assert sort(posted) == ArticleLinks((), 1, 0)
 
 
 @pytest.mark.parametrize("path", ["a/abcde", "gallery/abcdefg", "gallery/a-title-abcdefg"])
-def test_an_album_is_kept_as_unresolved(path: str) -> None:
-    (picture,) = sort(f"https://imgur.com/{path}").pictures
-    assert (picture.url, picture.kind) == (None, "album")
+def test_sort_links_of_an_album_gives_no_address(path: str) -> None:
+    (link,) = sort(f"https://imgur.com/{path}").images
+    assert (link.url, link.kind) == (None, "album")
 
 
-def test_several_pictures_in_one_address() -> None:
-    urls = [picture.url for picture in sort("https://imgur.com/abcdefg,hijklmn").pictures]
+def test_sort_links_of_an_address_with_several_ids_gives_several_images() -> None:
+    urls = [link.url for link in sort("https://imgur.com/abcdefg,hijklmn").images]
     assert urls == [f"{IMGUR}.jpg", "https://i.imgur.com/hijklmn.jpg"]
 
 
-def test_links_typed_without_a_space_are_several() -> None:
+def test_sort_links_splits_links_typed_without_a_space() -> None:
     posted = "https://i.imgur.com/abcdefg.jpeghttps://i.imgur.com/hijklmn.jpeg"
-    assert [picture.url for picture in sort(posted).pictures] == [
+    assert [link.url for link in sort(posted).images] == [
         f"{IMGUR}.jpeg",
         "https://i.imgur.com/hijklmn.jpeg",
     ]
 
 
-def test_one_picture_in_many_forms_counts_once_and_first_in_the_body() -> None:
+def test_sort_links_of_one_image_in_many_forms_keeps_the_first_in_the_body() -> None:
     forms = [posted for posted, url in FORMS if url.startswith(f"{IMGUR}.")]
     links = [PostedLink("https://imgur.com/abcdefg", "push", "fan")]
     links += [PostedLink(form, "body", "") for form in forms]
-    result = sort_links(links, PAGE)
-    assert [(picture.posted, picture.place) for picture in result.pictures] == [(forms[0], "body")]
+    result = sort_links(links, PAGE, HOST_RULES)
+    assert [(link.posted, link.place) for link in result.images] == [(forms[0], "body")]
     assert result.repeated == len(forms)
 
 
-def test_pictures_stand_in_the_pages_order_though_the_bodys_counts_first() -> None:
+def test_sort_links_keeps_the_pages_order_though_the_body_comes_first() -> None:
     links = [
         PostedLink("https://i.imgur.com/aaaaaaa.jpg", "body", ""),
         PostedLink("https://i.imgur.com/bbbbbbb.jpg", "push", "fan"),
         PostedLink("https://imgur.com/ccccccc", "push", "fan"),
         PostedLink("https://i.imgur.com/ccccccc.png", "body", ""),  # added below the pushes
     ]
-    result = sort_links(links, PAGE)
-    assert [(picture.url, picture.place) for picture in result.pictures] == [
+    result = sort_links(links, PAGE, HOST_RULES)
+    assert [(link.url, link.place) for link in result.images] == [
         ("https://i.imgur.com/aaaaaaa.jpg", "body"),
         ("https://i.imgur.com/bbbbbbb.jpg", "push"),
         ("https://i.imgur.com/ccccccc.png", "body"),
@@ -160,15 +162,17 @@ def test_pictures_stand_in_the_pages_order_though_the_bodys_counts_first() -> No
         ("https://imgur.test/a/AbCdE", "https://imgur.test/a/AbCdE"),
     ],
 )
-def test_an_album_names_its_page(posted: str, album: str) -> None:
-    (picture,) = sort(posted).pictures
-    assert (picture.url, picture.album) == (None, album)
+def test_sort_links_of_an_album_names_its_page(posted: str, album: str) -> None:
+    (link,) = sort(posted).images
+    assert (link.url, link.album) == (None, album)
 
 
-def test_every_host_of_the_table_finds_something() -> None:
+def test_every_host_rule_finds_an_image() -> None:
     paths = ["abcdefg.jpg", "media/abcdefg?format=jpg", "abcdefg"]
     for host in RULES:
-        assert any(pictures_at(urlsplit(f"https://{host}/{path}")) for path in paths), host
+        assert any(HostRules().images_at(urlsplit(f"https://{host}/{path}")) for path in paths), (
+            host
+        )
 
 
 # Letters and digits at the end: punctuation there is cut, as it is the sentence's.
@@ -178,17 +182,17 @@ URLS = st.from_regex(r"https?://[a-z]{1,8}\.test/[!-~]{0,20}[a-z0-9]", fullmatch
 
 
 @given(st.lists(URLS, min_size=1, max_size=6))
-def test_splitting_is_the_inverse_of_gluing(urls: list[str]) -> None:
+def test_split_glued_is_the_inverse_of_joining(urls: list[str]) -> None:
     assert split_glued("".join(urls)) == urls
 
 
 @given(URLS, st.text(".,;:!?'\"*~|", max_size=5))
-def test_punctuation_at_the_end_is_cut_and_nothing_else(url: str, end: str) -> None:
+def test_cut_punctuation_removes_nothing_else(url: str, end: str) -> None:
     assert cut_punctuation(url + end) == url
 
 
 @given(st.text(max_size=60))
-def test_no_text_breaks_the_sorting(text: str) -> None:
+def test_sort_links_accepts_any_text(text: str) -> None:
     sort(
         text,
         f"https://{text}",

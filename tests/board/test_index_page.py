@@ -1,4 +1,4 @@
-"""Index pages as ptt.cc writes them, in both layouts, and what is none."""
+"""Index pages as ptt.cc writes them, in both layouts, and other pages."""
 
 from contextlib import suppress
 
@@ -8,13 +8,13 @@ from hostile.pages import index_page as page
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pttfaces.board.index import parse_index, popularity
+from pttfaces.board.index_page import parse_index, parse_popularity
 from pttfaces.errors import SiteError
 
 URL = "https://www.ptt.cc/bbs/Beauty/index2.html"
 
 
-def test_a_row_of_2020_and_one_of_2016_read_alike() -> None:
+def test_parse_index_reads_rows_of_2020_and_2016_alike() -> None:
     index = parse_index(page(ROW_2020 + ROW_2016), URL)
     first, second = index.rows
     assert index.number == 2
@@ -25,19 +25,19 @@ def test_a_row_of_2020_and_one_of_2016_read_alike() -> None:
     assert second.nrec == 100
 
 
-def test_a_deleted_row_has_no_article() -> None:
+def test_parse_index_of_a_deleted_row_gives_no_id() -> None:
     (row,) = parse_index(page(DELETED), URL).rows
     assert row.id is None
     assert row.author == "-"
     assert row.title.startswith("(本文已被刪除)")
 
 
-def test_rows_below_the_separator_are_pinned_and_left_out() -> None:
+def test_parse_index_leaves_out_rows_below_the_separator() -> None:
     index = parse_index(page(ROW_2020 + '<div class="r-list-sep"></div>' + PINNED), URL)
     assert [row.title for row in index.rows] == ["[正妹] 一"]
 
 
-def test_the_oldest_page_has_number_one() -> None:
+def test_parse_index_of_the_oldest_page_gives_number_one() -> None:
     assert parse_index(page(ROW_2020, before=""), URL).number == 1
 
 
@@ -45,17 +45,17 @@ def test_the_oldest_page_has_number_one() -> None:
     ("cell", "value"),
     [("爆", 100), ("99", 99), ("1", 1), ("", None), ("X1", -10), ("X9", -90), ("XX", -100)],
 )
-def test_popularity_is_a_number(cell: str, value: int | None) -> None:
-    assert popularity(f" {cell}\n") == value
+def test_parse_popularity_gives_a_number(cell: str, value: int | None) -> None:
+    assert parse_popularity(f" {cell}\n") == value
 
 
-def test_a_login_page_is_named_as_what_it_is() -> None:
+def test_parse_index_of_a_login_page_names_its_title() -> None:
     with pytest.raises(SiteError, match=r"not an index page .*Please log in"):
         parse_index("<html><title>Please log in</title><form></form></html>", URL)
 
 
 @given(st.binary(max_size=2000))
-def test_any_bytes_raise_nothing_but_the_rooms_error(content: bytes) -> None:
+def test_parse_index_of_any_bytes_raises_at_most_site_error(content: bytes) -> None:
     with suppress(SiteError):
         parse_index(content.decode(errors="replace"), URL)
 
@@ -67,7 +67,7 @@ MARKUP = st.lists(st.sampled_from(BITS) | st.text(max_size=12), max_size=30).map
 
 
 @given(MARKUP)
-def test_any_markup_raises_nothing_but_the_rooms_error(text: str) -> None:
+def test_parse_index_of_any_markup_raises_at_most_site_error(text: str) -> None:
     for candidate in (text, page(text)):
         with suppress(SiteError):
             parse_index(candidate, URL)

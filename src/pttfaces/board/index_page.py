@@ -1,13 +1,10 @@
-"""What stands on a board's index page: its rows, and its place among the pages.
-
-Knows the HTML of ptt.cc's index pages (both orders inside a row, 2016's and 2020's), no network.
-"""
+"""Parses index pages of a ptt.cc board: their rows, and their number among the pages."""
 
 import re
 from dataclasses import dataclass
 
 from pttfaces.board.article_ids import id_of, posted_at
-from pttfaces.board.html import Node, has_class, text_at, title_of, tree_of
+from pttfaces.board.html import Node, has_class, parse_html, text_at, title_of
 from pttfaces.errors import SiteError
 
 EXPLODED = 100  # 爆: a hundred pushes or more
@@ -16,7 +13,7 @@ _PAGE_NUMBER = re.compile(r"/index(\d+)\.html$")
 
 
 @dataclass(frozen=True)
-class Row:
+class IndexRow:
     """A row of an index page.
 
     id: None for a row without a link to an article (a deleted post); nrec: popularity from −100
@@ -32,10 +29,10 @@ class Row:
 
 @dataclass(frozen=True)
 class IndexPage:
-    """An index page: its number (1 is the oldest) and its rows, oldest first, no pinned ones."""
+    """An index page: its number (1 is the oldest), and its rows, oldest first, none pinned."""
 
     number: int
-    rows: tuple[Row, ...]
+    rows: tuple[IndexRow, ...]
 
     @property
     def times(self) -> list[int]:
@@ -45,8 +42,11 @@ class IndexPage:
 
 
 def parse_index(text: str, url: str) -> IndexPage:
-    """Reads an index page; SiteError where it is something else, such as a login page."""
-    tree = tree_of(text)
+    """Parses an index page in the layout of 2016 or 2020.
+
+    SiteError: the page is something else, such as a login page.
+    """
+    tree = parse_html(text)
     listing = tree.css_first("div.r-list-container")
     paging = tree.css("div.btn-group-paging a.btn")
     if listing is None or len(paging) < 3:
@@ -54,19 +54,19 @@ def parse_index(text: str, url: str) -> IndexPage:
             f"{url} is not an index page of a ptt.cc board (its title: {title_of(text)}); "
             "check board.base_url and board.name, and open the address in a browser."
         )
-    # The second button leads to the page before; the oldest page's has no address.
+    # The second button leads to the page before; on the oldest page it has no address.
     before = _PAGE_NUMBER.search(paging[1].attributes.get("href") or "")
     number = int(before[1][-9:]) + 1 if before else 1
-    rows: list[Row] = []
+    rows: list[IndexRow] = []
     for block in listing.css("div.r-ent, div.r-list-sep"):
         if has_class(block, "r-list-sep"):
-            break  # what follows is pinned
-        rows.append(_row(block))
+            break  # the rows below are pinned
+        rows.append(_parse_row(block))
     return IndexPage(number, tuple(rows))
 
 
-def popularity(text: str) -> int | None:
-    """The number behind a popularity cell: 爆 100, 1 to 99, X1 to X9 −10 to −90, XX −100."""
+def parse_popularity(text: str) -> int | None:
+    """The number in a popularity cell: 爆 is 100, 1 to 99, X1 to X9 are −10 to −90, XX is −100."""
     text = text.strip()
     if text == "爆":
         return EXPLODED
@@ -77,14 +77,14 @@ def popularity(text: str) -> int | None:
     return int(text) if re.fullmatch(r"[0-9]{1,2}", text) else None
 
 
-def _row(block: Node) -> Row:
+def _parse_row(block: Node) -> IndexRow:
     # Only the title's own link: the menu beside the author holds further ones.
     link = block.css_first("div.title > a[href]")
     href = (link.attributes["href"] or "") if link else ""
-    return Row(
+    return IndexRow(
         id=id_of(href),
         href=href,
         title=text_at(block, "div.title > a[href]" if link else "div.title"),
         author=text_at(block, "div.author"),
-        nrec=popularity(text_at(block, "div.nrec")),
+        nrec=parse_popularity(text_at(block, "div.nrec")),
     )

@@ -1,0 +1,183 @@
+"""Articles read over real HTTP: their status, their links, and sites that misbehave."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from small_site import (
+    BASE,
+    YEAR,
+    Answer,
+    demo_client,
+    fast_client,
+    rows_of,
+    server,
+)
+
+from pttfaces.board.articles import count_links, filter_links, read_articles, summary
+from pttfaces.board.hosts import HostRules
+from pttfaces.board.listing import filter_rows
+from pttfaces.board.page_cache import PageCache
+from pttfaces.demo.board import make_world, picture_key
+from pttfaces.demo.site import HOST_ALIASES
+from pttfaces.denylist import DenyList
+from pttfaces.errors import SiteError
+from pttfaces.tables import Article
+
+RULES = HostRules(HOST_ALIASES)
+
+
+def test_read_articles_gives_each_its_status(tmp_path: Path) -> None:
+    board = make_world(3, 30, "Test", 2024)
+    cache = PageCache(tmp_path / "links")
+    with demo_client(board) as client:
+        rows = rows_of(client, BASE, "Test", YEAR, tmp_path / "crawl")
+        articles, _ = filter_rows(rows, BASE, YEAR, None, DenyList())
+        reads = list(read_articles(client, articles, lambda _: cache, RULES))
+    statuses = Counter(read.status for read in reads)
+    assert statuses == {"ok": 26, "gone": 1, "empty": 1, "truncated": 1, "malformed": 1}
+    assert [read.article for read in reads] == articles
+    counts = count_links(reads, RULES)
+    assert counts["unresolved"] == 3
+    assert counts["repeated"]
+    assert summary(reads).endswith("; 2 articles could not be read (data/articles_read.csv).")
+    posted = {url for read in reads for link in read.links.images if (url := link.url)}
+    assert not {url for url in posted if "cache.ptt" in url}
+    # Every address leads to an image of the site.
+    assert {picture_key(url) for url in posted} <= set(board.pictures)
+
+
+def test_filter_links_removes_pushes_and_denied_links(tmp_path: Path) -> None:
+    board = make_world(3, 30, "Test", 2024)
+    cache = PageCache(tmp_path / "links")
+    with demo_client(board) as client:
+        rows = rows_of(client, BASE, "Test", YEAR, tmp_path / "crawl")
+        articles, _ = filter_rows(rows, BASE, YEAR, None, DenyList())
+        (read,) = read_articles(client, articles[:1], lambda _: cache, RULES)
+    (pushed,) = [link for link in read.links.images if link.place == "push"]
+    others = tuple(link for link in read.links.images if link.place == "body")
+    assert filter_links(read, True, DenyList())[0] == read
+    assert filter_links(read, False, DenyList())[0].links.images == others
+    for kind, value in (("author", pushed.author), ("url", pushed.posted), ("url", pushed.url)):
+        deny = DenyList({kind: frozenset({value or ""})})
+        allowed, taken = filter_links(read, True, deny)
+        assert (allowed.links.images, taken) == (others, 1)
+
+
+def test_read_articles_requests_malformed_articles_again(tmp_path: Path) -> None:
+    login = "<title>Please log in</title>"
+    texts = {"/1": login, "/2": '<div id="main-content">words</div>', "/3": ""}
+
+    def answer(path: str) -> Answer:
+        return (404 if path in ("/robots.txt", "/3") else 200), {}, texts.get(path, "")
+
+    cache = PageCache(tmp_path)
+    with server(answer) as (base, asked), fast_client() as client:
+        articles = [
+            Article(f"M.170400000{n}.A.000", f"{base}/{n}", "", "", "", 1) for n in (1, 2, 3)
+        ]
+        reads = read_articles(client, articles, lambda _: cache, RULES)
+        assert [read.status for read in reads] == ["malformed", "ok", "gone"]
+        texts["/1"] = texts["/2"]
+        asked.clear()
+        reads = read_articles(client, articles, lambda _: cache, RULES)
+        assert [read.status for read in reads] == ["ok", "ok", "gone"]
+    assert [path for path, _, _ in asked] == ["/1"]
+
+
+def test_count_links_names_only_hosts_with_a_rule(tmp_path: Path) -> None:
+    page = '<div id="main-content"><a href="https://i.imgur.com/abcdefg.jpg">1</a>' + "".join(
+        f'<a href="https://{host}/1.jpg">1</a>' for host in ("her.home.test", "his.home.test")
+    )
+
+    def answer(path: str) -> Answer:
+        return (404 if path == "/robots.txt" else 200), {}, page
+
+    with server(answer) as (base, _), fast_client() as client:
+        article = Article("M.1704000001.A.000", f"{base}/1", "", "", "", 1)
+        reads = list(read_articles(client, [article], lambda _: PageCache(tmp_path), RULES))
+    assert count_links(reads, RULES)["hosts"] == {"other": 2, "i.imgur.com": 1}
+
+
+def test_read_articles_when_site_serves_login_pages_raises_site_error(tmp_path: Path) -> None:
+    login = "<title>Please log in</title><form></form>"
+    with server(lambda path: (404 if "robots" in path else 200, {}, login)) as (base, asked):
+        articles = [
+            Article(f"M.17040{n:05}.A.000", f"{base}/{n}", "", "", "", 1) for n in range(300)
+        ]
+        with (
+            fast_client() as client,
+            pytest.raises(SiteError, match=r"9 articles before it are no articles .*Please log in"),
+        ):
+            list(read_articles(client, articles, lambda _: PageCache(tmp_path), RULES))
+    assert len(asked) < 50
+    assert not list(tmp_path.iterdir())  # nothing is cached
+
+
+def test_read_articles_survives_a_few_malformed_in_a_row(tmp_path: Path) -> None:
+    texts = {f"/{n}": "<p>500 - Internal Server Error" for n in range(9)}
+    texts["/9"] = '<div id="main-content">words</div>'
+
+    def answer(path: str) -> Answer:
+        return (200 if path in texts else 404), {}, texts.get(path, "")
+
+    with server(answer) as (base, _), fast_client() as client:
+        articles = [
+            Article(f"M.17040{n:05}.A.000", f"{base}/{n}", "", "", "", 1) for n in range(10)
+        ]
+        reads = list(read_articles(client, articles, lambda _: PageCache(tmp_path), RULES))
+    assert Counter(read.status for read in reads) == {"malformed": 9, "ok": 1}
+
+
+def test_read_articles_survives_addresses_that_lead_to_no_page(tmp_path: Path) -> None:
+    def answer(path: str) -> Answer:
+        if path == "/1":
+            return 302, {"Location": "/1"}, ""
+        if path == "/2":
+            return 302, {"Location": "http://["}, ""
+        if path == "/3":
+            return 200, {}, "x" * (33 * 2**20)
+        if path in ("/4", "/5"):
+            return 302, {"Location": {"/4": "mailto:someone", "/5": "http://*.test/"}[path]}, ""
+        if path == "/6":  # to another site, where nobody listens
+            return 302, {"Location": "http://localhost:1/"}, ""
+        return (404 if "robots" in path else 200), {}, '<div id="main-content">words</div>'
+
+    with server(answer) as (base, _), fast_client() as client:
+        articles = [
+            Article(f"M.170400000{n}.A.000", f"{base}/{n}", "", "", "", 1) for n in range(1, 8)
+        ]
+        reads = read_articles(client, articles, lambda _: PageCache(tmp_path), RULES)
+        assert [read.status for read in reads] == ["malformed"] * 6 + ["ok"]
+
+
+def test_read_articles_when_redirected_site_goes_down_raises_site_error(
+    tmp_path: Path,
+) -> None:
+    cache, target = PageCache(tmp_path), ""
+
+    def answer(path: str) -> Answer:
+        if path.startswith("/real/"):
+            return (200 if path == "/real/1" else -1), {}, '<div id="main-content">words</div>'
+        return (404, {}, "") if "robots" in path else (302, {"Location": target + path}, "")
+
+    with server(answer) as (base, _), fast_client() as client:
+        target = base.replace("127.0.0.1", "localhost") + "/real"
+        articles = [
+            Article(f"M.170400000{n}.A.000", f"{base}/{n}", "", "", "", 1) for n in range(1, 4)
+        ]
+        list(read_articles(client, articles[:1], lambda _: cache, RULES))  # its host has answered
+        with pytest.raises(SiteError, match="does not answer"):
+            list(read_articles(client, articles[1:], lambda _: cache, RULES))
+
+
+def test_read_articles_when_robots_txt_redirects_endlessly_raises(
+    tmp_path: Path,
+) -> None:
+    with (
+        server(lambda _: (302, {"Location": "/robots.txt"}, "")) as (base, _),
+        fast_client() as client,
+        pytest.raises(SiteError, match=r"robots\.txt redirects more than"),
+    ):
+        article = Article("M.1704000001.A.000", f"{base}/1", "", "", "", 1)
+        list(read_articles(client, [article], lambda _: PageCache(tmp_path), RULES))
