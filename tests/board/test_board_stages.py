@@ -118,7 +118,7 @@ def test_a_day_that_the_year_does_not_have_is_named(configure: Configure) -> Non
     load()
     configure(board__year=2023, board__dates=["0229", "0301"])
     with pytest.raises(
-        ParamsError, match=r"board.dates is '0229'; allowed is days of the year 2023"
+        ParamsError, match=r"board.dates is '0229'; expected a day of 2023"
     ):
         crawl.main()
 
