@@ -28,7 +28,6 @@ from pttfaces.errors import ParamsError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
-
 _MIN_RATE = 0.001  # requests per second: one request in a quarter of an hour
 
 
