@@ -1,15 +1,15 @@
-# `make help` lists the targets. Each sets up what it needs; nothing outside this folder is touched.
+# `make help` lists the targets. Each installs what it needs; nothing outside this folder is touched.
 
 PYTHON ?= python3
 PORT := 5000
 BIN := .venv/bin
-# The stages, which dvc starts as `python`, need this; the recipes below do not: make 3.81, macOS's
-# own, looks commands up on the PATH that it was started with.
+# DVC starts the stages as `python`, which has to be the environment's. The recipes below name their
+# programs in full, since macOS's make 3.81 ignores this PATH.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
-# dvc asks for a home and a name, matplotlib for a folder of its own; a service may have no home, a
-# container's user (docker run --user 1000) not even a name.
+# DVC needs a home directory and a user name, matplotlib a writable folder. A service may lack the
+# home, a container's user (docker run --user 1000) also the name.
 export MPLCONFIGDIR ?= $(CURDIR)/.cache/matplotlib
 ifndef LOGNAME
 export LOGNAME := $(firstword $(USER) $(shell id -un 2>/dev/null) $(shell id -u))
@@ -17,87 +17,95 @@ endif
 ifneq ($(shell $(PYTHON) -c 'import os; print(os.path.isdir(os.path.expanduser("~")))'),True)
 export HOME := $(CURDIR)/.cache/home
 endif
-# pip's own progress bars, where somebody watches.
+# With pip's progress bars in a terminal only.
 PIP = $(BIN)/python -m pip install --disable-pip-version-check $(if $(MAKE_TERMOUT),,--quiet)
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --no-header --no-annotate \
   --no-emit-index-url
-# What one compares between experiments, out of some hundred figures.
+# The columns of `make experiments`, out of about a hundred.
 SHOWN := ^(Experiment|noise_schedule|blur_threshold|train\.epochs|val_loss|fid
 SHOWN := $(SHOWN)|random_feature_distance|face_rate\.generated|(params\.yaml:)?infer_steps)$$
 
 .DEFAULT_GOAL := help
-.PHONY: help repro update report experiments history ui site test torture check format lock gpu clean
+.PHONY: help repro update report experiments history ui site test torture check format docs lock gpu clean
 
-help: ## this list
+help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-repro: .venv/installed .git ## from an empty folder to a scored model (dvc repro)
+repro: .venv/installed .git ## install everything and run the pipeline (dvc repro)
 	$(BIN)/dvc repro
 	@$(BIN)/pttfaces report
 	@echo
-	@echo "Look at   metrics/pictures/samples.png   the pictures that the model makes"
-	@echo "Read      report.html                    funnel, curves, samples and scores on one page"
-	@echo "Browse    make ui                        the history of runs in the MLflow UI"
+	@echo "Look at   metrics/pictures/samples.png   samples of the model"
+	@echo "Read      report.html                    data, curves, samples and scores on one page"
+	@echo "Browse    make ui                        all runs in the MLflow UI"
 
-update: .venv/installed ## ask again for what is new or has failed, then bring all up to date
+update: .venv/installed ## retry failed links, look for new articles, then run what has changed
 	$(BIN)/dvc repro --force download
 	$(BIN)/dvc repro
 
-report: .venv/installed ## one page with funnel, curves, samples and the scores of all experiments
+report: .venv/installed ## write report.html: data, curves, samples and the scores of all experiments
 	@$(BIN)/pttfaces report
 
-experiments: .venv/installed ## all experiments side by side, in a few columns (dvc exp show)
+experiments: .venv/installed ## compare all experiments in a few columns (dvc exp show)
 	@$(BIN)/dvc exp show --md --drop '.*' --keep '$(SHOWN)'
 
-history: .venv/installed ## all runs; pttfaces history NAME leads from one to its data and model
+history: .venv/installed ## list all runs; `pttfaces history NAME` shows one with its data and model
 	@$(BIN)/pttfaces history
 
-ui: .venv/installed ## the history of runs in the MLflow UI, on this machine only
+ui: .venv/installed ## start the MLflow UI on this machine (PORT=5000)
 	@case "$$MLFLOW_TRACKING_URI" in \
-	  http://*|https://*) echo "The history is on the server that MLFLOW_TRACKING_URI names: open that"; exit;; \
+	  http://*|https://*) echo "Open the server that MLFLOW_TRACKING_URI names: $$MLFLOW_TRACKING_URI"; exit;; \
 	esac; \
 	$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT))).close()' 2>&- || \
-	  { echo "Port $(PORT) is taken by another program; name one: make ui PORT=5001"; exit 2; }; \
+	  { echo "Port $(PORT) is in use; choose another: make ui PORT=5001"; exit 2; }; \
 	echo "Open http://127.0.0.1:$(PORT)/#/experiments/1/runs?workflowType=machine_learning"; \
 	$(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) \
 	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 
-site: .venv/installed ## the embedded board, for a look in a browser
+site: .venv/installed ## serve the embedded board for a browser
 	$(BIN)/pttfaces site
 
-test: .venv/installed-dev ## the tests, on two cores
+test: .venv/installed-dev ## run the tests on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
-torture: .venv/installed-dev ## 60 lines, each disturbed five times at random moments: hours
+torture: .venv/installed-dev ## disturb 60 small pipelines five times each at random moments (hours)
 	PYTHONPATH=src:tests $(BIN)/python -m torture.campaign --lines 60 --disturbances 5
 
-check: .venv/installed-dev ## ruff and mypy
+check: .venv/installed-dev ## run ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy src/pttfaces $(wildcard src/*.py benchmarks/*.py)
 
-format: .venv/installed-dev ## mend what ruff can mend
+format: .venv/installed-dev ## fix and format the code with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: .venv/installed ## resolve pyproject.toml into the three requirements*.lock anew
+docs: .venv/installed ## write the table of docs/parameters.md from config.py
+	$(BIN)/python -m pttfaces.config >docs/table.tmp
+	awk 'FNR == NR { table = table $$0 "\n"; next } /^<!-- end of/ { inside = 0 } !inside; \
+	  /^<!-- begin of/ { printf "%s", table; inside = 1 }' docs/table.tmp docs/parameters.md \
+	  >docs/page.tmp
+	mv docs/page.tmp docs/parameters.md
+	rm docs/table.tmp
+
+lock: .venv/installed ## resolve pyproject.toml into requirements*.lock
 	$(PIP) uv
 	$(LOCK) -o requirements.lock pyproject.toml
 	$(LOCK) -o requirements-dev.lock -c requirements.lock --group dev pyproject.toml
 	$(LOCK) -o requirements-gpu.lock -c requirements.lock --group gpu
 
-gpu: .venv/installed ## what only a machine with an NVIDIA GPU has a use for
+gpu: .venv/installed ## install what only a machine with an NVIDIA GPU needs
 	$(PIP) -r requirements-gpu.lock
 
-clean: ## remove the virtual environment and tools' caches; data, models and history stay
+clean: ## remove the environment and the tools' caches; keep data, models and runs
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
-	  { echo "Python 3.11 to 3.13 is needed; name one: make PYTHON=python3.12 ..."; exit 2; }
+	  { echo "PTT Faces needs Python 3.11 to 3.13; choose one: make PYTHON=python3.12 ..."; exit 2; }
 	$(PYTHON) -m venv .venv
-	@echo "Installing $$(grep -c == requirements.lock) packages into .venv: some 3 GB to fetch," \
-	  "about 3 minutes on a fast network. This happens once."
+	@echo "Installing $$(grep -c == requirements.lock) packages into .venv: about 3 GB to download," \
+	  "3 minutes on a fast network. This happens once."
 	$(PIP) -r requirements.lock
 	$(PIP) --constraint requirements.lock --editable .
 	@touch $@
@@ -106,7 +114,7 @@ clean: ## remove the virtual environment and tools' caches; data, models and his
 	$(PIP) -r requirements-dev.lock
 	@touch $@
 
-# DVC keeps experiments as git commits; a downloaded archive of the project has no repository.
+# DVC stores experiments as git commits, and a downloaded archive has no repository.
 .git:
 	git init --quiet && git add --all && \
 	  git -c user.name=pttfaces -c user.email=pttfaces@localhost commit -q -m "As downloaded"

@@ -119,7 +119,7 @@ def test_crawl_of_a_day_that_does_not_exist_raises_params_error(configure: Confi
     load()
     configure(board__year=2023, board__dates=["0229", "0301"])
     with pytest.raises(
-        ParamsError, match=r"board.dates is '0229'; allowed is days of the year 2023"
+        ParamsError, match=r"board.dates is '0229'; expected a day of 2023"
     ):
         crawl.main()
 

@@ -1,7 +1,11 @@
-"""params.yaml: every mistake is one sentence with the key, what was found and what is allowed."""
+"""params.yaml: every mistake is one sentence with the key, its value and what is expected."""
 
 import contextlib
 import copy
+import os
+import shutil
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -32,12 +36,12 @@ def put(values: dict[Any, Any], key: Any, value: Any) -> None:
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
-def test_every_preset_is_allowed(path: Path) -> None:
+def test_every_preset_is_valid(path: Path) -> None:
     assert config.load(path).image_size == 64
 
 
-def test_no_stage_depends_on_a_parameter_that_dvc_does_not_see() -> None:
-    """Within a group of parameters its run cache leaves out what is called like facts of files."""
+def test_no_stage_depends_on_a_key_that_the_run_cache_ignores() -> None:
+    """In a group of parameters, it ignores keys that are named like properties of files."""
     stages = YAML(typ="safe").load(Path("dvc.yaml"))["stages"]
     known = config.load(DEMO).flat()
     named = {key for stage in stages.values() for key in stage.get("params", [])}
@@ -51,68 +55,72 @@ def test_no_stage_depends_on_a_parameter_that_dvc_does_not_see() -> None:
     assert unseen == []
 
 
-def test_the_three_presets_are_there() -> None:
+def test_there_are_three_presets() -> None:
     assert {path.stem for path in PRESETS} == {"demo", "seed", "best"}
 
 
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("infer_steps", "abc", "infer_steps is 'abc'; allowed is a whole number from 1 to 10000"),
-        ("infer_steps", 20.5, "infer_steps is 20.5; allowed is a whole number"),
-        ("infer_steps", True, "infer_steps is True; allowed is a whole number"),
-        ("infer_steps", 0, "infer_steps is 0; allowed is a whole number from 1"),
-        ("infer_steps", 1001, "infer_steps is 1001; allowed is 1 to train.timesteps, 1000"),
-        ("noise_schedule", "cubic", "noise_schedule is 'cubic'; allowed is one of linear, cosine"),
+        ("infer_steps", "abc", "infer_steps is 'abc'; expected an integer from 1 to 10000"),
+        ("infer_steps", 20.5, "infer_steps is 20.5; expected an integer"),
+        ("infer_steps", True, "infer_steps is True; expected an integer"),
+        ("infer_steps", 0, "infer_steps is 0; expected an integer from 1"),
+        ("infer_steps", 1001, "infer_steps is 1001; expected 1 to train.timesteps, 1000"),
+        ("noise_schedule", "cubic", "noise_schedule is 'cubic'; expected one of linear, cosine"),
         ("train.epoch", 3, "train.epoch is not a known key; did you mean train.epochs?"),
         ("colour", "red", "colour is not a known key; known are source, seed"),
-        ("train", 7, "train is 7; allowed is a group of timesteps, epochs"),
-        ("train.ema", 1.5, "train.ema is 1.5; allowed is a number above 0 below 1 or null"),
-        ("train.ema", "yes", "train.ema is 'yes'; allowed is a number above 0 below 1 or null"),
-        ("train.flip", "yes", "train.flip is 'yes'; allowed is true or false"),
-        ("evaluate.weights_sha256", "0123abcd", "or the digest of the file that evaluate.weights"),
-        ("model.channels", [32, 4], "model.channels[1] is 4; allowed is a list of 2 to 8 values"),
+        ("train", 7, "train is 7; expected a group of timesteps, epochs"),
+        ("train.ema", 1.5, "train.ema is 1.5; expected a number above 0 below 1 or null"),
+        ("train.ema", "yes", "train.ema is 'yes'; expected a number above 0 below 1 or null"),
+        ("train.flip", "yes", "train.flip is 'yes'; expected true or false"),
+        ("evaluate.weights_sha256", "0123abcd", "or the digest of the file evaluate.weights"),
+        ("model.channels", [32, 4], "model.channels[1] is 4; expected a list of 2 to 8 values"),
         ("model.attention", [True, False], "one true or false for each of the 5 model.channels"),
-        ("image_size", 60, "image_size is 60; allowed is multiples of 16"),
-        ("image_size", 512, "image_size is 512; allowed is at most crop.size, 256"),
+        ("image_size", 60, "image_size is 60; expected a multiple of 16"),
+        ("image_size", 512, "image_size is 512; expected at most crop.size, 256"),
         (
             "board.dates",
             ["0230", "1231"],
-            "board.dates is '0230'; allowed is days of the year 2024",
+            "board.dates is '0230'; expected a day of 2024 as MMDD",
         ),
         ("board.dates", ["0301", "0201"], "a first day that is not after the last"),
-        ("board.dates", [101, "1231"], "board.dates[0] is 101; allowed is a list of 2 values"),
-        ("board.year", 1800, "board.year is 1800; allowed is a whole number from 1995 to 2100"),
-        ("evaluate.reference", "tain", "evaluate.reference is 'tain'; allowed is text: train"),
+        ("board.dates", [101, "1231"], "board.dates[0] is 101; expected a list of 2 values"),
+        ("board.year", 1800, "board.year is 1800; expected an integer from 1995 to 2100"),
+        ("evaluate.reference", "tain", "evaluate.reference is 'tain'; expected a string: train"),
         (
             "board.base_url",
             "https://[::1",
-            "board.base_url is 'https://[::1'; allowed is text: scheme",
+            "board.base_url is 'https://[::1'; expected a string: scheme",
         ),
-        ("board.base_url", "https://www.ptt.test:0", "allowed is text: scheme and host"),
-        ("board.base_url", "https://www.ptt.test:99999", "allowed is text: scheme and host"),
-        ("board.base_url", "https://:80", "allowed is text: scheme and host"),
-        ("board.base_url", "https://www.ptt.test?x", "allowed is text: scheme and host"),
-        ("board.base_url", "https://www.ptt.test#x", "allowed is text: scheme and host"),
-        ("board.base_url", "https://www.ptt.test/", "without a slash at its end"),
+        ("board.base_url", "https://www.ptt.test:0", "expected a string: scheme and host"),
+        ("board.base_url", "https://www.ptt.test:99999", "expected a string: scheme and host"),
+        ("board.base_url", "https://:80", "expected a string: scheme and host"),
+        ("board.base_url", "https://www.ptt.test?x", "expected a string: scheme and host"),
+        ("board.base_url", "https://www.ptt.test#x", "expected a string: scheme and host"),
+        ("board.base_url", "https://www.ptt.test/", "without a trailing slash"),
         ("board.base_url", "http://[::1]:8080", None),
-        ("board.name", "../etc", "text: the board's name: letters, digits, _ and -, 20 at most."),
-        ("board.rate_per_s", 1e-320, "allowed is a number from 0.001 to 1000"),
-        ("board.rate_per_s", 1e-9, "allowed is a number from 0.001 to 1000"),
-        ("download.rate_per_host", 1e-9, "allowed is a number from 0.001 to 10000"),
-        ("board.dates", ["٠١٠١", "1231"], "board.dates[0] is '٠١٠١'; allowed is a list of 2"),
+        (
+            "board.name",
+            "../etc",
+            "a string: name of the board: letters, digits, _ and -, at most",
+        ),
+        ("board.rate_per_s", 1e-320, "expected a number from 0.001 to 1000"),
+        ("board.rate_per_s", 1e-9, "expected a number from 0.001 to 1000"),
+        ("download.rate_per_host", 1e-9, "expected a number from 0.001 to 10000"),
+        ("board.dates", ["٠١٠١", "1231"], "board.dates[0] is '٠١٠١'; expected a list of 2"),
         (1, 2, "params.yaml: 1 is not a known key; known are source, seed"),
         (True, 2, "params.yaml: True is not a known key; known are source, seed"),
         ("12", 2, "params.yaml: 12 is not a known key; known are source, seed"),
         ("train.7", 2, "params.yaml: train.7 is not a known key; known are timesteps, epochs"),
-        ("crop", None, "crop is None; allowed is a group of size, face_factor"),
-        ("curate", [1], "curate is [1]; allowed is a group of holdout"),
+        ("crop", None, "crop is None; expected a group of size, face_factor"),
+        ("curate", [1], "curate is [1]; expected a group of holdout"),
         ("train.prediction", "epsilon", None),
         ("board.dates", ["0229", "0229"], None),
         ("train.learning_rate", 1, None),
     ],
 )
-def test_a_value_is_taken_or_refused_with_one_sentence(
+def test_a_value_is_accepted_or_refused_in_one_sentence(
     values: dict[Any, Any], key: Any, value: Any, said: str | None
 ) -> None:
     put(values, key, value)
@@ -135,7 +143,7 @@ def test_29_february_is_refused_in_a_year_without_one(values: dict[str, Any]) ->
 
 def test_a_missing_key_says_what_to_add(values: dict[str, Any]) -> None:
     del values["train"]["epochs"]
-    with pytest.raises(ParamsError, match=r"train\.epochs is missing; add it \(a whole number"):
+    with pytest.raises(ParamsError, match=r"train\.epochs is missing; add it \(an integer"):
         config.check(values)
 
 
@@ -146,7 +154,7 @@ def test_two_mistakes_are_two_sentences(values: dict[str, Any]) -> None:
     assert len(str(caught.value).splitlines()) == 2
 
 
-def test_zero_terminal_snr_wants_v_prediction(values: dict[str, Any]) -> None:
+def test_zero_terminal_snr_needs_v_prediction(values: dict[str, Any]) -> None:
     values["train"] |= {"zero_terminal_snr": True, "prediction": "epsilon"}
     with pytest.raises(ParamsError, match="v_prediction"):
         config.check(values)
@@ -158,8 +166,8 @@ def test_zero_terminal_snr_wants_v_prediction(values: dict[str, Any]) -> None:
         ("a: [1", "line 1"),
         ("a: 1\na: 2", "line 2"),
         ("a: !!python/object/apply:os.system ['true']", "not plain YAML"),
-        ("", "should hold"),
-        ("just words", "should hold"),
+        ("", "has no `key: value` lines"),
+        ("just words", "has no `key: value` lines"),
         ("seed: 2024-13-01", "month must be in"),
         ("seed: !!int ''", "not plain YAML"),
         ("seed: !!bool x", "not plain YAML"),
@@ -168,21 +176,21 @@ def test_zero_terminal_snr_wants_v_prediction(values: dict[str, Any]) -> None:
         ("seed: \0", "special characters"),
     ],
 )
-def test_a_file_that_is_no_plain_yaml_is_refused(tmp_path: Path, text: str, said: str) -> None:
+def test_a_file_that_is_not_plain_yaml_is_refused(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(text)
     with pytest.raises(ParamsError, match=said):
         config.load(path)
 
 
-def test_bytes_that_are_not_utf_8_are_told_with_their_line(tmp_path: Path) -> None:
+def test_bytes_that_are_not_utf_8_are_reported_with_their_line(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes(b"seed: 1\r\n# caf\xe9\n")
     with pytest.raises(ParamsError, match=r"params\.yaml, line 2 is not plain YAML \(not UTF-8\)"):
         config.load(path)
 
 
-def test_a_value_that_would_fill_the_memory_is_told_in_short(tmp_path: Path) -> None:
+def test_a_value_that_would_fill_the_memory_is_shortened(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     lists = ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     lists += [f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in pairwise("abcdefghijkl")]
@@ -210,11 +218,28 @@ def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match=r"python src/preset\.py demo"):
+    with pytest.raises(ParamsError, match=r"pttfaces preset demo"):
         config.load(tmp_path / "params.yaml")
 
 
-def test_every_key_stands_in_the_documents_as_the_schema_has_it() -> None:
-    text = Path("docs/pipeline.md").read_text(encoding="utf-8")
-    for key, allowed, meaning in config.describe():
-        assert f"| `{key}` | {allowed} | {meaning} |" in text, key
+def test_the_table_in_the_documents_is_generated() -> None:
+    """`make docs` writes it."""
+    text = Path("docs/parameters.md").read_text(encoding="utf-8")
+    assert (
+        f"<!-- begin of the table -->\n{config.markdown_table()}<!-- end of the table -->" in text
+    )
+
+
+def test_make_docs_replaces_the_table_and_nothing_else(tmp_path: Path) -> None:
+    if not shutil.which("make"):
+        pytest.skip("no make here")
+    (tmp_path / "docs").mkdir()
+    shutil.copy("Makefile", tmp_path)
+    page = Path("docs/parameters.md").read_text(encoding="utf-8")
+    old = page.replace("| `seed` |", "| `grain` |")
+    (tmp_path / "docs/parameters.md").write_text(old, encoding="utf-8")
+    installed = (f"BIN={Path(sys.executable).parent}", "-o", ".venv/installed")
+    environment = os.environ | {"PYTHONPATH": str(Path("src").resolve())}
+    subprocess.run(["make", *installed, "docs"], cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "docs/parameters.md").read_text(encoding="utf-8") == page
+    assert [path.name for path in (tmp_path / "docs").iterdir()] == ["parameters.md"]

@@ -1,5 +1,6 @@
-"""`python src/preset.py`: a preset becomes params.yaml, and nobody's edits are lost."""
+"""`pttfaces preset`: a preset becomes params.yaml, and edits are lost only by --force."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -15,16 +16,18 @@ PARAMS = "params.yaml"
 def folder(tmp_path: Path) -> Path:
     shutil.copytree(PROJECT / "presets", tmp_path / "presets")
     shutil.copy(PROJECT / "presets/demo.yaml", tmp_path / PARAMS)
+    shutil.copy(PROJECT / "dvc.yaml", tmp_path)
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
     return tmp_path
 
 
 def preset(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(PROJECT / "src/preset.py"), *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    command = [sys.executable, "-m", "pttfaces", "preset", *words]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT / "src")}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
-def test_a_preset_becomes_params_yaml_and_shows_what_changes(folder: Path) -> None:
+def test_a_preset_becomes_params_yaml_and_its_changes_are_printed(folder: Path) -> None:
     ended = preset(folder, "best")
     assert ended.returncode == 0, ended.stderr
     assert (folder / PARAMS).read_bytes() == (folder / "presets/best.yaml").read_bytes()
@@ -32,7 +35,7 @@ def test_a_preset_becomes_params_yaml_and_shows_what_changes(folder: Path) -> No
     assert "params.yaml is now the preset best" in ended.stdout
 
 
-def test_edits_are_lost_only_by_force(folder: Path) -> None:
+def test_edits_are_lost_only_with_force(folder: Path) -> None:
     edited = (folder / PARAMS).read_text(encoding="utf-8") + "# mine\n"
     (folder / PARAMS).write_text(edited, encoding="utf-8")
     ended = preset(folder, "seed")

@@ -82,7 +82,7 @@ def workplace(tmp_path: Path) -> Workplace:
 def test_a_wrong_type_is_told_by_every_stage(workplace: Workplace) -> None:
     workplace.put(infer_steps="abc")
     for stage in ("crawl.py", "evaluate.py"):
-        assert "infer_steps is 'abc'; allowed is a whole number" in workplace.refused(stage)
+        assert "infer_steps is 'abc'; expected an integer" in workplace.refused(stage)
 
 
 def test_no_network_is_told_with_the_address(workplace: Workplace) -> None:

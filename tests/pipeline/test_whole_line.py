@@ -202,7 +202,7 @@ def test_a_wrong_type_on_the_command_line_is_one_sentence_and_costs_nothing(
     ended = line.run("dvc", "exp", "run", "-S", "infer_steps=abc")
     assert ended.returncode != 0
     said = ended.stdout + ended.stderr
-    assert "error: params.yaml: infer_steps is 'abc'; allowed is a whole number from 1" in said
+    assert "error: params.yaml: infer_steps is 'abc'; expected an integer from 1" in said
     assert "Traceback" not in said
     line.ok("git", "checkout", "--quiet", "params.yaml")
     assert (line.path / "models/ddpm/best_model/model_index.json").exists()
