@@ -17,43 +17,44 @@ inbox/         Your own photographs; they join the images of the board.
 reference/     Images to score against, with evaluate.reference: reference.
 denylist.txt   What must not be used: articles, authors, addresses, images, crops.
 """
-FOLDERS = {
-    "data/inbox": (
+FIRST_CONTENT = {  # byte for byte: its digest is in git
+    "data/inbox/README.txt": (
         "Put photographs here (JPEG, PNG, GIF, WebP, AVIF; each sub-folder counts as one\n"
         "person's series) and run `dvc repro`. They stay on this machine.\n"
     ),
-    "data/reference": (
-        "Put pictures here to be scored against, and set evaluate.reference: reference.\n"
+    "data/reference/README.txt": (
+        "Put images here to be scored against, and set evaluate.reference: reference.\n"
     ),
+    DENIED: denylist.EMPTY,
 }
 
 
 def main() -> None:
     recorded = repository.digests(repository.read_yaml_file(denylist.INPUTS), "outs")
-    for folder, text in FOLDERS.items():
-        listed = repository.folder_list([(repository.object_id(text.encode()), "README.txt")])
-        empty = f"{repository.object_id(listed)}.dir"
-        if not Path(folder).exists():
-            check_pulled(folder, recorded, empty)
-            files.write_text(f"{folder}/README.txt", text)
-    if not Path(DENIED).exists():
-        check_pulled(DENIED, recorded, repository.object_id(denylist.EMPTY.encode()))
-        files.write_text(DENIED, denylist.EMPTY)
+    missing = []
+    for place, text in FIRST_CONTENT.items():
+        path = Path(place)
+        name, empty = path.name, repository.object_id(text.encode())
+        if path.name == "README.txt":  # of a folder, whose list DVC records
+            path, name = path.parent, path.parent.name
+            listed = repository.folder_list([(empty, "README.txt")])
+            empty = f"{repository.object_id(listed)}.dir"
+        if path.exists():
+            continue
+        if recorded.get(name, empty) == empty:
+            files.write_text(place, text)
+        else:  # an empty deny list in place of the real one would readmit everyone
+            missing.append(path.as_posix())
+    if missing:
+        raise DataError(
+            f"this commit has {' and '.join(missing)}, which {'are' if missing[1:] else 'is'} not "
+            f"here; run `dvc pull {' '.join(missing)}`, or copy from where it was written."
+        )
     files.make_editable(DENIED)
     if added := DenyList.add(DENIED, denylist.forgotten().lines()):
         print(f"{DENIED}: {added} entries of {denylist.FORGOTTEN} added")
     files.write_text("data/README.txt", README)
-    print(f"inputs: {', '.join(FOLDERS)} and {DENIED} are ready.")
-
-
-def check_pulled(place: str, recorded: dict[str, str], empty: str) -> None:
-    """DataError: the commit has something at `place`, and it is not here. An empty deny list in
-    place of the real one would readmit everyone."""
-    if recorded.get(Path(place).name, empty) != empty:
-        raise DataError(
-            f"{place} is missing, and in this commit it is not empty; run `dvc pull {place}`, or "
-            "copy it from the folder where it was written."
-        )
+    print(f"inputs: data/inbox, data/reference and {DENIED} are ready.")
 
 
 if __name__ == "__main__":

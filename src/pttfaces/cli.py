@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import click
 
 from pttfaces.stage import run
-from pttfaces import __version__, config, files
+from pttfaces import __version__, config, files, repository
 from pttfaces.errors import DataError, ParamsError, printable
 
 PRESETS, PARAMS = Path("presets"), Path("params.yaml")
@@ -66,7 +66,7 @@ def preset(name: str, force: bool) -> None:
             "params.yaml has edits that are neither committed nor a preset; commit them, or add "
             "--force to discard them."
         )
-    found = config.read(PARAMS) if PARAMS.exists() else {}
+    found = repository.read_yaml_file(PARAMS)
     before = files.flatten(found) if isinstance(found, dict) else {}
     after = files.flatten(wanted)
     for key in sorted(before.keys() | after.keys()):
@@ -77,8 +77,6 @@ def preset(name: str, force: bool) -> None:
 
 
 def _has_uncommitted_edits() -> bool:
-    from pttfaces import repository
-
     content = PARAMS.read_bytes()
     if any(content == path.read_bytes() for path in PRESETS.glob("*.yaml")):
         return False

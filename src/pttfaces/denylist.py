@@ -150,7 +150,7 @@ def in_force() -> DenyList:
     if missing := deny.lacks(forgotten().lines()):
         raise DataError(
             f"{DENIED} lacks {len(missing)} entries of {FORGOTTEN}, so it is older than what was "
-            "forgotten here; run `python src/inputs.py`, which adds them (and queue experiments "
+            "forgotten here; run `dvc repro --force --single-item inputs`, which adds them (and queue experiments "
             "again). To withdraw an entry, remove it from both files."
         )
     if missing := deny.lacks(_entries_of_commit()):
