@@ -58,7 +58,7 @@ def _signal(number: int, to: str) -> Disturb:
                     os.kill(target, number)
         ended = command.wait()
         if number == signal.SIGTERM:  # a Ctrl-C ends dvc, too, whatever its stage still says
-            assert ended.code == 0 or "what is done is kept" in ended.said, ended.said
+            assert ended.code == 0 or "Progress is saved" in ended.said, ended.said
 
     return disturb
 

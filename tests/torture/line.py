@@ -1,5 +1,7 @@
 """A small line in a scratch repository, its disturbed runs, and what it has to be at the end."""
 
+import contextlib
+import json
 import os
 import re
 import shutil
@@ -15,7 +17,9 @@ from typing import Any
 import psutil
 from repository import SMALL, STAGES, Repository, make_repository
 
-from pttfaces import files, tables, workdir
+from pttfaces import files, repository, tables, workdir
+from pttfaces.demo.site import HOSTS
+from pttfaces.http import LOOPBACK_VARIABLE
 
 SETTINGS: dict[str, object] = {**SMALL, "train.epochs": 6, "train.checkpoint_every": 3}
 TABLES = ("articles.jsonl", "links.jsonl", "articles_read.csv", "ledger.csv", "failed.txt")
@@ -109,19 +113,35 @@ class Line:
         self.path = self.repository.path
 
     def environment(self) -> dict[str, str]:
-        return self.repository.environment | {"PTTFACES_DEMO_PORT": str(self._port)}
+        hosts = ",".join(f"{host}={self._port}" for host in HOSTS)
+        return self.repository.environment | {LOOPBACK_VARIABLE: hosts}
 
     def start(self, *arguments: str) -> Command:
         return Command(self, *arguments)
 
     def repro(self, *targets: str) -> None:
-        """`dvc repro`, again and again until it ends well, as `make repro` calls it."""
+        """`dvc repro`, again and again until it ends well."""
         for _ in range(_MOST_TRIES):
-            self.repository.ok("python", "src/inputs.py")
             ended = self.start("repro", *targets).wait()
             if ended.code == 0:
                 return
+            self._repair_dvc()
         raise NeedsAHandError(f"dvc repro {' '.join(targets)} fails again:\n{ended.said[-3000:]}")
+
+    def _repair_dvc(self) -> None:
+        """What docs/pipeline.md says of files that DVC was writing when it was killed."""
+        lock, working = self.path / "dvc.lock", self.path / ".dvc/tmp/rwlock"
+        if lock.exists() and repository.read_yaml_file(lock) is None:
+            lock.unlink()
+        try:
+            json.loads(working.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            pass
+        except ValueError:
+            working.unlink()
+        for path in sorted((self.path / ".dvc/cache/runs").glob("*/*")):
+            with contextlib.suppress(OSError):  # those with an entry stay
+                path.rmdir()
 
     def before(self, stage: str) -> None:
         """Runs the line up to the stage before this one."""
