@@ -1,19 +1,19 @@
 """Stage download: data/links.jsonl and data/inbox → data/raw, data/ledger.csv, data/failed.txt."""
 
 from pttfaces.stage import run_stage
-from pttfaces import config, denylist, download, files, source
+from pttfaces import config, denylist, files, source, tables
+from pttfaces.download import download
 
 
 def main() -> None:
-    """Fetches what is not there yet and writes what became of every link."""
-    settings = config.load()
-    links = files.read_jsonl("data/links.jsonl", download.LINK_FIELDS)
+    params = config.load()
+    links = tables.read_jsonl("data/links.jsonl", tables.Link)
     deny = denylist.in_force()
-    limits = download.Limits(**settings.download.model_dump())
-    with source.connect(settings) as door:
-        report = download.download(links, door, source.cache_namespace(settings), limits, deny)
-    files.write_metrics("download", report.metrics)
-    print(report.sentence)
+    namespace = source.cache_namespace(params)
+    with source.connect(params) as hosts:
+        summary = download(links, hosts, namespace, params.download, deny)
+    files.write_metrics("download", summary.metrics)
+    print(summary.sentence)
 
 
 if __name__ == "__main__":

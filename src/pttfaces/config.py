@@ -97,6 +97,11 @@ class Download(_Group):
     max_megapixels: float = Field(gt=0, le=178, description="maximum image size, in megapixels")
     keep_truncated: bool = Field(description="keep images whose end is missing")
 
+    @property
+    def max_bytes(self) -> int:
+        """Largest file, in bytes."""
+        return int(self.max_mib * 2**20)
+
 
 class Detect(_Group):
     """How faces are found."""

@@ -1,7 +1,5 @@
-"""Downloads linked images, reads local photographs, and records what became of each in a ledger."""
+"""Downloads linked images, reads local photographs, and writes what became of each to a ledger."""
 
-from pttfaces.download.downloader import Report, download
-from pttfaces.download.ledger import LINK_FIELDS
-from pttfaces.download.result import Limits
+from pttfaces.download.downloader import DownloadSummary, download
 
-__all__ = ["LINK_FIELDS", "Limits", "Report", "download"]
+__all__ = ["DownloadSummary", "download"]

@@ -1,7 +1,7 @@
 """Which URLs and addresses may be fetched: http and https, and public addresses only.
 
-The check stands where a socket is made, so it sees what every name, number and redirect comes to at
-that very moment: a name whose second look-up is private is refused then. Knows nothing of pictures.
+An address is checked where the socket is made, after every look-up and every redirect: a name whose
+second look-up gives a private address is refused then.
 """
 
 import ipaddress
@@ -10,8 +10,8 @@ from typing import Any
 
 from yarl import URL
 
-_LONGEST = 8192
-# Python's tables call these global, some in older versions only; none is a picture host's.
+_MAX_LENGTH = 8192
+# Python's tables call these global, some in older versions only; none is an image host's.
 _REFUSED = [
     ipaddress.ip_network(text)
     for text in (
@@ -30,7 +30,7 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class BadUrlError(Exception):
-    """A URL that is not fetched; `status` is what the ledger calls it."""
+    """A URL that is not fetched; `status` is for the ledger."""
 
     def __init__(self, status: str, message: str) -> None:
         super().__init__(message)
@@ -38,13 +38,13 @@ class BadUrlError(Exception):
 
 
 class RefusedAddressError(OSError):
-    """A connection to an address that is not public was about to be made."""
+    """The address to connect to is not public."""
 
 
 def clean_url(text: str) -> URL:
-    """The URL without credentials and fragment; BadUrlError when it is not to be fetched."""
-    if len(text) > _LONGEST:
-        raise BadUrlError("failed", f"a URL of more than {_LONGEST} characters")
+    """The URL without credentials and fragment; BadUrlError when it may not be fetched."""
+    if len(text) > _MAX_LENGTH:
+        raise BadUrlError("failed", f"a URL of more than {_MAX_LENGTH} characters")
     try:
         url = URL(text)
         scheme, host = url.scheme, url.host or ""

@@ -1,45 +1,40 @@
-"""The download from end to end: what is missing is fetched, the inbox joins, the ledger is written.
-
-What an earlier run fetched is taken from its journal and from data/raw, or from where else its
-bytes still lie. Knows nothing of boards.
-"""
+"""The download from end to end: requests what is missing, reads local files, writes the ledger."""
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-from pttfaces import files, workdir
+from pttfaces import files, tables, workdir
+from pttfaces.config import Download
 from pttfaces.denylist import DenyList
-from pttfaces.download import ledger
-from pttfaces.download import local_files as inboxes
-from pttfaces.download import result_cache as journals
+from pttfaces.download import ledger, result_cache
 from pttfaces.download.client import Client
-from pttfaces.download.image_type import NotAnImageError, recognise
-from pttfaces.download.result import MAY_STILL_COME, Limits, Outcome, Picture, judge
+from pttfaces.download.image_type import NotAnImageError, identify
+from pttfaces.download.local_files import list_files, read_file
+from pttfaces.download.result import RETRYABLE, ImageInfo, Result, apply_limits
+from pttfaces.download.result_cache import ResultCache
 from pttfaces.download.scheduler import fetch_all
-from pttfaces.download.store import Store
+from pttfaces.download.store import ImageStore
 from pttfaces.errors import DataError, SiteError
 from pttfaces.http import LoopbackHosts
 from pttfaces.progress import progress
-
-# What decides an outcome: what other code than this has found out is not believed.
-_DECIDING = ("client.py", "fetching.py", "outcome.py", "recognise.py")
-# From paths below data/raw to (path, file that may hold its bytes) pairs; what has been found is
-# taken out of the paths meanwhile.
-Copies: TypeAlias = Callable[[Collection[str]], Iterable[tuple[str, Path]]]
+from pttfaces.tables import LedgerRow, Link
 
 
 @dataclass(frozen=True)
-class Report:
-    """What came of it. metrics: see `ledger.metrics`; fetched: URLs asked for in this run;
-    brought_back: pictures that were not asked for, since their bytes lay elsewhere."""
+class DownloadSummary:
+    """What came of a download.
+
+    metrics: see `ledger.metrics`; requested: URLs requested in this run; restored: images that came
+    back from `.cache/originals`.
+    """
 
     metrics: dict[str, Any]
-    fetched: int
-    brought_back: int = 0
+    requested: int
+    restored: int
 
     @property
     def sentence(self) -> str:
@@ -51,176 +46,150 @@ class Report:
             if count and status != "ok"
         )
         return (
-            f"download: {counts['pictures']} pictures ({counts['bytes'] / 2**20:.1f} MiB) from "
-            f"{counts['links']} links and {counts['inbox']} files of the inbox; "
-            f"{self.fetched} URLs asked in this run"
-            + (
-                f", {self.brought_back} taken from DVC's cache or another folder here"
-                if self.brought_back
-                else ""
-            )
+            f"download: {counts['pictures']} images ({counts['bytes'] / 2**20:.1f} MiB) from "
+            f"{counts['links']} links and {counts['inbox']} files in data/inbox; "
+            f"{self.requested} URLs requested in this run"
+            + (f", {self.restored} images restored from .cache/originals" if self.restored else "")
             + (f"; {others} (see data/ledger.csv)" if others else "")
         )
 
 
 def download(
-    links: Sequence[Mapping[str, Any]],
-    door: LoopbackHosts,
-    world: Any,
-    limits: Limits,
+    links: Sequence[Link],
+    hosts: LoopbackHosts,
+    cache_namespace: Any,
+    options: Download,
     deny: DenyList,
     data: str | Path = "data",
-    copies: Copies = lambda _: (),
-) -> Report:
+) -> DownloadSummary:
     """Fills `data`/raw from links and `data`/inbox; writes ledger.csv and failed.txt beside it.
 
-    links: rows of links.jsonl. world: "web", or a JSON value that says which made-up web the URLs
-    are of, since the demo's URLs lead to other pictures under other parameters; what is known of a
-    URL is kept for each world under `.cache/download`. Nothing fetched is lost when this is killed
-    or raises. After a change of this code, and in another clone that has got `data` from the first,
-    all URLs are asked again but those whose pictures still lie in `data`/raw.
+    cache_namespace: "web", or a JSON value that says which demo board the URLs belong to, since
+    they lead to other images under other parameters. The results of a namespace are kept in
+    `.cache/download`, and an original that no row of the ledger names in `.cache/originals`, so
+    that nothing is requested twice; a clone that pulled begins with its ledger. Nothing is lost
+    when the process is killed or this raises. Of several processes with one `.cache`, one at a time
+    makes a namespace's requests.
 
-    copies: where the bytes of a known picture may lie that `data`/raw has no more; only what is not
-    there either is asked for. Of several processes with one `.cache`, one asks a world at a time.
-
-    SiteError: there were links, and no host answered any. DataError: no picture came of anything.
+    SiteError: there are links, and no host answers any. DataError: there is no image at all.
     """
     data = Path(data)
-    place = files.digest_json(str((data / "raw").resolve()))[:16]
-    store = Store(data / "raw", workdir.cache_dir("raw") / f"{place}.txt")
+    store = ImageStore(data / "raw")
 
-    def wanted(picture: Picture) -> bool:
-        return judge(picture, limits).kept and not deny.denies(sha256=picture.sha256)
+    def wanted(image: ImageInfo) -> bool:
+        return apply_limits(image, options).kept and not deny.denies(sha256=image.sha256)
 
-    def belongs(outcome: Outcome) -> bool:
-        picture = outcome.picture
-        return bool(picture and wanted(picture)) and not deny.denies(url=outcome.final_url)
+    def is_settled(result: Result) -> bool:
+        """Whether no request is needed."""
+        if image := result.image:
+            if not wanted(image) or deny.denies(url=result.final_url):
+                return True
+            return store.has(image) or store.restore(image)
+        if result.min_bytes is not None:
+            return result.min_bytes > options.max_bytes
+        return result.status not in RETRYABLE
 
-    def settled(outcome: Outcome) -> bool:
-        if outcome.picture:
-            return not belongs(outcome) or store.has(outcome.picture)
-        if outcome.at_least is not None:
-            return outcome.at_least > limits.max_bytes
-        return outcome.status not in MAY_STILL_COME
-
-    def lacking(known: Mapping[str, Outcome]) -> list[str]:
-        return [url for url in urls if url not in known or not settled(known[url])]
+    def missing(results: Mapping[str, Result]) -> list[str]:
+        return [url for url in urls if url not in results or not is_settled(results[url])]
 
     urls = ledger.allowed_urls(links, deny)
-    cache, name = workdir.cache_dir("download"), files.digest_json(world)[:16]
-    code = files.code_digest(*(Path(__file__).with_name(module) for module in _DECIDING))[:16]
-    path = cache / f"{name}-{code}.jsonl"
-    known = journals.read(path) if path.exists() else {}
-    missing, brought_back = lacking(known), 0
-    if missing:  # else there is nothing to wait for while another run is asking
-        with workdir.exclusive("download", f"download-{name}"), journals.opened(path) as journal:
-            known = journal.known
-            unknown, told = set(urls) - set(known), []
-            if unknown:
-                older = [other for other in sorted(cache.glob(f"{name}-*.jsonl")) if other != path]
-                told = [pair for pair in _told(older, data, world) if pair[0] in unknown]
-            lying = {url for url, one in told if one.picture and store.has(one.picture)}
-            latest = [one for url, one in dict(told).items() if url not in lying]
-            seen = [*(known[url] for url in urls if url in known), *latest]
-            pictures = [one.picture for one in seen if one.picture and belongs(one)]
-            brought_back = _bring_back(pictures, copies, store)
-            for pair in _looked_at_again(told, unknown, store):
-                journal.add([pair])
-            missing = lacking(known)
-            client = Client(door, store, limits, wanted)
-            asyncio.run(_fetch(missing, len(urls), journal, client, limits))
-    outcomes = {url: known[url] for url in urls}
+    path = result_cache.cache_path(cache_namespace)
+    results = result_cache.read(path)
+    to_request = missing(results)
+    if to_request:  # otherwise there is no need to wait for another run
+        lock = workdir.exclusive("download", result_cache.lock_key(cache_namespace))
+        with lock, result_cache.open_cache(path) as cache:
+            results = cache.results
+            if cache_namespace == "web":  # a ledger does not say which demo board it is of
+                unknown = set(urls) - results.keys()
+                for known in _results_of_clone(data / "ledger.csv", unknown, store):
+                    cache.add([known])
+            to_request = missing(results)
+            client = Client(hosts, store, options, wanted)
+            asyncio.run(_request(to_request, len(urls), cache, client, options))
     inbox = data / "inbox"
-    found = [inboxes.take(file, inbox, store, limits, wanted) for file in inboxes.list_inbox(inbox)]
-    rows = ledger.build(links, outcomes, found, limits, deny)
-    files.write_text(data / "ledger.csv", ledger.text(rows))
-    files.write_text(data / "failed.txt", "".join(f"{url}\n" for url in ledger.failures(rows)))
-    _check(rows, outcomes)
-    store.sweep(ledger.paths(rows))
-    store.remember(ledger.paths(rows))
-    return Report(ledger.metrics(rows), len(missing), brought_back)
+    local_files = [read_file(file, inbox, store, options, wanted) for file in list_files(inbox)]
+    allowed = {url: results[url] for url in urls}
+    rows = ledger.build_rows(links, allowed, local_files, options, deny)
+    tables.write(data / "ledger.csv", rows, LedgerRow)
+    files.write_text(data / "failed.txt", "".join(f"{url}\n" for url in ledger.failed_urls(rows)))
+    _check(rows, allowed)
+    store.sweep(ledger.image_paths(rows))
+    store.delete_originals(_denied_digests(rows, results, deny))
+    return DownloadSummary(ledger.metrics(rows), len(to_request), store.restored)
 
 
-def _told(older: Sequence[Path], data: Path, world: Any) -> Iterator[tuple[str, Outcome]]:
-    """What was found by other code, whose journals are `older`, or in another clone."""
-    for path in older:
-        yield from journals.read(path).items()
-    if world == "web":  # a ledger does not say which world it is of
-        yield from ledger.pictured(data / "ledger.csv")
+def _results_of_clone(
+    path: Path, unknown: set[str], store: ImageStore
+) -> Iterator[tuple[str, Result]]:
+    """What a pulled ledger says of `unknown` URLs whose images were pulled, too.
 
-
-def _bring_back(pictures: Iterable[Picture], copies: Copies, store: Store) -> int:
-    """Stores those pictures that the store lacks and whose bytes lie elsewhere; how many."""
-    lost = {picture.path: picture for picture in pictures if not store.has(picture)}
-    if not lost:
-        return 0
-    total = len(lost)
-    with progress("download, from elsewhere here", total, " pictures") as bar:
-        for path, file in copies(lost.keys()):
-            if path in lost and store.copy(file, lost[path]):
-                del lost[path]
-                bar.update()
-    return total - len(lost)
-
-
-def _looked_at_again(
-    told: Iterable[tuple[str, Outcome]], urls: set[str], store: Store
-) -> Iterator[tuple[str, Outcome]]:
-    """The outcomes told of `urls` whose pictures still lie in the store: as this code sees their
-    bytes."""
-    for url, outcome in told:
-        known = outcome.picture
-        if url in urls and known and store.has(known):
+    The images are identified again: a ledger does not say whether a file is whole.
+    """
+    if not unknown:
+        return
+    for url, result in dict(ledger.read_results(path)).items():
+        if url in unknown and result.image and store.has(result.image):
             try:
-                picture = recognise(store.read(known), known.sha256)
+                image = identify(store.read(result.image), result.image.sha256)
             except NotAnImageError:
                 continue
-            urls.discard(url)
-            yield url, outcome._replace(picture=picture)
+            yield url, result._replace(image=image)
 
 
-async def _fetch(
-    missing: Sequence[str], total: int, journal: journals.Journal, client: Client, limits: Limits
+async def _request(
+    urls: Sequence[str], total: int, cache: ResultCache, client: Client, options: Download
 ) -> None:
-    if not missing:
+    if not urls:
         return
     started, received, failed = time.monotonic(), 0, 0
-    with progress("download", total, " links", initial=total - len(missing)) as bar:
+    with progress("download", total, " links", initial=total - len(urls)) as bar:
 
-        def settle(ended: Sequence[tuple[str, Outcome]]) -> None:
+        def on_results(ended: Sequence[tuple[str, Result]]) -> None:
             nonlocal received, failed
-            journal.add(ended)
-            for _, outcome in ended:
-                received += outcome.picture.bytes if outcome.picture else 0
-                failed += outcome.status in MAY_STILL_COME
+            cache.add(ended)
+            for _, result in ended:
+                received += result.image.bytes if result.image else 0
+                failed += result.status in RETRYABLE
             rate = received / 2**20 / max(time.monotonic() - started, 1e-3)
             bar.set_postfix_str(f"{rate:.1f} MiB/s, {failed} failed", refresh=False)
             bar.update(len(ended))
 
         async with client:
-            await fetch_all(missing, client, limits, settle)
+            await fetch_all(urls, client, options, on_results)
 
 
-def _check(rows: Sequence[ledger.Row], known: Mapping[str, Outcome]) -> None:
-    if known and all(
-        outcome.status in MAY_STILL_COME and outcome.http_status is None
-        for outcome in known.values()
+def _denied_digests(
+    rows: Sequence[LedgerRow], results: Mapping[str, Result], deny: DenyList
+) -> set[str]:
+    """SHA-256 of all images that are denied, by themselves or by a URL that led to them."""
+    digests = set(deny.entries.get("sha256", ()))
+    for row in rows:
+        if row.status == "denied":
+            result = results.get(row.url)
+            digests.add(result.image.sha256 if result and result.image else row.sha256)
+    return digests - {""}
+
+
+def _check(rows: Sequence[LedgerRow], results: Mapping[str, Result]) -> None:
+    if results and all(
+        result.status in RETRYABLE and result.http_status is None for result in results.values()
     ):
-        reason = next(iter(known.values())).error
+        reason = next(iter(results.values())).error
         raise SiteError(
-            f"no host answered for any of the {len(known)} links (the first: {reason}); look at "
-            "the network and at data/ledger.csv, and run the same command again."
+            f"no host answered for any of the {len(results)} links (the first: {reason}); check "
+            "the network and data/ledger.csv, then run the same command again."
         )
-    if not ledger.paths(rows):
+    if not ledger.image_paths(rows):
         counts = ledger.metrics(rows)["status"]
-        came = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        found = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         remedy = (
-            "put photographs into data/inbox, or let more of the board count with `board` and "
-            "`links` in params.yaml"
+            "put photographs into data/inbox, or admit more of the board with `board` and `links` "
+            "in params.yaml"
         )
         if counts.get("too_large") == max(counts.values(), default=0) > 0:
             remedy = "raise download.max_mib or download.max_megapixels in params.yaml"
         raise DataError(
-            f"there is no picture to go on with ({came or 'no link, and nothing in data/inbox'}); "
+            f"there is no image to go on with ({found or 'no link, and nothing in data/inbox'}); "
             f"{remedy}."
         )

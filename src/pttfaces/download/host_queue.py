@@ -1,10 +1,10 @@
-"""One host's queue: how many requests at once, how often, and when to leave the host alone.
+"""One host's queue: how many requests at once, how often, and when to give up on the host.
 
-A lane starts half open, or with eight if that is more, and opens with every answer, up to the
-limit: wide at first, one at a time when the host has failed before. It halves with every failure of
-the host, so that a dead host soon holds next to nothing of what the others share. Where the host
-asks for fewer requests, they come at half the rate from then on, and slowly faster again. It knows
-the time only as numbers given to it, and nothing of HTTP.
+A queue starts half open, or with eight requests if that is more, and opens with every answer, up to
+the limit: fast at first, by one when the host has failed before. It halves with every failure of
+the host, so that a dead host soon holds next to nothing of what the hosts share. When a host asks
+for fewer requests, the rate is halved, and rises again slowly. Times are numbers that the caller
+passes.
 """
 
 import heapq
@@ -14,128 +14,129 @@ from dataclasses import dataclass, field
 
 from yarl import URL
 
-from pttfaces.download.result import Limits
+from pttfaces.config import Download
 
 GIVE_UP_AFTER = 7  # failures of the host in a row; about half a minute when it refuses at once
 DEAD_AFTER = 5  # the same of a host that never gave any answer; about 7 seconds
-_FIRST = 8  # requests at once before a host has shown what it bears; half of the limit if more
+_INITIAL = 8  # requests at once before a host has answered; half of the limit if that is more
 _OPENS_BY = 16  # and so many more with every answer
-_FASTER = 1 / 200  # of the full rate, with every answer after a host asked for fewer
-_SLOWEST = 64  # at its slowest a host gets the full rate divided by this
-_CATCH_UP_S = 0.1  # sleeping is coarse: starts that are late by less than this are made up for
-_PAUSE_S, _THROTTLED_S, _LONGEST_S = 0.25, 5.0, 300.0
+_SPEED_UP = 1 / 200  # of the full rate, with every answer after a host asked for fewer
+_MAX_SLOWDOWN = 64  # the slowest rate is the full one divided by this
+_CATCH_UP_S = 0.1  # timers are coarse: starts that are late by less than this are made up for
+_PAUSE_S, _THROTTLED_S, _MAX_PAUSE_S = 0.25, 5.0, 300.0
 
 
 @dataclass(order=True, slots=True)
-class Job:
-    """A link on its way: `at` is the address of the next request, after `hops` redirects."""
+class Request:
+    """The next request for a link. url: its address after `redirects` from `start`."""
 
-    ready: float
+    ready_at: float
     number: int
     link: str = field(compare=False)
     start: URL = field(compare=False)
-    at: URL = field(compare=False)
+    url: URL = field(compare=False)
     attempt: int = field(compare=False, default=1)
-    hops: int = field(compare=False, default=0)
+    redirects: int = field(compare=False, default=0)
 
 
-class Lane:
-    """The jobs that wait for one host.
+class HostQueue:
+    """The requests that wait for one host.
 
-    running: its requests under way. heard: whether it has ever answered, well or badly.
+    running: its requests under way. has_answered: whether it has ever answered, well or badly.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, options: Download) -> None:
         self.running = 0
-        self._most, self._fastest = limits.per_host, limits.rate_per_host
-        self._tries = limits.attempts
-        self._rate = self._fastest  # requests a second
-        self._allowed = min(limits.per_host, max(_FIRST, limits.per_host // 2))
-        self._fresh: deque[Job] = deque()
-        self._later: list[Job] = []
-        self._next = self._rest_until = self._failed_at = float("-inf")
-        self.heard = False
-        self._failures, self._sound = 0, True  # sound: it has never failed
+        self._max_running, self._full_rate = options.per_host, options.rate_per_host
+        self._attempts = options.attempts
+        self._rate = self._full_rate  # requests a second
+        self._allowed = min(options.per_host, max(_INITIAL, options.per_host // 2))
+        self._first: deque[Request] = deque()
+        self._later: list[Request] = []
+        self._next_start = self._paused_until = self._failed_at = float("-inf")
+        self.has_answered = False
+        self._failures, self._never_failed = 0, True
 
     @property
     def silent(self) -> bool:
         """Whether the host never answered, and failed as often in a row as a link is tried."""
-        return not self.heard and self._failures >= self._tries
+        return not self.has_answered and self._failures >= self._attempts
 
     @property
     def given_up(self) -> bool:
-        """Whether the host has failed too often in a row to be asked further in this run."""
-        return self._failures >= (GIVE_UP_AFTER if self.heard else DEAD_AFTER)
+        """Whether the host has failed too often in a row for another request in this run."""
+        return self._failures >= (GIVE_UP_AFTER if self.has_answered else DEAD_AFTER)
 
     @property
     def empty(self) -> bool:
-        """Whether no job waits."""
-        return not (self._fresh or self._later)
+        """Whether no request waits."""
+        return not (self._first or self._later)
 
-    def put(self, job: Job) -> None:
-        """Queues a first request."""
-        self._fresh.append(job)
+    def put(self, request: Request) -> None:
+        """Queues a link's first request."""
+        self._first.append(request)
 
-    def put_again(self, job: Job) -> None:
-        """Queues a request for `job.ready`, ahead of first ones."""
-        heapq.heappush(self._later, job)
+    def put_later(self, request: Request) -> None:
+        """Queues a retry or a redirect for `request.ready_at`, ahead of first requests."""
+        heapq.heappush(self._later, request)
 
     def delay(self, now: float) -> float | None:
-        """Seconds until the next job may start; None when something has to change before."""
+        """Seconds until the next request may start; None when something has to change before."""
         if self.running >= self._allowed or self.empty:
             return None
-        ready = now if self._fresh else self._later[0].ready
-        return max(0.0, max(ready, self._next, self._rest_until) - now)
+        ready_at = now if self._first else self._later[0].ready_at
+        return max(0.0, max(ready_at, self._next_start, self._paused_until) - now)
 
-    def take(self, now: float) -> Job:
-        """Starts the next job; only when `delay` is 0."""
+    def start_next(self, now: float) -> Request:
+        """Starts the next request; only when `delay` is 0."""
         self.running += 1
-        self._next = max(self._next, now - _CATCH_UP_S) + 1 / self._rate
-        if self._later and self._later[0].ready <= now:
+        self._next_start = max(self._next_start, now - _CATCH_UP_S) + 1 / self._rate
+        if self._later and self._later[0].ready_at <= now:
             return heapq.heappop(self._later)
-        return self._fresh.popleft()
+        return self._first.popleft()
 
-    def drain(self) -> Iterator[Job]:
-        """Takes out all jobs that wait."""
+    def drain(self) -> Iterator[Request]:
+        """Takes out all requests that wait."""
         while self._later:
             yield heapq.heappop(self._later)
-        while self._fresh:
-            yield self._fresh.popleft()
+        while self._first:
+            yield self._first.popleft()
 
-    def served(self) -> None:
-        """The host gave an answer that is about the link, not about the host."""
-        self._failures, self.heard = 0, True
-        self._allowed = min(self._most, self._allowed + (_OPENS_BY if self._sound else 1))
-        self._rate = min(self._fastest, self._rate + self._fastest * _FASTER)
+    def succeeded(self) -> None:
+        """Notes an answer that is about the link, not about the host."""
+        self._failures, self.has_answered = 0, True
+        step = _OPENS_BY if self._never_failed else 1
+        self._allowed = min(self._max_running, self._allowed + step)
+        self._rate = min(self._full_rate, self._rate + self._full_rate * _SPEED_UP)
 
-    def failed(self, started: float, now: float, heard: bool) -> None:
-        """The host did not answer well to a request that began at `started`; heard: but it did."""
-        self.heard |= heard
-        if self._is_new(started, now) and self._failures > 1:
-            self._rest(now, _PAUSE_S * 2**self._failures)
+    def failed(self, started: float, now: float, answered: bool) -> None:
+        """Notes that the host failed a request that began at `started`. answered: but badly."""
+        self.has_answered |= answered
+        if self._count_failure(started, now) and self._failures > 1:
+            self._pause(now, _PAUSE_S * 2**self._failures)
 
-    def throttled(self, started: float, now: float, wait: float | None) -> None:
-        """The host asks for fewer requests: all its links rest, and then come at half the rate.
+    def throttled(self, started: float, now: float, retry_after: float | None) -> None:
+        """Notes that the host asks for fewer requests: a pause, then half the rate.
 
-        wait: its Retry-After, seconds.
+        retry_after: its header, in seconds.
         """
-        self.heard = True
-        new = self._is_new(started, now)
+        self.has_answered = True
+        new = self._count_failure(started, now)
         if new:
-            self._rate = max(self._rate / 2, self._fastest / _SLOWEST)
-        if wait is not None:
-            self._rest(now, wait)
+            self._rate = max(self._rate / 2, self._full_rate / _MAX_SLOWDOWN)
+        if retry_after is not None:
+            self._pause(now, retry_after)
         elif new:
-            self._rest(now, _THROTTLED_S * 2 ** (self._failures - 1))
+            self._pause(now, _THROTTLED_S * 2 ** (self._failures - 1))
 
-    def _is_new(self, started: float, now: float) -> bool:
-        """Counts a failure, unless the request was under way at the last: that is the same one."""
+    def _count_failure(self, started: float, now: float) -> bool:
+        """Counts a failure, unless the request began before the last one: that is the same one."""
         if started <= self._failed_at:
             return False
         self._failures += 1
-        self._allowed, self._sound = max(1, self._allowed // 2), False
+        self._allowed, self._never_failed = max(1, self._allowed // 2), False
         self._failed_at = now
         return True
 
-    def _rest(self, now: float, seconds: float) -> None:
-        self._rest_until = max(self._rest_until, now + min(seconds, _LONGEST_S))
+    def _pause(self, now: float, seconds: float) -> None:
+        self._paused_until = max(self._paused_until, now + min(seconds, _MAX_PAUSE_S))

@@ -1,14 +1,15 @@
-"""What can become of a link, as plain data: a picture's facts, a link's outcome, the limits.
+"""What becomes of a link: the image that it led to or why there is none, and what the limits say.
 
-Outcomes are facts ("these bytes, this size"); `judge` is the one place that weighs them against the
-limits, so that other limits need no second fetch. Knows nothing of networks and folders.
+A `Result` is a fact ("these bytes, this size"). `apply_limits` alone compares it with the limits,
+so that other limits need no second request.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
-# A second try of these may end otherwise: the next run takes them up again.
-MAY_STILL_COME = ("failed", "timeout", "blocked", "refused_address")
+from pttfaces.config import Download
+
+# The next run requests these again, since the answer may be another one.
+RETRYABLE = ("failed", "timeout", "blocked", "refused_address")
 STATUSES = (
     "ok",
     "duplicate",
@@ -19,12 +20,10 @@ STATUSES = (
     "removed",
     "denied",
     "unresolved",
-    *MAY_STILL_COME,
+    *RETRYABLE,
 )
-# No second try would end otherwise, as far as one can know, and there is no picture.
-_HOPELESS = ("gone", "removed", "not_an_image", "too_large", "truncated")
-FAILED = (*MAY_STILL_COME, *_HOPELESS)
-# SHA-256 of pictures that hosts send in place of one that was taken down.
+FAILED = (*RETRYABLE, "gone", "removed", "not_an_image", "too_large", "truncated")
+# SHA-256 of images that hosts send in place of one that was taken down.
 PLACEHOLDERS = frozenset(
     {
         # imgur's removed.png, 161×81: "The image you are requesting does not exist"
@@ -34,34 +33,11 @@ PLACEHOLDERS = frozenset(
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "GIF": "gif", "WEBP": "webp", "AVIF": "avif"}
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How hard to pull and how much to take; the keys of params.yaml's `download`.
+class ImageInfo(NamedTuple):
+    """What an image's bytes say: format (a key of EXTENSIONS), pixels from the header.
 
-    concurrency, per_host: requests under way at once; rate_per_host: requests a second;
-    attempts: tries a link; timeout_s: seconds a request; max_mib: MiB a file.
-    """
-
-    concurrency: int
-    per_host: int
-    rate_per_host: float
-    attempts: int
-    timeout_s: float
-    max_mib: float
-    max_megapixels: float
-    keep_truncated: bool
-
-    @property
-    def max_bytes(self) -> int:
-        """Largest file, in bytes."""
-        return int(self.max_mib * 2**20)
-
-
-class Picture(NamedTuple):
-    """What a picture's bytes say: format (a key of EXTENSIONS), pixels from the header.
-
-    whole: the format's end marker is there. width and height are 0 where a picture was cut before
-    the place that tells them.
+    whole: the format's end marker is there. width and height are 0 where the file is cut before
+    the header that has them.
     """
 
     sha256: str
@@ -73,15 +49,16 @@ class Picture(NamedTuple):
 
     @property
     def path(self) -> str:
-        """Where it lies below data/raw: `ab/abcdef….jpg`."""
+        """Its path below data/raw: `ab/abcdef….jpg`."""
         return f"{self.sha256[:2]}/{self.sha256}.{EXTENSIONS[self.format]}"
 
 
-class Outcome(NamedTuple):
-    """How the fetching of one URL ended.
+class Result(NamedTuple):
+    """How the requests for one URL ended.
 
-    status: one of STATUSES, or "ok" with a picture for `judge` to weigh. http_status: of the last
-    answer; None when there was none. at_least: for too_large, bytes that the file reaches.
+    status: one of STATUSES, or "ok" with an image for `apply_limits`. http_status: of the last
+    response; None when there was none. min_bytes: for too_large, the bytes that the file has at
+    least.
     """
 
     status: str
@@ -89,28 +66,28 @@ class Outcome(NamedTuple):
     attempts: int = 0
     http_status: int | None = None
     final_url: str = ""
-    picture: Picture | None = None
-    at_least: int | None = None
+    image: ImageInfo | None = None
+    min_bytes: int | None = None
 
 
 class Verdict(NamedTuple):
-    """A picture's status under the limits, with the reason, and whether its bytes are kept."""
+    """An image's status under the limits, with the reason, and whether its bytes are kept."""
 
     status: str
     error: str
     kept: bool
 
 
-def judge(picture: Picture, limits: Limits) -> Verdict:
-    """Weighs a picture's facts against the limits."""
-    if picture.sha256 in PLACEHOLDERS:
-        return Verdict("removed", "its host's picture for what was taken down", False)
-    if picture.bytes > limits.max_bytes:
-        return Verdict("too_large", f"larger than {limits.max_mib:g} MiB", False)
-    if picture.width * picture.height > limits.max_megapixels * 1e6:
-        size = f"{picture.width}×{picture.height}"
-        return Verdict("too_large", f"{size} is over {limits.max_megapixels:g} megapixels", False)
-    if not picture.whole:
-        openable = picture.width > 0
-        return Verdict("truncated", "its end is missing", limits.keep_truncated and openable)
+def apply_limits(image: ImageInfo, options: Download) -> Verdict:
+    """Compares an image with the limits of params.yaml and with the known placeholders."""
+    if image.sha256 in PLACEHOLDERS:
+        return Verdict("removed", "its host's placeholder for a removed image", False)
+    if image.bytes > options.max_bytes:
+        return Verdict("too_large", f"larger than {options.max_mib:g} MiB", False)
+    if image.width * image.height > options.max_megapixels * 1e6:
+        size = f"{image.width}×{image.height}"
+        return Verdict("too_large", f"{size} is over {options.max_megapixels:g} megapixels", False)
+    if not image.whole:
+        openable = image.width > 0
+        return Verdict("truncated", "its end is missing", options.keep_truncated and openable)
     return Verdict("ok", "", True)

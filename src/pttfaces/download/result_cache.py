@@ -1,90 +1,121 @@
-"""What is known of each URL, on disk as it becomes known: a sealed line of JSON an outcome.
+"""The results by URL, on disk as they come in: a line of JSON with a checksum for each.
 
-A line is the URL and the list of an Outcome's fields, with the Picture's as a list in it. A kill
-costs at most the line being written; that one, and any that a disk has damaged, is ignored. Knows
-nothing of networks.
+A line is the URL and the list of a `Result`'s fields, with the `ImageInfo` as a list in it. A kill
+costs at most the line that is being written; a damaged line is ignored.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from pttfaces import files
-from pttfaces.download.result import Outcome, Picture
+from pttfaces import files, workdir
+from pttfaces.download.result import ImageInfo, Result
+
+CACHE_VERSION = 1
+"""Raise it when the client or `image_type` would judge a response differently: all results before
+are ignored then, and every URL is requested again."""
 
 _ENCODE = json.JSONEncoder(ensure_ascii=False).encode  # `dumps` would make one for each line
 
 
-class Journal:
-    """The outcomes in a file, `known` by URL; later lines win. Use `opened`."""
+class ResultCache:
+    """The `results` in a file, by URL; later lines win. Use `open_cache`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.known: dict[str, Outcome] = {}
+        self.results: dict[str, Result] = {}
         lines = self._load()
-        if lines > 2 * len(self.known) + 1000:  # tries of what keeps failing add up
+        if lines > 2 * len(self.results) + 1000:  # tries of what keeps failing add up
             self._rewrite()
         self._handle = path.open("ab")
 
-    def add(self, outcomes: Iterable[tuple[str, Outcome]]) -> None:
-        """Notes how URLs ended; it is in the operating system's hands when this returns."""
-        outcomes = list(outcomes)
-        self.known.update(outcomes)
-        self._handle.writelines(_line(url, outcome) for url, outcome in outcomes)
+    def add(self, results: Iterable[tuple[str, Result]]) -> None:
+        """Appends results; the operating system has them when this returns."""
+        results = list(results)
+        self.results.update(results)
+        self._handle.writelines(_line(url, result) for url, result in results)
         self._handle.flush()
 
     def close(self) -> None:
-        """Ends the writing."""
+        """Closes the file."""
         self._handle.close()
 
     def _rewrite(self) -> None:
         with files.atomic(self._path) as handle:
-            handle.writelines(_line(url, outcome) for url, outcome in self.known.items())
+            handle.writelines(_line(url, result) for url, result in self.results.items())
 
     def _load(self) -> int:
-        """Fills `known`; returns the number of lines."""
+        """Fills `results`; returns the number of lines."""
         lines = 0
         if self._path.exists():
             with self._path.open("rb+") as handle:
                 for lines, line in enumerate(handle, 1):  # noqa: B007
-                    self.known.update(_read(line))
+                    self.results.update(_parse(line))
                 if lines and not line.endswith(b"\n"):
                     handle.write(b"\n")  # or the next line would be lost with the cut one
         return lines
 
 
+def cache_path(cache_namespace: Any) -> Path:
+    """The file of a namespace, `<its digest>.v<CACHE_VERSION>.jsonl` in `.cache/download`."""
+    return workdir.cache_dir("download") / f"{_digest(cache_namespace)}.v{CACHE_VERSION}.jsonl"
+
+
+def lock_key(cache_namespace: Any) -> str:
+    """The key of the lock that whoever adds results holds."""
+    return f"download-{_digest(cache_namespace)}"
+
+
+def read(path: Path) -> dict[str, Result]:
+    """The results in a file, without opening it for writing; none where there is no file."""
+    results: dict[str, Result] = {}
+    if path.exists():
+        with path.open("rb") as handle:
+            for line in handle:
+                results.update(_parse(line))
+    return results
+
+
 @contextmanager
-def opened(path: Path) -> Iterator[Journal]:
-    """A journal that is closed when the block ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    journal = Journal(path)
+def open_cache(path: Path) -> Iterator[ResultCache]:
+    """A cache that is closed when the block ends; it begins with what version 0.1 had."""
+    if not path.exists():
+        _take_over(path)
+    cache = ResultCache(path)
     try:
-        yield journal
+        yield cache
     finally:
-        journal.close()
+        cache.close()
 
 
-def read(path: Path) -> dict[str, Outcome]:
-    """What a journal tells, without opening it for writing."""
-    known: dict[str, Outcome] = {}
-    with path.open("rb") as handle:
-        for line in handle:
-            known.update(_read(line))
-    return known
+def _take_over(path: Path) -> None:
+    """Moves what version 0.1 kept, in a file for each version of its code, into one file."""
+    form = re.compile(re.escape(path.name.partition(".")[0]) + "-[0-9a-f]{16}.jsonl")
+    old = [other for other in path.parent.iterdir() if form.fullmatch(other.name)]
+    old.sort(key=lambda other: other.stat().st_mtime_ns)
+    if old:
+        files.write_bytes(path, b"\n".join(other.read_bytes() for other in old))
+        for other in old:
+            other.unlink()
 
 
-def _read(line: bytes) -> dict[str, Outcome]:
-    """The line's outcome by its URL; {} for a line that is not whole, or of a code that wrote
-    others."""
+def _digest(cache_namespace: Any) -> str:
+    return files.digest_json(cache_namespace)[:16]
+
+
+def _parse(line: bytes) -> dict[str, Result]:
+    """The line's result by its URL; {} for a damaged line or one of another form."""
     try:
-        url, outcome = json.loads(files.unseal(line.removesuffix(b"\n")) or b"")
-        known = Outcome(*outcome)
-        picture = known.picture and Picture(*known.picture)
+        url, fields = json.loads(files.unseal(line.removesuffix(b"\n")) or b"")
+        result = Result(*fields)
+        image = result.image and ImageInfo(*result.image)
     except (ValueError, TypeError):
         return {}
-    return {url: known._replace(picture=picture)}
+    return {url: result._replace(image=image)}
 
 
-def _line(url: str, outcome: Outcome) -> bytes:
-    return files.seal(_ENCODE((url, outcome)).encode()) + b"\n"
+def _line(url: str, result: Result) -> bytes:
+    return files.seal(_ENCODE((url, result)).encode()) + b"\n"

@@ -1,9 +1,9 @@
-"""A thread that does an event loop's slow work, many pieces a turn.
+"""A worker thread that does an event loop's slow work in batches.
 
-The loop's thread and this one wait for each other wherever one of them goes to the disk or to the
-network. At a thousand pictures a second the waits cost more than the work, and a second thread, or
-an executor's hand-over of every piece, only adds to them: so pieces are gathered for a moment, and
-what came of them is handed back together. Knows nothing of pictures.
+The loop's thread and this one wait for each other wherever one of them uses the disk or the
+network. At a thousand images a second the waits cost more than the work, and a second thread, or
+handing over every item through an executor, adds to them: so items are collected for a moment, and
+their results come back together.
 """
 
 import asyncio
@@ -12,70 +12,72 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeAlias, TypeVar
 
-_Piece = TypeVar("_Piece")
-_Result = TypeVar("_Result")
-_Done: TypeAlias = Callable[[_Result | Exception], None]
-_GATHERED_S = 0.01
-_A_TURN = 32  # pieces at most
-_ENOUGH = 128
+_Item = TypeVar("_Item")
+_Output = TypeVar("_Output")
+_Callback: TypeAlias = Callable[[_Output | Exception], None]
+_COLLECT_S = 0.01
+_BATCH_SIZE = 32
+_MAX_PENDING = 128
 
 
-class Keeper(Generic[_Piece, _Result]):
-    """Calls `work` for every piece, in a thread that `close` ends. Made within a running loop."""
+class Worker(Generic[_Item, _Output]):
+    """Calls `function` on every item, in a thread that `close` ends. Needs a running event loop."""
 
-    def __init__(self, work: Callable[[_Piece], _Result]) -> None:
-        self._work = work
+    def __init__(self, function: Callable[[_Item], _Output]) -> None:
+        self._function = function
         self._loop = asyncio.get_running_loop()
-        self._waiting, self._eased = 0, asyncio.Event()
-        self._given: list[tuple[_Piece, _Done[_Result]]] = []
-        self._turns: queue.SimpleQueue[list[tuple[_Piece, _Done[_Result]]]] = queue.SimpleQueue()
+        self._pending, self._batch_done = 0, asyncio.Event()
+        self._batch: list[tuple[_Item, _Callback[_Output]]] = []
+        self._batches: queue.SimpleQueue[list[tuple[_Item, _Callback[_Output]]]] = (
+            queue.SimpleQueue()
+        )
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def give(self, piece: _Piece, done: _Done[_Result]) -> None:
-        """Has `done` called in the loop with what `work` returned or raised for the piece."""
-        if not self._given:
-            self._loop.call_later(_GATHERED_S, self._send)
-        self._waiting += 1
-        self._given.append((piece, done))
-        if len(self._given) == _A_TURN:
+    def submit(self, item: _Item, callback: _Callback[_Output]) -> None:
+        """Has `callback` called in the loop with what the function returns or raises."""
+        if not self._batch:
+            self._loop.call_later(_COLLECT_S, self._send)
+        self._pending += 1
+        self._batch.append((item, callback))
+        if len(self._batch) == _BATCH_SIZE:
             self._send()
 
     def _send(self) -> None:
-        if self._given:
-            self._turns.put(self._given)
-            self._given = []
+        if self._batch:
+            self._batches.put(self._batch)
+            self._batch = []
 
     @property
     def full(self) -> bool:
-        """Whether so much is waiting that no more should be begun before there is `room`."""
-        return self._waiting >= _ENOUGH
+        """Whether so many items are pending that no new work should start."""
+        return self._pending >= _MAX_PENDING
 
-    async def room(self) -> None:
-        """Waits until no longer `full`."""
+    async def wait_until_free(self) -> None:
+        """Waits until it is no longer `full`."""
         while self.full:
-            self._eased.clear()
-            await self._eased.wait()
+            self._batch_done.clear()
+            await self._batch_done.wait()
 
     async def close(self) -> None:
-        """Ends the thread; what it was given is done first."""
+        """Finishes all items, then ends the thread."""
         self._send()
-        self._turns.put([])
+        self._batches.put([])
         await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
-        while turn := self._turns.get():
-            results = [(done, self._do(piece)) for piece, done in turn]
-            self._loop.call_soon_threadsafe(self._hand_over, results)
+        while batch := self._batches.get():
+            outputs = [(callback, self._call(item)) for item, callback in batch]
+            self._loop.call_soon_threadsafe(self._return, outputs)
 
-    def _do(self, piece: _Piece) -> _Result | Exception:
+    def _call(self, item: _Item) -> _Output | Exception:
         try:
-            return self._work(piece)
+            return self._function(item)
         except Exception as error:
             return error
 
-    def _hand_over(self, results: list[tuple[_Done[_Result], _Result | Exception]]) -> None:
-        self._waiting -= len(results)
-        self._eased.set()
-        for done, result in results:
-            done(result)
+    def _return(self, outputs: list[tuple[_Callback[_Output], _Output | Exception]]) -> None:
+        self._pending -= len(outputs)
+        self._batch_done.set()
+        for callback, output in outputs:
+            callback(output)
