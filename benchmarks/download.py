@@ -4,14 +4,14 @@
     python -m venv ../peers/gallery-dl && ../peers/gallery-dl/bin/pip install gallery-dl
     python benchmarks/download.py --peers ../peers
 
-The peers want environments of their own; one that is not there is left out, and said to be. The
-server is a process of its own on loopback: it waits 50 ms before each answer and serves JPEG files
-of 5 to 500 KB, each number other bytes. Every contestant is a new process, so that its memory and
-CPU time are its own; the rate counts from the first request to the last file on disk.
+Each peer needs an environment of its own; a missing one is left out, with a message. The server is
+a separate process on loopback: it waits 50 ms before each answer and serves JPEG files of 5 to 500
+KB, other bytes for each number. Every contestant is a new process, with its own memory and CPU
+time; the rate counts from the first request to the last file on disk.
 
-`--scratch /dev/shm` leaves the disk out of it: ext4 makes a new file up to ten times as slowly in a
-group of blocks where many were deleted within minutes (`recently_deleted` in its `ialloc.c`), such
-as by the runs before, and which contestant's folder comes to lie in one is a matter of luck.
+`--scratch /dev/shm` takes the disk out of the measurement: ext4 creates files up to ten times more
+slowly in a block group where many were deleted within minutes (`recently_deleted` in its
+`ialloc.c`), as the runs before do, and which contestant's folder is in such a group is chance.
 
 Bounds: no fewer files a second than the fastest peer at the same concurrency; with everything there
 at least 20,000 links a second; one dead host among ten costs at most 10 %; at most 400 MB of memory
@@ -46,7 +46,7 @@ HERE = Path(__file__).resolve()
 # --- the server, a process of its own
 
 
-def pictures(smallest: int, largest: int, count: int = 48) -> list[bytes]:
+def images(smallest: int, largest: int, count: int = 48) -> list[bytes]:
     """JPEG files of noise whose sizes are spread evenly over the orders of magnitude."""
     import numpy as np
     from PIL import Image
@@ -65,7 +65,7 @@ def pictures(smallest: int, largest: int, count: int = 48) -> list[bytes]:
 
 
 class Serving(asyncio.Protocol):
-    """Answers `GET /<number>.jpg` LATENCY_S later with a picture of that number's own bytes."""
+    """Answers `GET /<number>.jpg` LATENCY_S later with an image of that number's own bytes."""
 
     bodies: list[bytes]
 
@@ -94,7 +94,7 @@ class Serving(asyncio.Protocol):
 
 async def serve(smallest: int, largest: int) -> None:
     """Serves until the standard input ends; writes the port first."""
-    Serving.bodies = pictures(smallest, largest)
+    Serving.bodies = images(smallest, largest)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Serving, "127.0.0.1", 0, backlog=2048)
     print(server.sockets[0].getsockname()[1], flush=True)
@@ -126,7 +126,7 @@ async def plain(urls: Sequence[str], concurrency: int) -> None:
     """The loop that the original describes: aiohttp, three tries, save."""
     import aiohttp
 
-    folder = Path("pictures")
+    folder = Path("images")
     folder.mkdir()
     slots = asyncio.Semaphore(concurrency)
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
@@ -149,24 +149,34 @@ async def plain(urls: Sequence[str], concurrency: int) -> None:
 
 
 def ours(order: dict[str, Any]) -> dict[str, Any]:
-    """`images.download` with all its checks, from links to ledger."""
+    """`pttfaces.download` with all its checks, from links to ledger."""
+    from pttfaces.config import Download
     from pttfaces.denylist import DenyList
-    from pttfaces.download import Limits, download
+    from pttfaces.download import download
     from pttfaces.http import LoopbackHosts
+    from pttfaces.tables import Link
 
     links = [
-        {"article": f"M.{at // 10}.A", "position": at, "posted": url, "url": url, "place": "body"}
-        for at, url in enumerate(order["urls"])
+        Link(f"M.{number // 10}.A", number, url, url, "body")
+        for number, url in enumerate(order["urls"])
     ]
-    concurrency = order["concurrency"]
-    limits = Limits(concurrency, concurrency, 10_000, TRIES, TIMEOUT_S, 50, 100, False)
+    options = Download(
+        concurrency=order["concurrency"],
+        per_host=order["concurrency"],
+        rate_per_host=10_000,
+        attempts=TRIES,
+        timeout_s=TIMEOUT_S,
+        max_mib=50,
+        max_megapixels=100,
+        keep_truncated=False,
+    )
     started = time.perf_counter()
-    report = download(links, LoopbackHosts(order["hosts"]), "web", limits, DenyList())
+    summary = download(links, LoopbackHosts(order["hosts"]), "web", options, DenyList())
     return {
         "seconds": time.perf_counter() - started,
-        "files": report.metrics["status"]["ok"],
-        "failed": report.metrics["status"]["failed"] + report.metrics["status"]["timeout"],
-        "fetched": report.fetched,
+        "files": summary.metrics["status"]["ok"],
+        "failed": summary.metrics["status"]["failed"] + summary.metrics["status"]["timeout"],
+        "requested": summary.requested,
     }
 
 
@@ -180,7 +190,7 @@ def part(name: str, order: Any) -> None:
         started = time.perf_counter()
         asyncio.run(plain(order["urls"], order["concurrency"]))
         seconds = time.perf_counter() - started
-        print(json.dumps({"seconds": seconds, "files": count("pictures")}))
+        print(json.dumps({"seconds": seconds, "files": count("images")}))
     else:
         print(json.dumps(ours(order)))
 
@@ -198,7 +208,7 @@ class Result:
     cpu: float
     peak: float
     failed: int = 0
-    fetched: int = 0
+    requested: int = 0
 
     @property
     def rate(self) -> float:
@@ -238,9 +248,9 @@ def count(folder: str | Path) -> int:
 def run_part(name: str, folder: Path, **order: Any) -> Result:
     command = [sys.executable, str(HERE), "--part", name, "-"]
     output, usage, whole = measured(command, folder, json.dumps(order))
-    told = json.loads(output.splitlines()[-1])
+    found = json.loads(output.splitlines()[-1])
     cpu = usage.ru_utime + usage.ru_stime
-    return Result(told.pop("files"), told.pop("seconds"), whole, cpu, megabytes(usage), **told)
+    return Result(whole=whole, cpu=cpu, peak=megabytes(usage), **found)
 
 
 def run_img2dataset(program: Path, folder: Path, urls: Sequence[str], concurrency: int) -> Result:
@@ -248,7 +258,7 @@ def run_img2dataset(program: Path, folder: Path, urls: Sequence[str], concurrenc
     (folder / "urls.txt").write_text("\n".join(urls))
     options = {
         "url_list": "urls.txt",
-        "output_folder": "pictures",
+        "output_folder": "images",
         "output_format": "files",
         "processes_count": 1,
         "thread_count": concurrency,
@@ -261,19 +271,19 @@ def run_img2dataset(program: Path, folder: Path, urls: Sequence[str], concurrenc
     }
     command = [str(program), *(f"--{name}={value}" for name, value in options.items())]
     _, usage, whole = measured(command, folder)
-    shards = [json.loads(path.read_text()) for path in folder.glob("pictures/*_stats.json")]
+    shards = [json.loads(path.read_text()) for path in folder.glob("images/*_stats.json")]
     seconds = max(s["end_time"] for s in shards) - min(s["start_time"] for s in shards)
     cpu = usage.ru_utime + usage.ru_stime
-    return Result(count(folder / "pictures"), seconds, whole, cpu, megabytes(usage))
+    return Result(count(folder / "images"), seconds, whole, cpu, megabytes(usage))
 
 
 def run_gallery_dl(program: Path, folder: Path, urls: Sequence[str]) -> Result:
     """One at a time: it knows no other way."""
     (folder / "urls.txt").write_text("\n".join(urls))
-    options = ["--config-ignore", "-q", "-R", str(TRIES - 1), "-D", "pictures", "-i", "urls.txt"]
+    options = ["--config-ignore", "-q", "-R", str(TRIES - 1), "-D", "images", "-i", "urls.txt"]
     _, usage, whole = measured([str(program), *options], folder)
     cpu = usage.ru_utime + usage.ru_stime
-    return Result(count(folder / "pictures"), whole, whole, cpu, megabytes(usage))
+    return Result(count(folder / "images"), whole, whole, cpu, megabytes(usage))
 
 
 @contextmanager
@@ -299,8 +309,8 @@ def against_peers(options: argparse.Namespace, concurrency: int) -> None:
     results: dict[str, list[Result]] = {}
     with server() as port:
         urls = [f"http://127.0.0.1:{port}/{at}.jpg" for at in range(files)]
-        names = [f"http://pictures.test/{at}.jpg" for at in range(files)]
-        hosts = {"pictures.test": port}
+        names = [f"http://images.test/{at}.jpg" for at in range(files)]
+        hosts = {"images.test": port}
         for _ in range(options.rounds):
             with scratch(options.scratch) as folder:
                 result = run_part("plain", folder, urls=urls, concurrency=concurrency)
@@ -335,14 +345,14 @@ def against_peers(options: argparse.Namespace, concurrency: int) -> None:
 
 def with_everything_there(options: argparse.Namespace) -> None:
     links = options.links
-    print(f"\n{links} links, small pictures, 128 at once, and the same run again:")
+    print(f"\n{links} links, small images, 128 at once, and the same run again:")
     with server(3_000, 6_000) as port, scratch(options.scratch) as folder:
-        urls = [f"http://pictures.test/{at}.jpg" for at in range(links)]
-        order = {"urls": urls, "hosts": {"pictures.test": port}, "concurrency": 128}
+        urls = [f"http://images.test/{at}.jpg" for at in range(links)]
+        order = {"urls": urls, "hosts": {"images.test": port}, "concurrency": 128}
         first = run_part("ours", folder, **order)
         show("ours, from nothing", first)
         again = run_part("ours", folder, **order)
-        assert not again.fetched
+        assert not again.requested
         show("ours, again", again)
     print(f"again: {again.rate:.0f} links/s (bound: at least 20000)")
     print(f"memory: {max(first.peak, again.peak):.0f} MB (bound: at most 400)")
@@ -381,7 +391,7 @@ def main() -> None:
     parser.add_argument(
         "--gallery-dl", type=int, default=200, help="files it gets; 0 leaves it out"
     )
-    parser.add_argument("--scratch", type=Path, help="where the pictures go for the while")
+    parser.add_argument("--scratch", type=Path, help="where the images go meanwhile")
     parser.add_argument("--only", choices=["peers", "again", "dead"], help="one of the three")
     parser.add_argument("--part", nargs=2, metavar=("NAME", "ORDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""A small HTTP server on loopback that misbehaves as told, and the pictures that it serves."""
+"""A small HTTP server on loopback that misbehaves on purpose, and the images that it serves."""
 
 import asyncio
 import io
@@ -8,28 +8,28 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
 
-from pttfaces.download import Limits
-from pttfaces.http import LoopbackHosts
+from pttfaces.config import Download
+from pttfaces.http import LOOPBACK_VARIABLE, LoopbackHosts
 
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "GIF": "gif", "WEBP": "webp", "AVIF": "avif"}
 
 
-def picture(kind: str, seed: int = 0, size: tuple[int, int] = (64, 48)) -> bytes:
-    """A small picture of noise, in a format's Pillow name."""
+def image_bytes(kind: str, seed: int = 0, size: tuple[int, int] = (64, 48)) -> bytes:
+    """A small image of noise, in a format's Pillow name."""
     pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind)
     return buffer.getvalue()
 
 
-def limits(**changes: float) -> Limits:
-    """Limits for tests: generous rates, short times."""
-    values: dict[str, float] = {
+def options(**changes: float) -> Download:
+    """The `download` group for tests: generous rates, short times."""
+    values: dict[str, Any] = {
         "concurrency": 16,
         "per_host": 8,
         "rate_per_host": 10000,
@@ -39,7 +39,7 @@ def limits(**changes: float) -> Limits:
         "max_megapixels": 10,
         "keep_truncated": False,
     }
-    return Limits(**{**values, **changes})  # type: ignore[arg-type]
+    return Download(**{**values, **changes})
 
 
 @dataclass
@@ -97,9 +97,14 @@ class Site:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(10)
 
-    def door(self) -> LoopbackHosts:
-        """A door through which all hosts of the site are reached."""
+    def hosts(self) -> LoopbackHosts:
+        """All hosts of the site."""
         return LoopbackHosts(dict.fromkeys(self.routes, self.port))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Leads the stages to the site for all its hosts."""
+        return {LOOPBACK_VARIABLE: ",".join(f"{host}={self.port}" for host in self.routes)}
 
     def _serve(self, started: threading.Event) -> None:
         asyncio.set_event_loop(self._loop)

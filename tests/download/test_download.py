@@ -1,4 +1,4 @@
-"""A run after a run: what is there is reused, what was killed goes on, the order is the links'.
+"""A run after a run: what is there is reused, a killed run resumes, the order is the links'.
 
 PTTFACES_KILLS: how many moments it is killed at, 3 if it is not set.
 """
@@ -6,7 +6,6 @@ PTTFACES_KILLS: how many moments it is killed at, 3 if it is not set.
 import asyncio
 import contextlib
 import itertools
-import json
 import os
 import random
 import re
@@ -21,24 +20,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile.site import Request, Site, limits, picture
+from hostile.site import Request, Site, image_bytes, options
 
 from pttfaces import files, tables
 from pttfaces.denylist import DenyList
-from pttfaces.download import Report, download, store
-from pttfaces.download import result_cache as journals
+from pttfaces.download import DownloadSummary, download, result_cache, store
 from pttfaces.errors import DataError, SiteError
 from pttfaces.http import LoopbackHosts
+from pttfaces.tables import Link
 
-Links = list[dict[str, object]]
 KILLS = int(os.environ.get("PTTFACES_KILLS", "3"))
 
 
-def links_to(*urls: str | None) -> Links:
-    return [
-        {"article": f"M.{at}", "position": at, "posted": url or "x", "url": url, "place": "body"}
-        for at, url in enumerate(urls)
-    ]
+def links_to(*urls: str | None) -> list[Link]:
+    return [Link(f"M.{at}", at, url or "x", url, "body") for at, url in enumerate(urls)]
 
 
 @pytest.fixture(autouse=True)
@@ -48,16 +43,20 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def numbered(request: Request) -> None:
-    """`/7.jpg` is the picture of seed 7."""
+    """`/7.jpg` is the image of seed 7."""
     number = "".join(filter(str.isdigit, request.path))
-    await request.answer(200, picture("JPEG", int(number), (16, 16)))
+    await request.answer(200, image_bytes("JPEG", int(number), (16, 16)))
 
 
 def get(
-    links: Links, door: LoopbackHosts, deny: str = "", world: str = "web", **changes: float
-) -> Report:
+    links: list[Link],
+    hosts: LoopbackHosts,
+    deny: str = "",
+    namespace: str = "web",
+    **changes: float,
+) -> DownloadSummary:
     Path("denylist.txt").write_text(deny, encoding="utf-8")
-    return download(links, door, world, limits(**changes), DenyList.read("denylist.txt"))
+    return download(links, hosts, namespace, options(**changes), DenyList.read("denylist.txt"))
 
 
 def ledger() -> list[dict[str, str]]:
@@ -84,7 +83,7 @@ def test_two_runs_from_nothing_write_the_same_bytes() -> None:
     written = []
     for _ in range(2):
         with Site({"a.test": numbered, "b.test": numbered, "c.test": numbered}) as site:
-            get(MANY, site.door())
+            get(MANY, site.hosts())
         written.append((Path("data/ledger.csv").read_bytes(), raw()))
         shutil.rmtree("data")
         shutil.rmtree(".cache")
@@ -95,54 +94,54 @@ def test_two_runs_from_nothing_write_the_same_bytes() -> None:
 def test_the_first_link_is_the_first_even_when_its_host_is_the_slowest() -> None:
     async def slow(request: Request) -> None:
         await asyncio.sleep(0.4)
-        await request.answer(200, picture("PNG"))
+        await request.answer(200, image_bytes("PNG"))
 
     async def fast(request: Request) -> None:
-        await request.answer(200, picture("PNG"))
+        await request.answer(200, image_bytes("PNG"))
 
     with Site({"slow.test": slow, "fast.test": fast}) as site:
-        get(links_to("http://slow.test/", "http://fast.test/"), site.door())
+        get(links_to("http://slow.test/", "http://fast.test/"), site.hosts())
     assert statuses() == ["ok", "duplicate"]
     assert len(raw()) == 1
 
 
-def test_a_second_run_fetches_only_what_is_new_or_lost() -> None:
+def test_a_second_run_requests_only_what_is_new_or_lost() -> None:
     with Site({"a.test": numbered, "b.test": numbered, "c.test": numbered}) as site:
-        get(MANY[:30], site.door())
+        get(MANY[:30], site.hosts())
         first = raw()
-        report = get(MANY, site.door())
-        assert report.fetched == 30
+        summary = get(MANY, site.hosts())
+        assert summary.requested == 30
         (Path("data/raw") / next(iter(first))).unlink()
         short = Path("data/raw") / list(first)[1]
         short.write_bytes(short.read_bytes()[:100])
-        assert get(MANY, site.door()).fetched == 2
-        assert get(MANY, site.door()).fetched == 0
+        assert get(MANY, site.hosts()).requested == 2
+        assert get(MANY, site.hosts()).requested == 0
         assert sorted(site.asked.values()) == [1] * 58 + [2] * 2
     assert len(raw()) == 60
 
 
-@pytest.mark.parametrize("remembered", [True, False])
-def test_a_picture_whose_bytes_have_changed_is_fetched_again(remembered: bool) -> None:
+@pytest.mark.parametrize("mtimes_kept", [True, False])
+def test_an_image_whose_bytes_have_changed_is_requested_again(mtimes_kept: bool) -> None:
     with Site({"a.test": numbered, "b.test": numbered, "c.test": numbered}) as site:
-        get(MANY[:5], site.door())
-        (memory,) = Path(".cache/raw").iterdir()
-        if not remembered:
-            memory.write_bytes(b"\xff 1 damaged\n\n")
+        get(MANY[:5], site.hosts())
+        (mtimes,) = Path(".cache/raw").iterdir()
+        if not mtimes_kept:
+            mtimes.write_bytes(b"\xff 1 damaged\n\n")
         whole = raw()
         flipped = Path("data/raw") / next(iter(whole))
         content = bytearray(flipped.read_bytes())
         content[len(content) // 2] ^= 1
         flipped.write_bytes(content)
-        assert get(MANY[:5], site.door()).fetched == 1
+        assert get(MANY[:5], site.hosts()).requested == 1
     assert raw() == whole
 
 
 def test_what_no_link_names_any_more_is_removed() -> None:
     with Site({"a.test": numbered, "b.test": numbered, "c.test": numbered}) as site:
-        get(MANY, site.door())
+        get(MANY, site.hosts())
         Path("data/raw/zz").mkdir()
         Path("data/raw/zz/stray.jpg").write_bytes(b"x")
-        get(MANY[:2], site.door())
+        get(MANY[:2], site.hosts())
     assert set(raw()) == {row["path"] for row in ledger()}
     assert len(raw()) == 2
     assert len(list(Path("data/raw").iterdir())) == len({name[:2] for name in raw()})
@@ -156,72 +155,67 @@ def test_only_what_can_succeed_is_tried_again() -> None:
 
     links = links_to(*(f"http://a.test{path}" for path in codes), "http://b.test/1")
     with Site({"a.test": handler, "b.test": numbered}) as site:
-        get(links, site.door(), attempts=1)
-        get(links, site.door(), attempts=1)
+        get(links, site.hosts(), attempts=1)
+        get(links, site.hosts(), attempts=1)
     assert statuses() == ["gone", "failed", "not_an_image", "ok"]
     assert dict(site.asked) == {"a.test/gone": 1, "a.test/busy": 2, "a.test/page": 1, "b.test/1": 1}
     failed = Path("data/failed.txt").read_text(encoding="utf-8").splitlines()
     assert failed == [f"http://a.test{path}" for path in codes]
 
 
-def test_other_code_asks_again_for_all_but_the_pictures_that_are_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_an_upgrade_from_version_0_1_nothing_is_requested_again() -> None:
     async def page(request: Request) -> None:
         await request.answer(200, b"<html>")
 
-    module = sys.modules["pttfaces.images.download"]
-    room = tmp_path / "room"
-    shutil.copytree(Path(str(module.__file__)).parent, room)
     links = links_to("http://a.test/1", "http://a.test/2", "http://b.test/page")
     with Site({"a.test": numbered, "b.test": page}) as site:
-        get(links, site.door())
+        get(links, site.hosts())
         written = Path("data/ledger.csv").read_bytes()
-        (room / "recognise.py").write_text("# other code", encoding="utf-8")
-        monkeypatch.setattr(module, "__file__", str(room / "download.py"))
-        assert get(links, site.door()).fetched == 1
-        assert get(links, site.door()).fetched == 0
-        assert dict(site.asked) == {"a.test/1": 1, "a.test/2": 1, "b.test/page": 2}
+        (cache,) = Path(".cache/download").iterdir()
+        old = cache.rename(cache.with_name(f"{cache.name.partition('.')[0]}-{'0' * 16}.jsonl"))
+        assert get(links, site.hosts()).requested == 0
+        assert not old.exists()
+        assert get(links, site.hosts()).requested == 0
     assert Path("data/ledger.csv").read_bytes() == written
-    assert len(raw()) == 2
+    assert set(site.asked.values()) == {1}
 
 
-def test_another_clone_asks_only_for_what_gave_no_picture() -> None:
+def test_a_clone_that_pulled_requests_only_what_gave_no_image() -> None:
     """After `dvc pull` it has the first one's `data`, and no `.cache`."""
 
     async def one(request: Request) -> None:
-        await request.answer(200, picture("JPEG", 1, (16, 16)))
+        await request.answer(200, image_bytes("JPEG", 1, (16, 16)))
 
     async def gone(request: Request) -> None:
         await request.answer(404)
 
     links = links_to("http://a.test/1", "http://a.test/2", "http://b.test/1", "http://c.test/")
     with Site({"a.test": numbered, "b.test": one, "c.test": gone}) as site:
-        get(links, site.door())
+        get(links, site.hosts())
         written = Path("data/ledger.csv").read_bytes()
         shutil.rmtree(".cache")
-        assert get(links, site.door()).fetched == 1
+        assert get(links, site.hosts()).requested == 1
         assert Path("data/ledger.csv").read_bytes() == written
         assert statuses() == ["ok", "ok", "duplicate", "gone"]
 
         shutil.rmtree(".cache")
         (Path("data/raw") / ledger()[1]["path"]).write_bytes(b"other bytes")
-        assert get(links, site.door()).fetched == 2
+        assert get(links, site.hosts()).requested == 2
         shutil.rmtree(".cache")
-        assert get(links, site.door(), world="demo").fetched == 4
+        assert get(links, site.hosts(), namespace="demo").requested == 4
 
 
 @pytest.mark.parametrize("forged", ["../secret", "0" * 64])
 def test_a_forged_ledger_leads_to_nothing_else(forged: str) -> None:
     with Site({"a.test": numbered}) as site:
-        get(links_to("http://a.test/1"), site.door())
+        get(links_to("http://a.test/1"), site.hosts())
         row = ledger()[0]
         shutil.rmtree(".cache")
         Path("secret.jpg").write_bytes(raw()[row["path"]])
         table = Path("data/ledger.csv").read_text(encoding="utf-8")
         table = table.replace(row["path"], f"{forged[:2]}/{forged}.jpg")
         Path("data/ledger.csv").write_text(table.replace(row["sha256"], forged), encoding="utf-8")
-        assert get(links_to("http://a.test/1"), site.door()).fetched == 1
+        assert get(links_to("http://a.test/1"), site.hosts()).requested == 1
     assert ledger() == [row]
     assert Path("secret.jpg").exists()
 
@@ -229,78 +223,69 @@ def test_a_forged_ledger_leads_to_nothing_else(forged: str) -> None:
 @pytest.mark.parametrize(
     "damage", [b"\xff\xfe", b"url\nhttp://a.test/1\n", b"a" * 200_000 + b",\n"]
 )
-def test_a_damaged_ledger_is_as_good_as_none(damage: bytes) -> None:
+def test_a_damaged_ledger_counts_as_none(damage: bytes) -> None:
     Path("data").mkdir()
     Path("data/ledger.csv").write_bytes(damage)
     with Site({"a.test": numbered}) as site:
-        assert get(links_to("http://a.test/1"), site.door()).fetched == 1
+        assert get(links_to("http://a.test/1"), site.hosts()).requested == 1
 
 
-def test_what_other_code_took_a_picture_for_is_not_believed() -> None:
-    with Site({"a.test": numbered}) as site:
-        get(links_to("http://a.test/1"), site.door())
-        (path,) = Path(".cache/download").iterdir()
-        line = files.unseal(path.read_bytes().rstrip()) or b""
-        wrong = line.replace(b'"JPEG", 16, 16', b'"JPEG", 99, 16')
-        assert wrong != line
-        path.unlink()
-        older = path.with_name(f"{path.name.partition('-')[0]}-0000.jsonl")
-        older.write_bytes(files.seal(wrong) + b"\n")
-        assert get(links_to("http://a.test/1"), site.door()).fetched == 0
-    assert ledger()[0]["width"] == "16"
-
-
-def test_other_limits_are_applied_without_fetching_where_that_is_enough() -> None:
+def test_other_limits_are_applied_without_a_request_where_that_is_enough() -> None:
     async def handler(request: Request) -> None:
-        body = picture("PNG", size=(900, 900)) if request.path == "/big" else picture("PNG")[:-9]
+        body = (
+            image_bytes("PNG", size=(900, 900))
+            if request.path == "/big"
+            else image_bytes("PNG")[:-9]
+        )
         await request.answer(200, body)
 
     links = links_to("http://a.test/big", "http://a.test/cut", "http://b.test/1")
     with Site({"a.test": handler, "b.test": numbered}) as site:
-        get(links, site.door(), max_mib=1)
+        get(links, site.hosts(), max_mib=1)
         assert statuses() == ["too_large", "truncated", "ok"]
-        assert get(links, site.door(), max_mib=2).fetched == 0  # it was announced to be larger
-        assert get(links, site.door(), max_mib=4).fetched == 1
+        assert get(links, site.hosts(), max_mib=2).requested == 0  # it was announced to be larger
+        assert get(links, site.hosts(), max_mib=4).requested == 1
         assert statuses() == ["ok", "truncated", "ok"]
-        assert get(links, site.door(), max_mib=4, max_megapixels=0.5).fetched == 0
+        assert get(links, site.hosts(), max_mib=4, max_megapixels=0.5).requested == 0
         assert statuses() == ["too_large", "truncated", "ok"]
         assert len(raw()) == 1
-        assert get(links, site.door(), max_mib=4, keep_truncated=True).fetched == 2
+        assert get(links, site.hosts(), max_mib=4, keep_truncated=True).requested == 1
     assert statuses() == ["ok", "truncated", "ok"]
     assert all(row["path"] for row in ledger())
     assert len(raw()) == 3
 
 
-def test_another_world_does_not_believe_what_this_one_knows() -> None:
+def test_the_results_of_one_namespace_are_not_used_in_another() -> None:
     with Site({"a.test": numbered}) as site:
-        get(links_to("http://a.test/1"), site.door(), world="web")
-        assert get(links_to("http://a.test/1"), site.door(), world="demo").fetched == 1
+        get(links_to("http://a.test/1"), site.hosts(), namespace="web")
+        assert get(links_to("http://a.test/1"), site.hosts(), namespace="demo").requested == 1
 
 
-def test_denied_pictures_vanish_and_are_not_fetched_again() -> None:
+def test_denied_images_vanish_and_are_not_requested_again() -> None:
     links = links_to(*(f"http://a.test/{at}" for at in range(4)))
     with Site({"a.test": numbered}) as site:
-        get(links, site.door())
+        get(links, site.hosts())
         denied = ledger()[2]["sha256"]
         deny = f"url:http://a.test/1\nsha256:{denied}\n"
-        assert get(links, site.door(), deny=deny).fetched == 0
+        assert get(links, site.hosts(), deny=deny).requested == 0
         assert statuses() == ["ok", "denied", "denied", "ok"]
         assert not any(denied in name for name in raw())
+        assert not [path for path in Path(".cache/originals").rglob("*") if path.is_file()]
         assert len(raw()) == 2
-        assert get(links, site.door()).fetched == 2
+        assert get(links, site.hosts()).requested == 2
 
 
-def test_a_picture_denied_by_digest_is_dropped_as_it_comes() -> None:
-    digest = files.digest_bytes(picture("JPEG", 1, (16, 16)))
+def test_an_image_denied_by_digest_is_dropped_as_it_comes() -> None:
+    digest = files.digest_bytes(image_bytes("JPEG", 1, (16, 16)))
     with Site({"a.test": numbered}) as site:
-        get(links_to("http://a.test/0", "http://a.test/1"), site.door(), f"sha256:{digest}")
+        get(links_to("http://a.test/0", "http://a.test/1"), site.hosts(), f"sha256:{digest}")
     assert statuses() == ["ok", "denied"]
     assert len(raw()) == 1
 
 
-def test_a_denied_url_is_never_asked_for() -> None:
+def test_a_denied_url_is_never_requested() -> None:
     with Site({"a.test": numbered}) as site:
-        get(links_to("http://a.test/0", "http://a.test/1"), site.door(), "url:http://a.test/1")
+        get(links_to("http://a.test/0", "http://a.test/1"), site.hosts(), "url:http://a.test/1")
         assert list(site.asked) == ["a.test/0"]
 
 
@@ -310,16 +295,16 @@ def test_a_denied_url_is_never_asked_for() -> None:
 def test_the_inbox_joins_after_the_links() -> None:
     inbox = Path("data/inbox")
     (inbox / "trip/.thumbs").mkdir(parents=True)
-    (inbox / "trip/b.jpg").write_bytes(picture("PNG", 5))  # known by its bytes
-    (inbox / "a.jpeg").write_bytes(picture("JPEG", 7, (16, 16)))  # what the link gives, too
-    (inbox / "cut.jpg").write_bytes(picture("JPEG", 6)[:-9])
+    (inbox / "trip/b.jpg").write_bytes(image_bytes("PNG", 5))  # known by its bytes
+    (inbox / "a.jpeg").write_bytes(image_bytes("JPEG", 7, (16, 16)))  # what the link gives, too
+    (inbox / "cut.jpg").write_bytes(image_bytes("JPEG", 6)[:-9])
     (inbox / "notes.doc").write_bytes(b"dear diary")
     (inbox / "huge.jpg").write_bytes(b"\xff\xd8\xff" + b"\0" * 2**20)
     (inbox / "README.txt").write_bytes(b"put photographs here")
-    (inbox / ".hidden.jpg").write_bytes(picture("JPEG"))
-    (inbox / "trip/.thumbs/t.jpg").write_bytes(picture("JPEG"))
+    (inbox / ".hidden.jpg").write_bytes(image_bytes("JPEG"))
+    (inbox / "trip/.thumbs/t.jpg").write_bytes(image_bytes("JPEG"))
     with Site({"a.test": numbered}) as site:
-        report = get(links_to("http://a.test/7"), site.door(), "url:inbox:none")
+        summary = get(links_to("http://a.test/7"), site.hosts(), "url:inbox:none")
     rows = [(row["url"], row["status"], row["place"], row["article"]) for row in ledger()[1:]]
     assert rows == [
         ("inbox:a.jpeg", "duplicate", "inbox", ""),
@@ -328,15 +313,15 @@ def test_the_inbox_joins_after_the_links() -> None:
         ("inbox:notes.doc", "not_an_image", "inbox", ""),
         ("inbox:trip/b.jpg", "ok", "inbox", ""),
     ]
-    assert set(raw().values()) == {picture("PNG", 5), picture("JPEG", 7, (16, 16))}
-    assert report.metrics["inbox"] == 5
+    assert set(raw().values()) == {image_bytes("PNG", 5), image_bytes("JPEG", 7, (16, 16))}
+    assert summary.metrics["inbox"] == 5
     assert Path("data/failed.txt").read_text(encoding="utf-8") == ""
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such names there")
 def test_a_line_break_in_a_name_is_no_line_of_the_ledger() -> None:
     Path("data/inbox").mkdir(parents=True)
-    (Path("data/inbox") / "x\ny\r.jpg").write_bytes(picture("JPEG"))
+    (Path("data/inbox") / "x\ny\r.jpg").write_bytes(image_bytes("JPEG"))
     get([], LoopbackHosts())
     assert [row["url"] for row in ledger()] == ["inbox:x\\ny\\r.jpg"]
     assert len(Path("data/ledger.csv").read_bytes().splitlines()) == 2
@@ -344,7 +329,7 @@ def test_a_line_break_in_a_name_is_no_line_of_the_ledger() -> None:
 
 def test_the_inbox_alone_is_enough() -> None:
     Path("data/inbox").mkdir(parents=True)
-    Path("data/inbox/me.webp").write_bytes(picture("WEBP"))
+    Path("data/inbox/me.webp").write_bytes(image_bytes("WEBP"))
     assert get([], LoopbackHosts()).metrics["pictures"] == 1
     assert [name.suffix for name in map(Path, raw())] == [".webp"]
 
@@ -352,12 +337,12 @@ def test_the_inbox_alone_is_enough() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="links and pipes need rights there")
 def test_links_and_pipes_in_the_inbox_are_not_followed() -> None:
     Path("data/inbox").mkdir(parents=True)
-    Path("secret.jpg").write_bytes(picture("JPEG"))
+    Path("secret.jpg").write_bytes(image_bytes("JPEG"))
     Path("data/inbox/link.jpg").symlink_to(Path("secret.jpg").resolve())
     Path("data/inbox/loop").symlink_to(Path("data").resolve())
     os.mkfifo("data/inbox/pipe.jpg")
-    Path("data/inbox/real.jpg").write_bytes(picture("JPEG", 1))
-    Path(os.fsdecode(b"data/inbox/\xff.jpg")).write_bytes(picture("JPEG", 2))
+    Path("data/inbox/real.jpg").write_bytes(image_bytes("JPEG", 1))
+    Path(os.fsdecode(b"data/inbox/\xff.jpg")).write_bytes(image_bytes("JPEG", 2))
     get([], LoopbackHosts())
     assert statuses() == ["not_an_image"] * 3 + ["ok"] * 2
     assert ledger()[4]["url"] == "inbox:\\udcff.jpg"
@@ -372,35 +357,35 @@ def test_no_link_and_no_inbox_is_a_sentence() -> None:
         get([], LoopbackHosts())
 
 
-def test_links_without_a_picture_among_them_are_a_sentence() -> None:
+def test_links_without_an_image_among_them_are_a_sentence() -> None:
     async def gone(request: Request) -> None:
         await request.answer(404)
 
     with Site({"a.test": gone}) as site, pytest.raises(DataError, match=r"\(2 gone\)"):
-        get(links_to("http://a.test/1", "http://a.test/2"), site.door())
+        get(links_to("http://a.test/1", "http://a.test/2"), site.hosts())
 
 
 def test_no_network_is_a_sentence_and_what_is_there_stays() -> None:
     with Site({"a.test": numbered}) as site:
-        get(links_to("http://a.test/1"), site.door())
-        door = site.door()
+        get(links_to("http://a.test/1"), site.hosts())
+        hosts = site.hosts()
     shutil.rmtree(".cache")
     Path("data/ledger.csv").unlink()
     with pytest.raises(SiteError, match="no host answered for any of the 2 links"):
-        get(links_to("http://a.test/1", "http://x.invalid/"), door, attempts=1)
+        get(links_to("http://a.test/1", "http://x.invalid/"), hosts, attempts=1)
     assert len(raw()) == 1
 
 
 def test_a_host_that_is_down_is_left_alone_and_the_others_are_not_held_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pttfaces.images.lane._PAUSE_S", 0.02)
+    monkeypatch.setattr("pttfaces.download.host_queue._PAUSE_S", 0.02)
     with Site({}) as closed:
         port = closed.port
     links = links_to(*(f"http://{'ab'[at % 2]}.test/{at}" for at in range(200)))
     with Site({"a.test": numbered}) as site:
-        door = LoopbackHosts({"a.test": site.port, "b.test": port})
-        get(links, door, attempts=3)
+        hosts = LoopbackHosts({"a.test": site.port, "b.test": port})
+        get(links, hosts, attempts=3)
         took = max(site.times["a.test"]) - min(site.times["a.test"])
     assert statuses() == ["ok", "failed"] * 100
     assert any("left alone" in row["error"] for row in ledger())
@@ -412,7 +397,7 @@ def test_a_silent_host_is_waited_for_only_while_others_have_work(
     monkeypatch: pytest.MonkeyPatch, others_take_s: float | None, asked: int
 ) -> None:
     """At most three tries, once nothing else is left; five where no host answers: it may be us."""
-    monkeypatch.setattr("pttfaces.images.lane._PAUSE_S", 0.04)
+    monkeypatch.setattr("pttfaces.download.host_queue._PAUSE_S", 0.04)
 
     async def hangs_up(request: Request) -> None:
         request.reset()
@@ -425,12 +410,12 @@ def test_a_silent_host_is_waited_for_only_while_others_have_work(
         dead = [f"http://b.test/{at}" for at in range(20)]
         others = [] if others_take_s is None else ["http://a.test/1"]
         with contextlib.suppress(SiteError):
-            get(links_to(*dead, *others), site.door(), per_host=1, attempts=3)
+            get(links_to(*dead, *others), site.hosts(), per_host=1, attempts=3)
         assert len(site.times["b.test"]) == 2 * asked  # aiohttp asks a host that hangs up again
     assert statuses() == ["failed"] * 20 + ["ok"] * len(others)
 
 
-# --- manners
+# --- rates
 
 
 def test_a_slow_host_does_not_hold_up_a_fast_one() -> None:
@@ -448,11 +433,11 @@ def test_a_slow_host_does_not_hold_up_a_fast_one() -> None:
     fast = [f"http://fast.test/{at + 100}" for at in range(24)]
     routes = {"slow.test": paced("slow", 0.3), "fast.test": paced("fast", 0.0)}
     with Site(routes) as site:  # type: ignore[arg-type]
-        get(links_to(*slow, *fast), site.door(), concurrency=4, per_host=4)
+        get(links_to(*slow, *fast), site.hosts(), concurrency=4, per_host=4)
     assert ended[:34].count("fast") == 24
 
 
-def test_a_host_is_not_asked_more_often_or_for_more_at_once_than_agreed() -> None:
+def test_a_host_is_not_asked_more_often_or_for_more_at_once_than_allowed() -> None:
     now = most = 0
 
     async def handler(request: Request) -> None:
@@ -465,7 +450,7 @@ def test_a_host_is_not_asked_more_often_or_for_more_at_once_than_agreed() -> Non
 
     with Site({"a.test": handler}) as site:
         links = links_to(*(f"http://a.test/{at}" for at in range(24)))
-        get(links, site.door(), rate_per_host=20, per_host=2)
+        get(links, site.hosts(), rate_per_host=20, per_host=2)
     times = site.times["a.test"]
     assert times[-1] - times[0] > 0.95  # 24 at 20 a second, a tenth of a second forgiven
     assert most == 2
@@ -484,7 +469,7 @@ def test_one_429_quiets_all_requests_to_its_host() -> None:
             *(f"http://a.test/{at}" for at in range(20)),
             *(f"http://b.test/{at}" for at in range(9)),
         )
-        get(links, site.door(), per_host=2)
+        get(links, site.hosts(), per_host=2)
     times = site.times["a.test"]
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert max(gaps) > 0.9
@@ -493,7 +478,7 @@ def test_one_429_quiets_all_requests_to_its_host() -> None:
     assert statuses().count("ok") == 20
 
 
-def test_progress_tells_files_bytes_failures_and_the_time_left(
+def test_progress_shows_files_bytes_failures_and_the_time_left(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     async def missing(request: Request) -> None:
@@ -501,7 +486,7 @@ def test_progress_tells_files_bytes_failures_and_the_time_left(
 
     with Site({"a.test": numbered, "b.test": missing}) as site:
         links = links_to(*(f"http://a.test/{at}" for at in range(9)), "http://b.test/1")
-        get(links, site.door(), attempts=1)
+        get(links, site.hosts(), attempts=1)
     last = capfd.readouterr().err.splitlines()[-1]
     number = r"\d+\.\d+"
     form = rf"download: 10 of 10 links, {number} links/s, {number} MiB/s, 1 failed, .* left"
@@ -516,13 +501,13 @@ def test_a_connection_is_used_again() -> None:
         await numbered(request)
 
     with Site({"a.test": handler}) as site:
-        get(links_to(*(f"http://a.test/{at}" for at in range(40))), site.door(), per_host=2)
+        get(links_to(*(f"http://a.test/{at}" for at in range(40))), site.hosts(), per_host=2)
     assert len(ports) <= 2
 
 
 def test_a_name_is_looked_up_once_for_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     async def closes(request: Request) -> None:
-        await request.answer(200, picture("JPEG", len(request.path)), Connection="close")
+        await request.answer(200, image_bytes("JPEG", len(request.path)), Connection="close")
         request.writer.close()
 
     names, real = [], socket.getaddrinfo
@@ -533,7 +518,7 @@ def test_a_name_is_looked_up_once_for_many_connections(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(socket, "getaddrinfo", noting)
     monkeypatch.setattr(  # as if loopback were the public internet
-        "pttfaces.images.client.public_socket", lambda info: socket.socket(*info[:3])
+        "pttfaces.download.client.public_socket", lambda info: socket.socket(*info[:3])
     )
     with Site({"localhost": closes}) as site:
         urls = (f"http://localhost:{site.port}/{'a' * length}.jpg" for length in range(20))
@@ -555,34 +540,34 @@ def test_a_host_answers_on_no_connection_of_another() -> None:
 
     with Site({host: at(host) for host in ports}) as site:
         links = links_to(*(f"http://{'ab'[number % 2]}.test/{number}" for number in range(20)))
-        get(links, site.door(), concurrency=1)
+        get(links, site.hosts(), concurrency=1)
     assert not ports["a.test"] & ports["b.test"]
 
 
 # --- kill -9 and a full disk
 
 CHILD = """
-import json, sys
-from pathlib import Path
-from typing import Any
+import sys
 sys.path.insert(0, sys.argv[1])
-from hostile.site import limits
+from hostile.site import options
+from pttfaces import tables
 from pttfaces.denylist import DenyList
+from pttfaces.download import download
 from pttfaces.http import LoopbackHosts
-from pttfaces.download import downloader as download
-links, door = json.loads(Path("links.json").read_text(encoding="utf-8"))
+links = tables.read_jsonl("links.jsonl", tables.Link)
+hosts = LoopbackHosts.parse(sys.argv[2])
 if __name__ == "__main__":
-    download(links, LoopbackHosts(door), "web", limits(per_host=3, concurrency=6), DenyList())
+    download(links, hosts, "web", options(per_host=3, concurrency=6), DenyList())
 """
 
 
 async def unhurried(request: Request) -> None:
-    """Each picture comes in two halves, and some links are no pictures."""
+    """Each image comes in two halves, and some links are no images."""
     number = int("".join(filter(str.isdigit, request.path)))
     if number % 10 == 9:
         await request.answer(404)
         return
-    body = picture("JPEG", number, (40, 40))
+    body = image_bytes("JPEG", number, (40, 40))
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n"
     await request.send(head.encode() + body[:700])
     await asyncio.sleep(0.03)
@@ -590,37 +575,37 @@ async def unhurried(request: Request) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-def test_kill_9_in_the_middle_loses_nothing_and_fetches_nothing_whole_twice() -> None:
+def test_kill_9_in_the_middle_loses_nothing_and_requests_nothing_whole_twice() -> None:
     with Site({"a.test": unhurried, "b.test": unhurried}) as site:
-        get(KILLED, site.door())
+        get(KILLED, site.hosts())
         undisturbed = (Path("data/ledger.csv").read_bytes(), raw())
         shutil.rmtree("data")
         shutil.rmtree(".cache")
         site.asked.clear()
 
-        Path("links.json").write_text(json.dumps([KILLED, dict(site.door().local)]))
+        tables.write_jsonl("links.jsonl", KILLED)
         Path("child.py").write_text(CHILD)
         helpers = str(Path(__file__).parents[1])
         paths = os.pathsep.join([str(Path(files.__file__).parents[1]), *sys.path])
-        command = [sys.executable, "child.py", helpers]
+        command = [sys.executable, "child.py", helpers, *site.environment.values()]
         before: set[str] = set()
         for goal in sorted(random.sample(range(1, 90), KILLS)):
             child = subprocess.Popen(
                 command, env={**os.environ, "PYTHONPATH": paths}, stderr=subprocess.DEVNULL
             )
             deadline = time.monotonic() + 60
-            while len(journal()) < goal and child.poll() is None:
+            while len(known_urls()) < goal and child.poll() is None:
                 assert time.monotonic() < deadline
                 time.sleep(0.005)
             time.sleep(random.uniform(0, 0.05))  # ends ten at most
             child.send_signal(signal.SIGKILL)
             child.wait()
-            known = journal()
-            assert before <= known < {str(link["url"]) for link in KILLED}
+            known = known_urls()
+            assert before <= known < {link.url for link in KILLED}
             before = known
         line = next(Path(".cache/download").iterdir())
         line.write_bytes(line.read_bytes()[:-20])  # as a kill in the middle of a line leaves it
-        known = journal()
+        known = known_urls()
 
         asked = dict(site.asked)
         assert (
@@ -642,26 +627,27 @@ def test_kill_9_in_the_middle_loses_nothing_and_fetches_nothing_whole_twice() ->
 KILLED = links_to(*(f"http://{'ab'[at % 2]}.test/{at}.jpg" for at in range(120)))
 
 
-def journal() -> set[str]:
-    """The URLs that the journal on disk tells of."""
-    return {url for path in Path(".cache/download").glob("*.jsonl") for url in journals.read(path)}
+def known_urls() -> set[str]:
+    """The URLs whose results are on disk."""
+    paths = Path(".cache/download").glob("*.jsonl")
+    return {url for path in paths for url in result_cache.read(path)}
 
 
-async def roomy(request: Request) -> None:
-    """Pictures of some 12 KB; every tenth of 400 KB."""
+async def sized(request: Request) -> None:
+    """Images of some 12 KB; every tenth of 400 KB."""
     number = int("".join(filter(str.isdigit, request.path)))
     side = 800 if number % 10 == 9 else 120
-    await request.answer(200, picture("JPEG", number, (side, side)))
+    await request.answer(200, image_bytes("JPEG", number, (side, side)))
 
 
-ROOMY = links_to(*(f"http://{'abc'[at % 3]}.test/{at}.jpg" for at in range(40)))
-ROUTES = dict.fromkeys(("a.test", "b.test", "c.test"), roomy)
+SIZED = links_to(*(f"http://{'abc'[at % 3]}.test/{at}.jpg" for at in range(40)))
+ROUTES = dict.fromkeys(("a.test", "b.test", "c.test"), sized)
 
 
 def undisturbed() -> tuple[bytes, dict[str, bytes]]:
-    """Ledger and pictures of a run with room enough, which leaves nothing else behind."""
+    """Ledger and images of a run with space enough, which leaves nothing else behind."""
     with Site(ROUTES) as site:
-        get(ROOMY, site.door())
+        get(SIZED, site.hosts())
     found = (Path("data/ledger.csv").read_bytes(), raw())
     shutil.rmtree("data")
     shutil.rmtree(".cache")
@@ -669,10 +655,10 @@ def undisturbed() -> tuple[bytes, dict[str, bytes]]:
 
 
 def goes_on(site: Site, expected: tuple[bytes, dict[str, bytes]]) -> None:
-    """The next run ends as an undisturbed one, and asks for nothing that was there."""
-    known, asked = journal(), dict(site.asked)
+    """The next run ends as an undisturbed one, and requests nothing that was there."""
+    known, asked = known_urls(), dict(site.asked)
     assert not Path("data/ledger.csv").exists()
-    get(ROOMY, site.door())
+    get(SIZED, site.hosts())
     assert (Path("data/ledger.csv").read_bytes(), raw()) == expected
     again = {name for name, count in site.asked.items() if count > asked.get(name, 0)}
     assert not again & {url.removeprefix("http://") for url in known}
@@ -699,7 +685,7 @@ def test_a_full_disk_ends_the_run_and_the_next_goes_on(
     monkeypatch.chdir(small_disk)
     with Site(ROUTES) as site:
         with pytest.raises(OSError, match="No space left"):
-            get(ROOMY, site.door())
+            get(SIZED, site.hosts())
         whole = set(expected[1].items())
         assert {(name, body) for name, body in raw().items() if name[0] != "."} <= whole
         size = ["mount", "-o", "remount,size=20m", str(small_disk)]
@@ -717,34 +703,34 @@ def test_a_file_that_cannot_be_written_ends_the_run_and_the_next_goes_on() -> No
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**18, hard))
         try:
             with pytest.raises(OSError, match="File too large"):
-                get(ROOMY, site.door())
+                get(SIZED, site.hosts())
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         goes_on(site, expected)
 
 
 @pytest.mark.parametrize("held", [0, 2**26])
-def test_pictures_arrive_whether_they_are_held_in_memory_or_in_files(
+def test_images_arrive_whether_they_are_held_in_memory_or_in_files(
     held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_MOST_HELD", held)
-    large = picture("PNG", 1, (1200, 900))  # more than is ever held of one
+    monkeypatch.setattr(store, "_MAX_ALL_IN_MEMORY", held)
+    large = image_bytes("PNG", 1, (1200, 900))  # more than is ever held of one
 
     async def handler(request: Request) -> None:
-        await request.answer(200, large if request.path == "/large" else picture("JPEG", 2))
+        await request.answer(200, large if request.path == "/large" else image_bytes("JPEG", 2))
 
     with Site({"a.test": handler}) as site:
-        get(links_to("http://a.test/large", "http://a.test/2"), site.door(), max_mib=8)
-    assert set(raw().values()) == {large, picture("JPEG", 2)}
+        get(links_to("http://a.test/large", "http://a.test/2"), site.hosts(), max_mib=8)
+    assert set(raw().values()) == {large, image_bytes("JPEG", 2)}
     assert not any(path.is_file() for path in Path("data/raw/.parts").rglob("*"))
 
 
 def test_a_known_placeholder_counts_as_removed(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent = files.digest_bytes(picture("JPEG", 1, (16, 16)))
-    monkeypatch.setattr("pttfaces.images.outcome.PLACEHOLDERS", frozenset({sent}))
+    sent = files.digest_bytes(image_bytes("JPEG", 1, (16, 16)))
+    monkeypatch.setattr("pttfaces.download.result.PLACEHOLDERS", frozenset({sent}))
     with Site({"a.test": numbered}) as site:
-        get(links_to("http://a.test/0", "http://a.test/1"), site.door())
-        assert get(links_to("http://a.test/0", "http://a.test/1"), site.door()).fetched == 0
+        get(links_to("http://a.test/0", "http://a.test/1"), site.hosts())
+        assert get(links_to("http://a.test/0", "http://a.test/1"), site.hosts()).requested == 0
     assert statuses() == ["ok", "removed"]
     assert len(raw()) == 1
 
@@ -763,7 +749,7 @@ def test_a_host_that_bears_few_requests_is_asked_more_slowly_and_gives_all() -> 
 
     with Site({"a.test": handler}) as site:
         links = links_to(*(f"http://a.test/{at}" for at in range(14)))
-        get(links, site.door(), rate_per_host=20, per_host=4, attempts=4)
+        get(links, site.hosts(), rate_per_host=20, per_host=4, attempts=4)
         refused = sum(site.asked.values()) - 14
     assert statuses() == ["ok"] * 14
     assert refused < 12

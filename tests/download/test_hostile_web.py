@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 import trustme
 from hostile.links import CASES, JPEG, gives
-from hostile.site import EXTENSIONS, Site, limits, picture
+from hostile.site import EXTENSIONS, Site, image_bytes, options
 
 from pttfaces import tables
 from pttfaces.denylist import DenyList
-from pttfaces.download import Report, download
+from pttfaces.download import DownloadSummary, download
+from pttfaces.tables import Link
 
 MIB = 2**20
 NONE = DenyList()
@@ -53,8 +54,8 @@ def look_up(real: Callable[..., Any]) -> Callable[..., Any]:
     return getaddrinfo
 
 
-def link(url: str | None, posted: str | None = None, article: str = "M.1.A.1") -> dict[str, object]:
-    return {"article": article, "position": 0, "posted": posted or url, "url": url, "place": "body"}
+def link(url: str) -> Link:
+    return Link("M.1.A.1", 0, url, url, "body")
 
 
 @dataclass
@@ -62,7 +63,7 @@ class Run:
     """One run over all cases."""
 
     rows: dict[str, dict[str, str]]
-    report: Report
+    summary: DownloadSummary
     site: Site
     data: Path
     peak: int
@@ -77,13 +78,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         patch.chdir(folder)
         patch.delenv("DVC_ROOT", raising=False)
         patch.setattr(socket, "getaddrinfo", look_up(socket.getaddrinfo))
-        patch.setattr("pttfaces.images.client._DNS_S", 0.0)
+        patch.setattr("pttfaces.download.client._DNS_S", 0.0)
         tracemalloc.start()
-        report = download(
+        summary = download(
             links,
-            site.door(),
+            site.hosts(),
             "web",
-            limits(concurrency=100, timeout_s=10),
+            options(concurrency=100, timeout_s=10),
             NONE,
             folder / "data",
         )
@@ -91,7 +92,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         tracemalloc.stop()
         frame = tables.read_csv(folder / "data/ledger.csv")
         rows = dict(zip(CASES, frame.to_dict("records"), strict=True))
-        yield Run(rows, report, site, folder / "data", peak)
+        yield Run(rows, summary, site, folder / "data", peak)
 
 
 @pytest.mark.parametrize("name", list(CASES))
@@ -115,8 +116,8 @@ def test_what_lies_there_is_what_the_ledger_names_byte_for_byte(run: Run) -> Non
             assert hashlib.sha256(content).hexdigest() == row["sha256"]
             assert row["path"] == f"{row['sha256'][:2]}/{row['sha256']}.{EXTENSIONS[row['format']]}"
             assert len(content) == int(row["bytes"])
-    assert (raw / run.rows["a-good-avif"]["path"]).read_bytes() == picture("AVIF", 3)
-    assert (raw / run.rows["gzipped-picture"]["path"]).read_bytes() == picture("JPEG", 7)
+    assert (raw / run.rows["a-good-avif"]["path"]).read_bytes() == image_bytes("AVIF", 3)
+    assert (raw / run.rows["gzipped-image"]["path"]).read_bytes() == image_bytes("JPEG", 7)
 
 
 def test_what_failed_is_listed_once_each(run: Run) -> None:
@@ -126,11 +127,11 @@ def test_what_failed_is_listed_once_each(run: Run) -> None:
 
 
 def test_the_metrics_count_the_rows(run: Run) -> None:
-    metrics = run.report.metrics
+    metrics = run.summary.metrics
     assert metrics["links"] == len(CASES) == sum(metrics["status"].values())
     assert metrics["pictures"] == metrics["status"]["ok"]
     assert metrics["format"]["AVIF"] == 1
-    assert "removed" in run.report.sentence
+    assert "removed" in run.summary.sentence
 
 
 def test_removed_png_itself_is_not_fetched(run: Run) -> None:
@@ -147,11 +148,11 @@ def test_memory_stays_bounded(run: Run) -> None:
 
 @pytest.fixture
 def _loopback_is_public(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For connections that the door does not lead, from a folder of their own."""
+    """Connects to loopback as if it were the public internet, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setattr(
-        "pttfaces.images.client.public_socket", lambda info: socket.socket(*info[:3])
+        "pttfaces.download.client.public_socket", lambda info: socket.socket(*info[:3])
     )
 
 
@@ -169,7 +170,7 @@ def test_what_is_no_tls_is_a_failure() -> None:
         threading.Thread(target=answer_in_plain_text, daemon=True).start()
         port = plain.getsockname()[1]
         links = [link("http://good.test/a.jpg"), link(f"https://localhost:{port}/a.jpg")]
-        download(links, site.door(), "web", limits(), NONE)
+        download(links, site.hosts(), "web", options(), NONE)
     rows = tables.read_csv("data/ledger.csv").to_dict("records")
     assert [row["status"] for row in rows] == ["ok", "failed"]
     assert rows[1]["error"] in ("no TLS connection", "the connection broke")
@@ -184,7 +185,7 @@ def test_what_is_no_tls_is_a_failure() -> None:
 def test_only_a_host_s_own_certificate_is_believed(
     known: bool, name: str, believed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """known: whether its authority is one that this machine trusts."""
+    """known: whether this machine trusts its authority."""
     authority = trustme.CA()
     if known:
         trusting = ssl.create_default_context()
@@ -202,12 +203,12 @@ def test_only_a_host_s_own_certificate_is_believed(
             self.end_headers()
             self.wfile.write(JPEG)
 
-    good = Site({"good.test": gives(200, picture("PNG"))})
+    good = Site({"good.test": gives(200, image_bytes("PNG"))})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Host) as server, good as site:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"https://localhost:{server.server_port}/a.jpg"
-        download([link("http://good.test/a.jpg"), link(url)], site.door(), "web", limits(), NONE)
+        download([link("http://good.test/a.jpg"), link(url)], site.hosts(), "web", options(), NONE)
         server.shutdown()
     row = tables.read_csv("data/ledger.csv").to_dict("records")[1]
     refused = ("failed", "its host's certificate is not valid")

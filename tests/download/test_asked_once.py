@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hostile.site import Request, Site, limits, picture
+from hostile.site import Request, Site, image_bytes, options
 from repository import SMALL, Repository, make_repository, put
 
 from pttfaces import elsewhere, files, workdir
@@ -26,7 +26,7 @@ from pttfaces.demo import encode
 from pttfaces.demo.board import Picture, make_world
 from pttfaces.demo.site import serve
 from pttfaces.denylist import DenyList
-from pttfaces.download import Report, download
+from pttfaces.download import DownloadSummary, download
 
 LINKS = [
     {"article": "M.1", "position": at, "posted": url, "url": url, "place": "body"}
@@ -37,7 +37,7 @@ HOSTS = ("a.test", "b.test")
 
 async def numbered(request: Request) -> None:
     number = int("".join(filter(str.isdigit, request.path)))
-    await request.answer(200, picture("JPEG", number, (16, 16)))
+    await request.answer(200, image_bytes("JPEG", number, (16, 16)))
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +65,11 @@ def site() -> Iterator[Site]:
         yield running
 
 
-def get(site: Site, links: list[dict[str, object]] = LINKS, deny: Iterable[str] = ()) -> Report:
+def get(
+    site: Site, links: list[dict[str, object]] = LINKS, deny: Iterable[str] = ()
+) -> DownloadSummary:
     copies = partial(elsewhere.copies, "data/raw")
-    return download(links, site.door(), "web", limits(), DenyList.of(deny), copies=copies)
+    return download(links, site.hosts(), "web", options(), DenyList.of(deny), copies=copies)
 
 
 def raw() -> dict[str, bytes]:
@@ -103,9 +105,9 @@ def test_what_was_left_out_for_a_while_comes_back_without_its_host(
         repository.ok("dvc", "config", "--local", "cache.dir", str(Path(cache).resolve()))
     found = there(repository, site)
     assert Path(cache or ".dvc/cache").is_dir()
-    report = get(site)
-    assert (report.fetched, report.brought_back) == (0, 10)
-    assert "0 URLs asked in this run, 10 taken from DVC's cache" in report.sentence
+    summary = get(site)
+    assert (summary.requested, summary.brought_back) == (0, 10)
+    assert "0 URLs asked in this run, 10 taken from DVC's cache" in summary.sentence
     assert raw() == found
     assert set(site.asked.values()) == {1}
     assert get(site).brought_back == 0
@@ -119,7 +121,7 @@ def test_a_clone_without_this_one_s_notes_is_led_by_the_ledger(
     repository.ok("dvc", "add", "--quiet", "data/raw")
     shutil.rmtree(".cache")
     shutil.rmtree("data/raw")
-    assert get(site).fetched == 0
+    assert get(site).requested == 0
     assert raw() == found
 
 
@@ -130,7 +132,7 @@ def test_an_experiment_in_a_folder_of_its_own_uses_the_main_repository_s_cache(
     shutil.copytree(empty, ASIDE)
     monkeypatch.setenv("DVC_ROOT", str(repository.path))
     monkeypatch.chdir(ASIDE)
-    assert get(site).fetched == 0
+    assert get(site).requested == 0
     assert raw() == found
 
 
@@ -141,7 +143,7 @@ def test_an_experiment_takes_what_the_main_folder_has_and_dvc_has_not_yet(
     ASIDE.mkdir(parents=True)
     monkeypatch.setenv("DVC_ROOT", str(repository.path))
     monkeypatch.chdir(ASIDE)
-    assert get(site).fetched == 0
+    assert get(site).requested == 0
     assert len(raw()) == 12
 
 
@@ -157,8 +159,8 @@ def test_damaged_and_absent_objects_are_asked_for_again(repository: Repository, 
     files.remove_file(lost[2])
     files.remove_file(lost[3])
     lost[3].mkdir()
-    report = get(site)
-    assert (report.fetched, report.brought_back) == (4, 6)
+    summary = get(site)
+    assert (summary.requested, summary.brought_back) == (4, 6)
     assert raw() == found
 
 
@@ -174,7 +176,7 @@ def test_a_damaged_list_of_a_folder_leads_to_nothing(repository: Repository, sit
             listing.chmod(0o644)
             listing.write_text(damage)
         get(site, LINKS[:2])
-        assert get(site).fetched == 10
+        assert get(site).requested == 10
         assert max(site.asked.values()) == count
     assert raw() == found
 
@@ -184,11 +186,11 @@ def test_without_a_cache_or_a_repository_the_hosts_are_asked(
 ) -> None:
     found = there(repository, site)
     shutil.rmtree(".dvc/cache")
-    assert get(site).fetched == 10
+    assert get(site).requested == 10
     get(site, LINKS[:2])
     shutil.rmtree(".dvc")
-    report = get(site)
-    assert (report.fetched, report.brought_back) == (10, 0)
+    summary = get(site)
+    assert (summary.requested, summary.brought_back) == (10, 0)
     assert raw() == found
 
 
@@ -199,7 +201,7 @@ def test_nothing_is_looked_for_elsewhere_where_nothing_is_lost(
         raise AssertionError(names)
 
     for links in (LINKS[:4], LINKS[:4], LINKS, LINKS[:2]):
-        download(links, site.door(), "web", limits(), DenyList(), copies=never)
+        download(links, site.hosts(), "web", options(), DenyList(), copies=never)
 
 
 def test_who_is_denied_does_not_come_back(repository: Repository) -> None:
@@ -210,7 +212,7 @@ def test_who_is_denied_does_not_come_back(repository: Repository) -> None:
 
     with Site({"a.test": leads_on, "b.test": numbered}) as site:
         get(site)
-        pictures = {number: picture("JPEG", number, (16, 16)) for number in range(12)}
+        pictures = {number: image_bytes("JPEG", number, (16, 16)) for number in range(12)}
         deny = [
             f"sha256:{files.digest_bytes(pictures[0])}",
             "url:http://b.test/1.jpg",
@@ -226,8 +228,10 @@ def test_who_is_denied_does_not_come_back(repository: Repository) -> None:
 
         shutil.rmtree("data/raw")
         for _ in range(2):
-            report = download(LINKS, site.door(), "web", limits(), DenyList.of(deny), copies=noted)
-            assert report.fetched == 0
+            summary = download(
+                LINKS, site.hosts(), "web", options(), DenyList.of(deny), copies=noted
+            )
+            assert summary.requested == 0
             assert set(raw().values()) == {pictures[number] for number in range(3, 12)}
         denied = {files.digest_bytes(pictures[number]) for number in range(3)}
         assert not denied & {Path(name).stem for name in looked_for}
@@ -243,15 +247,15 @@ import json, sys
 from functools import partial
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from hostile.site import limits
+from hostile.site import options
 from pttfaces import elsewhere
 from pttfaces.denylist import DenyList
 from pttfaces.http import LoopbackHosts
 from pttfaces.download import downloader as download
 links, door = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
 copies = partial(elsewhere.copies, "data/raw")
-slow = limits(per_host=1, timeout_s=30)
-print(download(links, LoopbackHosts(door), "web", slow, DenyList(), copies=copies).fetched)
+slow = options(per_host=1, timeout_s=30)
+print(download(links, LoopbackHosts(door), "web", slow, DenyList(), copies=copies).requested)
 """
 
 
@@ -275,7 +279,7 @@ def experiments(
     """Two downloads of one repository, each in a folder of its own; the second starts when the
     first one's first four pictures have come."""
     order, child = root / "order.json", root / "child.py"
-    order.write_text(json.dumps([LINKS, dict(site.door().local)]))
+    order.write_text(json.dumps([LINKS, dict(site.hosts().local)]))
     child.write_text(CHILD)
     paths = os.pathsep.join([str(Path(files.__file__).parents[1]), *sys.path])
     environment = {**os.environ, "PYTHONPATH": paths, "DVC_ROOT": str(root)}
@@ -348,7 +352,7 @@ def test_a_killed_download_holds_up_no_other_and_its_pictures_are_taken(
 def test_a_run_that_has_all_waits_for_none(repository: Repository, site: Site) -> None:
     get(site)
     with workdir.exclusive("test", f"download-{files.digest_json('web')[:16]}"):
-        assert get(site, LINKS[:5]).fetched == 0
+        assert get(site, LINKS[:5]).requested == 0
 
 
 # --- as stages of the line
@@ -368,7 +372,7 @@ def line(
 ) -> Iterator[tuple[Repository, dict[str, str]]]:
     """A small project, and what leads its stages to a demo board that counts."""
     made = make_repository(tmp_path_factory.mktemp("line"), SMALL | {"demo.articles": 8})
-    (made.path / "data/inbox/own.jpg").write_bytes(picture("JPEG", 99))
+    (made.path / "data/inbox/own.jpg").write_bytes(image_bytes("JPEG", 99))
     made.ok("dvc", "add", "--quiet", "data/inbox")
     made.commit("a picture of one's own")
     lock = threading.Lock()

@@ -6,18 +6,18 @@ import struct
 import zlib
 
 import pytest
-from hostile.site import EXTENSIONS, picture
+from hostile.site import EXTENSIONS, image_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pttfaces.download.image_type import NotAnImageError, recognise
+from pttfaces.download.image_type import NotAnImageError, identify
 
 KINDS = list(EXTENSIONS)
 
 
-def look(content: bytes) -> tuple[str, int, int, bool]:
-    found = recognise(content, "0" * 64)
+def facts(content: bytes) -> tuple[str, int, int, bool]:
+    found = identify(content, "0" * 64)
     assert found.bytes == len(content)
     return found.format, found.width, found.height, found.whole
 
@@ -26,44 +26,44 @@ def look(content: bytes) -> tuple[str, int, int, bool]:
 @settings(max_examples=15, deadline=None)
 @given(size=st.tuples(st.integers(1, 300), st.integers(1, 300)))
 def test_each_format_gives_its_name_and_size(kind: str, size: tuple[int, int]) -> None:
-    assert look(picture(kind, size=size)) == (kind, *size, True)
+    assert facts(image_bytes(kind, size=size)) == (kind, *size, True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_beginning_of_a_picture_counts_as_whole(kind: str) -> None:
-    content = picture(kind)
+def test_no_beginning_of_an_image_counts_as_whole(kind: str) -> None:
+    content = image_bytes(kind)
     for end in range(64, len(content), max(1, len(content) // 200)):
-        assert look(content[:end])[3] is False, end
+        assert facts(content[:end])[3] is False, end
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bytes_after_the_end_do_no_harm(kind: str) -> None:
     tail = b"" if kind == "AVIF" else b"<script>alert(1)</script>"
-    assert look(picture(kind) + tail)[3] is True
+    assert facts(image_bytes(kind) + tail)[3] is True
 
 
 @pytest.mark.parametrize("options", [{"progressive": True}, {"restart_marker_blocks": 1}])
 def test_other_kinds_of_jpeg(options: dict[str, int]) -> None:
     buffer = io.BytesIO()
     Image.linear_gradient("L").save(buffer, "JPEG", **options)
-    assert look(buffer.getvalue()) == ("JPEG", 256, 256, True)
-    assert look(buffer.getvalue()[:-2])[3] is False
+    assert facts(buffer.getvalue()) == ("JPEG", 256, 256, True)
+    assert facts(buffer.getvalue()[:-2])[3] is False
 
 
 def test_the_end_of_an_embedded_preview_is_not_the_end_of_the_jpeg() -> None:
-    preview, whole = picture("JPEG", 1, (16, 16)), picture("JPEG")
+    preview, whole = image_bytes("JPEG", 1, (16, 16)), image_bytes("JPEG")
     segment = b"\xff\xe1" + struct.pack(">H", len(preview) + 2) + preview
     cut = whole[:2] + segment + whole[2:-300]
-    assert look(cut) == ("JPEG", 64, 48, False)
+    assert facts(cut) == ("JPEG", 64, 48, False)
 
 
 def test_lossless_and_large_webp() -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (321, 45)).save(buffer, "WEBP", lossless=True)
-    assert look(buffer.getvalue()) == ("WEBP", 321, 45, True)
+    assert facts(buffer.getvalue()) == ("WEBP", 321, 45, True)
     body = b"VP8X" + struct.pack("<I", 10) + b"\0" * 4 + b"\xfe\x3f\0" + b"\xfd\x3f\0"
     header = b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP"
-    assert look(header + body) == ("WEBP", 16383, 16382, True)
+    assert facts(header + body) == ("WEBP", 16383, 16382, True)
 
 
 def test_a_huge_png_is_measured_without_being_decoded() -> None:
@@ -76,7 +76,7 @@ def test_a_huge_png_is_measured_without_being_decoded() -> None:
         + chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0))
         + chunk(b"IEND", b"")
     )
-    assert look(content) == ("PNG", 60000, 60000, True)
+    assert facts(content) == ("PNG", 60000, 60000, True)
 
 
 @pytest.mark.parametrize(
@@ -92,9 +92,9 @@ def test_a_huge_png_is_measured_without_being_decoded() -> None:
         (b"\xff\xd8" + b"\xff\xe0\0\x02" * 1_100_000, "a JPEG of more than 1000000 blocks"),
     ],
 )
-def test_what_is_no_picture_is_named(content: bytes, reason: str) -> None:
+def test_what_is_no_image_is_named(content: bytes, reason: str) -> None:
     with pytest.raises(NotAnImageError, match=f"^{reason}$"):
-        look(content)
+        facts(content)
 
 
 @settings(max_examples=300, deadline=None)
@@ -104,8 +104,8 @@ def test_what_is_no_picture_is_named(content: bytes, reason: str) -> None:
     junk=st.binary(min_size=1, max_size=12),
 )
 def test_damaged_bytes_never_surprise(kind: str, place: float, junk: bytes) -> None:
-    content = bytearray(picture(kind))
+    content = bytearray(image_bytes(kind))
     at = int(place * len(content))
     content[at : at + len(junk)] = junk
     with contextlib.suppress(NotAnImageError):
-        look(bytes(content))
+        facts(bytes(content))

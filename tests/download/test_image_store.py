@@ -1,0 +1,103 @@
+"""The store of originals: the mtimes that it keeps save time and decide nothing, and what leaves it
+comes back.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+from damage import DAMAGES, Damage
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pttfaces.download.result import ImageInfo
+from pttfaces.download.store import ImageStore
+
+
+def filled(root: Path, count: int) -> tuple[ImageStore, list[ImageInfo]]:
+    """A store of files that are no more than their digests say."""
+    store, images = ImageStore(root), []
+    for number in range(count):
+        content = bytes([number]) * 99
+        with store.new_part() as part:
+            part.write(content)
+            digest = hashlib.sha256(content).hexdigest()
+            images.append(ImageInfo(digest, len(content), "JPEG", 1, 1, True))
+            store.add(part, images[-1])
+    return store, images
+
+
+@given(DAMAGES, st.booleans())
+def test_damaged_mtimes_change_no_answer(
+    tmp_path_factory: pytest.TempPathFactory, damage: Damage, changed: bool
+) -> None:
+    place = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_ROOT", str(place))
+        store, images = filled(place / "raw", 2)
+        store.sweep({image.path for image in images})
+        if changed:
+            path = Path(place, "raw", images[0].path)
+            path.write_bytes(bytes([7]) * 99)
+            os.utime(path, ns=(1, 1))
+        (mtimes,) = (place / ".cache/raw").iterdir()
+        mtimes.write_bytes(damage.of(mtimes.read_bytes()))
+        again = ImageStore(place / "raw")
+        assert [again.has(image) for image in images] == [not changed, True]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    return tmp_path
+
+
+def names(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_original_that_is_swept_away_comes_back(project: Path) -> None:
+    raw, originals = project / "data/raw", project / ".cache/originals"
+    store, images = filled(raw, 3)
+    paths = [image.path for image in images]
+    inodes = [(raw / path).stat().st_ino for path in paths]
+    (raw / "ab").mkdir(exist_ok=True)
+    (raw / "ab/stray.jpg").write_bytes(b"x")
+    for _ in range(2):
+        store.sweep({paths[0]})
+        assert (names(raw), names(originals)) == ({paths[0]}, set(paths[1:]))
+        assert [store.has(image) or store.restore(image) for image in images] == [True] * 3
+        assert (names(raw), names(originals)) == (set(paths), set())
+    assert store.restored == 4
+    assert [(raw / path).stat().st_ino for path in paths] == inodes  # moved, not copied
+
+
+def test_a_damaged_original_does_not_come_back(project: Path) -> None:
+    store, images = filled(project / "data/raw", 2)
+    store.sweep(set())
+    (project / ".cache/originals" / images[0].path).write_bytes(bytes([7]) * 99)
+    assert [store.restore(image) for image in images] == [False, True]
+    assert names(project / "data/raw") == {images[1].path}
+    assert not names(project / ".cache/originals")
+
+
+def test_originals_are_deleted_by_digest(project: Path) -> None:
+    store, images = filled(project / "data/raw", 2)
+    store.sweep(set())
+    store.delete_originals([images[0].sha256, "f" * 64])
+    assert names(project / ".cache/originals") == {images[1].path}
+
+
+def test_an_experiment_in_a_folder_of_its_own_leaves_the_originals_to_the_main_one(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, (image,) = filled(project / "data/raw", 1)
+    store.sweep(set())
+    clone = project / ".dvc/tmp/exps/tmp1"
+    clone.mkdir(parents=True)
+    monkeypatch.chdir(clone)
+    monkeypatch.setenv("DVC_ROOT", str(project))
+    assert ImageStore("data/raw").restore(image)
+    assert store.restore(image)

@@ -1,0 +1,83 @@
+"""The cache of results: short, and whole line by line whatever became of its file."""
+
+import os
+from pathlib import Path
+
+import pytest
+from damage import DAMAGES, Damage
+from hypothesis import given
+
+from pttfaces import files
+from pttfaces.download import result_cache
+from pttfaces.download.result import ImageInfo, Result
+
+JPEG = ImageInfo("a" * 64, 999, "JPEG", 640, 480, True)
+
+
+def test_a_cache_of_many_retries_is_made_short_again(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    with result_cache.open_cache(path) as cache:
+        for at in range(3000):
+            cache.add([(f"http://a.test/{at % 7}", Result("failed", attempts=at))])
+    with result_cache.open_cache(path) as cache:
+        assert len(cache.results) == 7
+        assert cache.results["http://a.test/3"].attempts == 2999 - (2999 - 3) % 7
+    assert path.read_bytes().count(b"\n") == 7
+
+
+def test_the_line_after_a_cut_one_is_not_lost_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    for number in range(3):
+        with result_cache.open_cache(path) as cache:
+            assert list(cache.results) == [str(earlier) for earlier in range(number)]
+            cache.add([(str(number), Result("gone"))])
+        with path.open("ab") as handle:
+            handle.write(b'["http://cut')
+
+
+@given(DAMAGES)
+def test_a_damaged_cache_has_no_wrong_result(
+    tmp_path_factory: pytest.TempPathFactory, damage: Damage
+) -> None:
+    path = tmp_path_factory.mktemp("cache") / "results.jsonl"
+    with result_cache.open_cache(path) as cache:
+        cache.add([("http://a.test/1", Result("ok", "", 1, 200, "http://b.test/1", JPEG))])
+        cache.add([("http://a.test/2", Result("too_large", "larger", 1, 200, "", None, 10**7))])
+        cache.add([("http://a.test/3", Result("gone", "HTTP 404", 2, 404))])
+        written = dict(cache.results)
+    content = path.read_bytes()
+    path.write_bytes(damage.of(content))
+    results = result_cache.read(path)
+    assert results.items() <= written.items()
+    if damage.change and content[int(damage.place * len(content))] != ord("\n"):
+        assert len(results) == 2, "the other lines are whole"
+    with result_cache.open_cache(path) as cache:
+        assert cache.results == results
+
+
+def test_what_version_0_1_kept_is_taken_over_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had a file for each version of its code, `<namespace>-<code>.jsonl`; the newest wins."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    path = result_cache.cache_path("web")
+    namespace = files.digest_json("web")[:16]
+    old = [path.with_name(f"{namespace}-{code * 16}.jsonl") for code in "ba"]
+    old[0].write_bytes(
+        files.seal(b'["http://a.test/1", ["failed", "HTTP 500", 2, 500, "", null, null]]')
+        + b"\n"
+        + files.seal(b'["http://a.test/2", ["gone", "HTTP 404", 1, 404, "", null, null]]')
+    )
+    image = '["' + "a" * 64 + '", 999, "JPEG", 640, 480, true]'
+    line = f'["http://a.test/1", ["ok", "", 1, 200, "http://b.test/1", {image}, null]]'
+    old[1].write_bytes(files.seal(line.encode()) + b'\n0000 ["http://cut')
+    other = path.with_name(f"{files.digest_json('demo')[:16]}-{'a' * 16}.jsonl")
+    other.write_bytes(old[0].read_bytes())
+    for age, file in enumerate(old):
+        os.utime(file, (age, age))
+    with result_cache.open_cache(path) as cache:
+        assert cache.results == {
+            "http://a.test/1": Result("ok", "", 1, 200, "http://b.test/1", JPEG),
+            "http://a.test/2": Result("gone", "HTTP 404", 1, 404),
+        }
+    assert sorted(path.parent.iterdir()) == sorted([path, other])
