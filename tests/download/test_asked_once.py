@@ -1,9 +1,8 @@
-"""What a repository once had of a host it does not ask for again: real DVC, real processes, and a
-server that counts.
+"""What this folder once had is not requested again: a server that counts, real processes, and the
+real stages under DVC.
 """
 
 import asyncio
-import json
 import os
 import shutil
 import signal
@@ -12,24 +11,25 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from hostile.site import Request, Site, image_bytes, options
 from repository import SMALL, Repository, make_repository, put
 
-from pttfaces import elsewhere, files, workdir
+from pttfaces import files, tables, workdir
 from pttfaces.demo import encode
 from pttfaces.demo.board import Picture, make_world
+from pttfaces.demo.site import HOSTS as DEMO_HOSTS
 from pttfaces.demo.site import serve
 from pttfaces.denylist import DenyList
-from pttfaces.download import DownloadSummary, download
+from pttfaces.download import DownloadSummary, download, result_cache
+from pttfaces.http import LOOPBACK_VARIABLE
+from pttfaces.tables import Link
 
 LINKS = [
-    {"article": "M.1", "position": at, "posted": url, "url": url, "place": "body"}
+    Link("M.1", at, url, url, "body")
     for at, url in enumerate(f"http://{'ab'[at % 2]}.test/{at}.jpg" for at in range(12))
 ]
 HOSTS = ("a.test", "b.test")
@@ -40,23 +40,10 @@ async def numbered(request: Request) -> None:
     await request.answer(200, image_bytes("JPEG", number, (16, 16)))
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of git and DVC with nothing in it."""
-    made = Repository(tmp_path_factory.mktemp("empty"))
-    made.ok("git", "init", "--quiet")
-    made.ok("dvc", "init", "--quiet")
-    made.ok("dvc", "config", "cache.type", "hardlink,copy")
-    return made.path
-
-
-@pytest.fixture
-def repository(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
-    """A copy of it, in which the test runs."""
-    shutil.copytree(empty, tmp_path, dirs_exist_ok=True)
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    return Repository(tmp_path)
 
 
 @pytest.fixture
@@ -66,201 +53,127 @@ def site() -> Iterator[Site]:
 
 
 def get(
-    site: Site, links: list[dict[str, object]] = LINKS, deny: Iterable[str] = ()
+    site: Site, links: list[Link] = LINKS, deny: Iterable[str] = (), **changes: float
 ) -> DownloadSummary:
-    copies = partial(elsewhere.copies, "data/raw")
-    return download(links, site.hosts(), "web", options(), DenyList.of(deny), copies=copies)
+    return download(links, site.hosts(), "web", options(**changes), DenyList.of(deny))
+
+
+def files_in(folder: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
 
 
 def raw() -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in Path("data/raw").rglob("*") if path.is_file()}
+    return files_in("data/raw")
 
 
-def there(repository: Repository, site: Site) -> dict[str, bytes]:
-    """All links' pictures, as DVC has them; then most of them are left out, as DVC has that."""
-    get(site)
-    found = raw()
-    repository.ok("dvc", "add", "--quiet", "data/raw")
-    get(site, LINKS[:2])
-    repository.ok("dvc", "add", "--quiet", "data/raw")
-    assert len(found) == 12
-    assert len(raw()) == 2
-    return found
-
-
-def objects() -> dict[str, Path]:
-    """The objects of DVC's cache that are pictures, by digest."""
-    paths = [path for path in Path(".dvc/cache/files/md5").rglob("*") if path.is_file()]
-    return {files.digest_file(path): path for path in paths if path.suffix != ".dir"}
+def originals() -> dict[str, bytes]:
+    return files_in(".cache/originals")
 
 
 # --- there and back
 
 
-@pytest.mark.parametrize("cache", ["", "aside/objects"])
-def test_what_was_left_out_for_a_while_comes_back_without_its_host(
-    repository: Repository, site: Site, cache: str
-) -> None:
-    if cache:
-        repository.ok("dvc", "config", "--local", "cache.dir", str(Path(cache).resolve()))
-    found = there(repository, site)
-    assert Path(cache or ".dvc/cache").is_dir()
+def test_what_was_left_out_for_a_while_comes_back_without_a_request(site: Site) -> None:
+    get(site)
+    everything = raw()
+    assert len(everything) == 12
+    assert get(site, LINKS[:2]).restored == 0
+    assert len(raw()) == 2
+    assert originals().items() == everything.items() - raw().items()
     summary = get(site)
-    assert (summary.requested, summary.brought_back) == (0, 10)
-    assert "0 URLs asked in this run, 10 taken from DVC's cache" in summary.sentence
-    assert raw() == found
+    assert (summary.requested, summary.restored) == (0, 10)
+    assert "0 URLs requested in this run, 10 images restored from .cache/" in summary.sentence
+    assert (raw(), originals()) == (everything, {})
     assert set(site.asked.values()) == {1}
-    assert get(site).brought_back == 0
+    assert get(site).restored == 0
 
 
-def test_a_clone_without_this_one_s_notes_is_led_by_the_ledger(
-    repository: Repository, site: Site
-) -> None:
+def test_other_limits_and_back_request_nothing(site: Site) -> None:
     get(site)
-    found = raw()
-    repository.ok("dvc", "add", "--quiet", "data/raw")
-    shutil.rmtree(".cache")
-    shutil.rmtree("data/raw")
-    assert get(site).requested == 0
-    assert raw() == found
+    everything = raw()
+    for changes in ({"max_megapixels": 255e-6}, {"max_mib": 1e-4}):
+        Path("data/inbox").mkdir(parents=True)
+        Path("data/inbox/own.png").write_bytes(image_bytes("PNG", 99, (1, 1)))
+        assert get(site, **changes).requested == 0
+        assert len(raw()) == 1
+        shutil.rmtree("data/inbox")
+        assert get(site).requested == 0
+        assert raw() == everything
+    assert set(site.asked.values()) == {1}
 
 
-def test_an_experiment_in_a_folder_of_its_own_uses_the_main_repository_s_cache(
-    repository: Repository, empty: Path, site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = there(repository, site)
-    shutil.copytree(empty, ASIDE)
-    monkeypatch.setenv("DVC_ROOT", str(repository.path))
-    monkeypatch.chdir(ASIDE)
-    assert get(site).requested == 0
-    assert raw() == found
-
-
-def test_an_experiment_takes_what_the_main_folder_has_and_dvc_has_not_yet(
-    repository: Repository, site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_namespace_and_back_requests_nothing_twice(site: Site) -> None:
     get(site)
-    ASIDE.mkdir(parents=True)
-    monkeypatch.setenv("DVC_ROOT", str(repository.path))
-    monkeypatch.chdir(ASIDE)
+    everything = raw()
+    with Site({"c.test": numbered}) as other:
+        links = [Link("M.2", 0, "http://c.test/99.jpg", "http://c.test/99.jpg", "body")]
+        download(links, other.hosts(), ["demo", 1], options(), DenyList())
+    assert not raw().items() & everything.items()
     assert get(site).requested == 0
-    assert len(raw()) == 12
+    assert raw() == everything
 
 
-def test_damaged_and_absent_objects_are_asked_for_again(repository: Repository, site: Site) -> None:
-    found = there(repository, site)
-    kept = objects()
-    lost = [kept[digest] for digest in sorted(kept.keys() - {Path(name).stem for name in raw()})]
-    flipped = bytearray(lost[0].read_bytes())
-    flipped[len(flipped) // 2] ^= 1
-    for path, content in ((lost[0], flipped), (lost[1], lost[1].read_bytes()[:9])):
-        path.chmod(0o644)
-        path.write_bytes(content)
-    files.remove_file(lost[2])
-    files.remove_file(lost[3])
-    lost[3].mkdir()
-    summary = get(site)
-    assert (summary.requested, summary.brought_back) == (4, 6)
-    assert raw() == found
-
-
-def test_a_damaged_list_of_a_folder_leads_to_nothing(repository: Repository, site: Site) -> None:
-    found = there(repository, site)
-    listings = list(Path(".dvc/cache/files/md5").rglob("*.dir"))
-    names = {entry["relpath"] for path in listings for entry in json.loads(path.read_bytes())}
-    oids = ("", "../../../../secret", "a\0" * 16)
-    wrong = [{"md5": oid, "relpath": name} for name in sorted(names) for oid in oids]
-    damages = ["", "[", "{}", "[1]", '[{"md5": 1}]', json.dumps(wrong), "[" * 10**6]
-    for count, damage in enumerate(damages, 2):
-        for listing in listings:
-            listing.chmod(0o644)
-            listing.write_text(damage)
-        get(site, LINKS[:2])
-        assert get(site).requested == 10
-        assert max(site.asked.values()) == count
-    assert raw() == found
-
-
-def test_without_a_cache_or_a_repository_the_hosts_are_asked(
-    repository: Repository, site: Site
-) -> None:
-    found = there(repository, site)
-    shutil.rmtree(".dvc/cache")
-    assert get(site).requested == 10
+def test_damaged_and_absent_originals_are_requested_again(site: Site) -> None:
+    get(site)
+    everything = raw()
     get(site, LINKS[:2])
-    shutil.rmtree(".dvc")
+    waiting = sorted(path for path in Path(".cache/originals").rglob("*") if path.is_file())
+    flipped = bytearray(waiting[0].read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    waiting[0].write_bytes(flipped)
+    waiting[1].write_bytes(waiting[1].read_bytes()[:9])
+    waiting[2].unlink()
+    waiting[3].unlink()
+    waiting[3].mkdir()
     summary = get(site)
-    assert (summary.requested, summary.brought_back) == (10, 0)
-    assert raw() == found
+    assert (summary.requested, summary.restored) == (4, 6)
+    assert raw() == everything
 
 
-def test_nothing_is_looked_for_elsewhere_where_nothing_is_lost(
-    repository: Repository, site: Site
-) -> None:
-    def never(names: Collection[str]) -> Iterable[tuple[str, Path]]:
-        raise AssertionError(names)
+def test_who_is_denied_does_not_come_back() -> None:
+    """By digest, by address, and by the address that a link has led to; nor does it wait."""
 
-    for links in (LINKS[:4], LINKS[:4], LINKS, LINKS[:2]):
-        download(links, site.hosts(), "web", options(), DenyList(), copies=never)
-
-
-def test_who_is_denied_does_not_come_back(repository: Repository) -> None:
-    """By digest, by address, and by the address that a link has led to."""
-
-    async def leads_on(request: Request) -> None:
+    async def redirects(request: Request) -> None:
         await request.answer(302, Location=f"http://b.test{request.path}")
 
-    with Site({"a.test": leads_on, "b.test": numbered}) as site:
+    with Site({"a.test": redirects, "b.test": numbered}) as site:
         get(site)
-        pictures = {number: image_bytes("JPEG", number, (16, 16)) for number in range(12)}
+        images = {number: image_bytes("JPEG", number, (16, 16)) for number in range(12)}
         deny = [
-            f"sha256:{files.digest_bytes(pictures[0])}",
+            f"sha256:{files.digest_bytes(images[0])}",
             "url:http://b.test/1.jpg",
             "url:http://b.test/2.jpg",
         ]
-        repository.ok("dvc", "add", "--quiet", "data/raw")
         asked = dict(site.asked)
-        looked_for: list[str] = []
-
-        def noted(names: Collection[str]) -> Iterable[tuple[str, Path]]:
-            looked_for.extend(names)
-            return elsewhere.copies("data/raw", names)
-
-        shutil.rmtree("data/raw")
+        get(site, LINKS[-1:])
+        assert len(originals()) == 11
         for _ in range(2):
-            summary = download(
-                LINKS, site.hosts(), "web", options(), DenyList.of(deny), copies=noted
-            )
-            assert summary.requested == 0
-            assert set(raw().values()) == {pictures[number] for number in range(3, 12)}
-        denied = {files.digest_bytes(pictures[number]) for number in range(3)}
-        assert not denied & {Path(name).stem for name in looked_for}
+            assert get(site, deny=deny).requested == 0
+            assert set(raw().values()) == {images[number] for number in range(3, 12)}
+            assert originals() == {}
         assert dict(site.asked) == asked
 
 
 # --- two at once
 
-WAITING = "download: another run is at work on the same; waiting for it.\n"
-QUEUED, ASIDE = Path(".dvc/tmp/exps/tmp1"), Path(".dvc/tmp/exps/standalone/tmp2")  # dvc's clones
+WAITING = "download: Waiting for another process that runs this stage.\n"
 CHILD = """
-import json, sys
-from functools import partial
-from pathlib import Path
+import sys
 sys.path.insert(0, sys.argv[1])
 from hostile.site import options
-from pttfaces import elsewhere
+from pttfaces import tables
 from pttfaces.denylist import DenyList
+from pttfaces.download import download
 from pttfaces.http import LoopbackHosts
-from pttfaces.download import downloader as download
-links, door = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
-copies = partial(elsewhere.copies, "data/raw")
+links = tables.read_jsonl(sys.argv[2], tables.Link)
+hosts = LoopbackHosts.parse(sys.argv[3])
 slow = options(per_host=1, timeout_s=30)
-print(download(links, LoopbackHosts(door), "web", slow, DenyList(), copies=copies).requested)
+print(download(links, hosts, "web", slow, DenyList()).requested)
 """
 
 
 class Gate:
-    """A handler that answers the first four pictures, and the others when it is open."""
+    """A handler that answers the first four images, and the others when it is open."""
 
     def __init__(self) -> None:
         self.open = threading.Event()
@@ -272,161 +185,99 @@ class Gate:
         await numbered(request)
 
 
-@contextmanager
-def experiments(
-    root: Path, site: Site, clones: Iterable[Path] = (ASIDE, QUEUED)
-) -> Iterator[list[subprocess.Popen[str]]]:
-    """Two downloads of one repository, each in a folder of its own; the second starts when the
-    first one's first four pictures have come."""
-    order, child = root / "order.json", root / "child.py"
-    order.write_text(json.dumps([LINKS, dict(site.hosts().local)]))
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_a_second_download_waits_and_a_killed_one_holds_up_no_other(tmp_path: Path) -> None:
+    """Two experiments of one repository: the second one knows all that the first has learned."""
+    links, child, gate = tmp_path / "links.jsonl", tmp_path / "child.py", Gate()
+    tables.write_jsonl(links, LINKS)
     child.write_text(CHILD)
     paths = os.pathsep.join([str(Path(files.__file__).parents[1]), *sys.path])
-    environment = {**os.environ, "PYTHONPATH": paths, "DVC_ROOT": str(root)}
-    command = [sys.executable, str(child), str(Path(__file__).parents[1]), str(order)]
+    environment = {**os.environ, "PYTHONPATH": paths, "DVC_ROOT": str(tmp_path)}
     started: list[subprocess.Popen[str]] = []
-    try:
-        for clone in clones:
-            clone.mkdir(parents=True)
-            pipe = subprocess.PIPE
-            started.append(
-                subprocess.Popen(
-                    command, cwd=clone, env=environment, text=True, stdout=pipe, stderr=pipe
-                )
+
+    def start(clone: Path) -> subprocess.Popen[str]:
+        clone.mkdir()
+        command = [sys.executable, child, Path(__file__).parents[1], links]
+        started.append(
+            subprocess.Popen(
+                [*map(str, command), *site.environment.values()],
+                cwd=clone,
+                env=environment,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
             )
+        )
+        return started[-1]
+
+    with Site(dict.fromkeys(HOSTS, gate)) as site:
+        try:
+            first = start(tmp_path / "first")
             deadline = time.monotonic() + 60
-            while sum(map(pictures_in, clones)) < 4:
+            while len(list((tmp_path / "first").glob("data/raw/??/*"))) < 4:
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
-        yield started
-    finally:
-        for one in started:
-            one.kill()
-            one.communicate()
+            second = start(tmp_path / "second")
+            assert second.stderr is not None
+            assert second.stderr.readline() == WAITING
+            first.send_signal(signal.SIGKILL)
+            first.wait()
+            gate.open.set()
+            assert second.communicate(timeout=60)[0] == "12\n"
+        finally:
+            for process in started:
+                process.kill()
+                process.communicate()
+    assert len(list((tmp_path / "second").glob("data/raw/??/*"))) == 12
 
 
-def pictures_in(clone: Path) -> int:
-    return len(list(clone.glob("data/raw/??/*")))
-
-
-@pytest.mark.parametrize("clones", [(QUEUED, ASIDE), (ASIDE, QUEUED)])
-def test_a_second_download_waits_and_takes_what_the_first_has(
-    repository: Repository, clones: tuple[Path, Path]
-) -> None:
-    gate = Gate()
-    with (
-        Site(dict.fromkeys(HOSTS, gate)) as site,
-        experiments(repository.path, site, clones) as (first, second),
-    ):
-        assert second.stderr is not None
-        assert second.stderr.readline() == WAITING
-        gate.open.set()
-        assert first.communicate(timeout=60)[0] == "12\n"
-        assert second.communicate(timeout=60)[0] == "0\n"
-    assert set(site.asked.values()) == {1}
-    ledgers = [(clone / "data/ledger.csv").read_bytes() for clone in clones]
-    assert ledgers[0] == ledgers[1]
-    assert pictures_in(clones[1]) == 12
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-def test_a_killed_download_holds_up_no_other_and_its_pictures_are_taken(
-    repository: Repository,
-) -> None:
-    gate = Gate()
-    with (
-        Site(dict.fromkeys(HOSTS, gate)) as site,
-        experiments(repository.path, site) as (first, second),
-    ):
-        assert second.stderr is not None
-        assert second.stderr.readline() == WAITING
-        first.send_signal(signal.SIGKILL)
-        first.wait()
-        gate.open.set()
-        assert second.communicate(timeout=60)[0] == "8\n"
-    asked_twice = {name for name, count in site.asked.items() if count > 1}
-    assert asked_twice <= {"a.test/4.jpg", "b.test/5.jpg"}  # they were on their way
-    assert pictures_in(QUEUED) == 12
-
-
-def test_a_run_that_has_all_waits_for_none(repository: Repository, site: Site) -> None:
+def test_a_run_that_has_all_waits_for_none(site: Site) -> None:
     get(site)
-    with workdir.exclusive("test", f"download-{files.digest_json('web')[:16]}"):
-        assert get(site, LINKS[:5]).requested == 0
+    with workdir.exclusive("test", result_cache.lock_key("web")):
+        get(site, LINKS[:5])
+        assert get(site).requested == 0
 
 
-# --- as stages of the line
+# --- the stages
 
 WORLD = make_world(1, 8, "Beauty", 2024)
 
 
-@pytest.fixture(scope="module")
-def drawn() -> Counter[int]:
-    """How often each picture of the demo's board was handed out."""
-    return Counter()
-
-
-@pytest.fixture(scope="module")
-def line(
-    tmp_path_factory: pytest.TempPathFactory, drawn: Counter[int]
-) -> Iterator[tuple[Repository, dict[str, str]]]:
-    """A small project, and what leads its stages to a demo board that counts."""
-    made = make_repository(tmp_path_factory.mktemp("line"), SMALL | {"demo.articles": 8})
-    (made.path / "data/inbox/own.jpg").write_bytes(image_bytes("JPEG", 99))
-    made.ok("dvc", "add", "--quiet", "data/inbox")
-    made.commit("a picture of one's own")
+@pytest.mark.timeout(600)
+def test_another_source_other_limits_or_days_there_and_back_request_no_image_again(
+    tmp_path: Path,
+) -> None:
+    drawn: Counter[int] = Counter()
     lock = threading.Lock()
 
-    def draw(one: Picture, seed: int) -> bytes:
+    def draw(image: Picture, seed: int) -> bytes:
         with lock:
-            drawn[one.number] += 1
-        time.sleep(0.4)
-        return encode.picture_bytes(one, seed)
+            drawn[image.number] += 1
+        return encode.picture_bytes(image, seed)
 
+    project: Repository = make_repository(tmp_path / "project", SMALL | {"demo.articles": 8})
+    files.write_bytes(project.path / "data/inbox/own.jpg", image_bytes("JPEG", 99))
+    project.ok("python", "src/inputs.py")
+    usual = {"source": "demo", "download.max_megapixels": 100, "board.dates": '["0101", "1231"]'}
+    changes: list[dict[str, object]] = [
+        {"source": "inbox"},
+        {"download.max_megapixels": 0.1},
+        {"board.dates": '["0101", "0430"]'},
+    ]
     with serve(WORLD, draw=draw) as port:
-        yield made, {"PTTFACES_DEMO_PORT": str(port)}
+        environment = {LOOPBACK_VARIABLE: ",".join(f"{host}={port}" for host in DEMO_HOSTS)}
 
+        def run(settings: dict[str, object]) -> tuple[str, bytes]:
+            put(project.path / "params.yaml", settings)
+            output = project.ok("dvc", "repro", "download", **environment)
+            return output, (project.path / "data/ledger.csv").read_bytes()
 
-@pytest.mark.timeout(600)
-def test_two_experiments_at_once_ask_for_each_picture_once(
-    line: tuple[Repository, dict[str, str]], drawn: Counter[int]
-) -> None:
-    made, environment = line
-    said: list[str] = []
-
-    def run(max_mib: int) -> None:
-        command = ["dvc", "exp", "run", "--temp", "-S", f"download.max_mib={max_mib}", "download"]
-        ended = made.run(*command, **environment)
-        said.append(ended.stdout + ended.stderr)
-        assert ended.returncode == 0, said[-1]
-
-    runs = [threading.Thread(target=run, args=(max_mib,)) for max_mib in (40, 41)]
-    for one in runs:
-        one.start()
-    for one in runs:
-        one.join()
-    assert len(said) == 2
-    assert any(WAITING.strip() in one or "taken from" in one for one in said), said
-    assert len(drawn) > 10
-    addresses = Counter(one.number for one in WORLD.pictures.values())
-    assert drawn <= addresses
-
-
-@pytest.mark.timeout(600)
-def test_another_source_or_other_days_there_and_back_ask_for_no_picture_again(
-    line: tuple[Repository, dict[str, str]], drawn: Counter[int]
-) -> None:
-    made, environment = line
-    made.ok("dvc", "repro", "download", **environment)
-    ledger = (made.path / "data/ledger.csv").read_bytes()
-    before = Counter(drawn)
-    for away in ({"source": "inbox"}, {"board.dates": '["0101", "0430"]'}):
-        back = {"source": "demo", "board.dates": '["0101", "1231"]'}
-        put(made.path / "params.yaml", away)
-        made.ok("dvc", "repro", "download", **environment)
-        assert (made.path / "data/ledger.csv").read_bytes() != ledger
-        put(made.path / "params.yaml", back)
-        output = made.ok("dvc", "repro", "download", **environment)
-        assert "taken from DVC's cache" in output
-        assert (made.path / "data/ledger.csv").read_bytes() == ledger
+        _, ledger = run(usual)
+        before = Counter(drawn)
+        assert len(before) > 10
+        for change in changes:
+            assert run(change)[1] != ledger
+            output, again = run(usual)
+            assert "images restored from .cache/originals" in output
+            assert again == ledger
     assert drawn == before
