@@ -4,10 +4,10 @@
     PYTHONPATH=src python benchmarks/scale.py --share 0.05   a twentieth of it, to see what grows
     PYTHONPATH=src python benchmarks/scale.py --hashes       the search for duplicates alone
 
-No peer: what is looked for is a stage that grows faster than its input. The board is synthetic,
-ten pictures an article, and served on loopback by this process, whose own CPU time is told apart.
-Its pictures are small (224 px), cut, turned and tinted from 300 drawn portraits, so that no two are
-the same bytes. For Linux and macOS.
+It has no peer: it finds a stage that grows faster than its input. The board is synthetic, with ten
+images an article, and this process serves it on loopback and prints its own CPU time separately.
+The images are small (224 px), cropped, rotated and tinted from 300 drawn portraits, so that no two
+have the same bytes. For Linux and macOS.
 """
 
 import argparse
@@ -26,11 +26,12 @@ from PIL import Image, ImageEnhance, ImageOps
 from pttfaces.curation.duplicates import likenesses, repeats
 from pttfaces.demo.board import Picture, Post, World
 from pttfaces.demo.encode import drawn
-from pttfaces.demo.site import serve
+from pttfaces.demo.site import HOSTS, serve
+from pttfaces.http import LOOPBACK_VARIABLE
 
 PROJECT = Path(__file__).resolve().parents[1]
 STAGES = ("crawl", "links", "download", "detect", "crop", "curate")
-ARTICLES, PICTURES_AN_ARTICLE, PORTRAITS, SIDE = 5400, 10, 300, 224
+ARTICLES, IMAGES_AN_ARTICLE, PORTRAITS, SIDE = 5400, 10, 300, 224
 RATES = {"rate_per_s: 200": "rate_per_s: 1000", "rate_per_host: 1000": "rate_per_host: 10000"}
 _FIRST, _YEAR = 1704038400, 366 * 86400  # 2024 in Taipei begins here, and lasts
 
@@ -53,7 +54,7 @@ def synthetic_world(articles: int) -> World:
     for index in range(-40, articles + 40):
         seconds = _FIRST + (2 * index + 1) * _YEAR // (2 * articles)
         lines = []
-        for _ in range(PICTURES_AN_ARTICLE):
+        for _ in range(IMAGES_AN_ARTICLE):
             key = f"i.imgur.test/s{number:06d}"
             world.pictures[key] = Picture(number, "portrait", (number % PORTRAITS,))
             lines.append(f"https://{key}.jpeg")
@@ -65,7 +66,7 @@ def synthetic_world(articles: int) -> World:
 
 
 class Drawer:
-    """Makes a picture's file from a pool of portraits."""
+    """Makes an image's file from a pool of portraits."""
 
     def __init__(self) -> None:
         self._pool = [
@@ -74,7 +75,7 @@ class Drawer:
         ]
 
     def __call__(self, picture: Picture, seed: int) -> bytes:
-        """JPEG bytes that depend on the picture's number alone."""
+        """JPEG bytes that depend on the image's number alone."""
         rng = np.random.default_rng([seed, picture.number])
         image = self._pool[picture.number % PORTRAITS]
         image = image.rotate(float(rng.uniform(-12, 12)), Image.Resampling.BILINEAR)
@@ -102,7 +103,7 @@ def run(place: Path, stage: str, port: int) -> Measured:
     """Runs one stage under dvc."""
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PTTFACES_DEMO_PORT": str(port),
+        LOOPBACK_VARIABLE: ",".join(f"{host}={port}" for host in HOSTS),
         "DVC_NO_ANALYTICS": "1",
     }
     began, log = time.monotonic(), place.with_name("log")
@@ -147,7 +148,7 @@ def main() -> None:
     articles = round(ARTICLES * options.share)
     print(f"drawing {PORTRAITS} portraits ...", file=sys.stderr)
     drawer = Drawer()
-    world, links = synthetic_world(articles), articles * PICTURES_AN_ARTICLE
+    world, links = synthetic_world(articles), articles * IMAGES_AN_ARTICLE
     with tempfile.TemporaryDirectory() as scratch, serve(world, draw=drawer) as port:
         place = Path(scratch) / "year"
         clone(place)

@@ -1,4 +1,4 @@
-"""The demo site behind a front that can go down, answer slowly, or answer 500, as told."""
+"""The demo site behind a proxy that can go down, answer slowly, or answer 500, by its mood."""
 
 import asyncio
 import threading
@@ -11,7 +11,8 @@ from aiohttp import web
 from yarl import URL
 
 from pttfaces.demo.board import World
-from pttfaces.demo.site import LOOPBACK, serve
+from pttfaces.demo.site import serve
+from pttfaces.http import LOOPBACK
 
 Mood = Literal["well", "down", "slow", "busy"]
 
@@ -20,12 +21,12 @@ _SLOW_S = 1.5
 
 
 class MoodySite:
-    """Passes requests on to a demo site. port: on loopback; mood: how it answers from now on."""
+    """Forwards requests to a demo site. port: on loopback; mood: how it answers from now on."""
 
-    def __init__(self, port_behind: int) -> None:
+    def __init__(self, demo_port: int) -> None:
         self.mood: Mood = "well"
         self.port = 0
-        self._behind = port_behind
+        self._demo_port = demo_port
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if self.mood == "down":
@@ -37,7 +38,7 @@ class MoodySite:
         if self.mood == "slow":
             await asyncio.sleep(_SLOW_S)
         session: aiohttp.ClientSession = request.app["session"]
-        url = f"http://{LOOPBACK}:{self._behind}{request.raw_path}"
+        url = f"http://{LOOPBACK}:{self._demo_port}{request.raw_path}"
         async with session.request(
             request.method,
             URL(url, encoded=True),
@@ -52,8 +53,8 @@ class MoodySite:
 @contextmanager
 def moody_site(world: World) -> Iterator[MoodySite]:
     """A site in a good mood, served from threads of this process until the block ends."""
-    with serve(world) as behind:
-        site = MoodySite(behind)
+    with serve(world) as demo_port:
+        site = MoodySite(demo_port)
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, name="moody site", daemon=True)
         thread.start()

@@ -34,15 +34,6 @@ FORMULA = re.compile(r"[=+@\t\r-]")
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
-def lead_to(repository: Repository, site: Site) -> None:
-    """Lets the door of this clone lead to the site for its host names; no check is loosened."""
-    path = repository.path / "src/pttfaces/demo/site.py"
-    text = path.read_text(encoding="utf-8")
-    door = f"yield LoopbackHosts({dict.fromkeys(site.routes, site.port)!r})"
-    assert text.count("yield LoopbackHosts()") == 1
-    path.write_text(text.replace("yield LoopbackHosts()", door), encoding="utf-8")
-
-
 def fill_inbox(inbox: Path) -> None:
     names = ("=cmd.jpg", "+x.jpg", "夏 \u202egpj.jpg", "a,b'\".jpg", "deep/-er/still.jpg")
     for who, name in enumerate(names if os.name != "nt" else ("=cmd.jpg", "deep/-er/still.jpg")):
@@ -64,8 +55,7 @@ def test_a_hostile_board_goes_through_and_the_funnel_adds_up(
     fill_inbox(data / "inbox")
     files.write_text(data / "denylist.txt", f"author:{DENIED}\nurl:inbox:=cmd.jpg\n")
     with Site(routes()) as site:
-        lead_to(repository, site)
-        said = repository.run("dvc", "repro", "curate")
+        said = repository.run("dvc", "repro", "curate", **site.environment)
     assert said.returncode == 0, said.stdout[-3000:] + said.stderr[-3000:]
     check_funnel(repository)
 
