@@ -48,21 +48,21 @@ class Measured:
     cache_files: int
 
 
-def synthetic_world(articles: int) -> World:
+def synthetic_board(articles: int) -> World:
     """A board with that many articles in 2024, evenly spread, and a few before and after."""
-    world, number = World("Beauty", seed=1), 0
+    board, number = World("Beauty", seed=1), 0
     for index in range(-40, articles + 40):
         seconds = _FIRST + (2 * index + 1) * _YEAR // (2 * articles)
         lines = []
         for _ in range(IMAGES_AN_ARTICLE):
             key = f"i.imgur.test/s{number:06d}"
-            world.pictures[key] = Picture(number, "portrait", (number % PORTRAITS,))
+            board.pictures[key] = Picture(number, "portrait", (number % PORTRAITS,))
             lines.append(f"https://{key}.jpeg")
             number += 1
         name = f"M.{seconds}.A.{index & 0xFFF:03X}"
         post = Post(name, f"[正妹] {index}", f"user{index % 997}", nrec=10, lines=tuple(lines))
-        world.posts.append(post)
-    return world
+        board.posts.append(post)
+    return board
 
 
 class Drawer:
@@ -74,17 +74,17 @@ class Drawer:
             for who in range(PORTRAITS)
         ]
 
-    def __call__(self, picture: Picture, seed: int) -> bytes:
+    def __call__(self, image: Picture, seed: int) -> bytes:
         """JPEG bytes that depend on the image's number alone."""
-        rng = np.random.default_rng([seed, picture.number])
-        image = self._pool[picture.number % PORTRAITS]
-        image = image.rotate(float(rng.uniform(-12, 12)), Image.Resampling.BILINEAR)
+        rng = np.random.default_rng([seed, image.number])
+        pixels = self._pool[image.number % PORTRAITS]
+        pixels = pixels.rotate(float(rng.uniform(-12, 12)), Image.Resampling.BILINEAR)
         left, top = (int(n) for n in rng.integers(8, 288 - SIDE - 8, 2))
-        image = image.crop((left, top, left + SIDE, top + SIDE))
-        image = ImageOps.mirror(image) if rng.random() < 0.5 else image
-        image = ImageEnhance.Brightness(image).enhance(float(rng.uniform(0.8, 1.2)))
+        pixels = pixels.crop((left, top, left + SIDE, top + SIDE))
+        pixels = ImageOps.mirror(pixels) if rng.random() < 0.5 else pixels
+        pixels = ImageEnhance.Brightness(pixels).enhance(float(rng.uniform(0.8, 1.2)))
         buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=int(rng.integers(85, 95)))
+        pixels.save(buffer, "JPEG", quality=int(rng.integers(85, 95)))
         return buffer.getvalue()
 
 
@@ -148,8 +148,8 @@ def main() -> None:
     articles = round(ARTICLES * options.share)
     print(f"drawing {PORTRAITS} portraits ...", file=sys.stderr)
     drawer = Drawer()
-    world, links = synthetic_world(articles), articles * IMAGES_AN_ARTICLE
-    with tempfile.TemporaryDirectory() as scratch, serve(world, draw=drawer) as port:
+    board, links = synthetic_board(articles), articles * IMAGES_AN_ARTICLE
+    with tempfile.TemporaryDirectory() as scratch, serve(board, draw=drawer) as port:
         place = Path(scratch) / "year"
         clone(place)
         print(f"{articles} articles, {links} links, {os.cpu_count()} cores\n")

@@ -19,6 +19,7 @@ from hostile.site import Request, Site, image_bytes, options
 from repository import SMALL, Repository, make_repository, put
 
 from pttfaces import files, tables, workdir
+from pttfaces.config import Download
 from pttfaces.demo import encode
 from pttfaces.demo.board import Picture, make_world
 from pttfaces.demo.site import HOSTS as DEMO_HOSTS
@@ -53,9 +54,12 @@ def site() -> Iterator[Site]:
 
 
 def get(
-    site: Site, links: list[Link] = LINKS, deny: Iterable[str] = (), **changes: float
+    site: Site,
+    links: list[Link] = LINKS,
+    deny: Iterable[str] = (),
+    limits: Download | None = None,
 ) -> DownloadSummary:
-    return download(links, site.hosts(), "web", options(**changes), DenyList.of(deny))
+    return download(links, site.hosts(), "web", limits or options(), DenyList.of(deny))
 
 
 def files_in(folder: str) -> dict[str, bytes]:
@@ -91,10 +95,10 @@ def test_what_was_left_out_for_a_while_comes_back_without_a_request(site: Site) 
 def test_other_limits_and_back_request_nothing(site: Site) -> None:
     get(site)
     everything = raw()
-    for changes in ({"max_megapixels": 255e-6}, {"max_mib": 1e-4}):
+    for limits in (options(max_megapixels=255e-6), options(max_mib=1e-4)):
         Path("data/inbox").mkdir(parents=True)
         Path("data/inbox/own.png").write_bytes(image_bytes("PNG", 99, (1, 1)))
-        assert get(site, **changes).requested == 0
+        assert get(site, limits=limits).requested == 0
         assert len(raw()) == 1
         shutil.rmtree("data/inbox")
         assert get(site).requested == 0
@@ -200,7 +204,7 @@ def test_a_second_download_waits_and_a_killed_one_holds_up_no_other(tmp_path: Pa
         command = [sys.executable, child, Path(__file__).parents[1], links]
         started.append(
             subprocess.Popen(
-                [*map(str, command), *site.environment.values()],
+                [*map(str, command), *server.environment.values()],
                 cwd=clone,
                 env=environment,
                 text=True,
@@ -210,7 +214,7 @@ def test_a_second_download_waits_and_a_killed_one_holds_up_no_other(tmp_path: Pa
         )
         return started[-1]
 
-    with Site(dict.fromkeys(HOSTS, gate)) as site:
+    with Site(dict.fromkeys(HOSTS, gate)) as server:
         try:
             first = start(tmp_path / "first")
             deadline = time.monotonic() + 60
@@ -240,7 +244,7 @@ def test_a_run_that_has_all_waits_for_none(site: Site) -> None:
 
 # --- the stages
 
-WORLD = make_world(1, 8, "Beauty", 2024)
+DEMO_BOARD = make_world(1, 8, "Beauty", 2024)
 
 
 @pytest.mark.timeout(600)
@@ -264,7 +268,7 @@ def test_another_source_other_limits_or_days_there_and_back_request_no_image_aga
         {"download.max_megapixels": 0.1},
         {"board.dates": '["0101", "0430"]'},
     ]
-    with serve(WORLD, draw=draw) as port:
+    with serve(DEMO_BOARD, draw=draw) as port:
         environment = {LOOPBACK_VARIABLE: ",".join(f"{host}={port}" for host in DEMO_HOSTS)}
 
         def run(settings: dict[str, object]) -> tuple[str, bytes]:

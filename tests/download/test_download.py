@@ -421,7 +421,7 @@ def test_a_silent_host_is_waited_for_only_while_others_have_work(
 def test_a_slow_host_does_not_hold_up_a_fast_one() -> None:
     ended: list[str] = []
 
-    def paced(name: str, seconds: float) -> Callable[[Request], object]:
+    def paced(name: str, seconds: float) -> Callable[[Request], Awaitable[None]]:
         async def handler(request: Request) -> None:
             await asyncio.sleep(seconds)
             await numbered(request)
@@ -432,7 +432,7 @@ def test_a_slow_host_does_not_hold_up_a_fast_one() -> None:
     slow = [f"http://slow.test/{at}" for at in range(24)]
     fast = [f"http://fast.test/{at + 100}" for at in range(24)]
     routes = {"slow.test": paced("slow", 0.3), "fast.test": paced("fast", 0.0)}
-    with Site(routes) as site:  # type: ignore[arg-type]
+    with Site(routes) as site:
         get(links_to(*slow, *fast), site.hosts(), concurrency=4, per_host=4)
     assert ended[:34].count("fast") == 24
 

@@ -5,7 +5,7 @@ import io
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -78,7 +78,7 @@ Handler = Callable[[Request], Awaitable[None]]
 class Site:
     """The server, in a thread of its own; `routes` maps a host name to what answers for it."""
 
-    routes: dict[str, Handler]
+    routes: Mapping[str, Handler]
     asked: Counter[str] = field(default_factory=Counter)  # "host/path" → requests
     times: dict[str, list[float]] = field(default_factory=dict)  # host → when
     seen: list[Request] = field(default_factory=list)

@@ -51,9 +51,9 @@ class MoodySite:
 
 
 @contextmanager
-def moody_site(world: World) -> Iterator[MoodySite]:
+def moody_site(board: World) -> Iterator[MoodySite]:
     """A site in a good mood, served from threads of this process until the block ends."""
-    with serve(world) as demo_port:
+    with serve(board) as demo_port:
         site = MoodySite(demo_port)
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, name="moody site", daemon=True)
