@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -122,7 +123,8 @@ class ImageStore:
         self._mtimes_file = workdir.cache_dir("raw") / f"{place}.txt"
         self._mtimes = _read_mtimes(self._mtimes_file)
         self._originals = workdir.cache_dir("originals")
-        # An experiment's own folder is temporary: it copies what the main one may want again.
+        # An experiment's own folder is temporary: it leaves the originals to the main folder, which
+        # has its own of what the experiment sweeps away.
         self._in_clone = Path.cwd() != workdir.root().resolve()
         self._parts = str(files.clean_folder(Path(root) / _PARTS))
         self._numbers = itertools.count()
@@ -156,7 +158,8 @@ class ImageStore:
         if not original.is_file():
             return False
         target.parent.mkdir(exist_ok=True)
-        (shutil.copyfile if self._in_clone else shutil.move)(original, target)
+        with suppress(FileNotFoundError):  # another run takes it at this moment
+            (shutil.copyfile if self._in_clone else shutil.move)(original, target)
         restored = self.has(image)
         self.restored += restored
         return restored
@@ -178,14 +181,14 @@ class ImageStore:
             self._names[folder].add(name)
 
     def sweep(self, paths: set[str]) -> None:
-        """Leaves only the files at `paths` (as in the ledger): originals move to
+        """Leaves only the files at `paths` (as in the ledger): other originals move to
         `.cache/originals`, anything else is removed."""
         cut = len(self._root) + 1
         for folder, _, names in os.walk(self._root, topdown=False):
             prefix = f"{folder}/"[cut:].replace(os.sep, "/")
             strays = [name for name in names if prefix + name not in paths]
             for name in strays:
-                if _ORIGINAL.fullmatch(prefix + name):
+                if _ORIGINAL.fullmatch(prefix + name) and not self._in_clone:
                     self._move_away(prefix + name)
                 else:
                     files.remove_file(Path(folder, name))
