@@ -117,7 +117,7 @@ def test_what_lies_there_is_what_the_ledger_names_byte_for_byte(run: Run) -> Non
             assert row["path"] == f"{row['sha256'][:2]}/{row['sha256']}.{EXTENSIONS[row['format']]}"
             assert len(content) == int(row["bytes"])
     assert (raw / run.rows["a-good-avif"]["path"]).read_bytes() == image_bytes("AVIF", 3)
-    assert (raw / run.rows["gzipped-picture"]["path"]).read_bytes() == image_bytes("JPEG", 7)
+    assert (raw / run.rows["gzipped-image"]["path"]).read_bytes() == image_bytes("JPEG", 7)
 
 
 def test_what_failed_is_listed_once_each(run: Run) -> None:

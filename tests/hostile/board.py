@@ -26,7 +26,7 @@ from hostile.pages import (
     link,
     push,
 )
-from hostile.site import Handler, Request, picture
+from hostile.site import Handler, Request, image_bytes
 from PIL import Image
 
 from pttfaces.demo import encode, pages
@@ -64,10 +64,10 @@ def routes() -> dict[str, Handler]:
 def odd_images() -> dict[str, bytes]:
     """Files that begin and end as images do, with something odd in between."""
     portrait = _portrait(100)
-    noise = picture("JPEG", 30, (300, 300))
+    noise = image_bytes("JPEG", 30, (300, 300))
     middle = len(noise) // 2
     grey = np.random.default_rng(31).integers(0, 65535, (90, 80), dtype=np.uint16)
-    frames = [Image.open(io.BytesIO(picture("PNG", seed))) for seed in (32, 33)]
+    frames = [Image.open(io.BytesIO(image_bytes("PNG", seed))) for seed in (32, 33)]
     exif = b"\xff\xe1\x00\x20Exif\0\0II*\0\xff\xff\xff\xff"
     clear = Image.fromarray(np.full((50, 50, 4), 90, np.uint8))
     return {
@@ -75,10 +75,10 @@ def odd_images() -> dict[str, bytes]:
         "a-png-of-zlib-noise": _png(b"\x00" * 40),
         "a-png-with-too-few-rows": _png(zlib.compress(b"\0" * 10)),
         "a-png-that-swells": _png(zlib.compress(bytes(3 * 10**7), 9)),
-        "a-webp-of-noise": picture("WEBP", 34)[:60] + bytes(range(200)) * 9,
-        "an-avif-of-noise": picture("AVIF", 35)[:-300] + bytes(300),
-        "one-pixel": picture("PNG", 36, (1, 1)),
-        "a-thread": picture("PNG", 37, (9000, 1)),
+        "a-webp-of-noise": image_bytes("WEBP", 34)[:60] + bytes(range(200)) * 9,
+        "an-avif-of-noise": image_bytes("AVIF", 35)[:-300] + bytes(300),
+        "one-pixel": image_bytes("PNG", 36, (1, 1)),
+        "a-thread": image_bytes("PNG", 37, (9000, 1)),
         "four-inks": _saved(Image.open(io.BytesIO(portrait)).convert("CMYK"), "JPEG"),
         "sixteen-bits": _saved(Image.fromarray(grey), "PNG"),
         "a-palette": _saved(frames[0].convert("P"), "PNG"),

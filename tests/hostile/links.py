@@ -7,9 +7,9 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 
-from hostile.site import EXTENSIONS, Handler, Request, picture
+from hostile.site import EXTENSIONS, Handler, Request, image_bytes
 
-JPEG = picture("JPEG", 1)
+JPEG = image_bytes("JPEG", 1)
 MIB = 2**20
 
 
@@ -108,7 +108,7 @@ async def length_too_small(request: Request) -> None:
 
 async def no_secrets(request: Request) -> None:
     secret = {"referer", "cookie", "authorization"} & set(request.headers)
-    await request.answer(400 if secret else 200, picture("JPEG", 12), Set_Cookie="a=b")
+    await request.answer(400 if secret else 200, image_bytes("JPEG", 12), Set_Cookie="a=b")
 
 
 async def hands_on_secrets(request: Request) -> None:
@@ -133,7 +133,7 @@ def png_header(side: int) -> bytes:
 
 def png_of_many_frames(frames: int) -> bytes:
     """An animated PNG whose header claims 2³² − 1 frames, with some empty ones."""
-    content = picture("PNG", 18)
+    content = image_bytes("PNG", 18)
     number = iter(range(10**6))
     control = chunk(b"acTL", struct.pack(">II", 2**32 - 1, 0))
     moving = b"".join(
@@ -164,20 +164,20 @@ DISGUISED = "redirected to a host in disguise: not a plain address"
 OVER = "is over 10 megapixels"
 BROKE = "the connection broke"
 LOOP = "http://redirect-loop.test/a.jpg"
-SEEN = picture("JPEG", 2)
+SEEN = image_bytes("JPEG", 2)
 
 CASES: dict[str, Case] = {
     **{
-        f"a-good-{kind.lower()}": Case("ok", gives(200, picture(kind, 3)), size=("64", "48"))
+        f"a-good-{kind.lower()}": Case("ok", gives(200, image_bytes(kind, 3)), size=("64", "48"))
         for kind in EXTENSIONS
     },
     **{
         f"a-truncated-{kind.lower()}": Case(
-            "truncated", gives(200, picture(kind, 4)[:-20]), "its end is missing"
+            "truncated", gives(200, image_bytes(kind, 4)[:-20]), "its end is missing"
         )
         for kind in EXTENSIONS
     },
-    "no-length-whole": Case("ok", sends(b"HTTP/1.1 200 OK\r\n\r\n", picture("JPEG", 5))),
+    "no-length-whole": Case("ok", sends(b"HTTP/1.1 200 OK\r\n\r\n", image_bytes("JPEG", 5))),
     "no-length-cut": Case(
         "truncated", sends(b"HTTP/1.1 200 OK\r\n\r\n", JPEG[:-9]), "its end is missing", attempts=2
     ),
@@ -185,7 +185,7 @@ CASES: dict[str, Case] = {
         "ok",
         first(
             sends(b"HTTP/1.1 200 OK\r\n\r\n", JPEG[:-9]),
-            sends(b"HTTP/1.1 200 OK\r\n\r\n", picture("JPEG", 6)),
+            sends(b"HTTP/1.1 200 OK\r\n\r\n", image_bytes("JPEG", 6)),
         ),
         attempts=2,
     ),
@@ -197,7 +197,7 @@ CASES: dict[str, Case] = {
     "length-negative": Case(
         "failed", sends(head(-5), JPEG), "the answer is not proper HTTP", attempts=2
     ),
-    "endless-picture": Case(
+    "endless-image": Case(
         "too_large", endless_image, "larger than 1 MiB", more={"bytes": str(MIB + 1)}
     ),
     "endless-html": Case("not_an_image", endless_html, "HTML"),
@@ -205,7 +205,9 @@ CASES: dict[str, Case] = {
     "deflate-bomb": Case(
         "too_large", gives(200, DEFLATED, Content_Encoding="deflate"), "larger than 1 MiB"
     ),
-    "gzipped-picture": Case("ok", gives(200, gzipped(picture("JPEG", 7)), Content_Encoding="gzip")),
+    "gzipped-image": Case(
+        "ok", gives(200, gzipped(image_bytes("JPEG", 7)), Content_Encoding="gzip")
+    ),
     "gzip-that-is-none": Case(
         "failed", gives(200, JPEG, Content_Encoding="gzip"), BROKE, attempts=2
     ),
@@ -217,14 +219,14 @@ CASES: dict[str, Case] = {
     "svg-with-script": Case(
         "not_an_image", gives(200, b"<svg><script>1</script></svg>"), "SVG or other XML"
     ),
-    "jpeg-as-html": Case("ok", gives(200, picture("JPEG", 8), Content_Type="text/html")),
-    "polyglot": Case("ok", gives(200, picture("JPEG", 9) + b"<script>1</script>")),
+    "jpeg-as-html": Case("ok", gives(200, image_bytes("JPEG", 8), Content_Type="text/html")),
+    "polyglot": Case("ok", gives(200, image_bytes("JPEG", 9) + b"<script>1</script>")),
     "empty-body": Case("not_an_image", gives(200), "empty"),
     "garbage": Case("not_an_image", gives(200, bytes(range(256)) * 9), "unknown bytes"),
     "png-bomb": Case("too_large", gives(200, png_header(60000)), f"60000×60000 {OVER}"),
     "gif-bomb": Case("too_large", gives(200, gif_header(65535)), f"65535×65535 {OVER}"),
     "gif-of-many-frames": Case(
-        "ok", gives(200, picture("GIF")[:-1] + b",\0\0\0\0\1\0\1\0\0\2\0" * 9999 + b";")
+        "ok", gives(200, image_bytes("GIF")[:-1] + b",\0\0\0\0\1\0\1\0\0\2\0" * 9999 + b";")
     ),
     "png-of-many-frames": Case("ok", gives(200, png_of_many_frames(9999)), size=("64", "48")),
     "gone-404": Case("gone", gives(404, b"<html>"), "HTTP 404"),
@@ -233,9 +235,11 @@ CASES: dict[str, Case] = {
     "login-401": Case("blocked", gives(401), "HTTP 401"),
     "odd-418": Case("failed", gives(418), "HTTP 418"),
     "broken-500": Case("failed", gives(500), "HTTP 500", attempts=2),
-    "busy-503-then-ok": Case("ok", first(gives(503), gives(200, picture("JPEG", 10))), attempts=2),
+    "busy-503-then-ok": Case(
+        "ok", first(gives(503), gives(200, image_bytes("JPEG", 10))), attempts=2
+    ),
     "busy-429-then-ok": Case(
-        "ok", first(gives(429, Retry_After="1"), gives(200, picture("JPEG", 11))), attempts=2
+        "ok", first(gives(429, Retry_After="1"), gives(200, image_bytes("JPEG", 11))), attempts=2
     ),
     "busy-429-for-ever": Case("blocked", gives(429, Retry_After="0"), "HTTP 429", attempts=2),
     "retry-after-nonsense": Case(
@@ -257,7 +261,7 @@ CASES: dict[str, Case] = {
         attempts=2,
     ),
     "wrong-charset": Case(
-        "ok", gives(200, picture("JPEG", 17), Content_Type="text/html; charset=klingon-\xff")
+        "ok", gives(200, image_bytes("JPEG", 17), Content_Type="text/html; charset=klingon-\xff")
     ),
     "endless-header": Case("timeout", endless_header, "not done within 10 s", attempts=2),
     "no-secrets": Case("ok", no_secrets, posted="http://user:secret@no-secrets.test/a.jpg#here"),
@@ -274,7 +278,7 @@ CASES: dict[str, Case] = {
     "redirect-end": Case("duplicate", gives(200, SEEN)),
     "redirect-relative": Case(
         "ok",
-        first(leads_to("../x/y.jpg?z=1"), gives(200, picture("JPEG", 13))),
+        first(leads_to("../x/y.jpg?z=1"), gives(200, image_bytes("JPEG", 13))),
         more={"final_url": "http://redirect-relative.test/x/y.jpg?z=1"},
     ),
     "redirect-loop": Case("failed", leads_to(LOOP), "more than 8 redirects"),
@@ -354,14 +358,14 @@ CASES: dict[str, Case] = {
         attempts=0,
     ),
     "upper-case-host": Case(
-        "ok", gives(200, picture("JPEG", 14)), posted="HTTP://UPPER-case-HOST.test/A.jpg"
+        "ok", gives(200, image_bytes("JPEG", 14)), posted="HTTP://UPPER-case-HOST.test/A.jpg"
     ),
     "non-ascii-path": Case(
-        "ok", gives(200, picture("JPEG", 15)), posted="http://non-ascii-path.test/美女 圖.jpg"
+        "ok", gives(200, image_bytes("JPEG", 15)), posted="http://non-ascii-path.test/美女 圖.jpg"
     ),
     "dots-and-nul": Case(
         "ok",
-        gives(200, picture("JPEG", 16)),
+        gives(200, image_bytes("JPEG", 16)),
         posted="http://dots-and-nul.test/..%2F..%2Fetc/%00/..\\evil.php",
     ),
     "same-bytes-twice": Case("duplicate", gives(200, SEEN)),

@@ -27,9 +27,6 @@ def image_bytes(kind: str, seed: int = 0, size: tuple[int, int] = (64, 48)) -> b
     return buffer.getvalue()
 
 
-picture = image_bytes  # until tests/hostile/{board,links}.py say image_bytes
-
-
 def options(**changes: float) -> Download:
     """The `download` group for tests: generous rates, short times."""
     values: dict[str, Any] = {
