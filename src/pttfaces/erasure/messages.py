@@ -56,8 +56,8 @@ def models(found: Findings) -> Iterator[str]:
         yield "MLflow runs that cannot be checked, since neither data set nor list of it is left:"
         yield from (f"  {run.id}  {run.stage}  {run.name}" for run in models.unchecked_runs)
     if models.unchecked_revisions:
-        yield "experiments and commits that cannot be checked, since neither DVC nor MLflow has a list"
-        yield "of their training images (`dvc pull -A` may bring it):"
+        yield "experiments and commits that cannot be checked, since neither DVC nor MLflow has the"
+        yield "list of their training images (`dvc pull -A` may bring it):"
         yield f"  {' '.join(models.unchecked_revisions)}"
     if models.experiments:
         yield "DVC experiments whose model was trained on them; to remove them:"
