@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pttfaces import tables
 from pttfaces.erasure import mlflow_runs
 from pttfaces.erasure.findings import Findings
 from pttfaces.erasure.provenance import ID_LENGTH, Origin, ProvenanceTables
@@ -16,6 +15,7 @@ THEN_PURGE = (
     "    dvc gc --workspace                           in its cache",
     "    dvc gc --workspace --cloud --remote NAME     in a remote",
 )
+_MEASURES = ("sharpness", "face_px", "upscale", "brightness", "yaw", "pitch", "roll", "score")
 
 
 def images(found: Findings) -> Iterator[str]:
@@ -100,8 +100,8 @@ def trace(provenance: ProvenanceTables, name: str) -> Iterator[str]:
         )
     if row:
         yield f"crop     {name}, face {row.get('face', '')}: {_fate(row)}"
-        names = tables.columns(tables.Measures)
-        yield f"measures {', '.join(f'{key} {row[key]}' for key in names if row.get(key))}"
+        measures = (f"{key} {row[key]}" for key in _MEASURES if row.get(key))
+        yield f"measures {', '.join(measures)}"
     image = origins[0]
     yield f"image    {image.sha256}" + (f", data/raw/{image.path}" if image.path else "")
     for origin in origins:
