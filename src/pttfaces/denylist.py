@@ -148,8 +148,9 @@ def in_force() -> DenyList:
     deny = DenyList.read(DENIED)
     if missing := deny.lacks(forgotten().lines()):
         raise DataError(
-            f"{DENIED} lacks {len(missing)} entries of {FORGOTTEN}; run `python src/inputs.py` to "
-            "add them, and queue experiments again. To withdraw one, remove it from both files."
+            f"{DENIED} lacks {len(missing)} entries of {FORGOTTEN}; run `dvc repro --force "
+            "--single-item inputs` to add them, and queue experiments again. To withdraw one, "
+            "remove it from both files."
         )
     record = next(filter(_committed_digest, (INPUTS, _OLD_RECORD)), INPUTS)
     if missing := deny.lacks(_committed_entries(_committed_digest(record))):
