@@ -17,7 +17,7 @@ from pttfaces.board.links import sort_links
 from pttfaces.erasure.provenance import is_named_after
 from pttfaces.errors import DataError
 
-# Images that show many images, which their names do not tell.
+# Images that show many others; their names do not say which.
 SHEETS = ("metrics/pictures/contact_sheet.png", "metrics/pictures/nearest.png")
 # Where `pttfaces report`, `dvc plots` and the commands of `pttfaces history` copy them to.
 SHEET_COPIES = ("report.html", "dvc_plots", "from_mlflow")
