@@ -94,9 +94,9 @@ def trace(file: str) -> None:
     """
     from pttfaces.erasure import dvc_store, findings, messages, targets
 
-    with dvc_store.opened(Path()) as store:
-        lineage = findings.read_lineage(Path(), store)
-        _say(messages.trace(lineage, targets.traced(file)))
+    with dvc_store.open_store(Path()) as store:
+        provenance = findings.read_tables(Path(), store)
+        _say(messages.trace(provenance, targets.identify(file)))
 
 
 @commands.command(cls=_Command)
@@ -127,19 +127,19 @@ def forget(dry_run: bool, purge: bool, **names: tuple[str, ...]) -> None:
     wanted = targets.entries(**names)
     if not (wanted or purge):
         raise click.UsageError("Name what to forget, or add --purge.")
-    with dvc_store.opened(Path()) as store:
-        everybody = [*DenyList.read(DENIED).lines(), *denylist.forgotten().lines()]
-        given = DenyList.of(wanted or everybody)
-        found = findings.Findings(Path(), store, given, config.load())
+    with dvc_store.open_store(Path()) as store:
+        everyone = [*DenyList.read(DENIED).lines(), *denylist.forgotten().lines()]
+        denied = DenyList.of(wanted or everyone)
+        found = findings.Findings(Path(), store, denied, config.load())
         added = None
-        if not dry_run:  # first: whoever reads no further than a screen has them denied, too
+        if not dry_run:  # first: `| head` ends the command while it prints
             added = DenyList.add(DENIED, found.entries())
             DenyList.add(workdir.root() / denylist.FORGOTTEN, found.entries())
-        _say(messages.what_goes(found))
-        _say(messages.what_was_trained(found))
-        _say(messages.what_is_kept(found))
+        _say(messages.images(found))
+        _say(messages.models(found))
+        _say(messages.stored(found))
         if added is None:
-            print("This was a dry run: nothing is changed.")
+            print("This was a dry run: nothing has changed.")
             return
         print(f"{DENIED}: {added} entries added")
         _say(findings.purge(found) if purge else messages.THEN_PURGE)

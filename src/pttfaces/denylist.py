@@ -1,8 +1,7 @@
-"""What must stay out: the entries of data/denylist.txt, honoured by every stage that adds data.
+"""Reads data/denylist.txt, the articles, authors, addresses, images and crops that must stay out.
 
-Ground floor: knows only the file's form, one `kind:value` a line. A missing file denies nothing.
-The list is a version of the data like all others, and an earlier commit's lacks who was forgotten
-since; data/forgotten.txt, which neither git nor DVC keeps, does not.
+Every stage that adds data honours it. DVC versions the list, so the one of an earlier commit lacks
+who was forgotten since; data/forgotten.txt, which neither git nor DVC versions, has everyone.
 """
 
 import re
@@ -15,17 +14,18 @@ from pttfaces import files, repository, workdir
 from pttfaces.errors import DataError
 
 DENIED, FORGOTTEN = "data/denylist.txt", "data/forgotten.txt"
-INPUTS = "data/inputs.dvc"  # DVC's record of what a person put in, the deny list among it
-EMPTY = (  # what the list is in a fresh clone, byte for byte: the digest is in git
+INPUTS = "data/inputs.dvc"  # DVC's record of a person's inputs, the deny list among them
+_OLD_RECORD = "data/denylist.txt.dvc"  # … of the deny list in version 0.1
+EMPTY = (  # the list of a fresh clone, byte for byte: its digest is known
     "# What must not be used, one entry a line; then run `dvc repro`:\n"
     "#   article:<id>   author:<id>   url:<url>   sha256:<hex>   crop:<file name>\n"
 )
-# How articles, pictures and crops are named. A crop by its picture's first 16 hex digits and a
-# number of the face, which is another one as soon as other faces count.
+# How articles, images and crops are named. A crop: by the first 16 hex digits of its image and the
+# number of the face, which changes with the parameters of detect.
 ARTICLE = re.compile(r"[MG]\.([0-9]{8,10})\.A(?:\.[0-9A-F]{1,4})?")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 CROP = re.compile(r"[0-9a-f]{16}-[0-9]+\.png")
-# What the value of each kind has to be; another one could match nothing.
+# The form of each kind's values, and its description; another value could match nothing.
 _FORMS = {
     "article": (ARTICLE, "an article's id, such as article:M.1704074641.A.0F3"),
     "author": (re.compile(r"[^\s#]+"), "author: and a user id, without blanks and #"),
@@ -50,10 +50,10 @@ class DenyList:
 
     @classmethod
     def read(cls, path: str | Path) -> "DenyList":
-        """Reads a file; `#` begins a comment line or, after a space, the rest of a line.
+        """Reads a file of `kind:value` lines; `#` begins a comment line or, after a space, the rest
+        of a line. Without a file nothing is denied.
 
-        DataError names the line that is no entry or can match nothing, so that a slip of the pen
-        denies loudly.
+        DataError: a line that is no entry or could match nothing, such as a misspelt one.
         """
         try:
             text = Path(path).read_text(encoding="utf-8-sig")
@@ -65,7 +65,7 @@ class DenyList:
 
     @classmethod
     def of(cls, lines: Iterable[str], name: str = "the deny list") -> "DenyList":
-        """From its lines, as a file called `name` has them; DataError as `read`."""
+        """From the lines of a file, which messages call `name`; DataError as in `read`."""
         entries: dict[str, set[str]] = {kind: set() for kind in KINDS}
         for number, line in enumerate(lines, 1):
             entry = "" if line.lstrip().startswith("#") else line.split(" #")[0].strip()
@@ -75,8 +75,8 @@ class DenyList:
                 raise DataError(f"{name}, line {number}, is {entry!r}; allowed is {form}.")
             if " #" in line and entry.startswith("url:inbox:"):
                 raise DataError(
-                    f"{name}, line {number}: whether ' #' is of the file's name or begins a remark "
-                    "nobody can tell; leave the remark out, or deny the file by sha256:DIGEST."
+                    f"{name}, line {number}: whether ' #' is part of the file's name or begins a "
+                    "comment is unclear; remove the comment, or deny the file by sha256:DIGEST."
                 )
             kind, value = _parts(entry)
             entries[kind].add(value)
@@ -89,13 +89,13 @@ class DenyList:
         )
 
     def lacks(self, lines: Iterable[str]) -> list[str]:
-        """Those of the lines whose entries are not here, each once."""
-        there, asked = set(self.lines()), dict.fromkeys(lines)
-        return [line for line in asked if not there.issuperset(DenyList.of([line]).lines())]
+        """The lines whose entries this list does not have, each once."""
+        present, unique = set(self.lines()), dict.fromkeys(lines)
+        return [line for line in unique if not present.issuperset(DenyList.of([line]).lines())]
 
     @classmethod
     def add(cls, path: str | Path, lines: Iterable[str]) -> int:
-        """Adds lines to a file, those whose entries it lacks; returns how many those were."""
+        """Adds the lines whose entries a file lacks; returns how many."""
         path, new = Path(path), cls.read(path).lacks(lines)
         text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
         if new:
@@ -112,9 +112,9 @@ class DenyList:
         sha256: str = "",
         crop: str = "",
     ) -> bool:
-        """Whether any of the names given is an entry; an empty name never is.
+        """Whether any of the names given is denied; an empty one never is.
 
-        A crop is one by any crop of its picture: that shows the face under every number.
+        A crop is denied by any crop of its image: the number of the face may have changed.
         """
         for kind, name in (
             ("article", article),
@@ -134,46 +134,50 @@ class DenyList:
 
 
 def forgotten() -> DenyList:
-    """All who were ever forgotten in this repository, of which an experiment may be a clone."""
+    """Everyone who was ever forgotten in this repository; experiments in clones see it, too."""
     return DenyList.read(workdir.root() / FORGOTTEN)
 
 
 def in_force() -> DenyList:
-    """The deny list, for a stage. DataError: it lacks somebody who was forgotten, or it is an
-    earlier commit's.
+    """The deny list, for a stage. DataError: it lacks an entry of data/forgotten.txt or of the
+    current commit's list.
 
-    The file can be edited in place from then on: dvc links it to its cache whenever it has changed,
-    and runs the stage that comes first only if it does not know that stage's results already.
+    Makes the file editable, too: dvc makes it a read-only link into its cache after every change.
     """
     files.make_editable(DENIED)
     deny = DenyList.read(DENIED)
     if missing := deny.lacks(forgotten().lines()):
         raise DataError(
-            f"{DENIED} lacks {len(missing)} entries of {FORGOTTEN}, so it is older than what was "
-            "forgotten here; run `dvc repro --force --single-item inputs`, which adds them (and queue experiments "
-            "again). To withdraw an entry, remove it from both files."
+            f"{DENIED} lacks {len(missing)} entries of {FORGOTTEN}; run `dvc repro --force "
+            "--single-item inputs` to add them, and queue experiments again. To withdraw one, "
+            "remove it from both files."
         )
-    if missing := deny.lacks(_entries_of_commit()):
+    record = next(filter(_committed_digest, (INPUTS, _OLD_RECORD)), INPUTS)
+    if missing := deny.lacks(_committed_entries(_committed_digest(record))):
         raise DataError(
             f"{DENIED} lacks {len(missing)} entries of the current commit's (after a `git pull`?); "
-            f"run `git checkout HEAD {INPUTS}` and `dvc checkout --force {DENIED}`. If you removed "
-            f"them yourself, commit {INPUTS} first."
+            f"run `git checkout HEAD {record}` and `dvc checkout --force {DENIED}`. If you removed "
+            f"them yourself, commit {record} first."
         )
     return deny
 
 
-def _entries_of_commit() -> list[str]:
-    """The entries in the current commit's version of the list, whatever lies in the folder.
+def _committed_digest(record: str) -> str:
+    """The MD5 of the deny list in the current commit, by DVC's record; "" if that has none."""
+    committed = repository.read_yaml(repository.git("show", f"HEAD:./{record}"))
+    return repository.digests(committed, "outs").get(Path(DENIED).name, "")
 
-    DataError: that version is not in DVC's cache.
+
+def _committed_entries(digest: str) -> list[str]:
+    """The entries of the current commit's list; [] if it is empty or the one in the folder.
+
+    DataError: it is not in DVC's cache.
     """
-    note = repository.read_yaml(repository.git("show", f"HEAD:./{INPUTS}"))
-    committed = repository.digests(note, "outs").get(Path(DENIED).name, "")
     path = Path(DENIED)
-    here = repository.object_id(path.read_bytes()) if path.exists() else ""
-    if committed in ("", here, repository.object_id(EMPTY.encode())):
+    current = repository.object_id(path.read_bytes()) if path.exists() else ""
+    if digest in ("", current, repository.object_id(EMPTY.encode())):
         return []
-    content = repository.cached(committed)
+    content = repository.cached(digest)
     if content is None:
         raise DataError(
             f"{DENIED} is not the current commit's, which is not here (after a `git pull`?); "
@@ -183,12 +187,12 @@ def _entries_of_commit() -> list[str]:
 
 
 def misfit(entry: str) -> str:
-    """What is allowed in place of what is no entry; "" for one."""
+    """What is allowed instead of `entry`; "" if it is an entry of a deny list."""
     kind, value = _parts(entry)
     if kind not in _FORMS:
         return ", ".join(f"{kind}:…" for kind in KINDS)
-    form, words = _FORMS[kind]
-    return "" if form.fullmatch(value) else words
+    form, description = _FORMS[kind]
+    return "" if form.fullmatch(value) else description
 
 
 def _parts(entry: str) -> tuple[str, str]:
@@ -198,5 +202,5 @@ def _parts(entry: str) -> tuple[str, str]:
 
 def _name(kind: str, value: str) -> str:
     if kind == "crop":
-        return value.partition("-")[0]  # of its picture
+        return value.partition("-")[0]  # of its image
     return value.lower() if kind in _ANY_CASE else value

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Fixed2: TypeAlias = Annotated[float, "{:.2f}"]
 Row = TypeVar("Row")
 
-_RENAMED = {"sharpness": "blur"}  # column → what version 0.1 called it
+RENAMED = {"sharpness": "blur"}  # column → what version 0.1 called it
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
@@ -313,7 +313,7 @@ def read_csv(
         raise files.missing(path) from None
     except (ValueError, TypeError) as error:
         raise _unusable(path, str(error)) from None
-    for new, old in _RENAMED.items():
+    for new, old in RENAMED.items():
         if new in names and new not in frame.columns:
             frame = frame.rename(columns={old: new})
     if lacking := sorted(set(names) - set(frame.columns)):

@@ -1,4 +1,4 @@
-"""The demo's drawn people: found by detectors, sharp or blurred as meant, the same every time."""
+"""The demo's drawn people: found by detectors, sharp or blurred, and the same every time."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -109,7 +109,7 @@ def test_portraits_are_sharp_and_blurred_ones_are_not(
     assert np.mean(found) >= 0.8
 
 
-def test_landmarks_lie_in_the_picture_and_in_the_stated_order(portraits: list[Drawing]) -> None:
+def test_landmarks_are_inside_the_image_and_in_their_order(portraits: list[Drawing]) -> None:
     for seed, drawing in enumerate(portraits):
         assert drawing.image.size == SIZES[seed % len(SIZES)]
         assert drawing.image.mode == "RGB"
@@ -141,13 +141,13 @@ def test_a_seed_draws_the_same_bytes_every_time() -> None:
         assert np.array_equal(first.landmarks, again.landmarks)
 
 
-def test_a_seed_makes_the_same_person_up_every_time() -> None:
+def test_a_seed_makes_up_the_same_person_every_time() -> None:
     people = [Person.random(np.random.default_rng(seed)) for seed in (1, 1, 2)]
     assert people[0] == people[1]
     assert len(set(people)) == 2
 
 
-def test_the_threads_of_opencv_do_not_change_a_picture() -> None:
+def test_the_threads_of_opencv_do_not_change_an_image() -> None:
     threads = cv2.getNumThreads()
     try:
         cv2.setNumThreads(1)
@@ -158,19 +158,19 @@ def test_the_threads_of_opencv_do_not_change_a_picture() -> None:
         cv2.setNumThreads(threads)
 
 
-def test_another_generator_draws_another_picture_of_the_same_person() -> None:
+def test_another_generator_draws_another_image_of_the_same_person() -> None:
     person = Person.random(np.random.default_rng(8))
     one, other = (portrait(person, np.random.default_rng(k), (320, 320)) for k in (1, 2))
     assert one.image.tobytes() != other.image.tobytes()
 
 
-def test_different_people_look_more_different_than_pictures_of_one_person() -> None:
+def test_different_people_look_more_different_than_images_of_one_person() -> None:
     """Distance of small aligned crops, each with its own mean and contrast taken out."""
     looks = []
     for k in range(12):
         person = Person.random(np.random.default_rng([407, k]))
-        pictures = [portrait(person, np.random.default_rng([408, i]), (360, 360)) for i in (1, 2)]
-        crops = [cv2.resize(_crop(p), (24, 24), interpolation=cv2.INTER_AREA) for p in pictures]
+        images = [portrait(person, np.random.default_rng([408, i]), (360, 360)) for i in (1, 2)]
+        crops = [cv2.resize(_crop(p), (24, 24), interpolation=cv2.INTER_AREA) for p in images]
         looks.append([(c[2:22, 4:20] - c.mean()) / c.std() for c in crops])
     same = np.mean([np.abs(one - other).mean() for one, other in looks])
     apart = np.mean(

@@ -1,4 +1,4 @@
-"""The embedded board over real HTTP: it behaves like the real one and shows one of everything."""
+"""The demo board over real HTTP behaves like the real one, and has one of everything."""
 
 import io
 import re
@@ -12,18 +12,18 @@ import requests
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pttfaces.demo import encode, pages
-from pttfaces.demo.board import Picture, World, make_world, picture_key
+from pttfaces.demo.board import DemoBoard, DemoImage, image_key, make_board
 from pttfaces.demo.site import BOARD_HOST, HOSTS, serve
 from pttfaces.errors import SiteError
 from pttfaces.http import LoopbackHosts
 
-WORLD = make_world(1, 72, "Beauty", 2024)
+BOARD = make_board(1, 72, "Beauty", 2024)
 BASE = f"https://{BOARD_HOST}"
 
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    with serve(WORLD) as port:
+    with serve(BOARD) as port:
         yield port
 
 
@@ -38,19 +38,16 @@ def adult(session: requests.Session) -> requests.Session:
     return session
 
 
-def key_of(**wanted: object) -> str:
-    """The key of the first picture with these properties."""
-    for key, picture in WORLD.pictures.items():
-        if all(getattr(picture, name) == value for name, value in wanted.items()):
+def key_of(**properties: object) -> str:
+    """The key of the first image with these properties."""
+    for key, image in BOARD.images.items():
+        if all(getattr(image, name) == value for name, value in properties.items()):
             return key
-    raise AssertionError(f"the demo shows none with {wanted}")
+    raise AssertionError(f"the demo shows none with {properties}")
 
 
 def get(session: requests.Session, key: str, tail: str = ".jpg") -> requests.Response:
     return session.get(f"https://{key}{tail}")
-
-
-# ------------------------------------------------------------------------------------- the board
 
 
 def test_the_gate_asks_once_and_leads_back(session: requests.Session) -> None:
@@ -65,7 +62,7 @@ def test_the_gate_asks_once_and_leads_back(session: requests.Session) -> None:
     assert "r-list-container" in session.get(f"{BASE}/bbs/Beauty/index1.html").text
 
 
-def test_who_says_no_or_would_be_led_elsewhere_stays_out(session: requests.Session) -> None:
+def test_who_answers_no_or_names_another_site_stays_outside(session: requests.Session) -> None:
     for form in ({"from": "/bbs/x", "no": "no"}, {"from": "//evil.test/", "yes": "yes"}):
         answer = session.post(f"{BASE}/ask/over18", data=form, allow_redirects=False)
         assert answer.headers["Location"] == "/"
@@ -74,19 +71,19 @@ def test_who_says_no_or_would_be_led_elsewhere_stays_out(session: requests.Sessi
 
 def test_pages_count_from_the_oldest_with_twenty_rows(adult: requests.Session) -> None:
     newest = adult.get(f"{BASE}/bbs/Beauty/index.html").text
-    last = pages.page_count(WORLD)
+    last = pages.page_count(BOARD)
     assert adult.get(f"{BASE}/bbs/Beauty/index{last}.html").text == newest
     assert f"index{last - 1}.html" in newest
     oldest = adult.get(f"{BASE}/bbs/Beauty/index1.html").text
     assert oldest.count('class="r-ent"') == 20
-    assert WORLD.posts[0].id in oldest
+    assert BOARD.posts[0].id in oldest
     assert 'class="r-list-sep"' in newest
     assert 'class="r-list-sep"' not in oldest
     for number in (0, last + 1):
         assert adult.get(f"{BASE}/bbs/Beauty/index{number}.html").status_code == 404
 
 
-def test_what_is_not_there_is_a_404_page(adult: requests.Session) -> None:
+def test_an_unknown_page_is_a_404(adult: requests.Session) -> None:
     for path in ("/bbs/Nowhere/index.html", "/bbs/Beauty/M.1.A.000.html", "/else"):
         answer = adult.get(f"{BASE}{path}")
         assert answer.status_code == 404
@@ -94,7 +91,7 @@ def test_what_is_not_there_is_a_404_page(adult: requests.Session) -> None:
 
 
 def test_the_board_has_a_row_of_every_kind() -> None:
-    text = "".join(pages.index_page(WORLD, n + 1) for n in range(pages.page_count(WORLD)))
+    text = "".join(pages.index_page(BOARD, n + 1) for n in range(pages.page_count(BOARD)))
     cells = Counter(re.findall(r'"nrec">(?:<span[^>]*>)?([^<]*)', text))
     assert cells["爆"]
     assert cells["X1"]
@@ -104,27 +101,27 @@ def test_the_board_has_a_row_of_every_kind() -> None:
     assert text.count("本文已被刪除") == 4
     assert text.count("[公告]") >= 6
     assert set(re.findall(r'"mark">([^<]*)<', text)) == {"", "M", "S", "!"}
-    assert {post.time.year for post in WORLD.posts} == {2023, 2024, 2025}
-    assert WORLD.posts[70].time.isoformat() == "2024-01-01T00:00:00+08:00"
-    assert WORLD.posts[-31].time.isoformat() == "2024-12-31T23:59:59+08:00"
-    seconds = Counter(post.id.split(".")[1] for post in WORLD.posts)
+    assert {post.time.year for post in BOARD.posts} == {2023, 2024, 2025}
+    assert BOARD.posts[70].time.isoformat() == "2024-01-01T00:00:00+08:00"
+    assert BOARD.posts[-31].time.isoformat() == "2024-12-31T23:59:59+08:00"
+    seconds = Counter(post.id.split(".")[1] for post in BOARD.posts)
     assert max(seconds.values()) == 2
 
 
 def test_the_board_has_an_article_of_every_kind() -> None:
-    kinds = Counter(post.page for post in WORLD.posts)
+    kinds = Counter(post.page for post in BOARD.posts)
     odd = {"deleted": 4, "gone": 1, "empty": 1, "truncated": 1, "malformed": 1}
-    assert kinds == {"ok": len(WORLD.posts) - 8, **odd}
-    kept = [post for post in WORLD.posts if post.lines and post.nrec is not None]
+    assert kinds == {"ok": len(BOARD.posts) - 8, **odd}
+    kept = [post for post in BOARD.posts if post.lines and post.nrec is not None]
     assert {post.metalines for post in kept} == {0, 2, 3}
-    texts = "".join(pages.article_page(WORLD, post) for post in kept)
+    texts = "".join(pages.article_page(BOARD, post) for post in kept)
     for sign in ("__cf_email__", "imgur-embed-pub", "<img src=", "warning-box", "推 ", "噓 ", "→ "):
         assert sign in texts, sign
 
 
-def test_every_form_of_a_picture_link_is_posted() -> None:
+def test_every_form_of_an_image_link_is_posted() -> None:
     text = "\n".join(
-        line for p in WORLD.posts for line in (*p.lines, *(push.text for push in p.pushes))
+        line for p in BOARD.posts for line in (*p.lines, *(push.text for push in p.pushes))
     )
     for form in (
         r"https://i\.imgur\.test/\w{7}\.jpg$",
@@ -156,23 +153,20 @@ def test_every_form_of_a_picture_link_is_posted() -> None:
         assert re.search(form, text, re.MULTILINE), form
 
 
-# ----------------------------------------------------------------------------------- the pictures
-
-
 def test_the_demo_is_large_enough_to_train_on() -> None:
-    shown = Counter(p.shows for p in WORLD.pictures.values() if p.answer == "ok")
+    shown = Counter(p.shows for p in BOARD.images.values() if p.answer == "ok")
     assert shown["portrait"] >= 390
     assert shown["blurred"] >= 10
     assert shown["scene"] >= 10
     assert shown["group"] >= 5
-    assert 440 <= len(WORLD.pictures) <= 490
-    formats = Counter(picture.format for picture in WORLD.pictures.values())
+    assert 440 <= len(BOARD.images) <= 490
+    formats = Counter(image.format for image in BOARD.images.values())
     assert all(formats[name] >= 2 for name in ("JPEG", "PNG", "GIF", "WEBP"))
-    assert len(set(WORLD.pictures.values())) < len(WORLD.pictures)  # one picture, two addresses
+    assert len(set(BOARD.images.values())) < len(BOARD.images)  # one image, two addresses
 
 
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "GIF", "WEBP"])
-def test_pictures_come_in_their_format_and_alike_every_time(
+def test_images_have_their_format_and_the_same_bytes_every_time(
     name: str, session: requests.Session
 ) -> None:
     key = key_of(format=name, answer="ok", shows="portrait", rotated=False)
@@ -183,16 +177,16 @@ def test_pictures_come_in_their_format_and_alike_every_time(
     assert get(session, key).content == first.content
 
 
-def test_a_rotated_picture_stands_upright_by_its_exif(session: requests.Session) -> None:
+def test_a_rotated_image_is_upright_by_its_exif(session: requests.Session) -> None:
     key = key_of(rotated=True)
     with Image.open(io.BytesIO(get(session, key).content)) as stored:
         upright = ImageOps.exif_transpose(stored)
         assert upright.size == stored.size[::-1]
-    plain = encode.drawn(WORLD.pictures[key], WORLD.seed)
+    plain = encode.draw(BOARD.images[key], BOARD.seed)
     assert np.abs(np.asarray(upright, int) - np.asarray(plain, int)).mean() < 4
 
 
-def test_broken_pictures_are_broken_in_their_way(session: requests.Session) -> None:
+def test_every_answer_breaks_an_image_in_its_own_way(session: requests.Session) -> None:
     truncated = get(session, key_of(answer="truncated"))
     with pytest.raises(OSError, match="truncated"):
         Image.open(io.BytesIO(truncated.content)).load()
@@ -206,12 +200,12 @@ def test_broken_pictures_are_broken_in_their_way(session: requests.Session) -> N
     assert removed.history[0].status_code == 302
 
 
-def test_albums_tell_their_pictures_on_their_page_and_by_the_api(
+def test_albums_list_their_images_on_their_page_and_by_the_api(
     session: requests.Session,
 ) -> None:
-    assert len(WORLD.albums) == 3
-    for name, addresses in WORLD.albums.items():
-        assert {picture_key(address) for address in addresses} <= set(WORLD.pictures)
+    assert len(BOARD.albums) == 3
+    for name, addresses in BOARD.albums.items():
+        assert {image_key(address) for address in addresses} <= set(BOARD.images)
         text = session.get(f"https://imgur.test/a/{name}").text
         assert all(address in text for address in addresses)
     asked = f"https://api.imgur.test/3/album/{name}/images"
@@ -223,20 +217,20 @@ def test_albums_tell_their_pictures_on_their_page_and_by_the_api(
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_busy_picture_comes_at_the_second_try(status: int) -> None:
-    world = World("Beauty", pictures={"i.imgur.test/abcdefg": Picture(1, "scene", ())})
-    world.pictures["i.imgur.test/abcdefg"] = Picture(1, "scene", (), answer=f"busy {status}")
-    with serve(world) as port:
+def test_a_busy_image_is_served_at_the_second_request(status: int) -> None:
+    board = DemoBoard("Beauty", images={"i.imgur.test/abcdefg": DemoImage(1, "scene", ())})
+    board.images["i.imgur.test/abcdefg"] = DemoImage(1, "scene", (), answer=f"busy {status}")
+    with serve(board) as port:
         session = LoopbackHosts(dict.fromkeys(HOSTS, port)).session()
         first = get(session, "i.imgur.test/abcdefg")
         assert (first.status_code, first.headers["Retry-After"]) == (status, "1")
         assert get(session, "i.imgur.test/abcdefg").status_code == 200
 
 
-def test_hosts_have_their_manners(session: requests.Session) -> None:
+def test_imgur_refuses_hotlinks_and_twimg_serves_small_copies(session: requests.Session) -> None:
     key = key_of(answer="ok", shows="portrait", format="JPEG", rotated=False)
     assert session.get(f"https://{key}.jpg", headers={"Referer": BASE}).status_code == 403
-    twimg = next(key for key in WORLD.pictures if key.startswith("pbs.twimg.test/media/"))
+    twimg = next(key for key in BOARD.images if key.startswith("pbs.twimg.test/media/"))
     sizes = []
     for name in ("small", "orig"):
         with Image.open(
@@ -246,27 +240,24 @@ def test_hosts_have_their_manners(session: requests.Session) -> None:
     assert sizes[0] * 2 == sizes[1]
 
 
-# --------------------------------------------------------------------------------------- the rest
-
-
 def test_everything_follows_from_the_seed() -> None:
-    assert make_world(1, 72, "Beauty", 2024) == WORLD
-    other = make_world(2, 72, "Beauty", 2024)
-    assert other.posts[80] != WORLD.posts[80]
-    assert not set(other.pictures) & set(WORLD.pictures)
+    assert make_board(1, 72, "Beauty", 2024) == BOARD
+    other = make_board(2, 72, "Beauty", 2024)
+    assert other.posts[80] != BOARD.posts[80]
+    assert not set(other.images) & set(BOARD.images)
 
 
 @pytest.mark.parametrize("articles", [3, 5, 24, 200])
-def test_any_number_of_articles_can_be_asked_for(articles: int) -> None:
-    world = make_world(7, articles, "Beauty", 2023)
+def test_a_board_has_as_many_articles_as_requested(articles: int) -> None:
+    board = make_board(7, articles, "Beauty", 2023)
     kept = [
         post
-        for post in world.posts
+        for post in board.posts
         if post.time.year == 2023 and post.nrec is not None and post.page != "deleted"
         if post.title and "[公告]" not in post.title
     ]
     assert len(kept) == articles
-    assert [post.time for post in world.posts] == sorted(post.time for post in world.posts)
+    assert [post.time for post in board.posts] == sorted(post.time for post in board.posts)
 
 
 def test_a_browser_can_follow_every_link(port: int) -> None:
@@ -274,7 +265,7 @@ def test_a_browser_can_follow_every_link(port: int) -> None:
         start = f"http://127.0.0.1:{port}/bbs/Beauty/index.html"
         assert "/ask/over18" in browser.get(start).url
         browser.post(f"http://127.0.0.1:{port}/ask/over18", data={"from": "/", "yes": "yes"})
-        post = WORLD.posts[80]
+        post = BOARD.posts[80]
         text = browser.get(f"http://127.0.0.1:{port}/bbs/Beauty/{post.id}.html").text
         hrefs = re.findall(r'(?:href|src)="([^"]+)"', text)
         assert any(href.startswith("/@i.imgur.test/") for href in hrefs)
@@ -287,11 +278,11 @@ def test_a_browser_can_follow_every_link(port: int) -> None:
 
 def test_a_port_in_use_is_named(port: int) -> None:
     sentence = rf"port {port} of 127\.0\.0\.1 cannot be used \(.+\); name another"
-    with pytest.raises(SiteError, match=sentence), serve(WORLD, port):
+    with pytest.raises(SiteError, match=sentence), serve(BOARD, port):
         pass
 
 
 def test_an_address_of_any_form_has_one_key() -> None:
     forms = ["https://i.imgur.test/abcdefg.jpg?1", "http://I.imgur.test/abcdefg.gifv"]
     forms += ["https://m.imgur.test/abcdefg", "https://imgur.test/abcdefg.jpg"]
-    assert {picture_key(form) for form in forms} == {"i.imgur.test/abcdefg"}
+    assert {image_key(form) for form in forms} == {"i.imgur.test/abcdefg"}

@@ -1,6 +1,6 @@
-"""Pictures are forgotten, by each kind of name, in a real repository with a remote and a history.
+"""Images are erased, by each kind of name, from a real repository with a remote and a history.
 
-After test_whole_line, whose repository this changes for good.
+Runs after test_whole_line, whose repository it changes.
 """
 
 import re
@@ -16,7 +16,7 @@ from repository import STAGES, Repository, put, ran
 from pttfaces import files
 from pttfaces.images import read_size
 
-# The fixture runs nine stages; a busy machine must not make it fail.
+# The fixture runs nine stages, which takes minutes on a busy machine.
 pytestmark = pytest.mark.timeout(1200)
 
 
@@ -24,16 +24,20 @@ def rows(line: Repository, name: str) -> pd.DataFrame:
     return pd.read_csv(line.path / "data" / name, keep_default_na=False)
 
 
-def lying(*roots: Path) -> Iterator[Path]:
+def stored_files(*roots: Path) -> Iterator[Path]:
     for root in roots:
         for path in root.rglob("*"):
             if path.is_file() and ".git" not in path.parts:
                 yield path
 
 
+def digests_of(*roots: Path) -> dict[Path, str]:
+    return {path: files.digest_file(path) for path in stored_files(*roots)}
+
+
 @dataclass(frozen=True)
 class Trail:
-    """Pictures, and what they and all that was cut out of them are known by, wherever it lies."""
+    """Images, and what identifies them and their crops in any store."""
 
     digests: set[str]
     paths: list[Path]
@@ -42,8 +46,8 @@ class Trail:
 
     @classmethod
     def of(cls, line: Repository, digests: set[str]) -> "Trail":
-        stems = {digest[:16] for digest in digests}
-        paths = [path for path in lying(line.path / "data") if path.name[:16] in stems]
+        image_ids = {digest[:16] for digest in digests}
+        paths = [path for path in stored_files(line.path / "data") if path.name[:16] in image_ids]
         contents = [path.read_bytes() for path in paths]
         folders = {path.relative_to(line.path / "data").parts[0] for path in paths}
         assert folders == {"raw", "crops", "dataset"}
@@ -59,7 +63,7 @@ class Trail:
 
 
 def one_of_each_kind(line: Repository) -> dict[str, tuple[str, set[str]]]:
-    """Kind of name → a name and the digests of its pictures; no picture has two of them."""
+    """Kind of name → a name and the digests of its images; no image has two of the names."""
     table, ledger = rows(line, "dataset.csv"), rows(line, "ledger.csv").query("sha256 != ''")
     held_out, trained = table.query("split == 'holdout'").iloc[0], table.query("split == 'train'")
     some, of_one, of_other = [crops for _, crops in trained.groupby("article")][:3]
@@ -80,16 +84,16 @@ def one_of_each_kind(line: Repository) -> dict[str, tuple[str, set[str]]]:
 
 def test_a_crop_is_traced_to_its_article(line: Repository) -> None:
     row = rows(line, "dataset.csv").query("split == 'train'").iloc[0]
-    told = line.ok("python", "-m", "pttfaces", "trace", f"data/dataset/train/{row['crop']}")
+    printed = line.ok("python", "-m", "pttfaces", "trace", f"data/dataset/train/{row['crop']}")
     for value in (row["crop"], row["sha256"], row["article"], row["author"], row["url"]):
-        assert str(value) in told
+        assert str(value) in printed
     ended = line.run("python", "-m", "pttfaces", "trace", f"{'0' * 16}-0.png")
     assert ended.returncode == 2
     assert "is in no data/ledger.csv" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
-def test_another_blur_threshold_chooses_anew_and_finds_nothing_anew(line: Repository) -> None:
+def test_another_blur_threshold_repeats_curate_only(line: Repository) -> None:
     line.ok("git", "checkout", "--quiet", "params.yaml")
     put(line.path / "params.yaml", {"blur_threshold": 90})
     assert ran(line.ok("dvc", "repro", "--dry", "curate")) == ["curate"]
@@ -98,8 +102,8 @@ def test_another_blur_threshold_chooses_anew_and_finds_nothing_anew(line: Reposi
     line.ok("git", "checkout", "--quiet", "params.yaml")
 
 
-def test_another_size_cuts_anew_there_and_back(line: Repository) -> None:
-    """DVC's run cache, asked for a group of parameters, does not see a key called size."""
+def test_another_crop_size_repeats_crop_there_and_back(line: Repository) -> None:
+    """DVC's run cache ignores a key called size in a group of parameters."""
     line.ok("git", "checkout", "--quiet", "params.yaml")
     for size in (128, 192, 256):
         put(line.path / "params.yaml", {"crop.size": size})
@@ -110,10 +114,10 @@ def test_another_size_cuts_anew_there_and_back(line: Repository) -> None:
     assert line.ok("git", "status", "--porcelain") == ""
 
 
-def test_what_is_forgotten_and_purged_is_nowhere_any_more(line: Repository, tmp_path: Path) -> None:
+def test_purged_images_are_in_no_store(line: Repository, tmp_path: Path) -> None:
     remote = tmp_path / "remote"
-    line.ok("git", "checkout", "--quiet", ".")  # a stage that was refused before has left no out,
-    line.ok("dvc", "checkout")  # and no figures
+    line.ok("git", "checkout", "--quiet", ".")  # a stage that failed in an earlier test has left
+    line.ok("dvc", "checkout")  # neither outs nor metrics
     line.ok("dvc", "remote", "add", "--default", "backup", str(remote))
     line.ok("dvc", "push")
     line.ok("dvc", "exp", "save", "--name", "kept", "--force")
@@ -125,38 +129,38 @@ def test_what_is_forgotten_and_purged_is_nowhere_any_more(line: Repository, tmp_
     table, named = rows(line, "dataset.csv"), one_of_each_kind(line)
     trails = {kind: Trail.of(line, digests) for kind, (_, digests) in named.items()}
     digests = set.union(*(trail.digests for trail in trails.values()))
-    gone = [path for trail in trails.values() for path in trail.paths]
+    erased = [path for trail in trails.values() for path in trail.paths]
     others = set(table.query("split != ''")["sha256"]) - digests
-    spared = Trail.of(line, others)
+    kept = Trail.of(line, others)
     sheets = [line.path / f"metrics/pictures/{name}.png" for name in ("contact_sheet", "nearest")]
     shown = set(map(files.digest_file, sheets))
     options = [word for kind, (name, _) in named.items() for word in (f"--{kind}", name)]
 
-    before = {path: files.digest_file(path) for path in lying(line.path / "data", remote)}
-    told = line.ok("python", "-m", "pttfaces", "forget", *options, "--dry-run")
-    assert {path: files.digest_file(path) for path in lying(line.path / "data", remote)} == before
+    before = digests_of(line.path / "data", remote)
+    printed = line.ok("python", "-m", "pttfaces", "forget", *options, "--dry-run")
+    assert digests_of(line.path / "data", remote) == before
     client = MlflowClient(f"sqlite:///{(line.path / 'mlflow.db').as_posix()}")
-    assert all(run.info.run_id in told for run in client.search_runs(["1"]))
-    assert "dvc exp remove kept" in told
-    deletion = re.search(r'python -c "(.*delete_model_version.*)"', told)
-    assert deletion, told
+    assert all(run.info.run_id in printed for run in client.search_runs(["1"]))
+    assert "dvc exp remove kept" in printed
+    deletion = re.search(r'python -c "(.*delete_model_version.*)"', printed)
+    assert deletion, printed
     for digest in digests:
-        assert digest[:16] in told
+        assert digest[:16] in printed
 
     line.ok("python", "-m", "pttfaces", "forget", *options[:6], "--purge")
     later = line.ok(
         "python", "-m", "pttfaces", "forget", *options[6:], "--purge"
     )  # others, another day
-    trained = re.findall(r"dvc exp remove .*|commits whose model .*", told)
+    trained = re.findall(r"dvc exp remove .*|commits whose model .*", printed)
     assert len(trained) == 2
     assert trained == re.findall(r"dvc exp remove .*|commits whose model .*", later)
-    assert not any(path.exists() for path in (*gone, *copies)), "not even before dvc repro"
+    assert not any(path.exists() for path in (*erased, *copies)), "not even before dvc repro"
     assert ran(line.ok("dvc", "repro")) == STAGES
     line.ok("dvc", "push")
     head = (line.path / "data/dataset/manifest.csv").read_bytes().splitlines()[0]
     found: dict[str, list[Path]] = {kind: [] for kind in trails}
     seen = set()
-    for path in lying(line.path, remote):
+    for path in stored_files(line.path, remote):
         content = path.read_bytes()
         seen.add(files.digest_bytes(content))
         by_name = content.startswith(head) and any(d[:16].encode() in content for d in digests)
@@ -166,7 +170,7 @@ def test_what_is_forgotten_and_purged_is_nowhere_any_more(line: Repository, tmp_
                 found[kind].append(path)
     assert found == {kind: [] for kind in trails}
     assert not shown & seen
-    assert spared.contents <= seen
+    assert kept.contents <= seen
     left = rows(line, "dataset.csv")
     assert not digests & set(left["sha256"])
     assert others <= set(left.query("split != ''")["sha256"])
@@ -182,6 +186,6 @@ def test_what_is_forgotten_and_purged_is_nowhere_any_more(line: Repository, tmp_
     refused = line.run("dvc", "repro")
     assert refused.returncode != 0
     assert "data/denylist.txt lacks" in refused.stderr + refused.stdout
-    line.ok("python", "src/inputs.py")
+    line.ok("dvc", "repro", "--force", "--single-item", "inputs")
     readers = ["crawl", "links", "download", "curate"]
     assert ran(line.ok("dvc", "repro")) == readers, "nobody is back: the data set is the same"

@@ -1,7 +1,4 @@
-"""What the embedded board holds: its posts, its made-up people's pictures and how they are linked.
-
-Everything follows from the seed. Knows no HTML, no drawing and no network.
-"""
+"""Makes up the content of the demo board from a seed: its posts, images, links and pushes."""
 
 import datetime
 from collections.abc import Sequence
@@ -10,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 BOARD_HOST = "www.ptt.test"
-PICTURE_HOSTS = (
+IMAGE_HOSTS = (
     "i.imgur.test",
     "imgur.test",
     "m.imgur.test",
@@ -24,18 +21,18 @@ PICTURE_HOSTS = (
 )
 
 _TAIPEI = datetime.timezone(datetime.timedelta(hours=8))
-_BEFORE, _AFTER = 70, 30  # posts of the years around the board's
+_BEFORE, _AFTER = 70, 30  # posts of the years before and after the board's
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture of the site.
+class DemoImage:
+    """An image of the site.
 
-    shows: portrait, blurred, group or scene; people: numbers of the made-up persons on it; format:
-    JPEG, PNG, GIF or WEBP; rotated: stored on its side, with EXIF's word about it; answer: how the
-    server answers for it: ok, truncated, html (that calls itself a JPEG), missing (404), removed
-    (a redirect to a placeholder), busy 429 or busy 503 (once, then ok).
+    shows: portrait, blurred, group or scene; people: numbers of the made-up persons in it; format:
+    JPEG, PNG, GIF or WEBP; rotated: stored on its side, with an EXIF orientation; answer: what the
+    server sends for it: ok, truncated, html (declared as a JPEG), missing (404), removed (a
+    redirect to a placeholder), busy 429 or busy 503 (once, then ok).
     """
 
     number: int
@@ -48,7 +45,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Push:
-    """A line below an article: its tag (推, 噓 or →), who wrote what, and when (MM/DD hh:mm)."""
+    """A comment below an article: its tag (推, 噓 or →), user, text and time (MM/DD hh:mm)."""
 
     tag: str
     user: str
@@ -60,9 +57,9 @@ class Push:
 class Post:
     """A post of the board.
 
-    nrec: −100 to 100, None for a blank cell; mark: M, S, ! or blank; metalines: 3, 2 (the time is
-    glued to the title) or 0; page: ok, deleted (its row has no link), gone (404), empty, truncated,
-    malformed; old_layout: embeds of the kind that older pages carry.
+    nrec: popularity, −100 to 100, None for a blank cell; mark: M, S, ! or blank; metalines: 3, 2
+    (the time is appended to the title) or 0; page: ok, deleted (its row has no link), gone (404),
+    empty, truncated or malformed; old_layout: images are embedded as on older pages.
     """
 
     id: str
@@ -78,33 +75,32 @@ class Post:
 
     @property
     def time(self) -> datetime.datetime:
-        """When it was posted, in the board's time."""
+        """When it was posted, in UTC+8."""
         return datetime.datetime.fromtimestamp(int(self.id.split(".")[1]), _TAIPEI)
 
 
 @dataclass
-class World:
-    """A board's posts, oldest first, its pinned posts, and pictures by host and path.
+class DemoBoard:
+    """A board: its posts, oldest first, its pinned posts, and its images by `image_key`.
 
-    A picture's key has no extension and no query: i.imgur.test answers alike for all of them.
-    albums: name → addresses of its pictures; a name that is not there has a page that tells none.
+    albums: name → addresses of its images; the page of any other album lists none.
     """
 
-    board: str
+    name: str
     seed: int = 0
     posts: list[Post] = field(default_factory=list)
     pinned: list[Post] = field(default_factory=list)
-    pictures: dict[str, Picture] = field(default_factory=dict)
+    images: dict[str, DemoImage] = field(default_factory=dict)
     albums: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def make_world(seed: int, articles: int, board: str, year: int) -> World:
+def make_board(seed: int, articles: int, name: str, year: int) -> DemoBoard:
     """A board of which `articles` posts of `year` pass the default filters.
 
-    Among them and around them stands every kind of row, link and picture that real boards show;
-    from 24 articles on, also every kind of broken page.
+    It has every kind of row, link and image that real boards have and, from 24 articles on, every
+    kind of broken page.
     """
-    return _Maker(seed, articles, board, year).make()
+    return _BoardMaker(seed, articles, name, year).make()
 
 
 _TAGS = ("正妹", "正妹", "正妹", "帥哥", "神人", "攝影", "寫真")
@@ -125,13 +121,13 @@ _SYLLABLES = (
     "mo", "ra", "ki", "lan", "wei", "tea", "sun", "moon", "rab", "cat", "blue", "fish", "leaf",
     "ori", "ze", "pan", "yu", "hao", "lin", "star",
 )  # fmt: skip
-_ELSEWHERE = (
+_OTHER_LINKS = (
     "https://video.test/watch?v=dQw4w9",
     "https://maps.test/place/25.03,121.56",
     "https://shop.test/item.html",
     "http://blog.test/2024/05/spring.html#photos",
 )
-# How a picture is linked: name of the form, and about how many in a thousand of the facts' year.
+# Form of a link to an image → about how many in a thousand links of a real year have it.
 _FORMS = {
     "imgur": 480,
     "imgur jpeg": 160,
@@ -153,34 +149,34 @@ _FORMS = {
     "other query": 10,
 }
 _FORMATS = {"imgur gifv": "GIF", "imgur png": "PNG", "webp": "WEBP", "other query": "PNG"}
-# Beside its portraits, article after article shows one of these (or nothing) …
-_BESIDE = ("blurred", "scene", "group", "blurred", "", "blurred", "scene", "")
-# … and the first articles have one picture each that the server does not simply hand out.
+# What successive articles show besides portraits …
+_BESIDES_PORTRAITS = ("blurred", "scene", "group", "blurred", "", "blurred", "scene", "")
+# … and what the server sends for one more image of each of the first articles.
 _ANSWERS = ("truncated", "html", "missing", "removed", "busy 429", "busy 503", "missing", "html")
 
 
-class _Maker:
-    def __init__(self, seed: int, articles: int, board: str, year: int) -> None:
+class _BoardMaker:
+    def __init__(self, seed: int, articles: int, name: str, year: int) -> None:
         self.rng = np.random.default_rng([seed, year, articles])
         self.articles = articles
         self.year = year
-        self.world = World(board, seed)
-        self.number = 0  # of the last picture
-        self.turn = 0  # links that were free to take any form
+        self.board = DemoBoard(name, seed)
+        self.image_count = 0
+        self.link_count = 0  # of links that could take any form
         self.names: set[str] = set()
 
-    def make(self) -> World:
+    def make(self) -> DemoBoard:
         start, end = self._new_year(self.year), self._new_year(self.year + 1)
         left_out = self._left_out()
         kept = [self._article(index) for index in range(self.articles)]
         order = self.rng.permutation(len(kept) + len(left_out))
-        # What is kept stays in its order: the first articles are the ones with the oddities.
+        # The kept articles stay in order: the first ones have the special links and answers.
         slots = np.zeros(len(order), bool)
         slots[np.sort(order[: len(left_out)])] = True
-        a, b = iter(kept), iter(left_out)
-        inside = [next(b) if leave else next(a) for leave in slots]
-        before = [self._stray() for _ in range(_BEFORE)]
-        after = [self._stray() for _ in range(_AFTER)]
+        rest_kept, rest_left_out = iter(kept), iter(left_out)
+        inside = [next(rest_left_out) if left else next(rest_kept) for left in slots]
+        before = [self._filler() for _ in range(_BEFORE)]
+        after = [self._filler() for _ in range(_AFTER)]
         month = 30 * 86400
         times = [
             *self._times(start - 3 * month, start, _BEFORE),
@@ -188,20 +184,18 @@ class _Maker:
             *self._times(end, end + month, _AFTER),
         ]
         posts = [*before, *inside, *after]
-        self.world.posts = [
+        self.board.posts = [
             self._dated(post, time, index)
             for index, (post, time) in enumerate(zip(posts, times, strict=True))
         ]
-        self.world.pinned = self._pinned()
-        return self.world
-
-    # ------------------------------------------------------------------------------------- rows
+        self.board.pinned = self._pinned()
+        return self.board
 
     def _new_year(self, year: int) -> int:
         return int(datetime.datetime(year, 1, 1, tzinfo=_TAIPEI).timestamp())
 
     def _times(self, start: int, end: int, count: int) -> list[int]:
-        """Rising times, the first and the last second among them; two posts share one."""
+        """Increasing times, with the first and the last second; two posts share one."""
         times = np.sort(self.rng.integers(start, end, count))
         times[0], times[-1] = start, end - 1
         if count > 4:
@@ -211,7 +205,7 @@ class _Maker:
     def _dated(self, post: Post, time: int, index: int) -> Post:
         suffix = f".{self.rng.integers(0x1000):03X}"
         if index == 3:
-            suffix = ""  # as very old ids are
+            suffix = ""  # as in very old ids
         kind = "G" if index == 5 else "M"
         day = datetime.datetime.fromtimestamp(time, _TAIPEI)
         minutes = (datetime.timedelta(minutes=20 + 7 * i) for i in range(len(post.pushes)))
@@ -222,7 +216,7 @@ class _Maker:
         return replace(post, id=f"{kind}.{time}.A{suffix}", pushes=pushes)
 
     def _left_out(self) -> list[Post]:
-        """Posts of the year that the default filters leave out, for each reason."""
+        """Posts of the year that the default filters leave out, some for each reason."""
         titles = (
             "[公告] 板規修正",
             "[公告] 水桶名單",
@@ -232,12 +226,12 @@ class _Maker:
         posts = [Post("", title, self._user(), 12, mark="M") for title in titles]
         gone = [f"(本文已被刪除) [{self._user()}]" for _ in range(4)]
         posts += [Post("", title, "-", None, page="deleted") for title in gone]
-        posts += [replace(self._stray(), nrec=None) for _ in range(6)]
-        posts += [replace(self._stray(), title="") for _ in range(2)]
+        posts += [replace(self._filler(), nrec=None) for _ in range(6)]
+        posts += [replace(self._filler(), title="") for _ in range(2)]
         return [posts[int(i)] for i in self.rng.permutation(len(posts))]
 
-    def _stray(self) -> Post:
-        """A post that the demo's own year never reads."""
+    def _filler(self) -> Post:
+        """A post that no stage reads."""
         lines = (self._sentence(), f"https://i.imgur.test/{self._name()}.jpg")
         return Post("", self._title(), self._user(), self._nrec(), lines=lines)
 
@@ -270,12 +264,10 @@ class _Maker:
     def _pick(self, choices: Sequence[str]) -> str:
         return choices[int(self.rng.integers(len(choices)))]
 
-    # --------------------------------------------------------------------------------- articles
-
     def _article(self, index: int) -> Post:
-        page, odd = "ok", self.articles // 6
-        if self.articles >= 24 and index in (odd, 2 * odd, 3 * odd, 4 * odd):
-            page = ("gone", "empty", "truncated", "malformed")[index // odd - 1]
+        page, interval = "ok", self.articles // 6
+        if self.articles >= 24 and index in (interval, 2 * interval, 3 * interval, 4 * interval):
+            page = ("gone", "empty", "truncated", "malformed")[index // interval - 1]
         author, title = self._user(), self._title()
         nrec = (100, -10, -100, 1, 99)[index] if index < 5 else self._nrec()
         post = Post("", title, author, nrec, mark="MS! "[index % 4].strip(), page=page)
@@ -292,55 +284,56 @@ class _Maker:
 
     def _lines(self, index: int) -> list[str]:
         links = [self._portrait(index) for _ in range(5 if index % 3 == 2 else 4)]
-        if beside := _BESIDE[index % len(_BESIDE)]:
-            links.append(self._link(self._picture(beside, index)))
+        if shows := _BESIDES_PORTRAITS[index % len(_BESIDES_PORTRAITS)]:
+            links.append(self._link(self._image(shows, index)))
         if index < len(_ANSWERS):
-            odd = self._picture("portrait", index, answer=_ANSWERS[index])
-            links.insert(2, self._link(odd, form="imgur"))
-        lines = [self._sentence(), "", *links, "", self._pick(_ELSEWHERE), "", self._sentence()]
+            unavailable = self._image("portrait", index, answer=_ANSWERS[index])
+            links.insert(2, self._link(unavailable, form="imgur"))
+        lines = [self._sentence(), "", *links, "", self._pick(_OTHER_LINKS), "", self._sentence()]
         first = f"https://i.imgur.test/{self._name()}.jpeg"
-        self._hang(first, self._picture("portrait", index))
+        self._publish(first, self._image("portrait", index))
         match index % 12:
-            case 0:  # typed without a space between, as people do
-                second = self._link(self._picture("portrait", index), form="imgur jpeg")
+            case 0:  # two links without a space between them
+                second = self._link(self._image("portrait", index), form="imgur jpeg")
                 lines.insert(3, first + second)
-            case 1:  # a sentence's end is swallowed by the link
+            case 1:  # punctuation that the site takes for a part of the link
                 lines.insert(3, f"({first})")
                 lines.insert(4, f"{self._portrait(index)},")
-            case 2:  # the same picture in two forms
+            case 2:  # the same image in two forms
                 lines.insert(3, first)
                 lines.insert(5, first.replace("//i.imgur", "//m.imgur").removesuffix(".jpeg"))
             case 3:  # the same bytes under another name
                 other = f"https://i.ibb.test/{self._name()}/{self._name()}.jpg"
-                self._hang(other, self._at(first))
+                self._publish(other, self.board.images[image_key(first)])
                 lines[3:3] = [first, other]
             case 4:
                 kind, album = "a" if index < 12 else "gallery", self._name()
                 lines.insert(3, f"https://imgur.test/{kind}/{album}")
                 lines.insert(4, first)
-                if index % 24 == 4:  # the others' pages tell nothing
-                    self.world.albums[album] = (first, *self._in_album(index))
+                if index % 24 == 4:  # the pages of the others list no image
+                    self.board.albums[album] = (first, *self._in_album(index))
             case 5:
                 lines[3:3] = [first, f"聯絡: {self._user()}@mail.test"]
             case 6:
                 lines[3:3] = [f"https://blog.test/@{self._user()}@mail.test/post", first]
             case 7:
-                rotated = self._picture("portrait", index, rotated=True)
+                rotated = self._image("portrait", index, rotated=True)
                 lines.insert(3, self._link(rotated, form="imgur"))
-            case 9:  # which the older layout embeds once more, by a link of its own
+            case 9:  # a page that the older layout embeds, too
                 lines.insert(3, first.replace("//i.imgur", "//imgur").removesuffix(".jpeg"))
             case _:
                 lines.insert(3, first)
         return lines
 
     def _in_album(self, index: int) -> list[str]:
-        """Two pictures that only an album links; drawn apart, so that they move no others."""
+        """Links to two images of an album; their numbers and names come from their own generator,
+        so that they change no others."""
         links = []
         for number in (10**6 + 2 * index, 10**6 + 2 * index + 1):
-            rng = np.random.default_rng([self.world.seed, self.year, number])
+            rng = np.random.default_rng([self.board.seed, self.year, number])
             name = "".join(_LETTERS[int(i)] for i in rng.integers(len(_LETTERS), size=7))
             links.append(f"https://i.imgur.test/{name}.jpg")
-            self._hang(links[-1], Picture(number, "portrait", (index,)))
+            self._publish(links[-1], DemoImage(number, "portrait", (index,)))
         return links
 
     def _pushes(self, index: int) -> tuple[Push, ...]:
@@ -352,32 +345,31 @@ class _Maker:
         if index % 4 == 0:
             pushes[0] = Push("推", self._user(), f"補一張 {self._portrait(index)}", "")
         if index % 6 == 3:
-            pushes[1] = Push("→", self._user(), self._pick(_ELSEWHERE), "")
+            pushes[1] = Push("→", self._user(), self._pick(_OTHER_LINKS), "")
         return tuple(pushes)
 
-    # --------------------------------------------------------------------------------- pictures
-
     def _portrait(self, index: int) -> str:
-        return self._link(self._picture("portrait", index))
+        return self._link(self._image("portrait", index))
 
-    def _picture(
+    def _image(
         self, shows: str, person: int, *, answer: str = "ok", rotated: bool = False
-    ) -> Picture:
+    ) -> DemoImage:
         people = {"scene": (), "group": (person, 10**6 + person)}.get(shows, (person,))
         if shows == "group" and person % 2:
             people = (*people, 2 * 10**6 + person)
-        self.number += 1
-        return Picture(self.number, shows, people, answer=answer, rotated=rotated)
+        self.image_count += 1
+        return DemoImage(self.image_count, shows, people, answer=answer, rotated=rotated)
 
-    def _link(self, picture: Picture, form: str = "") -> str:
-        """Puts a picture onto a host and returns a link to it as a person would post it."""
+    def _link(self, image: DemoImage, form: str = "") -> str:
+        """Publishes an image on a host; returns a link to it as a person would post it."""
         if not form:
-            # Every form once in the first articles, then as often as people use them.
+            # Every form twice in the first articles, then as often as people use them.
             forms, weights = list(_FORMS), np.array(list(_FORMS.values()), float)
-            turn, self.turn = self.turn, self.turn + 1
-            drawn = forms[int(self.rng.choice(len(forms), p=weights / weights.sum()))]
-            form = forms[turn % len(forms)] if turn < 2 * len(forms) else drawn
-        picture = replace(picture, format=_FORMATS.get(form, "JPEG"))
+            form = forms[int(self.rng.choice(len(forms), p=weights / weights.sum()))]
+            if self.link_count < 2 * len(forms):
+                form = forms[self.link_count % len(forms)]
+            self.link_count += 1
+        image = replace(image, format=_FORMATS.get(form, "JPEG"))
         name = self._name()
         links = {
             "imgur": f"https://i.imgur.test/{name}.jpg",
@@ -399,14 +391,11 @@ class _Maker:
             "webp": f"https://pictures.test/{self.year}/{name}.webp",
             "other query": f"https://pictures.test/{self.year}/{name}.PNG?w=640&from=ptt",
         }
-        self._hang(links[form], picture)
+        self._publish(links[form], image)
         return links[form]
 
-    def _hang(self, link: str, picture: Picture) -> None:
-        self.world.pictures[picture_key(link)] = picture
-
-    def _at(self, link: str) -> Picture:
-        return self.world.pictures[picture_key(link)]
+    def _publish(self, link: str, image: DemoImage) -> None:
+        self.board.images[image_key(link)] = image
 
     def _name(self) -> str:
         while True:
@@ -416,8 +405,9 @@ class _Maker:
                 return name
 
 
-def picture_key(url: str) -> str:
-    """The key of a picture's address in `World.pictures`: host and path without an extension."""
+def image_key(url: str) -> str:
+    """The key in `DemoBoard.images` of an image's address: host and path, without extension and
+    query, since hosts such as i.imgur.test serve the same image under all of them."""
     host, _, path = url.partition("://")[2].partition("/")
     path = path.partition("?")[0].partition(":")[0]
     stem, dot, extension = path.rpartition(".")

@@ -1,7 +1,4 @@
-"""The pages of the embedded board as ptt.cc writes them: index, article, age question, 404.
-
-Pure text from the world's posts; knows no server.
-"""
+"""Renders the pages of the demo board in ptt.cc's HTML: index, article, age question, 404."""
 
 import html
 import json
@@ -9,28 +6,28 @@ import re
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from pttfaces.demo.board import BOARD_HOST, Post, Push, World
+from pttfaces.demo.board import BOARD_HOST, DemoBoard, Post, Push
 
 ROWS = 20
 
-_URL = re.compile(r"https?://[\x21-\x7e]+", re.IGNORECASE)  # all that ptt.cc takes for a link
+_URL = re.compile(r"https?://[\x21-\x7e]+", re.IGNORECASE)  # what ptt.cc takes for a link
 _EMAIL = re.compile(r"[A-Za-z0-9._]+@[A-Za-z0-9.]+\.[A-Za-z]+")
 _SHIELD_KEY = 0x5A
 
 
-def page_count(world: World) -> int:
-    """Index pages of the board; an empty board has one."""
-    return max(1, -(-len(world.posts) // ROWS))
+def page_count(board: DemoBoard) -> int:
+    """The number of the board's index pages; an empty board has one."""
+    return max(1, -(-len(board.posts) // ROWS))
 
 
-def index_page(world: World, number: int) -> str:
-    """Index page `number`, 1 being the oldest; the newest one shows the pinned posts too."""
-    last = page_count(world)
-    rows = [_row(world.board, post) for post in world.posts[(number - 1) * ROWS : number * ROWS]]
-    if number == last and world.pinned:
+def index_page(board: DemoBoard, number: int) -> str:
+    """Index page `number`, from 1, the oldest; the newest one has the pinned posts, too."""
+    last = page_count(board)
+    rows = [_row(board.name, post) for post in board.posts[(number - 1) * ROWS : number * ROWS]]
+    if number == last and board.pinned:
         rows.append('<div class="r-list-sep"></div>')
-        rows += [_row(world.board, post) for post in world.pinned]
-    base = f"/bbs/{world.board}"
+        rows += [_row(board.name, post) for post in board.pinned]
+    base = f"/bbs/{board.name}"
     paging = "".join(
         _button(text, f"{base}/index{target}.html" if target else "")
         for text, target in (
@@ -44,37 +41,37 @@ def index_page(world: World, number: int) -> str:
 <div id="main-container">
 <div id="action-bar-container"><div class="action-bar">
 <div class="btn-group btn-group-dir"><a class="btn selected" href="{base}/index.html">看板</a>\
-<a class="btn" href="/man/{world.board}/index.html">精華區</a></div>
+<a class="btn" href="/man/{board.name}/index.html">精華區</a></div>
 <div class="btn-group btn-group-paging">{paging}</div>
 </div></div>
 <div class="r-list-container action-bar-margin bbs-screen">
 {"".join(rows)}
 </div>
 </div>"""
-    return _document(f"看板 {world.board} 文章列表", world.board, body)
+    return _document(f"看板 {board.name} 文章列表", board.name, body)
 
 
-def article_page(world: World, post: Post) -> str:
-    """An article's page, or what stands in its place if it is malformed."""
+def article_page(board: DemoBoard, post: Post) -> str:
+    """An article's page, broken as its `page` says."""
     if post.page == "malformed":
         return "<html><body><p>500 - Internal Server Error / Server Too Busy."
     cut = ""
     if post.page == "truncated":
         cut = '<div class="push center warning-box">檔案過大!部分文章無法顯示</div>\n'
     lines = "".join(_line(text, post.old_layout) for text in post.lines)
-    origin = "" if post.page == "empty" else _origin(world, post)
+    origin = "" if post.page == "empty" else _origin(board, post)
     pushes = "".join(_push(push, post.old_layout) for push in post.pushes)
     body = f"""
 <div id="main-container">
-    <div id="main-content" class="bbs-screen bbs-content">{_head(world, post)}
+    <div id="main-content" class="bbs-screen bbs-content">{_head(board, post)}
 {lines}{origin}{cut}{pushes}</div>
-    <div id="article-polling" data-pollurl="/poll/{world.board}/{post.id}.html"></div>
+    <div id="article-polling" data-pollurl="/poll/{board.name}/{post.id}.html"></div>
 </div>"""
-    return _document(f"{html.escape(post.title)} - 看板 {world.board}", world.board, body)
+    return _document(f"{html.escape(post.title)} - 看板 {board.name}", board.name, body)
 
 
 def age_page(target: str) -> str:
-    """The question after the reader's age; `target` is where the answer yes leads."""
+    """The page that asks for the reader's age; the answer yes leads to `target`."""
     body = f"""
 <div class="bbs-screen bbs-content center clear">
 <div class="over18-notice"><p>本網站已依網站內容分級規定處理</p>
@@ -90,14 +87,14 @@ def age_page(target: str) -> str:
 
 
 def not_found_page() -> str:
-    """The 404 page: its container has a class where others have an id."""
+    """The 404 page, whose container has a class instead of an id, as ptt.cc's has."""
     text = '<div class="bbs-screen bbs-content">404 - Not Found.</div>'
     body = f'<div class="main-container">{text}</div>'
     return _document("404", "", body)
 
 
 def album_page(name: str, addresses: Sequence[str] | None) -> str:
-    """An album's page, which tells its pictures to its own script; with None, to no one."""
+    """An album's page, with its images' addresses in a script, or without a script for None."""
     post = json.dumps({"id": name, "media": [{"url": address} for address in addresses or ()]})
     script = f"<script>window.postDataJSON={json.dumps(post)}</script>"
     return (
@@ -162,7 +159,7 @@ def _row(board: str, post: Post) -> str:
 
 
 def popularity_cell(nrec: int | None) -> str:
-    """How a popularity stands in a row: 爆, 1 to 99, blank, X1 to X9, XX."""
+    """A row's text for a popularity: 爆, 1 to 99, blank, X1 to X9 or XX."""
     if nrec is None or -10 < nrec <= 0:
         return ""
     if nrec >= 100:
@@ -170,10 +167,10 @@ def popularity_cell(nrec: int | None) -> str:
     return str(nrec) if nrec > 0 else f"X{-nrec // 10}" if nrec > -100 else "XX"
 
 
-def _head(world: World, post: Post) -> str:
+def _head(board: DemoBoard, post: Post) -> str:
     time = post.time.ctime()  # English on every system, as on the board
     title = post.title if post.metalines == 3 else f"{post.title}時間: {time}"
-    lines = [("作者", f"{post.author} (...)", ""), ("看板", world.board, "-right")]
+    lines = [("作者", f"{post.author} (...)", ""), ("看板", board.name, "-right")]
     lines += [("標題", title, ""), ("時間", time, "")][: post.metalines - 1]
     if not post.metalines:
         return ""
@@ -184,8 +181,8 @@ def _head(world: World, post: Post) -> str:
     )
 
 
-def _origin(world: World, post: Post) -> str:
-    address = f"https://{BOARD_HOST}/bbs/{world.board}/{post.id}.html"
+def _origin(board: DemoBoard, post: Post) -> str:
+    address = f"https://{BOARD_HOST}/bbs/{board.name}/{post.id}.html"
     edited = f"{post.time:%m/%d/%Y %H:%M:%S}"
     return (
         '--\n<span class="f2">※ 發信站: 批踢踢實業坊(ptt.test), 來自: 192.0.2.18 (臺灣)\n</span>'
@@ -209,7 +206,7 @@ def _line(text: str, old_layout: bool) -> str:
 
 
 def _linked(text: str) -> str:
-    """Text as HTML: links as ptt.cc makes them, e-mail addresses as its shield hides them."""
+    """Text as HTML, with ptt.cc's links and e-mail addresses hidden by Cloudflare."""
     pieces = []
     at = 0
     for match in _URL.finditer(text):
@@ -221,20 +218,21 @@ def _linked(text: str) -> str:
 
 
 def _shielded(text: str, tag: str) -> str:
-    """Escapes text; an e-mail address becomes Cloudflare's shield, in an element named `tag`."""
+    """Text as HTML, with e-mail addresses hidden in elements named `tag`."""
     pieces = _EMAIL.split(text)
     shields = [_shield(match[0], tag) for match in _EMAIL.finditer(text)]
     return "".join(html.escape(p) + s for p, s in zip(pieces, [*shields, ""], strict=True))
 
 
 def _shield(address: str, tag: str) -> str:
+    """An e-mail address as Cloudflare encodes it: a key, and the bytes XORed with it."""
     code = bytes([_SHIELD_KEY, *(byte ^ _SHIELD_KEY for byte in address.encode())]).hex()
     href = ' href="/cdn-cgi/l/email-protection"' if tag == "a" else ""
     return f'<{tag}{href} class="__cf_email__" data-cfemail="{code}">[email&#160;protected]</{tag}>'
 
 
 def _embeds(text: str, old_layout: bool) -> str:
-    """What stands below a line with a picture's link: a resized copy, never the original."""
+    """The previews below a line with links to images: resized copies, never the original."""
     return "".join(_embed(url, old_layout) for url in _URL.findall(text))
 
 
@@ -251,8 +249,8 @@ def _embed(url: str, old_layout: bool) -> str:
     return ""
 
 
-def listing_of_boards(boards: Sequence[str]) -> str:
-    """The page that names the boards."""
+def board_list_page(boards: Sequence[str]) -> str:
+    """The page that lists the boards."""
     items = "".join(f'<p><a href="/bbs/{b}/index.html">{b}</a></p>' for b in boards)
     return _document("看板列表", "", f'<div id="main-container">{items}</div>')
 

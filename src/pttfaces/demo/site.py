@@ -1,7 +1,7 @@
-"""The embedded board's server: a small site on loopback that behaves like ptt.cc and its hosts.
+"""Serves the demo board on loopback: a site that behaves like ptt.cc and the image hosts it links.
 
-It answers for made-up host names; a door maps them to its port. Pictures are drawn when asked for,
-in worker threads. Knows the demo's world and pages, and no other room.
+It answers under made-up host names, which `LoopbackHosts` maps to its port. Images are drawn on
+request, in worker threads.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ from aiohttp import web
 from pttfaces.demo import pages
 from pttfaces.demo.board import (
     BOARD_HOST,
-    PICTURE_HOSTS,
-    Picture,
+    IMAGE_HOSTS,
+    DemoBoard,
+    DemoImage,
     Post,
-    World,
-    make_world,
-    picture_key,
+    image_key,
+    make_board,
 )
 from pttfaces.errors import SiteError
 from pttfaces.http import LOOPBACK
@@ -33,10 +33,10 @@ from pttfaces.http import LOOPBACK
 if TYPE_CHECKING:
     from pttfaces.config import Params
 
-Draw: TypeAlias = Callable[[Picture, int], bytes]
+Draw: TypeAlias = Callable[[DemoImage, int], bytes]
 
-HOSTS = (BOARD_HOST, *PICTURE_HOSTS, "cache.ptt.test")
-# Links to the demo's hosts, under the reserved top-level domain .test, look like links to these.
+HOSTS = (BOARD_HOST, *IMAGE_HOSTS, "cache.ptt.test")
+# The demo's hosts, under the reserved top-level domain .test → the real ones that they imitate.
 HOST_ALIASES = {
     "i.imgur.test": "i.imgur.com",
     "imgur.test": "imgur.com",
@@ -50,7 +50,7 @@ HOST_ALIASES = {
 
 _ROBOTS = "User-agent: *\nDisallow: /poll/\nDisallow: /v1/\n"
 _TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "GIF": "image/gif", "WEBP": "image/webp"}
-_WITH_HOST = re.compile(r"/@([^/]+)(/.*|$)")  # how a browser names a made-up host: /@host/path
+_WITH_HOST = re.compile(r"/@([^/]+)(/.*|$)")  # a made-up host in a browser: /@host/path
 _ATTRIBUTE = re.compile(
     rf'((?:href|src|action)=")(?:https?:)?//({"|".join(map(re.escape, HOSTS))})(?=[/"])',
     re.IGNORECASE,
@@ -60,25 +60,26 @@ _ATTRIBUTE = re.compile(
 @contextmanager
 def serve_params(params: "Params", port: int = 0) -> Iterator[int]:
     """As `serve`, for the board that params.yaml describes."""
-    demo, board = params.demo, params.board
-    world = make_world(demo.seed, demo.articles, board.name, board.year)
-    with serve(world, port) as served:
+    demo, name, year = params.demo, params.board.name, params.board.year
+    with serve(make_board(demo.seed, demo.articles, name, year), port) as served:
         yield served
 
 
 @contextmanager
-def serve(world: World, port: int = 0, draw: Draw | None = None) -> Iterator[int]:
-    """Serves a world on 127.0.0.1 from a thread of its own; gives the port, a free one for 0.
+def serve(board: DemoBoard, port: int = 0, draw: Draw | None = None) -> Iterator[int]:
+    """Serves a board on 127.0.0.1 from a thread of its own; yields the port, a free one for 0.
 
-    The world may change while it is served. draw: what makes a picture's file, with the world's
-    seed; the demo's drawings where it is not given. SiteError: the port is in use.
+    The board may change while it is served. draw: makes an image's file from the image and the
+    board's seed, by default the demo's drawing. SiteError: the port is in use.
     """
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="demo site", daemon=True)
     thread.start()
     drawing = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="drawing")
     runner = web.AppRunner(
-        _Site(world, drawing, draw or _drawn).application(), access_log=None, shutdown_timeout=0.5
+        _Site(board, drawing, draw or _image_bytes).application(),
+        access_log=None,
+        shutdown_timeout=0.5,
     )
     try:
         yield asyncio.run_coroutine_threadsafe(_start(runner, port), loop).result()
@@ -97,18 +98,17 @@ async def _start(runner: web.AppRunner, port: int) -> int:
     except OSError as error:
         why = os.strerror(error.errno or 0)
         raise SiteError(
-            f"port {port} of {LOOPBACK} cannot be used ({why}); "
-            "name another, or leave it out for any free one."
+            f"port {port} of {LOOPBACK} cannot be used ({why}); name another, or 0 for a free one."
         ) from None
     return int(runner.addresses[0][1])
 
 
 class _Site:
-    def __init__(self, world: World, drawing: ThreadPoolExecutor, draw: Draw) -> None:
-        self._world = world
+    def __init__(self, board: DemoBoard, drawing: ThreadPoolExecutor, draw: Draw) -> None:
+        self._board = board
         self._draw = draw
         self._drawing = drawing
-        self._asked: Counter[int] = Counter()  # how often a busy picture was asked for
+        self._busy_requests: Counter[int] = Counter()  # by number of the image
 
     def application(self) -> web.Application:
         application = web.Application()
@@ -122,35 +122,33 @@ class _Site:
             named = _WITH_HOST.fullmatch(path)
             host, path = (named[1].lower(), named[2] or "/") if named else (BOARD_HOST, path)
         if host == BOARD_HOST:
-            response = await self._board(request, path)
+            response = await self._board_page(request, path)
         else:
-            response = await self._picture_host(request, host, path, in_browser)
+            response = await self._image_host(request, host, path, in_browser)
         return _for_browser(response) if in_browser else response
 
-    # ------------------------------------------------------------------------------------ board
-
-    async def _board(self, request: web.Request, path: str) -> web.Response:
-        board = self._world.board
+    async def _board_page(self, request: web.Request, path: str) -> web.Response:
+        name = self._board.name
         if path == "/robots.txt":
             return web.Response(text=_ROBOTS)
         if path == "/ask/over18":
-            return await self._age(request)
+            return await self._age_question(request)
         if path in ("/", "/bbs", "/bbs/", "/bbs/index.html"):
-            return _page(pages.listing_of_boards([board]))
+            return _page(pages.board_list_page([name]))
         if path.startswith("/bbs/") and request.cookies.get("over18") != "1":
             return _redirect(f"/ask/over18?from={quote(path, safe='')}")
-        if match := re.fullmatch(rf"/bbs/{re.escape(board)}/index(\d{{0,7}})\.html", path):
-            last = pages.page_count(self._world)
+        if match := re.fullmatch(rf"/bbs/{re.escape(name)}/index(\d{{0,7}})\.html", path):
+            last = pages.page_count(self._board)
             number = int(match[1]) if match[1] else last
             if 1 <= number <= last:
-                return _page(pages.index_page(self._world, number))
-        if match := re.fullmatch(rf"/bbs/{re.escape(board)}/([\w.]+)\.html", path):
+                return _page(pages.index_page(self._board, number))
+        if match := re.fullmatch(rf"/bbs/{re.escape(name)}/([\w.]+)\.html", path):
             post = self._post(match[1])
             if post and post.page not in ("gone", "deleted"):
-                return _page(pages.article_page(self._world, post))
+                return _page(pages.article_page(self._board, post))
         return _page(pages.not_found_page(), 404)
 
-    async def _age(self, request: web.Request) -> web.Response:
+    async def _age_question(self, request: web.Request) -> web.Response:
         if request.method != "POST":
             return _page(pages.age_page(request.query.get("from", "/")))
         form = await request.post()
@@ -161,62 +159,60 @@ class _Site:
         response.set_cookie("over18", "1", path="/")
         return response
 
-    def _post(self, name: str) -> Post | None:
-        posts = (*self._world.posts, *self._world.pinned)
-        return next((post for post in posts if post.id == name), None)
+    def _post(self, article: str) -> Post | None:
+        posts = (*self._board.posts, *self._board.pinned)
+        return next((post for post in posts if post.id == article), None)
 
-    # --------------------------------------------------------------------------------- pictures
-
-    async def _picture_host(
+    async def _image_host(
         self, request: web.Request, host: str, path: str, in_browser: bool
     ) -> web.Response:
         if host == "i.imgur.test" and path == "/removed.png":
             return await self._file(self._placeholder, "image/png")
         if host in ("imgur.test", "m.imgur.test") and re.match(r"/(a|gallery)/", path):
             name = path.rpartition("/")[2]
-            return _page(pages.album_page(name, self._world.albums.get(name)))
+            return _page(pages.album_page(name, self._board.albums.get(name)))
         if host == "api.imgur.test":
             return self._api(request, path)
         if host == "cache.ptt.test":
             copied = re.fullmatch(r"/c/https/(.+)/300x300\.jpg", path)
-            return await self._hand_out(f"//{copied[1]}" if copied else "", small=True)
+            return await self._serve_image(f"//{copied[1]}" if copied else "", small=True)
         referer = urlsplit(request.headers.get("Referer", "")).hostname or host
         if host.endswith("imgur.test") and not referer.endswith("imgur.test") and not in_browser:
             return web.Response(status=403, text="no hotlinking")
         small = host == "pbs.twimg.test" and request.query.get("name") != "orig"
-        return await self._hand_out(f"//{host}{path}", small)
+        return await self._serve_image(f"//{host}{path}", small)
 
     def _api(self, request: web.Request, path: str) -> web.Response:
-        """imgur's API, version 3, as far as albums go: for applications that name themselves."""
-        named = re.fullmatch(r"/3/(?:album/(\w+)/images|gallery/album/(\w+))", path)
+        """Albums of imgur's API, version 3, for requests with a client id."""
+        album = re.fullmatch(r"/3/(?:album/(\w+)/images|gallery/album/(\w+))", path)
         if not request.headers.get("Authorization", "").startswith("Client-ID "):
             return web.json_response({"data": {"error": "Invalid client_id"}}, status=403)
-        addresses = self._world.albums.get((named[1] or named[2]) if named else "")
-        if not named or addresses is None:
+        addresses = self._board.albums.get((album[1] or album[2]) if album else "")
+        if not album or addresses is None:
             return web.json_response({"data": {"error": "not found"}}, status=404)
         images = [{"link": address} for address in addresses]
-        return web.json_response({"data": images if named[1] else {"images": images}})
+        return web.json_response({"data": images if album[1] else {"images": images}})
 
-    async def _hand_out(self, address: str, small: bool) -> web.Response:
-        picture = self._world.pictures.get(picture_key(f"https:{address}"))
-        if picture is None or picture.answer == "missing":
+    async def _serve_image(self, address: str, small: bool) -> web.Response:
+        image = self._board.images.get(image_key(f"https:{address}"))
+        if image is None or image.answer == "missing":
             return web.Response(status=404, text="404 Not Found")
-        if picture.answer == "removed":
+        if image.answer == "removed":
             return _redirect("https://i.imgur.test/removed.png")
-        if picture.answer.startswith("busy"):
-            self._asked[picture.number] += 1
-            if self._asked[picture.number] == 1:
-                status = int(picture.answer.split()[1])
+        if image.answer.startswith("busy"):
+            self._busy_requests[image.number] += 1
+            if self._busy_requests[image.number] == 1:
+                status = int(image.answer.split()[1])
                 return web.Response(status=status, headers={"Retry-After": "1"}, text="busy")
-        return await self._file(lambda: self._content(picture, small), _TYPES[picture.format])
+        return await self._file(lambda: self._content(image, small), _TYPES[image.format])
 
     async def _file(self, make: Callable[[], bytes], content_type: str) -> web.Response:
         content = await asyncio.get_running_loop().run_in_executor(self._drawing, make)
         return web.Response(body=content, content_type=content_type)
 
-    def _content(self, picture: Picture, small: bool) -> bytes:
-        content = self._draw(picture, self._world.seed)
-        if not small or picture.answer in ("html", "truncated"):
+    def _content(self, image: DemoImage, small: bool) -> bytes:
+        content = self._draw(image, self._board.seed)
+        if not small or image.answer in ("html", "truncated"):
             return content
         from pttfaces.demo import encode
 
@@ -228,10 +224,10 @@ class _Site:
         return encode.removed_placeholder()
 
 
-def _drawn(picture: Picture, seed: int) -> bytes:
-    from pttfaces.demo import encode  # pages are served without what draws
+def _image_bytes(image: DemoImage, seed: int) -> bytes:
+    from pttfaces.demo import encode  # pages are served without importing OpenCV
 
-    return encode.picture_bytes(picture, seed)
+    return encode.image_bytes(image, seed)
 
 
 def _page(text: str, status: int = 200) -> web.Response:
@@ -243,7 +239,7 @@ def _redirect(target: str) -> web.Response:
 
 
 def _for_browser(response: web.Response) -> web.Response:
-    """Turns made-up hosts into paths below this one, so that a browser can follow them."""
+    """Rewrites made-up hosts as paths below this one, so that a browser can follow them."""
     if response.content_type == "text/html" and response.text:
         response.text = _ATTRIBUTE.sub(_as_path, response.text)
     location = urlsplit(response.headers.get("Location", ""))

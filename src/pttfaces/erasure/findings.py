@@ -1,4 +1,4 @@
-"""Finds all that was made of what is to be forgotten, says so, and deletes it where asked to."""
+"""Finds what was made of denied images in every store, and deletes it."""
 
 import re
 import sys
@@ -11,347 +11,360 @@ from pttfaces.board.hosts import HostRules
 from pttfaces.config import Params
 from pttfaces.curation.duplicates import alike
 from pttfaces.denylist import DENIED, KINDS, DenyList
-from pttfaces.erasure import mlflow_runs as histories
-from pttfaces.erasure import working_files
-from pttfaces.erasure.dvc_store import Step, Storage, Store
-from pttfaces.erasure.mlflow_runs import History, Run
-from pttfaces.erasure.provenance import STEM, TABLES, Lineage, Origin, names_one
+from pttfaces.erasure import mlflow_runs, working_files
+from pttfaces.erasure.dvc_store import DvcStore, ObjectStore, StageRun
+from pttfaces.erasure.mlflow_runs import Run, RunHistory
+from pttfaces.erasure.provenance import (
+    ID_LENGTH,
+    TABLES,
+    Origin,
+    ProvenanceTables,
+    is_named_after,
+)
 from pttfaces.repository import object_id
 
-_TRAINED_ON, _MODEL, _FIGURES = "data/dataset", "models/ddpm", "metrics/train.json"
-# What shows pictures, and the folder whose pictures it shows.
-_SHOWN = dict(zip(working_files.SHEETS, ("data/crops", _TRAINED_ON), strict=True))
-# How files of data/raw, and of data/crops and data/dataset, are named after their picture.
-_NAMED = re.compile(r"(.*/)?([0-9a-f]{64}\.\w+|[0-9a-f]{16}-\d+\.png)")
-# What may follow an address in a table: else …/1 would find …/12, too.
-_ENDS = ('"', "'", ",", "<", " ", "\t", "\n", "\r")
+_DATASET, _MODEL, _METRICS = "data/dataset", "models/ddpm", "metrics/train.json"
+# Sheet → the folder whose images it shows.
+_SHOWN = dict(zip(working_files.SHEETS, ("data/crops", _DATASET), strict=True))
+# Names of files in data/raw, and in data/crops and data/dataset.
+_NAMED_AFTER_IMAGE = re.compile(r"(.*/)?([0-9a-f]{64}\.\w+|[0-9a-f]{16}-\d+\.png)")
+# What may follow an address in a table: without it …/1 would match …/12, too.
+_ADDRESS_ENDS = ('"', "'", ",", "<", " ", "\t", "\n", "\r")
 
 
 @dataclass(frozen=True)
 class Models:
-    """What was trained on the pictures. unchecked: trainings whose data set is not kept any more
-    and whose list of it is not there or cannot be read; untold: experiments and commits of which
-    the same is true; away: why the history cannot be read, "" where it can."""
+    """What was trained on the images.
+
+    experiments, commits, runs: whose model was; unchecked_runs: trainings that cannot be checked,
+    since neither their data set nor their list of it can be read; unchecked_revisions: experiments
+    and commits of which the same is true; mlflow_error: why MLflow cannot be read, "" if it can.
+    """
 
     experiments: list[str]
     commits: list[str]
     runs: list[Run]
-    unchecked: list[Run]
-    untold: list[str]
-    history: History
-    away: str = ""
+    unchecked_runs: list[Run]
+    unchecked_revisions: list[str]
+    history: RunHistory
+    mlflow_error: str = ""
 
 
 @dataclass(frozen=True)
 class Objects:
-    """Objects of DVC by what they are; in this order they are deleted, so that what tells of the
-    rest goes last."""
+    """DVC's objects to delete, by kind, in the order of deletion: what leads to others is last."""
 
-    pictures: set[str] = field(default_factory=set)
+    images: set[str] = field(default_factory=set)
     sheets: set[str] = field(default_factory=set)
     folders: set[str] = field(default_factory=set)
     tables: set[str] = field(default_factory=set)
 
     def all(self) -> set[str]:
-        """Every one."""
-        return self.pictures | self.sheets | self.folders | self.tables
+        """The objects of every kind."""
+        return self.images | self.sheets | self.folders | self.tables
 
 
 class Findings:
-    """All that there is of what a deny list names, in the project's folder at `root`."""
+    """All that exists of what a deny list names, in the project's folder at `root`."""
 
-    def __init__(self, root: Path, storage: Storage, wanted: DenyList, params: Params) -> None:
-        self.root, self.storage, self._wanted = root, storage, wanted
-        self.lineage = read_lineage(root, storage)
-        self.origins = self._origins(wanted)
+    def __init__(self, root: Path, store: DvcStore, denied: DenyList, params: Params) -> None:
+        self.root, self.store, self._denied = root, store, denied
+        self.tables = read_tables(root, store)
+        self.origins = self._find_origins()
         self.digests = {origin.sha256 for origin in self.origins if origin.sha256}
-        self.digests |= wanted.entries.get("sha256", frozenset())
-        named = {crop[:STEM] for crop in wanted.entries.get("crop", ())}
-        self.stems = {digest[:STEM] for digest in self.digests} | named
-        self.articles = self.lineage.articles_of(wanted)
-        self.crops = self.lineage.crops_of(self.stems)
-        self.look_alikes = self._look_alikes(params.curate.duplicate_bits)
+        self.digests |= denied.entries.get("sha256", frozenset())
+        of_crops = {crop[:ID_LENGTH] for crop in denied.entries.get("crop", ())}
+        self.image_ids = {digest[:ID_LENGTH] for digest in self.digests} | of_crops
+        self.articles = self.tables.articles_of(denied)
+        self.crops = self.tables.crops_of(self.image_ids)
+        self.look_alikes = self._find_look_alikes(params.curate.duplicate_bits)
         self._rules = HostRules(source.host_aliases(params))
-        self.needles = [text.encode() for text in sorted(self._needles(wanted))]
-        self._fresh = self._made_without_them()
-        self.objects = self._objects()
-        self.models = self._models()
+        self.search_terms = [term.encode() for term in sorted(self._search_terms())]
+        self._up_to_date = self._made_without_them()
+        self.objects = self._find_objects()
+        self.models = self._find_models()
 
     def entries(self) -> list[str]:
-        """What belongs on the deny list: the names given, and the pictures by their digests, so
-        that they stay out wherever else they are posted."""
-        return [*self._wanted.lines(), *(f"sha256:{digest}" for digest in sorted(self.digests))]
-
-    def _origins(self, wanted: DenyList) -> list[Origin]:
-        found = self.lineage.matches(wanted)
-        for crop in sorted(wanted.entries.get("crop", ())):
-            found += self.lineage.origins_of(crop[:STEM])
-        # The same pictures in other places: they go there, too.
-        for digest in sorted({origin.sha256 for origin in found}):
-            found += self.lineage.origins_of(digest)
-        return list(dict.fromkeys(found))
-
-    def _look_alikes(self, bits: int) -> list[str]:
-        hashes = self.lineage.hashes()
-        mine = [text for name, text in hashes.items() if name in self.crops]
-        others = {name: text for name, text in hashes.items() if name not in self.crops}
-        names = list(others)
-        return sorted(names[place] for place in alike(mine, list(others.values()), bits))
-
-    def _needles(self, wanted: DenyList) -> Iterator[str]:
-        yield from self.stems
-        yield from self.articles
-        yield from wanted.entries.get("article", ())
-        addresses = set(wanted.entries.get("url", ()))
-        for origin in self.origins:
-            named = wanted.denies(author=origin.poster, url=origin.url)
-            if named or origin.article in self.articles:
-                addresses |= {origin.url, origin.posted, origin.final_url}
-        yield from (address + end for address in addresses - {""} for end in _ENDS)
-
-    def _objects(self) -> Objects:
-        folders = self.storage.folders
-        pictures = {
-            oid
-            for entries in folders.values()
-            for oid, path in entries
-            if names_one(path, self.stems)
-        }
-        pictures |= set(self._copies())
-        telling = set(self._telling())
-        named = pictures | telling
-        holding = {
-            folder for folder, entries in folders.items() if any(oid in named for oid, _ in entries)
-        }
-        inside = [entry for folder in holding for entry in folders[folder]]
-        lists = {oid for oid, path in inside if path == manifest.NAME}
-        sheets = {
-            step.outs[sheet]
-            for step in self.storage.steps
-            for sheet, folder in _SHOWN.items()
-            # Of a folder that is not kept any more nobody knows what it held.
-            if sheet in step.outs and any(map(self._may_hold, self._read_by(step, folder)))
-        }
-        kinds = (pictures, sheets, holding, lists | telling)
-        return Objects(*(kind - self._fresh for kind in kinds))
-
-    def _made_without_them(self) -> set[str]:
-        """What was made since they are on the deny list: that may name what it leaves out."""
-        if DenyList.read(self.root / DENIED).lacks(self.entries()):
-            return set()
-        return self.storage.made_with(DENIED)
-
-    def _read_by(self, step: Step, folder: str) -> set[str]:
-        """What a step read of a folder: it names it, or figures of the steps that read or made it;
-        {""} where that is not known."""
-        if read := self.storage.folder_read(step, folder):
-            return {read}
-        before = [
-            other
-            for other in self.storage.steps
-            if any(step.deps.get(path) == oid for path, oid in other.outs.items())
-        ]
-        named = {
-            other.outs.get(folder) or self.storage.folder_read(other, folder) for other in before
-        }
-        return named - {""} or {""}
-
-    def _may_hold(self, folder: str) -> bool:
-        known = folder in self.storage.folders
-        return bool(self.stems) and (not known or self.storage.holds(folder, self.stems))
-
-    def _copies(self) -> Iterator[str]:
-        """Objects that are one of the pictures and that no list names after it: a person's own
-        files in data/inbox and data/reference, and what was to be listed when dvc was killed."""
-        lying = working_files.pictures(self.root, self.stems)
-        yield from (object_id(path.read_bytes()) for path in lying)
-        made = {oid for step in self.storage.steps for oid in step.outs.values()}
-        seen = {
-            oid
-            for folder, entries in self.storage.folders.items()
-            for oid, path in entries
-            if folder in made or _NAMED.fullmatch(path)
-        }
-        for store in (self.storage.cache, *self.storage.remotes):
-            for oid in sorted(store.ids - seen):
-                seen.add(oid)
-                if not oid.endswith(".dir") and files.digest_bytes(store.read(oid)) in self.digests:
-                    yield oid
-
-    def _telling(self) -> Iterator[str]:
-        """Single files that DVC keeps, such as tables and archives, that have a needle in them."""
-        members = {oid for entries in self.storage.folders.values() for oid, _ in entries}
-        members -= self.storage.tables.keys()
-        denying = {step.deps.get(DENIED, "") for step in self.storage.steps}
-        seen = members | denying
-        for store in (self.storage.cache, *self.storage.remotes):
-            for oid in sorted(store.ids - seen):
-                seen.add(oid)
-                if not oid.endswith(".dir"):
-                    content = store.read(oid)
-                    if working_files.has_any(content, self.needles) and not _is_deny_list(content):
-                        yield oid
-
-    def _models(self) -> Models:
-        experiments: set[str] = set()
-        commits: set[str] = set()
-        hit: set[str] = set()
-        clear: set[str] = set()
-        unlisted: list[tuple[str, Step]] = []  # its data set is kept no more, as after a purge
-        for step in self.storage.steps:
-            data = self.storage.folder_read(step, _TRAINED_ON)
-            if _MODEL not in step.outs:
-                continue
-            digest = str(self.storage.metrics(step, _FIGURES).get("model_digest", ""))
-            if data not in self.storage.folders:
-                unlisted.append((digest, step))
-                continue
-            if not self.storage.holds(data, self.stems):
-                clear.add(digest)
-                continue
-            hit.add(digest)
-            experiments.update(step.experiments)
-            commits.update(step.commits)
-        for digests in (hit, clear):
-            digests.discard("")  # of which neither DVC nor git has the figures any more
-        try:
-            history, away = histories.read(), ""
-        except OSError as error:
-            history, away = History([], []), str(error)
-        unchecked = []
-        for run in history.runs:
-            if run.stage != "train" or not run.model or run.model in hit | clear:
-                continue
-            try:
-                names = histories.trained_on(run)
-            except OSError:
-                names = None
-            if names is None:
-                unchecked.append(run)
-            else:
-                seen = any(names_one(name, self.stems) for name in names)
-                (hit if seen else clear).add(run.model)
-        untold: set[str] = set()
-        for digest, step in unlisted:
-            if digest in hit:
-                experiments.update(step.experiments)
-                commits.update(step.commits)
-            elif digest not in clear:
-                known_as = [*step.experiments, *(commit[:8] for commit in step.commits)]
-                untold.update(known_as or ["this folder"] * step.here)
-        return Models(
-            sorted(experiments),
-            sorted(commits),
-            history.of_models(hit),
-            unchecked,
-            sorted(untold - experiments),
-            history,
-            away,
-        )
+        """Lines for the deny list: the names given, and the images by their digests, so that they
+        stay out wherever else they are posted."""
+        return [*self._denied.lines(), *(f"sha256:{digest}" for digest in sorted(self.digests))]
 
     def paths(self) -> list[Path]:
-        """Files and folders beside DVC's storage to be deleted whole."""
-        searched = {*self.digests}
-        for oid in self.objects.pictures & self.storage.cache.ids:
-            searched.add(files.digest_bytes(self.storage.cache.read(oid)))
-        lying = working_files.pictures(self.root, self.stems)
-        searched |= {files.digest_file(path) for path in lying}
-        showing = (*working_files.SHEETS, *working_files.COPIES) if self.crops else ()
-        shown = [self.root / name for name in showing]
+        """Files and folders outside DVC's storage to be deleted as a whole."""
+        image_files = working_files.image_files(self.root, self.image_ids)
+        searched = self.digests | {files.digest_file(path) for path in image_files}
+        for oid in self.objects.images & self.store.cache.ids:
+            searched.add(files.digest_bytes(self.store.cache.read(oid)))
+        sheets = (*working_files.SHEETS, *working_files.SHEET_COPIES) if self.crops else ()
         addresses = [str(row.get("url", "")) for row in self.articles.values()]
         posted = [
             origin.posted
             for origin in self.origins
-            if origin.article in self.articles or self._wanted.denies(author=origin.poster)
+            if origin.article in self.articles or self._denied.denies(author=origin.poster)
         ]
         addresses += working_files.album_addresses(posted, self._rules)
+        image_ids = [image_id.encode() for image_id in sorted(self.image_ids)]
         return [
-            *lying,
-            *self.given(),
-            *(path for path in shown if path.exists()),
-            *working_files.kept_detections(self.root, sorted(searched)),
-            *working_files.kept_pages(self.root, addresses),
-            *working_files.kept_listings(self.root, self.needles),
-            *working_files.archives(self.root, [stem.encode() for stem in sorted(self.stems)]),
-            *working_files.passing(self.root),
+            *image_files,
+            *self.input_files(),
+            *(self.root / sheet for sheet in sheets if (self.root / sheet).exists()),
+            *working_files.cached_detections(self.root, sorted(searched)),
+            *working_files.cached_pages(self.root, addresses),
+            *working_files.cached_listings(self.root, self.search_terms),
+            *working_files.zips_with(self.root, image_ids),
+            *working_files.temporary_files(self.root),
         ]
 
-    def logged(self) -> list[Path]:
-        """Files of MLflow's in this folder that may show the pictures: of all runs but those of
-        which it is known that their models saw none."""
-        history, doubtful = self.models.history, self._doubtful()
-        clear = {run.id for run in history.runs} - {run.id for run in doubtful}
-        return working_files.logged(self.root, clear) if self.crops else []
+    def input_files(self) -> list[Path]:
+        """Copies that a person put into data/inbox or data/reference."""
+        return working_files.input_files(self.root, self.digests)
 
-    def _doubtful(self) -> list[Run]:
-        """The runs whose model was, or may have been, trained on the pictures."""
-        runs = [*self.models.runs, *self.models.unchecked]
+    def tables_to_clean(self) -> list[Path]:
+        """Tables in the folder that have lines to be dropped."""
+        paths = working_files.tables_with(self.root, self.search_terms)
+        return [path for path in paths if object_id(path.read_bytes()) not in self._up_to_date]
+
+    def mlflow_files(self) -> list[Path]:
+        """MLflow's files in this folder that may show the images: of all runs but those whose model
+        is known not to have seen them."""
+        clear = {run.id for run in self.models.history.runs}
+        clear -= {run.id for run in self._suspected_runs()}
+        return working_files.mlflow_sheets(self.root, clear) if self.crops else []
+
+    def mlflow_artifacts(self) -> tuple[list[tuple[Run, str]], dict[str, str]]:
+        """MLflow's artifacts that may show the images; what cannot be read, with the reason."""
+        artifacts: list[tuple[Run, str]] = []
+        unreadable: dict[str, str] = {}
+        for run in self._suspected_runs():
+            try:
+                artifacts += [(run, name) for name in mlflow_runs.sheets(run)]
+            except OSError as error:
+                unreadable[f"MLflow run {run.id}"] = str(error)
+        return artifacts, unreadable
+
+    def _suspected_runs(self) -> list[Run]:
+        """The runs whose model was, or may have been, trained on the images."""
+        runs = [*self.models.runs, *self.models.unchecked_runs]
         of_models = self.models.history.of_models({run.model for run in runs})
         return list(dict.fromkeys([*runs, *of_models]))
 
-    def tables(self) -> list[Path]:
-        """Tables here that have lines to be dropped."""
-        named = working_files.kept_lines(self.root, self.needles)
-        return [path for path in named if object_id(path.read_bytes()) not in self._fresh]
+    def _find_origins(self) -> list[Origin]:
+        found = self.tables.matches(self._denied)
+        for crop in sorted(self._denied.entries.get("crop", ())):
+            found += self.tables.origins_of(crop[:ID_LENGTH])
+        # The same images in other places are erased there, too.
+        for digest in sorted({origin.sha256 for origin in found}):
+            found += self.tables.origins_of(digest)
+        return list(dict.fromkeys(found))
 
-    def given(self) -> list[Path]:
-        """Copies that a person put into data/inbox or data/reference."""
-        return working_files.given(self.root, self.digests)
+    def _find_look_alikes(self, bits: int) -> list[str]:
+        """Other crops that are as similar to the images' own as duplicates are."""
+        hashes = self.tables.hashes()
+        own = [text for name, text in hashes.items() if name in self.crops]
+        others = {name: text for name, text in hashes.items() if name not in self.crops}
+        names = list(others)
+        return sorted(names[index] for index in alike(own, list(others.values()), bits))
 
-    def pictures_in_history(self) -> tuple[list[tuple[Run, str]], dict[str, str]]:
-        """Artifacts of MLflow that may show the pictures; what cannot be read, with the reason."""
-        shown: list[tuple[Run, str]] = []
-        away: dict[str, str] = {}
-        for run in self._doubtful():
+    def _search_terms(self) -> Iterator[str]:
+        """Texts that occur only in lines about the images and articles."""
+        yield from self.image_ids
+        yield from self.articles
+        yield from self._denied.entries.get("article", ())
+        addresses = set(self._denied.entries.get("url", ()))
+        for origin in self.origins:
+            named = self._denied.denies(author=origin.poster, url=origin.url)
+            if named or origin.article in self.articles:
+                addresses |= {origin.url, origin.posted, origin.final_url}
+        yield from (address + end for address in addresses - {""} for end in _ADDRESS_ENDS)
+
+    def _made_without_them(self) -> set[str]:
+        """Objects made since the images are on the deny list: they may name what they leave out."""
+        if DenyList.read(self.root / DENIED).lacks(self.entries()):
+            return set()
+        return self.store.current_outs_made_with(DENIED)
+
+    def _find_objects(self) -> Objects:
+        folders = self.store.folders
+        images = {
+            oid
+            for entries in folders.values()
+            for oid, path in entries
+            if is_named_after(path, self.image_ids)
+        }
+        images |= set(self._copies())
+        naming = set(self._naming_files())
+        affected = {
+            folder
+            for folder, entries in folders.items()
+            if any(oid in images or oid in naming for oid, _ in entries)
+        }
+        manifests = {
+            oid for folder in affected for oid, path in folders[folder] if path == manifest.NAME
+        }
+        sheets = {
+            run.outs[sheet]
+            for run in self.store.stage_runs
+            for sheet, folder in _SHOWN.items()
+            # The content of a folder that is not stored any more is unknown.
+            if sheet in run.outs and any(map(self._may_contain, self._folders_read(run, folder)))
+        }
+        kinds = (images, sheets, affected, manifests | naming)
+        return Objects(*(kind - self._up_to_date for kind in kinds))
+
+    def _copies(self) -> Iterator[str]:
+        """Objects that are one of the images, under whatever name: a person's own files in
+        data/inbox and data/reference, and what no list names since dvc was killed."""
+        paths = working_files.image_files(self.root, self.image_ids)
+        yield from (object_id(path.read_bytes()) for path in paths)
+        made = {
+            oid
+            for run in self.store.stage_runs
+            for path, oid in run.outs.items()
+            if path not in working_files.INPUT_FOLDERS
+        }
+        known = {
+            oid
+            for folder, entries in self.store.folders.items()
+            for oid, path in entries
+            if folder in made or _NAMED_AFTER_IMAGE.fullmatch(path)
+        }
+        for oid, content in self.store.files_except(known):
+            if files.digest_bytes(content) in self.digests:
+                yield oid
+
+    def _naming_files(self) -> Iterator[str]:
+        """Single files that DVC stores, such as tables and zips, that contain a search term."""
+        deny_lists = {run.deps.get(DENIED, "") for run in self.store.stage_runs}
+        known = (self.store.members - self.store.tables.keys()) | deny_lists
+        for oid, content in self.store.files_except(known):
+            named = working_files.contains_any(content, self.search_terms)
+            if named and not _is_deny_list(content):
+                yield oid
+
+    def _folders_read(self, run: StageRun, folder: str) -> set[str]:
+        """The versions of a folder that a stage run may have read: the one that it names, or those
+        that the runs which made its dependencies read or wrote; {""} if that is unknown."""
+        if read := self.store.folder_read_by(run, folder):
+            return {read}
+        before = [
+            other
+            for other in self.store.stage_runs
+            if any(run.deps.get(path) == oid for path, oid in other.outs.items())
+        ]
+        named = {
+            other.outs.get(folder) or self.store.folder_read_by(other, folder) for other in before
+        }
+        return named - {""} or {""}
+
+    def _may_contain(self, folder: str) -> bool:
+        unknown = folder not in self.store.folders
+        return bool(self.image_ids) and (
+            unknown or self.store.folder_contains(folder, self.image_ids)
+        )
+
+    def _find_models(self) -> Models:
+        experiments: set[str] = set()
+        commits: set[str] = set()
+        exposed: set[str] = set()  # digests of models that were trained on the images
+        clear: set[str] = set()  # … and of those that were not
+        undecided: list[tuple[str, StageRun]] = []  # the data set is gone, as after a purge
+        for run in self.store.stage_runs:
+            if _MODEL not in run.outs:
+                continue
+            dataset = self.store.folder_read_by(run, _DATASET)
+            model = str(self.store.metrics(run, _METRICS).get("model_digest", ""))
+            if dataset not in self.store.folders:
+                undecided.append((model, run))
+            elif self.store.folder_contains(dataset, self.image_ids):
+                exposed.add(model)
+                experiments.update(run.experiments)
+                commits.update(run.commits)
+            else:
+                clear.add(model)
+        for models in (exposed, clear):
+            models.discard("")  # neither DVC nor git has its metrics any more
+        try:
+            history, mlflow_error = mlflow_runs.read_history(), ""
+        except OSError as error:
+            history, mlflow_error = RunHistory([], []), str(error)
+        unchecked_runs = []
+        for tracked in history.runs:
+            if tracked.stage != "train" or not tracked.model or tracked.model in exposed | clear:
+                continue
             try:
-                shown += [(run, name) for name in histories.pictures_of(run)]
-            except OSError as error:
-                away[f"MLflow run {run.id}"] = str(error)
-        return shown, away
+                names = mlflow_runs.training_images(tracked)
+            except OSError:
+                names = None
+            if names is None:
+                unchecked_runs.append(tracked)
+            elif any(is_named_after(name, self.image_ids) for name in names):
+                exposed.add(tracked.model)
+            else:
+                clear.add(tracked.model)
+        unchecked: set[str] = set()
+        for model, run in undecided:
+            if model in exposed:
+                experiments.update(run.experiments)
+                commits.update(run.commits)
+            elif model not in clear:
+                names = [*run.experiments, *(commit[:8] for commit in run.commits)]
+                unchecked.update(names or ["this folder"] * run.current)
+        return Models(
+            sorted(experiments),
+            sorted(commits),
+            history.of_models(exposed),
+            unchecked_runs,
+            sorted(unchecked - experiments),
+            history,
+            mlflow_error,
+        )
 
 
-def read_lineage(root: Path, storage: Storage) -> Lineage:
-    """All tables: those in the working folder first, then every version that DVC keeps."""
-    lineage = Lineage()
+def read_tables(root: Path, store: DvcStore) -> ProvenanceTables:
+    """All tables: those in the working folder first, then every version that DVC stores."""
+    tables = ProvenanceTables()
     for name in TABLES:
         path = root / "data" / name
         if path.exists():
-            lineage.add(name, path.read_bytes())
-        for content in storage.versions(f"data/{name}"):
-            lineage.add(name, content)
-    return lineage
+            tables.add(name, path.read_bytes())
+        for content in store.versions(f"data/{name}"):
+            tables.add(name, content)
+    return tables
 
 
 def purge(found: Findings) -> Iterator[str]:
-    """Deletes all that was found, wherever it lies; yields a line for each place."""
+    """Deletes all that was found in every store; yields a line for each.
+
+    DataError: a stage is running. A store that cannot be cleaned is a warning on stderr.
+    """
     working_files.check_idle(found.root)
     paths = found.paths()
     for path in paths:
         working_files.remove(path)
-    for path in found.tables():
-        working_files.drop_lines(path, found.needles)
+    for path in found.tables_to_clean():
+        working_files.drop_lines(path, found.search_terms)
     yield f"deleted {len(paths)} files and folders here"
-    shown, away = found.pictures_in_history()
+    artifacts, uncleaned = found.mlflow_artifacts()
     deleted = 0
-    for run, name in shown:
+    for run, name in artifacts:
         try:
-            histories.delete_picture(run, name)
+            mlflow_runs.delete_artifact(run, name)
             deleted += 1
         except OSError as error:
-            away[f"MLflow run {run.id}"] = str(error)
-    for path in found.logged():
+            uncleaned[f"MLflow run {run.id}"] = str(error)
+    for path in found.mlflow_files():
         working_files.remove(path)
         deleted += 1
     yield f"deleted {deleted} artifacts of MLflow that may show them"
-    away |= {f"remote {name}": reason for name, reason in found.storage.unreachable.items()}
-    for store in (*found.storage.remotes, found.storage.cache):
+    uncleaned |= {f"remote {name}": reason for name, reason in found.store.unreachable.items()}
+    for store in (*found.store.remotes, found.store.cache):
         try:
-            yield f"deleted {_delete(store, found)} objects from {store.name}"
+            yield f"deleted {_delete_objects(store, found)} objects from {store.name}"
         except Exception as error:  # of many kinds: a cloud's client's, the disk's
-            away[store.name] = str(error) or type(error).__name__
-    for path in working_files.dangling(found.root, found.storage.cache.place):
+            uncleaned[store.name] = str(error) or type(error).__name__
+    for path in working_files.dangling_links(found.root, found.store.cache.path):
         working_files.remove(path)
-    for name, reason in away.items():
+    for name, reason in uncleaned.items():
         print(
             f"warning: the {name} cannot be cleaned ({reason}); run "
             "`pttfaces forget --purge` again when it can.",
@@ -359,24 +372,28 @@ def purge(found: Findings) -> Iterator[str]:
         )
 
 
-def _delete(store: Store, found: Findings) -> int:
-    """Deletes what was found in a store. What else was in those folders and tables stays listed:
-    without it nobody could tell other people's pictures in old versions when they ask."""
-    objects, storage = found.objects, found.storage
-    deleted = store.delete(objects.pictures) + store.delete(objects.sheets)
-    left = {
-        oid: store.add(working_files.without_lines(store.read(oid), found.needles))
-        for oid in sorted(objects.tables & store.ids & storage.tables.keys())
+def _delete_objects(store: ObjectStore, found: Findings) -> int:
+    """Deletes from the cache or a remote; returns how many objects.
+
+    What remains of the affected folders and tables is stored under a list of its own: it leads to
+    other people's images in old versions when they ask.
+    """
+    objects, tables = found.objects, found.store.tables
+    deleted = store.delete(objects.images) + store.delete(objects.sheets)
+    rewritten = {
+        oid: store.add(working_files.without_lines(store.read(oid), found.search_terms))
+        for oid in sorted(objects.tables & store.ids & tables.keys())
     }
-    store.add_folder((new, storage.tables[old]) for old, new in left.items())
-    gone = objects.pictures | objects.tables
+    store.add_folder((new, tables[old]) for old, new in rewritten.items())
+    removed = objects.images | objects.tables
     for folder in sorted(objects.folders & store.ids):
-        store.add_folder(entry for entry in storage.folders[folder] if entry[0] not in gone)
+        store.add_folder(one for one in found.store.folders[folder] if one[0] not in removed)
     return deleted + store.delete(objects.folders) + store.delete(objects.tables)
 
 
 def _is_deny_list(content: bytes) -> bool:
-    """Also of one with a faulty entry, which DenyList refuses: it is a person's, and stays."""
+    """Whether every line is an entry or a comment, even an entry that DenyList refuses: a deny list
+    is a person's file, and stays."""
     lines = content.decode("utf-8-sig", "replace").splitlines()
     return all(
         not line.strip() or line.lstrip().startswith("#") or line.split(":")[0].strip() in KINDS

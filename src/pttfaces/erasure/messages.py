@@ -1,11 +1,11 @@
-"""What was found, in words for a person: what goes, what it was used for, where it came from."""
+"""Describes to a person what is to be forgotten, where it is stored and where it came from."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pttfaces.erasure import mlflow_runs as histories
+from pttfaces.erasure import mlflow_runs
 from pttfaces.erasure.findings import Findings
-from pttfaces.erasure.provenance import STEM, Lineage, Origin
+from pttfaces.erasure.provenance import ID_LENGTH, Origin, ProvenanceTables
 from pttfaces.errors import DataError
 
 REPRO = "next: dvc repro, after which they are in no data set and no model trained from then on"
@@ -15,95 +15,95 @@ THEN_PURGE = (
     "    dvc gc --workspace                           in its cache",
     "    dvc gc --workspace --cloud --remote NAME     in a remote",
 )
-_MEASURES = ("blur", "face_px", "upscale", "brightness", "yaw", "pitch", "roll", "score")
+_MEASURES = ("sharpness", "face_px", "upscale", "brightness", "yaw", "pitch", "roll", "score")
 
 
-def what_goes(found: Findings) -> Iterator[str]:
-    """Pictures, crops and rows of the data set that will be gone."""
-    in_set = [row for row in found.crops.values() if row.get("split")]
+def images(found: Findings) -> Iterator[str]:
+    """The images, crops and rows of the data set to be forgotten."""
+    in_dataset = [row for row in found.crops.values() if row.get("split")]
     yield (
-        f"forget: {len(found.articles)} articles, {len(found.digests)} pictures, "
-        f"{len(found.crops)} crops, {len(in_set)} of them in the data set"
+        f"forget: {len(found.articles)} articles, {len(found.digests)} images, "
+        f"{len(found.crops)} crops, {len(in_dataset)} of them in the data set"
     )
     fetched = {(origin.article, origin.url) for origin in found.origins if origin.sha256}
     for origin in found.origins:
         if not origin.sha256 and (origin.article, origin.url) in fetched:
-            continue  # a table from before it was fetched
-        yield f"  picture {origin.sha256[:STEM] or '(not fetched)'}  {_place(origin)}"
+            continue  # from a table written before it was fetched
+        yield f"  image {origin.sha256[:ID_LENGTH] or '(not fetched)'}  {_place(origin)}"
     for name, row in found.crops.items():
         yield f"  crop {name}  {_fate(row)}"
     if found.look_alikes:
         yield "these crops look the same, and stay; to forget one, too: --crop NAME"
         yield from (
-            f"  crop {name}  {_fate(found.lineage.crop(name))}" for name in found.look_alikes
+            f"  crop {name}  {_fate(found.tables.crop(name))}" for name in found.look_alikes
         )
 
 
-def what_was_trained(found: Findings) -> Iterator[str]:
-    """Models that have seen the pictures, with the commands that delete them."""
+def models(found: Findings) -> Iterator[str]:
+    """The models that have seen the images, with the commands that delete them."""
     models = found.models
-    if models.away:
-        yield f"MLflow cannot be read ({models.away}); run this again when it can."
+    if models.mlflow_error:
+        yield f"MLflow cannot be read ({models.mlflow_error}); run this again when it can."
     if models.runs:
         yield "MLflow runs whose model was trained on them, and evaluations of it:"
         yield from (f"  {run.id}  {run.stage}  {run.name}" for run in models.runs)
         yield "  to delete them with their models:"
-        yield from (f"    {command}" for command in histories.run_deletions(models.runs))
+        yield from (f"    {command}" for command in mlflow_runs.run_deletions(models.runs))
     for version in models.history.registered(models.runs):
         yield f"registered model {version.model}, version {version.version}; to delete it:"
-        yield f"    {histories.deletion(version)}"
-    if models.unchecked:
-        yield "MLflow runs that cannot be checked, for neither data set nor a list of it is there:"
-        yield from (f"  {run.id}  {run.stage}  {run.name}" for run in models.unchecked)
-    if models.untold:
-        yield "experiments and commits that cannot be checked, for neither DVC nor MLflow has what"
-        yield "their models were trained on (`dvc pull -A` may bring it):"
-        yield f"  {' '.join(models.untold)}"
+        yield f"    {mlflow_runs.version_deletion(version)}"
+    if models.unchecked_runs:
+        yield "MLflow runs that cannot be checked, since neither data set nor list of it is left:"
+        yield from (f"  {run.id}  {run.stage}  {run.name}" for run in models.unchecked_runs)
+    if models.unchecked_revisions:
+        yield "experiments and commits that cannot be checked, since neither DVC nor MLflow has the"
+        yield "list of their training images (`dvc pull -A` may bring it):"
+        yield f"  {' '.join(models.unchecked_revisions)}"
     if models.experiments:
         yield "DVC experiments whose model was trained on them; to remove them:"
         yield f"    dvc exp remove {' '.join(models.experiments)}"
     if models.commits:
         short = " ".join(commit[:8] for commit in models.commits)
         yield f"commits whose model was trained on them: {short}"
-    known = (models.runs, models.experiments, models.commits, models.unchecked, models.untold)
-    if not any(known):
-        yield "no model that is kept was trained on them"
+    known = (models.runs, models.experiments, models.commits)
+    if not any((*known, models.unchecked_runs, models.unchecked_revisions)):
+        yield "no stored model was trained on them"
 
 
-def what_is_kept(found: Findings) -> Iterator[str]:
-    """Where bytes of the pictures lie besides the working folder's stages."""
-    yield "kept of them, and of what shows them:"
-    for store in (found.storage.cache, *found.storage.remotes):
+def stored(found: Findings) -> Iterator[str]:
+    """What is stored of the images, by store."""
+    yield "stored of them, and of what shows them:"
+    for store in found.store.stores:
         yield f"  {len(store.ids & found.objects.all())} objects in {store.name}"
     yield f"  {len(found.paths())} files and folders here, outside of DVC's cache"
-    for path in found.given():
+    for path in found.input_files():
         yield f"    {path.as_posix()} among them, which only you or --purge will delete"
-    shown, away = found.pictures_in_history()
-    yield f"  {len(shown)} artifacts of MLflow that may show them"
-    for name, reason in away.items():
+    artifacts, unreadable = found.mlflow_artifacts()
+    yield f"  {len(artifacts)} artifacts of MLflow that may show them"
+    for name, reason in unreadable.items():
         yield f"  the {name} cannot be read: {reason}"
-    for name, reason in found.storage.unreachable.items():
+    for name, reason in found.store.unreachable.items():
         yield f"  the remote {name} cannot be reached: {reason}"
 
 
-def trace(lineage: Lineage, name: str) -> Iterator[str]:
-    """From a crop, by its file name, or a picture, by its digest, to the articles.
+def trace(provenance: ProvenanceTables, name: str) -> Iterator[str]:
+    """From a crop, by its file name, or an image, by its SHA-256, to the articles.
 
-    DataError: nothing is known of it.
+    DataError: no table has it.
     """
-    row = lineage.crop(name) or {}
-    origins = lineage.origins_of(str(row.get("sha256") or name[:STEM]))
+    row = provenance.crop(name) or {}
+    origins = provenance.origins_of(str(row.get("sha256") or name[:ID_LENGTH]))
     if not origins:
         raise DataError(
             f"{name} is in no data/ledger.csv of this project; name a crop of data/crops or "
-            "data/dataset, or a picture of data/raw. What a model has made comes from no article."
+            "data/dataset, or an image of data/raw. Generated images come from no article."
         )
     if row:
         yield f"crop     {name}, face {row.get('face', '')}: {_fate(row)}"
-        measured = (f"{key} {row[key]}" for key in _MEASURES if row.get(key))
-        yield f"measures {', '.join(measured)}"
-    picture = origins[0]
-    yield f"picture  {picture.sha256}" + (f", data/raw/{picture.path}" if picture.path else "")
+        measures = (f"{key} {row[key]}" for key in _MEASURES if row.get(key))
+        yield f"measures {', '.join(measures)}"
+    image = origins[0]
+    yield f"image    {image.sha256}" + (f", data/raw/{image.path}" if image.path else "")
     for origin in origins:
         yield f"from     {_place(origin)}"
         if origin.title:

@@ -1,40 +1,39 @@
-"""Where every picture came from and what was made of it, from the tables of all times.
-
-Knows tables, handed over as text; not where they lie.
-"""
+"""Where every image was found and what was made of it, joined from current and old tables."""
 
 import csv
 import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from pttfaces import tables
 from pttfaces.denylist import DenyList
 
-_KEYS = {  # table → columns by which one knows it
+_COLUMNS = {  # table → columns that identify it
     "articles.jsonl": {"id", "author", "title"},
     "links.jsonl": {"article", "url", "posted"},
     "crops.csv": {"crop", "image", "phash"},
     "dataset.csv": {"crop", "sha256", "split", "reason"},
-    "ledger.csv": {"article", "url", "sha256"},  # which a data set's has, too
+    "ledger.csv": {"article", "url", "sha256"},  # last: dataset.csv has these, too
 }
-TABLES = tuple(_KEYS)
-_FIRST_LINE = 2**16
-STEM = 16  # hex digits of a picture's digest with which the names of its crops begin
+TABLES = tuple(_COLUMNS)
+ID_LENGTH = 16  # an image id: the hex digits of its digest with which names of its crops begin
 
+_FIRST_LINE_BYTES = 2**16
 _HASH = re.compile("([0-9a-f]{2})+")
+_CURRENT_NAMES = {old: new for new, old in tables.RENAMED.items()}
 _Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Origin:
-    """One place in which a picture was found; a row of a ledger with what other tables add.
+    """One place where an image was found: a row of a ledger with what other tables add.
 
-    sha256: of the picture; "" where it was not fetched. poster: the user id beside a push, or the
+    sha256: of the image; "" where it was not fetched. poster: the user id beside a push, or the
     article's author.
     """
 
@@ -53,18 +52,18 @@ class Origin:
 
 
 def table_name(content: bytes) -> str:
-    """Which of TABLES a file is by what its first line is like; "" for another file."""
-    first = content[:_FIRST_LINE].partition(b"\n")[0].removeprefix(b"\xef\xbb\xbf").strip()
+    """Which of TABLES a file is, by its first line; "" for another file."""
+    first = content[:_FIRST_LINE_BYTES].partition(b"\n")[0].removeprefix(b"\xef\xbb\xbf").strip()
     if first.startswith(b"{"):
-        keys = set(next(iter(_objects(first)), {}))
+        names = set(next(iter(_json_rows(first)), {}))
     else:
-        keys = set(first.decode("utf-8", "replace").split(","))
-    return next((name for name, needed in _KEYS.items() if needed <= keys), "")
+        names = set(first.decode("utf-8", "replace").split(","))
+    return next((table for table, needed in _COLUMNS.items() if needed <= names), "")
 
 
 @dataclass
-class Lineage:
-    """All that tables of one time or of many tell. Use `add`, then ask."""
+class ProvenanceTables:
+    """The rows of all tables, of one version or of many: fill it with `add`, then query it."""
 
     _articles: dict[str, _Row] = field(default_factory=dict)
     _links: dict[tuple[str, str], _Row] = field(default_factory=dict)
@@ -73,47 +72,46 @@ class Lineage:
     _crops: dict[str, _Row] = field(default_factory=dict)
 
     def add(self, name: str, content: bytes) -> None:
-        """Takes in a table, one of TABLES by its file name; what was taken in first prevails.
+        """Adds a table, one of TABLES by its file name; of two rows with one key the first stays.
 
-        What is no such table any more, such as another version's, tells nothing; of a damaged one
-        every row that is left does.
+        Rows that are damaged or lack a column are skipped.
         """
         if name == "articles.jsonl":
-            for row in _objects(content):
+            for row in _json_rows(content, "id"):
                 self._articles.setdefault(row["id"], row)
         elif name == "links.jsonl":
-            for row in _objects(content):
+            for row in _json_rows(content, "article", "url", "posted"):
                 self._links.setdefault((row["article"], row["url"] or row["posted"]), row)
         elif name == "ledger.csv":
-            for row in _rows(content, "article", "url", "sha256"):
+            for row in _csv_rows(content, "article", "url", "sha256"):
                 self._ledger.setdefault((row["article"], row["url"], row["sha256"]), row)
         elif name == "crops.csv":
-            for row in _rows(content, "crop"):
+            for row in _csv_rows(content, "crop"):
                 self._crops.setdefault(row["crop"], row)
         elif name == "dataset.csv":
-            for row in _rows(content, "crop", "split", "reason"):
+            for row in _csv_rows(content, "crop", "split", "reason"):
                 self._dataset.setdefault(row["crop"], row)
 
     def origins(self) -> list[Origin]:
-        """Every place of every picture."""
+        """Every place of every image."""
         return [self._origin(row) for row in self._ledger.values()]
 
-    def origins_of(self, sha256: str) -> list[Origin]:
-        """The places of the picture whose digest begins so."""
+    def origins_of(self, digest: str) -> list[Origin]:
+        """The places of the image whose SHA-256 begins with `digest`."""
         rows = self._ledger.values()
-        return [self._origin(row) for row in rows if sha256 and row["sha256"].startswith(sha256)]
+        return [self._origin(row) for row in rows if digest and row["sha256"].startswith(digest)]
 
     def crop(self, name: str) -> _Row | None:
-        """What is known of a crop: its row of data/dataset.csv, else of data/crops.csv."""
+        """A crop's row of data/dataset.csv, else of data/crops.csv."""
         return self._dataset.get(name) or self._crops.get(name)
 
-    def crops_of(self, stems: set[str]) -> dict[str, _Row]:
-        """Crops of the pictures whose digests begin with `stems`, by name, with their rows."""
+    def crops_of(self, image_ids: set[str]) -> dict[str, _Row]:
+        """The crops of these images: name → row."""
         names = sorted({*self._crops, *self._dataset})
-        return {name: self.crop(name) or {} for name in names if name[:STEM] in stems}
+        return {name: self.crop(name) or {} for name in names if is_named_after(name, image_ids)}
 
     def hashes(self) -> dict[str, str]:
-        """Perceptual hash of every crop that has a whole one; all are of one length."""
+        """Perceptual hash, in hex, of every crop that has an undamaged one; all of one length."""
         texts = {name: str(row.get("phash")) for name, row in self._crops.items()}
         found = {name: text for name, text in texts.items() if _HASH.fullmatch(text)}
         lengths = Counter(map(len, found.values()))
@@ -121,7 +119,7 @@ class Lineage:
         return {name: text for name, text in found.items() if len(text) == usual}
 
     def articles_of(self, denied: DenyList) -> dict[str, _Row]:
-        """Articles that a deny list names by id or author, by id."""
+        """The articles that a deny list names by id or author: id → row."""
         return {
             name: row
             for name, row in self._articles.items()
@@ -129,7 +127,7 @@ class Lineage:
         }
 
     def matches(self, denied: DenyList) -> list[Origin]:
-        """The places that a deny list names, by whichever kind of name."""
+        """The places that a deny list names by article, author, address or digest."""
         return [
             origin
             for origin in self.origins()
@@ -158,27 +156,33 @@ class Lineage:
         )
 
 
-def names_one(path: str, stems: set[str]) -> bool:
-    """Whether a file is named after a picture, or a crop of one, whose digest begins so."""
-    return path.rsplit("/", 1)[-1][:STEM] in stems
+def is_named_after(path: str, image_ids: set[str]) -> bool:
+    """Whether a file's name begins with one of the ids, as those of images and their crops do."""
+    return path.rsplit("/", 1)[-1][:ID_LENGTH] in image_ids
 
 
-def _objects(content: bytes) -> Iterable[_Row]:
+def _json_rows(content: bytes, *needed: str) -> Iterator[_Row]:
+    """The objects that have the fields needed."""
     for line in content.decode("utf-8", "replace").split("\n"):
-        if line:
-            try:
-                yield json.loads(line)
-            except ValueError:
-                continue
+        with suppress(ValueError):
+            row = json.loads(line)
+            if isinstance(row, dict) and row.keys() >= set(needed):
+                yield row
 
 
-def _rows(content: bytes, *needed: str) -> Iterator[dict[str, str]]:
-    """The rows of a table that have the columns needed. Not by `files.read_csv`, which refuses a
-    table of which one row is damaged: the others still tell of pictures that are to be found."""
+def _csv_rows(content: bytes, *needed: str) -> Iterator[dict[str, str]]:
+    """The rows that have the columns needed, under today's names of the columns.
+
+    `tables.read` would refuse a table with one damaged row; here the other rows count.
+    """
     lines = io.StringIO(content.decode("utf-8", "replace"), newline="")
     with suppress(csv.Error):
         for row in csv.DictReader(lines):
-            # A short row lacks cells, a long one has a list of those beyond the last column.
+            # A short row lacks cells; a long one has a list of those beyond the last column.
             cells = {key: cell for key, cell in row.items() if isinstance(cell, str)}
-            if cells.keys() >= set(needed):  # the ' is that of `files.write_csv`
-                yield {key: cell.removeprefix("'") for key, cell in cells.items()}
+            if cells.keys() >= set(needed):
+                # The apostrophe is that of `tables.write_csv`.
+                yield {
+                    _CURRENT_NAMES.get(key, key): cell.removeprefix("'")
+                    for key, cell in cells.items()
+                }

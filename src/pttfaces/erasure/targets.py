@@ -1,4 +1,4 @@
-"""The names by which a person says what to forget, as entries of the deny list."""
+"""Turns the names by which a person says what to forget into entries of the deny list."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,26 +17,27 @@ def entries(
     sha256: Iterable[str] = (),
     crop: Iterable[str] = (),
 ) -> list[str]:
-    """The names given, as entries of the deny list; ParamsError: a name that cannot be one."""
+    """The names as entries of the deny list, kind:value. ParamsError: a name that cannot be one."""
     found = []
     for address in url:
-        of_article = article_ids.id_of(address)
-        found.append(f"article:{of_article}" if of_article else f"url:{address}")
+        article_id = article_ids.id_of(address)
+        found.append(f"article:{article_id}" if article_id else f"url:{address}")
     for name in article:
-        known = name if article_ids.posted_at(name) is not None else article_ids.id_of(name)
-        if known is None:
+        is_id = article_ids.posted_at(name) is not None
+        article_id = name if is_id else article_ids.id_of(name)
+        if article_id is None:
             raise ParamsError(
-                f"--article {name}: that is no article; write its id, such as "
-                "M.1704074641.A.0F3, or its address."
+                f"--article {name} is no article; write its id, such as M.1704074641.A.0F3, or its "
+                "address."
             )
-        found.append(f"article:{known}")
+        found.append(f"article:{article_id}")
     found += [f"author:{name}" for name in author]
     for digest in sha256:
         if not SHA256.fullmatch(digest.lower()):
             raise ParamsError(f"--sha256 {digest}: a digest has 64 hex digits; write all of them.")
         found.append(f"sha256:{digest.lower()}")
     for file in crop:
-        name = traced(file)
+        name = identify(file)
         found.append(f"crop:{name}" if CROP.fullmatch(name) else f"sha256:{name}")
     for entry in found:
         if " #" in entry or len(entry.splitlines()) != 1 or misfit(entry):
@@ -45,10 +46,10 @@ def entries(
     return found
 
 
-def traced(file: str) -> str:
-    """What a file is known by: a crop's file name, or the digest of a picture's bytes.
+def identify(file: str) -> str:
+    """What the tables know a file by: a crop's file name, or the SHA-256 of an image's bytes.
 
-    ParamsError: a file that is no crop and is not there.
+    ParamsError: a file that does not exist and whose name is not a crop's.
     """
     path = Path(file)
     if CROP.fullmatch(path.name):
@@ -56,6 +57,6 @@ def traced(file: str) -> str:
     if path.is_file():
         return files.digest_file(path)
     raise ParamsError(
-        f"{file} is not there, and its name is no crop's; name a file of data/crops, data/dataset "
-        "or data/raw."
+        f"{file} does not exist, and its name is not a crop's; name a file of data/crops, "
+        "data/dataset or data/raw."
     )

@@ -1,7 +1,4 @@
-"""What lies beside DVC's own storage: working folder, .cache, .resume, left-over experiments.
-
-Knows the folders and how their files are named; deletes nothing unless told to.
-"""
+"""Finds what lies outside DVC's storage: the working folder, .cache, .resume, old experiments."""
 
 import gzip
 import os
@@ -17,65 +14,66 @@ from pttfaces.board.albums import SOURCES
 from pttfaces.board.article_page import PostedLink
 from pttfaces.board.hosts import HostRules
 from pttfaces.board.links import sort_links
-from pttfaces.erasure.provenance import names_one
+from pttfaces.erasure.provenance import is_named_after
 from pttfaces.errors import DataError
 
-# Pictures of pictures: what they show cannot be told from their names.
+# Images that show many others; their names do not say which.
 SHEETS = ("metrics/pictures/contact_sheet.png", "metrics/pictures/nearest.png")
-# Of such pictures, made by `pttfaces report`, `dvc plots` and as `pttfaces history` says.
-COPIES = ("report.html", "dvc_plots", "from_mlflow")
-# Tables of data/ with a line for each article, link, picture, crop or sample.
-_LINES = (
+# Where `pttfaces report`, `dvc plots` and the commands of `pttfaces history` copy them to.
+SHEET_COPIES = ("report.html", "dvc_plots", "from_mlflow")
+# Tables below data/ with a line for each article, link, image, crop or sample.
+_TABLES = (
     *("articles.jsonl", "articles_read.csv", "links.jsonl", "ledger.csv", "failed.txt"),
     *("detections.csv", "crops.csv", "dataset.csv", "dataset/manifest.csv", "neighbours.csv"),
 )
-_PICTURES = ("data/raw", "data/crops", "data/dataset")
-_OUTPUTS = ("data", "models", "metrics")
-_GIVEN = ("data/inbox", "data/reference")
+# Folders whose files are named after their image; download keeps originals that left data/raw.
+_IMAGE_FOLDERS = ("data/raw", "data/crops", "data/dataset", ".cache/originals")
+_OUTPUT_FOLDERS = ("data", "models", "metrics")
+INPUT_FOLDERS = ("data/inbox", "data/reference")
 
 
 def check_idle(root: Path) -> None:
-    """DataError: a stage is at work, and would write anew what is being deleted."""
+    """DataError: a stage is running; it would write again what is being deleted."""
     for path in sorted((root / ".cache/locks").glob("stage-*.lock")):
         try:
             with FileLock(path, timeout=0):
                 pass
         except Timeout:
             stage = path.name.split("-")[1]
-            raise DataError(f"stage {stage} is at work here; wait until it has ended.") from None
+            raise DataError(f"stage {stage} is running here; wait until it has ended.") from None
 
 
-def pictures(root: Path, stems: set[str]) -> list[Path]:
-    """Files of the working folder that are a picture, or a crop of one, that begins so."""
-    lying = (path for folder in _PICTURES for path in (root / folder).rglob("*"))
-    return sorted(path for path in lying if names_one(path.name, stems) and path.is_file())
+def image_files(root: Path, image_ids: set[str]) -> list[Path]:
+    """Files that are named after one of the images: the image itself or a crop of it."""
+    paths = (path for folder in _IMAGE_FOLDERS for path in (root / folder).rglob("*"))
+    return sorted(path for path in paths if is_named_after(path.name, image_ids) and path.is_file())
 
 
-def given(root: Path, digests: set[str]) -> list[Path]:
-    """Files that a person put into data/inbox or data/reference and that are such a picture."""
-    lying = (path for folder in _GIVEN for path in sorted((root / folder).rglob("*")))
-    return [path for path in lying if path.is_file() and files.digest_file(path) in digests]
+def input_files(root: Path, digests: set[str]) -> list[Path]:
+    """Files that a person put into data/inbox or data/reference and whose SHA-256 is given."""
+    paths = (path for folder in INPUT_FOLDERS for path in sorted((root / folder).rglob("*")))
+    return [path for path in paths if path.is_file() and files.digest_file(path) in digests]
 
 
-def dangling(root: Path, cache: Path) -> list[Path]:
-    """Links to objects that DVC's cache has no more, as where cache.type is symlink: dvc ends with
-    a trace at them. None while the cache itself is away, as a disk that is not mounted."""
+def dangling_links(root: Path, cache: Path) -> list[Path]:
+    """Symbolic links to objects that are gone from DVC's cache (cache.type symlink), at which dvc
+    fails; none while the cache itself is away, such as on a disk that is not mounted."""
     if not cache.is_dir():
         return []
-    lying = (path for folder in _OUTPUTS for path in (root / folder).rglob("*"))
-    links = (path for path in lying if path.is_symlink() and not path.exists())
+    paths = (path for folder in _OUTPUT_FOLDERS for path in (root / folder).rglob("*"))
+    links = (path for path in paths if path.is_symlink() and not path.exists())
     return [path for path in links if path.parent.joinpath(path.readlink()).is_relative_to(cache)]
 
 
-def kept_detections(root: Path, digests: Iterable[str]) -> list[Path]:
-    """Results of face detection, kept by the digest of the picture or crop that was searched."""
+def cached_detections(root: Path, digests: Iterable[str]) -> list[Path]:
+    """Cached results of face detection, by the SHA-256 of the image or crop that was searched."""
     folders = list((root / ".cache/detections").glob("*"))
     paths = (folder / name[:2] / f"{name}.json" for folder in folders for name in digests)
     return [path for path in paths if path.exists()]
 
 
 def album_addresses(posted: Iterable[str], rules: HostRules) -> list[str]:
-    """Where the albums behind links were asked for, by either way of asking."""
+    """The addresses at which the albums behind links are looked up, by page and by API."""
     links = sort_links(
         [PostedLink(link, "body", "") for link in posted], "https://www.ptt.cc/", rules
     )
@@ -83,92 +81,94 @@ def album_addresses(posted: Iterable[str], rules: HostRules) -> list[str]:
     return [source.address(album) for album in albums for source in SOURCES.values()]
 
 
-def kept_pages(root: Path, addresses: Iterable[str]) -> list[Path]:
-    """Pages of articles and albums that were read, kept by the digest of their address."""
+def cached_pages(root: Path, addresses: Iterable[str]) -> list[Path]:
+    """Cached pages of articles and albums, by their addresses."""
     names = (files.digest_bytes(address.encode()) for address in addresses)
     paths = (root / ".cache/pages" / name[:2] / f"{name}.json.gz" for name in names)
     return [path for path in paths if path.exists()]
 
 
-def kept_lines(root: Path, needles: Sequence[bytes]) -> list[Path]:
-    """Tables of the working folder, and kept ones of addresses asked and files checked, with a line
-    that has a needle."""
-    here = (root / "data" / name for name in _LINES)
-    kept = (path for folder in ("download", "raw") for path in _inside(root / ".cache" / folder))
-    paths = [path for path in (*here, *kept) if path.is_file()]
-    return [path for path in paths if has_any(path.read_bytes(), needles)]
-
-
-def kept_listings(root: Path, needles: Sequence[bytes]) -> list[Path]:
-    """Kept stretches of a board's index pages with a needle; what is deleted is listed again."""
+def cached_listings(root: Path, terms: Sequence[bytes]) -> list[Path]:
+    """Cached ranges of index pages that contain a search term; deleted ones are listed again."""
     paths = sorted((root / ".cache/listings").rglob("*.gz"))
-    return [path for path in paths if has_any(_unpacked(path), needles)]
+    return [path for path in paths if contains_any(_unpacked(path), terms)]
 
 
-def drop_lines(path: Path, needles: Sequence[bytes]) -> None:
-    """Writes a table of lines anew without those that have a needle."""
-    files.write_bytes(path, without_lines(path.read_bytes(), needles))
+def tables_with(root: Path, terms: Sequence[bytes]) -> list[Path]:
+    """Tables of the working folder, and download's cached results and checks, that contain a search
+    term."""
+    here = (root / "data" / name for name in _TABLES)
+    cached = (path for name in ("download", "raw") for path in _children(root / ".cache" / name))
+    paths = [path for path in (*here, *cached) if path.is_file()]
+    return [path for path in paths if contains_any(path.read_bytes(), terms)]
 
 
-def logged(root: Path, runs_known_clear: set[str]) -> list[Path]:
-    """Pictures of pictures among MLflow's files in this folder, but for those of the runs given.
+def drop_lines(path: Path, terms: Sequence[bytes]) -> None:
+    """Rewrites a table without the lines that contain a search term."""
+    files.write_bytes(path, without_lines(path.read_bytes(), terms))
 
-    Whatever its store says of them: it may be another one now, and knows where the folder was when
-    they were written.
+
+def mlflow_sheets(root: Path, clear_runs: set[str]) -> list[Path]:
+    """The sheets among MLflow's files in this folder, except for those of the runs given, by id.
+
+    Found on disk: MLflow's store may be another one now, or know an earlier path of the folder.
     """
     names = [Path(sheet).name for sheet in SHEETS]
     found = (path for name in names for path in (root / "mlruns").rglob(name))
-    return sorted(path for path in found if path.parents[1].name not in runs_known_clear)
+    return sorted(path for path in found if path.parents[1].name not in clear_runs)
 
 
-def archives(root: Path, needles: Sequence[bytes]) -> list[Path]:
-    """Archives in the project's folder, but for DVC's own, that hold a file with such a name."""
+def zips_with(root: Path, terms: Sequence[bytes]) -> list[Path]:
+    """Zips in the project's folder, but for DVC's outs, with a search term in their bytes: names
+    of files are not compressed."""
     found: list[Path] = []
-    for place, inside, names in os.walk(root):
-        own = {"data", "models", "mlruns"} if Path(place) == root else set()
-        inside[:] = [name for name in inside if not name.startswith(".") and name not in own]
-        found += [Path(place, name) for name in names if name.endswith(".zip")]
-    return [path for path in sorted(found) if has_any(path.read_bytes(), needles)]
+    for folder, subfolders, names in os.walk(root):
+        skipped = {"data", "models", "mlruns"} if Path(folder) == root else set()
+        subfolders[:] = [
+            name for name in subfolders if not name.startswith(".") and name not in skipped
+        ]
+        found += [Path(folder, name) for name in names if name.endswith(".zip")]
+    return [path for path in sorted(found) if contains_any(path.read_bytes(), terms)]
 
 
-def passing(root: Path) -> list[Path]:
-    """Half-done work, features of whole sets, copies of the folder that experiments left behind:
-    what may hold or show anything, and costs time only."""
+def temporary_files(root: Path) -> list[Path]:
+    """Unfinished work, features of image sets and copies that experiments left behind: any of it
+    may show an image, and all of it can be made again."""
     experiments = root / ".dvc/tmp/exps"
     return [
-        *_inside(root / ".resume"),
-        *_inside(root / "data/raw/.parts"),
-        *_inside(root / ".cache/statistics"),
+        *_children(root / ".resume"),
+        *_children(root / "data/raw/.parts"),
+        *_children(root / ".cache/statistics"),
         *sorted(experiments.glob("tmp*")),
-        *_inside(experiments / "standalone"),
+        *_children(experiments / "standalone"),
     ]
 
 
 def remove(path: Path) -> None:
-    """Deletes a file or a folder, read-only ones, too; one that is not there is no error."""
+    """Deletes a file, even a read-only one, or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
         return
     files.remove_file(path)
 
 
-def without_lines(content: bytes, needles: Sequence[bytes]) -> bytes:
-    """A table of lines without those that have a needle."""
+def without_lines(content: bytes, terms: Sequence[bytes]) -> bytes:
+    """A table without the lines that contain a search term."""
     lines = content.splitlines(keepends=True)
-    return b"".join(line for line in lines if not has_any(line, needles))
+    return b"".join(line for line in lines if not contains_any(line, terms))
 
 
-def has_any(content: bytes, needles: Sequence[bytes]) -> bool:
-    """Whether any of the needles is in the bytes."""
-    return any(needle in content for needle in needles)
+def contains_any(content: bytes, terms: Sequence[bytes]) -> bool:
+    """Whether any of the search terms is in the bytes."""
+    return any(term in content for term in terms)
 
 
 def _unpacked(path: Path) -> bytes:
     try:
         return gzip.decompress(path.read_bytes())
-    except (OSError, EOFError, zlib.error):  # damaged: it tells nothing, and nobody reads it
+    except (OSError, EOFError, zlib.error):  # damaged: the board package does not read it either
         return b""
 
 
-def _inside(folder: Path) -> list[Path]:
+def _children(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []

@@ -1,7 +1,7 @@
-"""Draws made-up people: portraits, groups, faceless scenes; every number from a given Generator.
+"""Draws made-up people: portraits, groups and faceless scenes, from a given random generator.
 
-shapes, colours → canvas → person, sitting → head, features, strands, hair, clothes → compose, with
-backdrops and scenes beside the people. Knows nothing of boards, files or detectors.
+shapes, colours → canvas → person, face_context → head, features, hair, clothes → compose, with
+backdrops and scenes beside the people.
 """
 
 from pttfaces.demo.drawing.compose import Drawing, blurred, group, portrait, scene

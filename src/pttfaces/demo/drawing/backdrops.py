@@ -1,7 +1,4 @@
-"""What is far behind a person, out of focus, and the gradient that every background starts with.
-
-Knows nothing of people.
-"""
+"""Paints what is behind a person, out of focus, and the gradient that backgrounds start with."""
 
 import cv2
 import numpy as np
@@ -20,8 +17,8 @@ def paint_gradient(canvas: Canvas, top: Colour, bottom: Colour, lean: float = 0.
 
 
 def paint_backdrop(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Something far behind, out of focus."""
-    # A quarter of the size is enough for what is blurred anyhow.
+    """Paints a backdrop, out of focus: plain or with light spots, a window, plants or a panel."""
+    # A quarter of the size is enough for what is blurred.
     small = Canvas(max(canvas.width // 4, 8), max(canvas.height // 4, 8))
     w, h = small.width, small.height
     colour = jitter(pick(rng, BACKDROPS), rng, 0.02)

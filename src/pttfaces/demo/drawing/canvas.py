@@ -1,7 +1,4 @@
-"""Pixels, and the ways paint gets there: soft-edged polygons that cover or shade what they lie on.
-
-Positions are in pixels; knows nothing of faces.
-"""
+"""The canvas: pixels, and soft-edged polygons that cover or shade what is below them."""
 
 from dataclasses import dataclass
 
@@ -15,7 +12,7 @@ from pttfaces.demo.drawing.shapes import Array, f32
 
 @dataclass(frozen=True)
 class Patch:
-    """How much (0..1) of each pixel of a rectangle of the canvas a shape covers."""
+    """The share (0..1) of each pixel in a rectangle of the canvas that a shape covers."""
 
     rows: slice
     cols: slice
@@ -23,14 +20,14 @@ class Patch:
 
 
 class Canvas:
-    """Pixels (H, W, 3) float32 in 0..1, RGB, and the ways paint gets there; positions in pixels."""
+    """Pixels (H, W, 3), float32, RGB in 0..1, and methods that paint them; positions in pixels."""
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
         self.pixels: Array = np.zeros((height, width, 3), np.float32)
 
     def patch(self, polygon: Array, soft: float = 0.0) -> Patch | None:
-        """A polygon (N, 2), its edge blurred by `soft` pixels; None where it is out of sight."""
+        """A polygon (N, 2), its edge blurred by `soft` pixels; None if it is outside the canvas."""
         pad = int(3 * soft) + 2
         # A blur near the border must see what lies beyond it.
         ox, oy = np.maximum(np.floor(polygon.min(0)).astype(int) - pad, -pad).tolist()
@@ -62,7 +59,7 @@ class Canvas:
         soft: float = 0.0,
         within: Array | None = None,
     ) -> None:
-        """Lays a colour over what is there, `within` a stencil where one is given."""
+        """Lays a colour over a polygon, only `within` a stencil (H, W) if one is given."""
         patch = self.patch(polygon, soft)
         if patch:
             region = self.pixels[patch.rows, patch.cols]
@@ -76,14 +73,14 @@ class Canvas:
         soft: float = 0.0,
         within: Array | None = None,
     ) -> None:
-        """Multiplies what is there by a colour, `within` a stencil where one is given."""
+        """Multiplies a polygon by a colour, only `within` a stencil (H, W) if one is given."""
         patch = self.patch(polygon, soft)
         if patch:
             less = f32(factor) - 1
             self.pixels[patch.rows, patch.cols] *= 1 + _share(patch, alpha, within) * less
 
     def lay(self, patch: Patch, pixels: Array) -> None:
-        """Lays pixels (h, w, 3) of the patch's size over what is there."""
+        """Lays pixels (h, w, 3) of the patch's size over the canvas."""
         region = self.pixels[patch.rows, patch.cols]
         region += patch.cover[..., None] * (pixels - region)
 
@@ -96,7 +93,7 @@ def _share(patch: Patch, alpha: float, within: Array | None) -> Array:
 
 
 def _soften(mask: npt.NDArray[np.uint8], sigma: float) -> npt.NDArray[np.uint8]:
-    """A Gaussian blur; a wide one goes through a quarter of the size, where it costs little."""
+    """A Gaussian blur; a wide one is computed at a quarter of the size, which is faster."""
     if sigma < 0.3:
         return mask
     height, width = mask.shape

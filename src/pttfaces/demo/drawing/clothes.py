@@ -1,17 +1,17 @@
-"""What somebody wears: a garment with its neckline, earrings, glasses.
+"""Paints what a person wears: a garment with its neckline, earrings, glasses.
 
-Garments hang on the body's pose, earrings and glasses on the head's. Knows nothing of the face.
+Garments follow the pose of the body, earrings and glasses that of the head.
 """
 
 import numpy as np
 
 from pttfaces.demo.drawing.colours import CLOTHES, UMBER, WHITE, Colour, dim, jitter, mix, pick
-from pttfaces.demo.drawing.face_context import Sitting
+from pttfaces.demo.drawing.face_context import FaceContext
 from pttfaces.demo.drawing.shapes import curve, ellipse, f32, mirror, rectangle, ribbon, rounded
 
 
-def paint_clothes(sitting: Sitting) -> None:
-    person, canvas, body, rng = sitting.person, sitting.canvas, sitting.body, sitting.rng
+def paint_clothes(context: FaceContext) -> None:
+    person, canvas, body, rng = context.person, context.canvas, context.body, context.rng
     unit, n = body.unit, person.neck
     colour = jitter(pick(rng, CLOTHES), rng, 0.02)
     cut = str(rng.choice(["crew", "vee", "shirt", "turtle", "scoop"]))
@@ -36,7 +36,7 @@ def paint_clothes(sitting: Sitting) -> None:
     rows = np.arange(patch.rows.start, patch.rows.stop, dtype=np.float32)[:, None]
     cols = np.arange(patch.cols.start, patch.cols.stop, dtype=np.float32)[None, :]
     x, y = (cols - body.origin[0]) / unit, (rows - body.origin[1]) / unit
-    level = 0.92 + 0.13 * sitting.light.direction[0] * x - 0.09 * (y - 1.7)
+    level = 0.92 + 0.13 * context.light.direction[0] * x - 0.09 * (y - 1.7)
     level = level - 0.12 * np.clip(np.abs(x) - 0.85, 0, 1)
     fold = rng.uniform(0, 6, 3).astype(np.float32)
     level += 0.04 * np.sin(3.2 * x + 1.2 * y + fold[0]) * np.sin(2.1 * y + fold[1])
@@ -52,12 +52,12 @@ def paint_clothes(sitting: Sitting) -> None:
     canvas.shade(band, (0.66, 0.62, 0.62), 0.5, soft=0.05 * unit)
     canvas.paint(band, trim, 0.9, soft=0.5)
     if cut == "shirt":
-        _collar(sitting, colour)
+        _collar(context, colour)
 
 
-def _collar(sitting: Sitting, colour: Colour) -> None:
-    canvas, body = sitting.canvas, sitting.body
-    n, unit = sitting.person.neck, body.unit
+def _collar(context: FaceContext, colour: Colour) -> None:
+    canvas, body = context.canvas, context.body
+    n, unit = context.person.neck, body.unit
     placket = body.project(rectangle(-0.015, 1.84, 0.015, 5))
     canvas.shade(placket, (0.7, 0.7, 0.72), 0.8, soft=0.01 * unit)
     flap = [(n - 0.03, 1.24), (n + 0.12, 1.36), (n + 0.25, 1.86), (n - 0.02, 2.0), (0.0, 1.80)]
@@ -65,12 +65,12 @@ def _collar(sitting: Sitting, colour: Colour) -> None:
         shape = body.project(mirror(f32(flap), side))
         drop = f32([0, 0.03 * unit])
         canvas.shade(shape + drop, (0.6, 0.58, 0.6), 0.8, soft=0.03 * unit)
-        level = 0.99 + 0.06 * side * sitting.light.direction[0]
+        level = 0.99 + 0.06 * side * context.light.direction[0]
         canvas.paint(shape, mix(dim(colour, level), WHITE, 0.07), soft=0.5)
 
 
-def paint_earrings(sitting: Sitting) -> None:
-    person, canvas, pose = sitting.person, sitting.canvas, sitting.pose
+def paint_earrings(context: FaceContext) -> None:
+    person, canvas, pose = context.person, context.canvas, context.pose
     if person.earrings == "none" or person.hair_hangs:
         return
     gold = (0.93, 0.78, 0.45)
@@ -85,8 +85,8 @@ def paint_earrings(sitting: Sitting) -> None:
             canvas.paint(pose.project(ring, -0.1), gold, soft=0.4)
 
 
-def paint_glasses(sitting: Sitting) -> None:
-    person, canvas, pose = sitting.person, sitting.canvas, sitting.pose
+def paint_glasses(context: FaceContext) -> None:
+    person, canvas, pose = context.person, context.canvas, context.pose
     if person.glasses == "none":
         return
     e, unit, before = person.eye_spacing, pose.unit, 0.82

@@ -1,7 +1,4 @@
-"""Colours, RGB in 0..1: mixing, dimming, picking, and the palettes that several modules share.
-
-Knows nothing of shapes or of where a colour ends up.
-"""
+"""Colours, RGB in 0..1: mixing, dimming and picking them, and the shared palettes."""
 
 from collections.abc import Sequence
 
@@ -12,7 +9,7 @@ Colour = tuple[float, float, float]
 
 
 def palette(codes: str) -> tuple[Colour, ...]:
-    """Colours in 0..1 from hexadecimal codes with blanks between them."""
+    """Colours from hexadecimal codes, separated by blanks."""
     colours = []
     for code in codes.split():
         red, green, blue = ImageColor.getrgb(f"#{code}")[:3]
@@ -27,7 +24,7 @@ BACKDROPS = palette(
     "dcd6cb b5c7d6 cdb3a8 9fb39f 76869f 5d626c d7c29e b0a0bd 86a9b3 e6ccc6 c4d0c0 ead9c0"
 )
 WHITE: Colour = (1.0, 1.0, 1.0)
-UMBER: Colour = (0.62, 0.44, 0.40)  # what a shadow leaves of the colour of skin
+UMBER: Colour = (0.62, 0.44, 0.40)  # the factor by which a shadow darkens skin
 
 
 def pick(

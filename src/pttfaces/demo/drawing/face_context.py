@@ -1,7 +1,7 @@
-"""A person before the painter: the light, the pose, the mood, and brushes in the face's own frame.
+"""What a face is painted with: canvas, person, pose, expression, light and the face's own frame.
 
-The frame: x to the picture's right, y down, the middle between the eyes at (0, 0), the chin near
-y = 1.2. Lengths are `units`; a pose projects them to pixels. Knows no feature of the face.
+The frame: x to the image's right, y down, the middle between the eyes at (0, 0), the chin near
+y = 1.2. Lengths are in units; a pose projects them to pixels.
 """
 
 from dataclasses import dataclass, replace
@@ -37,7 +37,8 @@ class Light:
 
 @dataclass(frozen=True)
 class Pose:
-    """origin: pixels of the middle between the eyes of a frontal face; unit: pixels; radians."""
+    """origin: the middle between the eyes of a frontal face, in pixels; unit: in pixels; roll, yaw,
+    pitch: in radians."""
 
     origin: tuple[float, float]
     unit: float
@@ -46,7 +47,7 @@ class Pose:
     pitch: float
 
     def project(self, points: npt.ArrayLike, depth: float | Array = 0.0) -> Array:
-        """Points (..., 2) of the face's frame, at a depth towards the viewer → pixels."""
+        """Points (..., 2) of the face's frame, `depth` units towards the viewer → pixels."""
         p = f32(points)
         x = p[..., 0] * np.cos(self.yaw) + depth * np.sin(self.yaw)
         y = p[..., 1] * np.cos(self.pitch) - depth * np.sin(self.pitch)
@@ -57,8 +58,8 @@ class Pose:
 
 
 @dataclass(frozen=True)
-class Mood:
-    """What the face does: smile and open mouth in 0..1, the rest in units or factors around 1."""
+class Expression:
+    """An expression: smile and open mouth in 0..1, the rest in units or factors around 1."""
 
     smile: float
     open: float
@@ -67,10 +68,10 @@ class Mood:
     brows: float
 
     @staticmethod
-    def random(rng: np.random.Generator) -> "Mood":
+    def random(rng: np.random.Generator) -> "Expression":
         smile = float(rng.beta(2.0, 1.4))
         opened = float(rng.uniform(0.4, 1.0)) if rng.random() < 0.4 else 0.0
-        return Mood(
+        return Expression(
             smile=smile,
             open=opened * (0.35 + 0.65 * smile),
             lids=float(rng.uniform(0.9, 1.08)) - 0.14 * smile,
@@ -80,17 +81,17 @@ class Mood:
 
 
 @dataclass(frozen=True)
-class Sitting:
-    """A person before the painter, and brushes that work in units of the face's frame.
+class FaceContext:
+    """What a person is painted with; `paint` and `shade` work in units of the face's frame.
 
-    body: the pose of neck and shoulders, which turn less than the head.
+    pose: of the head; body: the pose of neck and shoulders, which turn less.
     """
 
     canvas: Canvas
     person: Person
     pose: Pose
     body: Pose
-    mood: Mood
+    expression: Expression
     light: Light
     rng: np.random.Generator
 
@@ -102,7 +103,7 @@ class Sitting:
         rng: np.random.Generator,
         origin: tuple[float, float],
         unit: float,
-    ) -> "Sitting":
+    ) -> "FaceContext":
         roll, yaw, pitch = np.clip(
             rng.normal(0, (0.08, 0.10, 0.05)), (-0.2, -0.2, -0.11), (0.2, 0.2, 0.11)
         ).tolist()
@@ -110,10 +111,10 @@ class Sitting:
         body = replace(pose, roll=0.25 * roll, yaw=0.0, pitch=0.0)
         x, y = (pose.project((0.0, 0.95)) - body.project((0.0, 0.95))).tolist()
         body = replace(body, origin=(origin[0] + x, origin[1] + y))
-        return Sitting(canvas, person, pose, body, Mood.random(rng), light, rng)
+        return FaceContext(canvas, person, pose, body, Expression.random(rng), light, rng)
 
     def on_face(self, points: npt.ArrayLike, out: float = 0.0) -> Array:
-        """Points (..., 2) on the face, or `out` units before it → pixels."""
+        """Points (..., 2) on the face, or `out` units in front of it → pixels."""
         p = f32(points)
         return self.pose.project(p, dome(p[..., 0], p[..., 1], self.person.width) + out)
 

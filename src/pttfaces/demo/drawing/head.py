@@ -1,27 +1,24 @@
-"""The head: a relief under the light, with the neck below it, the ears beside it, marks upon it.
-
-Knows nothing of the features and the hair that are laid over it.
-"""
+"""Paints the head as a relief under the light, with neck, ears and marks of the skin."""
 
 import cv2
 import numpy as np
 
 from pttfaces.demo.drawing.colours import UMBER, dim
-from pttfaces.demo.drawing.face_context import Mood, Sitting, dome
+from pttfaces.demo.drawing.face_context import Expression, FaceContext, dome
 from pttfaces.demo.drawing.person import Person
 from pttfaces.demo.drawing.shapes import Array, curve, ellipse, f32, mirror, ribbon
 
 
-def paint_neck(sitting: Sitting) -> None:
-    person, canvas, body = sitting.person, sitting.canvas, sitting.body
+def paint_neck(context: FaceContext) -> None:
+    person, canvas, body = context.person, context.canvas, context.body
     n, unit = person.neck, body.unit
     right = [(n + 0.02, 0.5), (n, 1.1), (n + 0.04, 1.36), (n + 0.2, 1.6), (0.72, 1.84), (0.72, 2.6)]
     shape = body.project(curve([*right, *mirror(right[::-1], -1)]))
     canvas.paint(shape, dim(person.skin, 0.92), soft=0.4)
     skin = canvas.stencil(shape)
-    jaw = sitting.pose.project(head_outline(person) + f32([0, 0.15]))
+    jaw = context.pose.project(head_outline(person) + f32([0, 0.15]))
     canvas.shade(jaw, (0.66, 0.46, 0.42), 0.75, soft=0.06 * unit, within=skin)
-    lx = sitting.light.direction[0]
+    lx = context.light.direction[0]
     far = body.project(ellipse(-np.sign(lx) * 0.5, 1.35, 0.3, 0.6))
     canvas.shade(far, UMBER, 0.8 * abs(lx), soft=0.12 * unit, within=skin)
     for side in (-1, 1):
@@ -30,8 +27,8 @@ def paint_neck(sitting: Sitting) -> None:
         canvas.shade(bone, UMBER, 0.3, soft=0.03 * unit, within=skin)
 
 
-def paint_ears(sitting: Sitting) -> None:
-    person, canvas = sitting.person, sitting.canvas
+def paint_ears(context: FaceContext) -> None:
+    person, canvas = context.person, context.canvas
     if person.hair_hangs:
         return
     x = person.width * 0.99
@@ -41,25 +38,25 @@ def paint_ears(sitting: Sitting) -> None:
     for side in (-1, 1):
         # Behind the plane of the face: a turned head hides the far ear and shows the near one.
         near, fold = (
-            sitting.pose.project(mirror(part * f32([1, person.ears]), side), -0.1)
+            context.pose.project(mirror(part * f32([1, person.ears]), side), -0.1)
             for part in (rim, inner)
         )
-        level = 0.86 + 0.1 * side * sitting.light.direction[0]
+        level = 0.86 + 0.1 * side * context.light.direction[0]
         canvas.paint(near, dim(person.skin, level), soft=0.4)
-        canvas.shade(fold, UMBER, 0.7, soft=0.014 * sitting.pose.unit)
+        canvas.shade(fold, UMBER, 0.7, soft=0.014 * context.pose.unit)
 
 
-def paint_head(sitting: Sitting) -> Array:
-    """Paints the head with light on its relief; returns its stencil (H, W)."""
-    person, pose = sitting.person, sitting.pose
+def paint_head(context: FaceContext) -> Array:
+    """Paints the head, lit as a relief; returns its stencil (H, W)."""
+    person, pose = context.person, context.pose
     step, corner = 0.025, (-1.1, -1.3)
     u, v = np.meshgrid(*(f32(np.arange(low, -low, step)) for low in corner))
     bulge = dome(u, v, person.width)
     x = (u - bulge * np.sin(pose.yaw)) / np.cos(pose.yaw)
     y = (v + bulge * np.sin(pose.pitch)) / np.cos(pose.pitch)
-    dv, du = np.clip(np.gradient(_relief(x, y, person, sitting.mood), step), -2.2, 2.2)
+    dv, du = np.clip(np.gradient(_relief(x, y, person, context.expression), step), -2.2, 2.2)
     nz = 1 / np.sqrt(1 + du * du + dv * dv)
-    colours = _lit(sitting, -du * nz, -dv * nz, nz)
+    colours = _lit(context, -du * nz, -dv * nz, nz)
     ax = np.abs(x)
     e, n, m = person.eye_spacing, person.nose_length, person.mouth_height
     blush = person.blush * _bump(ax, y, 0.44, 0.34, 0.2, 0.14) + 0.2 * _bump(x, y, 0, n, 0.12, 0.08)
@@ -74,7 +71,7 @@ def paint_head(sitting: Sitting) -> Array:
     ):
         colours *= 1 - amount[..., None] * f32(loss)
     outline = pose.project(head_outline(person))
-    patch = sitting.canvas.patch(outline, 0.4)
+    patch = context.canvas.patch(outline, 0.4)
     if patch:
         c, s = np.cos(pose.roll) * pose.unit, np.sin(pose.roll) * pose.unit
         x0 = pose.origin[0] + c * corner[0] - s * corner[1] - patch.cols.start
@@ -84,11 +81,11 @@ def paint_head(sitting: Sitting) -> Array:
         placed = cv2.warpAffine(
             colours, affine, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
-        sitting.canvas.lay(patch, f32(placed))
-    return sitting.canvas.stencil(outline)
+        context.canvas.lay(patch, f32(placed))
+    return context.canvas.stencil(outline)
 
 
-def _relief(x: Array, y: Array, person: Person, mood: Mood) -> Array:
+def _relief(x: Array, y: Array, person: Person, expression: Expression) -> Array:
     """The height (units) of the face's surface over its frame."""
     ax = np.abs(x)
     e, n, m = person.eye_spacing, person.nose_length, person.mouth_height
@@ -105,40 +102,41 @@ def _relief(x: Array, y: Array, person: Person, mood: Mood) -> Array:
         - 0.075 * _bump(ax, y, e * 0.95, -0.04, 0.2, 0.14)
         + 0.03 * _bump(ax, y, e, 0.0, 0.13, 0.09)
         + 0.022 * _bump(ax, y, e, -0.27, 0.26, 0.1)
-        + (0.035 + 0.03 * mood.smile) * _bump(ax, y, 0.44, 0.34 - 0.04 * mood.smile, 0.19, 0.17)
+        + (0.035 + 0.03 * expression.smile)
+        * _bump(ax, y, 0.44, 0.34 - 0.04 * expression.smile, 0.19, 0.17)
         + 0.04 * _bump(ax, y, 0.08, m, 0.17, 0.11)
         - 0.026 * _bump(x, y, 0, m + 0.165, 0.16, 0.05)
         + 0.055 * _bump(x, y, 0, person.chin - 0.16, 0.17, 0.11)
-        - (0.003 + 0.008 * mood.smile + 0.018 * person.age) * crease
+        - (0.003 + 0.008 * expression.smile + 0.018 * person.age) * crease
     )
 
 
-def _lit(sitting: Sitting, nx: Array, ny: Array, nz: Array) -> Array:
+def _lit(context: FaceContext, nx: Array, ny: Array, nz: Array) -> Array:
     """The skin's colour under the light, for normals (h, w) → (h, w, 3)."""
-    light = sitting.light
+    light = context.light
     lx, ly, lz = light.direction
     lambert = np.clip((nx * lx + ny * ly + nz * lz + 0.35) / 1.35, 0, 1)
     level = light.fill + (1 - light.fill) * lambert * 1.14
     level = (level * (0.70 + 0.30 * np.clip(nz, 0.25, 1) ** 0.4))[..., None]
     # Skin turns redder, not greyer, where the light leaves it.
-    colours = f32(sitting.person.skin) * level ** f32([0.6, 1.0, 1.1])
+    colours = f32(context.person.skin) * level ** f32([0.6, 1.0, 1.1])
     half = f32([lx, ly, lz + 1])
     half /= np.linalg.norm(half)
     gloss = np.clip(nx * half[0] + ny * half[1] + nz * half[2], 0, 1) ** 24
     return (colours + 0.07 * gloss[..., None] * f32([1, 0.97, 0.92])).astype(np.float32)
 
 
-def paint_marks(sitting: Sitting, face: Array) -> None:
+def paint_marks(context: FaceContext, face: Array) -> None:
     """Moles, freckles and the lines of the forehead; face: the head's stencil (H, W)."""
-    person = sitting.person
+    person = context.person
     for x, y in person.moles:
-        sitting.shade(ellipse(x, y, 0.012, 0.012), (0.42, 0.3, 0.26), 0.9, within=face)
+        context.shade(ellipse(x, y, 0.012, 0.012), (0.42, 0.3, 0.26), 0.9, within=face)
     for x, y in person.freckles:
-        sitting.shade(ellipse(x, y, 0.01, 0.01), (0.76, 0.6, 0.5), 0.6, within=face)
+        context.shade(ellipse(x, y, 0.01, 0.01), (0.76, 0.6, 0.5), 0.6, within=face)
     for height in (-0.5, -0.4):
         line = curve([(-0.3, height + 0.02), (0, height), (0.3, height + 0.02)])
         alpha = max(0.0, 0.7 * (person.age - 0.35))
-        sitting.shade(ribbon(line, 0.02), (0.8, 0.68, 0.64), alpha, 0.01)
+        context.shade(ribbon(line, 0.02), (0.8, 0.68, 0.64), alpha, 0.01)
 
 
 def head_outline(person: Person) -> Array:

@@ -1,7 +1,4 @@
-"""Who somebody is: the looks that stay the same from picture to picture, and how chance makes them.
-
-Knows nothing of how any of it is painted.
-"""
+"""The looks of a person, which stay the same in all images of that person."""
 
 from dataclasses import dataclass
 
@@ -21,10 +18,10 @@ _FRAMES = palette("1b1b1d 5c3620 9c8050 33415c")
 
 @dataclass(frozen=True)
 class Person:
-    """Who somebody is: all that stays the same from picture to picture.
+    """The looks of a person.
 
-    Colours are RGB in 0..1, lengths and heights are in units of the face's frame, the rest are
-    shares in 0..1.
+    Colours are RGB in 0..1, lengths and heights in units of the face's frame, the rest shares in
+    0..1.
     """
 
     skin: Colour
@@ -75,12 +72,12 @@ class Person:
 
     @property
     def hair_side(self) -> int:
-        """The side that the hair is parted on: 1 is the picture's right, -1 its left."""
+        """The side that the hair is parted on: 1 is the image's right, -1 its left."""
         return 1 if self.hair_part > 0 else -1
 
     @staticmethod
     def random(rng: np.random.Generator) -> "Person":
-        """Makes somebody up."""
+        """Makes up a person."""
 
         def between(low: float, high: float) -> float:
             return float(rng.uniform(low, high))

@@ -1,7 +1,4 @@
-"""Pictures without a face: a landscape, a dish, a room, a sign.
-
-They are what a face detector should leave alone. Knows nothing of people.
-"""
+"""Paints images without a face, for detectors to reject: a landscape, a dish, a room, a sign."""
 
 import cv2
 import numpy as np
@@ -23,7 +20,7 @@ from pttfaces.demo.drawing.shapes import curve, ellipse, f32, rectangle, ribbon,
 
 
 def paint_scene(canvas: Canvas, rng: np.random.Generator) -> None:
-    """One of the scenes, whichever chance picks."""
+    """Paints one of the scenes, chosen at random."""
     kinds = (_landscape, _dish, _room, _sign)
     kinds[int(rng.integers(len(kinds)))](canvas, rng)
 

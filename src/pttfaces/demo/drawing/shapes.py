@@ -1,7 +1,4 @@
-"""Shapes as arrays of points (N, 2), float32: curves, ribbons, ellipses, rectangles, mirror images.
-
-Plane geometry without a unit: knows nothing of pixels, colours or faces.
-"""
+"""Plane shapes as arrays of points (N, 2), float32: curves, ribbons, ellipses, mirror images."""
 
 from collections.abc import Sequence
 
@@ -30,16 +27,16 @@ def curve(points: npt.ArrayLike, samples: int = 8, closed: bool = False) -> Arra
     return out if closed else np.concatenate([out, p[-1:]])
 
 
-def along(points: Array, places: npt.ArrayLike) -> Array:
-    """The points at places (0..1, any shape) along a polyline (N, D) → (*places.shape, D)."""
-    at = f32(places) * (len(points) - 1)
+def along(points: Array, positions: npt.ArrayLike) -> Array:
+    """The points at positions (0..1, any shape) along a polyline (N, D) → (*shape, D)."""
+    at = f32(positions) * (len(points) - 1)
     low = np.clip(at.astype(np.int64), 0, len(points) - 2)
     share = (at - low)[..., None]
     return points[low] * (1 - share) + points[low + 1] * share
 
 
 def ribbon(line: Line, width: float, ends: tuple[float, float] = (0.2, 0.2)) -> Array:
-    """A polyline (N, 2) as a polygon of a width that narrows to shares of it at both ends."""
+    """A polyline (N, 2) as a polygon of some width; ends: the shares of it at both ends."""
     p = f32(line)
     step = np.empty_like(p)
     step[1:-1], step[0], step[-1] = p[2:] - p[:-2], p[1] - p[0], p[-1] - p[-2]
@@ -60,7 +57,7 @@ def ellipse(x: float, y: float, rx: float, ry: float, tilt: float = 0.0) -> Arra
 
 
 def rounded(x: float, y: float, rx: float, ry: float, power: float) -> Array:
-    """A superellipse: an ellipse at power 2, the higher the nearer to a rectangle."""
+    """A superellipse: an ellipse at power 2, closer to a rectangle at higher ones."""
     angle = np.linspace(0, 2 * np.pi, 60)
     c, s = np.cos(angle), np.sin(angle)
     px = x + rx * np.sign(c) * np.abs(c) ** (2 / power)
@@ -73,5 +70,5 @@ def rectangle(x0: float, y0: float, x1: float, y1: float) -> Array:
 
 
 def mirror(points: Line, side: int) -> Array:
-    """Points as they are on the picture's right (side 1), or on its left (side -1)."""
+    """The points themselves (side 1), or mirrored to the other half of the face (side -1)."""
     return f32(points) * f32([side, 1])

@@ -1,3 +1,5 @@
+"""What lies in the working folder and its caches is found by name, content or address."""
+
 import gzip
 import subprocess
 import sys
@@ -6,49 +8,58 @@ from pathlib import Path
 import pytest
 
 from pttfaces import archive, files
+from pttfaces.board.hosts import HostRules
 from pttfaces.board.page_cache import Page, PageStore
 from pttfaces.erasure import working_files
 from pttfaces.errors import DataError
 
-PICTURE = b"a person"
-DIGEST = files.digest_bytes(PICTURE)
+IMAGE = b"a person"
+DIGEST = files.digest_bytes(IMAGE)
 
 
-def test_copies_in_the_inbox_and_the_reference_are_found_by_their_bytes(tmp_path: Path) -> None:
+def test_copies_in_inbox_and_reference_are_found_by_their_bytes(tmp_path: Path) -> None:
     for name in ("inbox/ann/1.jpg", "reference/some.png"):
-        files.write_bytes(tmp_path / "data" / name, PICTURE)
+        files.write_bytes(tmp_path / "data" / name, IMAGE)
     files.write_bytes(tmp_path / "data/inbox/other.jpg", b"someone else")
-    found = working_files.given(tmp_path, {DIGEST})
+    found = working_files.input_files(tmp_path, {DIGEST})
     assert [path.name for path in found] == ["1.jpg", "some.png"]
 
 
-def test_lines_that_name_a_picture_are_dropped_and_the_others_stay(tmp_path: Path) -> None:
-    journal = tmp_path / ".cache/download/world.jsonl"
-    files.write_text(journal, f'{{"url": "a", "sha256": "{DIGEST}"}}\n{{"url": "b"}}\n')
-    needles = [DIGEST[:16].encode()]
-    assert working_files.kept_lines(tmp_path, needles) == [journal]
-    working_files.drop_lines(journal, needles)
-    assert journal.read_text(encoding="utf-8") == '{"url": "b"}\n'
+def test_originals_that_left_data_raw_are_found_by_their_names(tmp_path: Path) -> None:
+    """Download moves them to .cache/originals, from where they come back."""
+    for digest in (DIGEST, files.digest_bytes(b"someone else")):
+        files.write_bytes(tmp_path / f".cache/originals/{digest[:2]}/{digest}.jpg", IMAGE)
+    (found,) = working_files.image_files(tmp_path, {DIGEST[:16]})
+    assert found.name == f"{DIGEST}.jpg"
+
+
+def test_only_lines_that_name_an_image_are_dropped(tmp_path: Path) -> None:
+    results = tmp_path / ".cache/download/web.jsonl"
+    files.write_text(results, f'{{"url": "a", "sha256": "{DIGEST}"}}\n{{"url": "b"}}\n')
+    terms = [DIGEST[:16].encode()]
+    assert working_files.tables_with(tmp_path, terms) == [results]
+    working_files.drop_lines(results, terms)
+    assert results.read_text(encoding="utf-8") == '{"url": "b"}\n'
 
 
 def test_tables_of_the_working_folder_are_cleaned_at_once(tmp_path: Path) -> None:
-    """Else `dvc commit` and `dvc push` keep them anew."""
+    """Otherwise `dvc commit` and `dvc push` would store them again."""
     for name in ("ledger.csv", "dataset/manifest.csv"):
         files.write_text(tmp_path / "data" / name, f"a\n{DIGEST[:16]}-0.png\nother\n")
-    needles = [DIGEST[:16].encode()]
-    found = working_files.kept_lines(tmp_path, needles)
+    terms = [DIGEST[:16].encode()]
+    found = working_files.tables_with(tmp_path, terms)
     assert found == [tmp_path / "data/ledger.csv", tmp_path / "data/dataset/manifest.csv"]
-    working_files.drop_lines(found[1], needles)
+    working_files.drop_lines(found[1], terms)
     assert found[1].read_text(encoding="utf-8") == "a\nother\n"
 
 
-def test_mlflow_s_pictures_are_found_by_where_they_lie_but_those_of_clear_runs(
+def test_mlflow_s_sheets_are_found_on_disk_except_for_those_of_clear_runs(
     tmp_path: Path,
 ) -> None:
     for run in ("saw", "clear", "of_another_store"):
         for name in ("nearest.png", "density.png"):
-            files.write_bytes(tmp_path / "mlruns" / run / "artifacts" / name, PICTURE)
-    found = working_files.logged(tmp_path, {"clear"})
+            files.write_bytes(tmp_path / "mlruns" / run / "artifacts" / name, IMAGE)
+    found = working_files.mlflow_sheets(tmp_path, {"clear"})
     assert [path.relative_to(tmp_path / "mlruns").parts[0] for path in found] == [
         "of_another_store",
         "saw",
@@ -56,15 +67,15 @@ def test_mlflow_s_pictures_are_found_by_where_they_lie_but_those_of_clear_runs(
     assert {path.name for path in found} == {"nearest.png"}
 
 
-def test_index_pages_that_list_an_article_are_found_and_the_others_stay(tmp_path: Path) -> None:
+def test_only_index_pages_that_list_an_article_are_found(tmp_path: Path) -> None:
     pages = tmp_path / ".cache/listings/board"
     for name, content in (("1-2", b"M.1.A.001"), ("2-3", b"M.2.A.002")):
         files.write_bytes(pages / f"{name}.jsonl.gz", gzip.compress(content))
     files.write_bytes(pages / "3-4.jsonl.gz", b"damaged")
-    assert working_files.kept_listings(tmp_path, [b"M.2.A"]) == [pages / "2-3.jsonl.gz"]
+    assert working_files.cached_listings(tmp_path, [b"M.2.A"]) == [pages / "2-3.jsonl.gz"]
 
 
-def test_albums_that_were_opened_are_found_whichever_way_they_were_asked_for(
+def test_cached_albums_are_found_by_page_and_by_api(
     tmp_path: Path,
 ) -> None:
     store = PageStore(tmp_path / ".cache/pages")
@@ -73,13 +84,13 @@ def test_albums_that_were_opened_are_found_whichever_way_they_were_asked_for(
         "https://api.imgur.com/3/album/Ab12cd/images",
         "https://imgur.com/a/Other1",
     ):
-        store.put(Page(address, 200, "pictures"))
+        store.put(Page(address, 200, "images"))
     addresses = working_files.album_addresses(
-        ["https://m.imgur.com/a/Ab12cd", "https://a.test/1.jpg"]
+        ["https://m.imgur.com/a/Ab12cd", "https://a.test/1.jpg"], HostRules()
     )
-    kept = working_files.kept_pages(tmp_path, addresses)
-    assert len(kept) == 2
-    for path in kept:
+    cached = working_files.cached_pages(tmp_path, addresses)
+    assert len(cached) == 2
+    for path in cached:
         working_files.remove(path)
     assert store.get("https://imgur.com/a/Ab12cd") is None
     assert store.get("https://imgur.com/a/Other1") is not None
@@ -87,18 +98,18 @@ def test_albums_that_were_opened_are_found_whichever_way_they_were_asked_for(
 
 def test_a_read_only_file_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "linked.png"
-    path.write_bytes(PICTURE)
+    path.write_bytes(IMAGE)
     path.chmod(0o444)
     working_files.remove(path)
     working_files.remove(path)
     assert not path.exists()
 
 
-def test_nothing_is_deleted_under_a_stage_that_is_at_work(tmp_path: Path) -> None:
+def test_a_running_stage_is_an_error(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib; from pttfaces import files\n"
+        "import sys; from pttfaces import workdir\n"
         "with workdir.exclusive('curate', 'stage-curate-0123'):\n"
-        "    print('at work', flush=True); sys.stdin.read()"
+        "    print('running', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code],
@@ -109,18 +120,18 @@ def test_nothing_is_deleted_under_a_stage_that_is_at_work(tmp_path: Path) -> Non
         text=True,
     ) as stage:
         assert stage.stdout is not None
-        assert stage.stdout.readline() == "at work\n"
-        with pytest.raises(DataError, match="stage curate is at work"):
+        assert stage.stdout.readline() == "running\n"
+        with pytest.raises(DataError, match="stage curate is running"):
             working_files.check_idle(tmp_path)
     working_files.check_idle(tmp_path)
 
 
-def test_archives_are_found_in_sub_folders_but_for_dvc_s_own(tmp_path: Path) -> None:
+def test_zips_are_found_in_subfolders_except_for_dvc_s_outs(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
-    files.write_bytes(tmp_path / "set" / f"{DIGEST[:16]}-0.png", PICTURE)
+    files.write_bytes(tmp_path / "set" / f"{DIGEST[:16]}-0.png", IMAGE)
     for name in ("crops.zip", "sent/to ann.zip", ".venv/x.zip", "data/generated.zip"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         archive.pack(tmp_path / "set", tmp_path / name)
     archive.pack(tmp_path / "sent", tmp_path / "other.zip")
-    found = working_files.archives(tmp_path, [DIGEST[:16].encode()])
+    found = working_files.zips_with(tmp_path, [DIGEST[:16].encode()])
     assert [path.name for path in found] == ["crops.zip", "other.zip", "to ann.zip"]

@@ -1,11 +1,10 @@
-"""A bare repository to forget in."""
+"""A bare repository to erase in."""
 
 from pathlib import Path
 
 import pytest
 from dvc.repo import Repo
-
-PRESET = Path("presets/demo.yaml").resolve()
+from settings import PRESET
 
 
 @pytest.fixture

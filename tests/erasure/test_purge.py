@@ -1,0 +1,271 @@
+"""Images are purged one after the other: what is deleted for one hides nothing of the next."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import settings
+from dvc.repo import Repo
+
+from pttfaces import files
+from pttfaces.denylist import DenyList
+from pttfaces.erasure import dvc_store, messages
+from pttfaces.erasure.findings import Findings, purge, read_tables
+
+PROJECT = Path(__file__).resolve().parents[2]
+ANN, BOB, CY = (files.digest_bytes(name) for name in (b"ann", b"bob", b"cy"))
+
+
+@pytest.fixture
+def repository(repository: Path) -> Path:
+    """Three images and crops of two versions, in DVC's cache and a remote; the folder has one."""
+    with Repo(str(repository)) as repo, repo.config.edit() as config:
+        config["core"]["remote"] = "backup"
+        config["remote"]["backup"] = {"url": str(repository / "remote")}
+    with Repo(str(repository)) as repo:
+        for version in (b"earlier ", b"now "):
+            for digest, image in ((ANN, b"ann"), (BOB, b"bob"), (CY, b"cy")):
+                files.write_bytes(f"data/raw/{digest[:2]}/{digest}.jpg", image)
+                files.write_bytes(f"data/crops/{digest[:16]}-0.png", version + image)
+            repo.add(["data/raw", "data/crops"])
+            repo.push()
+    return repository
+
+
+def forget(repository: Path, name: str) -> None:
+    with dvc_store.open_store(repository) as store:
+        list(purge(Findings(repository, store, DenyList.of([name]), settings.demo())))
+
+
+def store_old_tables(repository: Path, **urls: str) -> None:
+    """Adds tables that dvc.lock names and DVC stores, but that are not in the folder."""
+    people = (("ann", ANN), ("bob", BOB), ("cy", CY))
+    articles = [{"id": f"M.{name}", "author": name, "title": name} for name, _ in people]
+    ledger = "article,url,sha256\n" + "".join(
+        f"M.{name},{urls.get(name, f'https://x.test/{name}')},{digest}\n" for name, digest in people
+    )
+    tables = {
+        "data/articles.jsonl": "".join(json.dumps(row) + "\n" for row in articles).encode(),
+        "data/ledger.csv": ledger.encode(),
+    }
+    lock = "schema: '2.0'\nstages:\n"
+    with dvc_store.open_store(repository) as store:
+        for number, (path, content) in enumerate(tables.items()):
+            oid = store.cache.add(content)
+            lock += f"  old{number}:\n    cmd: x\n    outs:\n    - path: {path}\n      md5: {oid}\n"
+    (repository / "dvc.lock").write_text(lock)
+
+
+def stored_bytes(repository: Path) -> set[bytes]:
+    return {path.read_bytes() for path in repository.rglob("*") if path.is_file()}
+
+
+def check_that_ann_and_bob_go_and_cy_stays(repository: Path) -> None:
+    """Forgets Ann and Bob by their names, one after the other."""
+    for name in ("ann", "bob"):
+        forget(repository, f"author:{name}")
+        left = b"\n".join(stored_bytes(repository))
+        assert b"earlier " + name.encode() not in left
+        assert f"M.{name}".encode() not in left
+    assert {b"cy", b"earlier cy", b"now cy"} <= stored_bytes(repository)
+
+
+def test_an_image_that_is_purged_after_another_is_gone_from_every_store(repository: Path) -> None:
+    for digest, name in ((ANN, b"ann"), (BOB, b"bob")):
+        versions = {name, b"earlier " + name, b"now " + name}
+        assert versions <= stored_bytes(repository)
+        forget(repository, f"sha256:{digest}")
+        assert not versions & stored_bytes(repository)
+    assert {b"cy", b"earlier cy", b"now cy"} <= stored_bytes(repository)
+
+
+def test_an_author_that_only_old_tables_name_is_found_after_another_purge(
+    repository: Path,
+) -> None:
+    store_old_tables(repository)
+    check_that_ann_and_bob_go_and_cy_stays(repository)
+    with dvc_store.open_store(repository) as store:
+        (article,) = read_tables(repository, store).articles_of(DenyList.of(["author:cy"])).values()
+    assert article["title"] == "cy"
+
+
+def test_an_old_deny_list_with_entries_that_are_refused_now_stays(
+    repository: Path,
+) -> None:
+    store_old_tables(repository)
+    listed = b"author:ann and others\nsha256:XYZ\nurl:https://x.test/ann \ncrop:../x\n"
+    with dvc_store.open_store(repository) as store:
+        oid = store.cache.add(listed)
+    forget(repository, "url:https://x.test/ann")
+    assert b"ann" not in stored_bytes(repository)
+    with dvc_store.open_store(repository) as store:
+        assert store.cache.read(oid) == listed
+
+
+def record_each_input(repository: Path) -> None:
+    """As version 0.1 did: data/inbox.dvc and data/reference.dvc."""
+    with Repo(str(repository)) as repo:
+        for folder in ("data/inbox", "data/reference"):
+            repo.add([folder])
+        repo.push()
+
+
+def record_inputs(repository: Path) -> None:
+    """By data/inputs.dvc, with the outs of the project's own."""
+    files.write_text("data/README.txt", "What you may put here")
+    files.write_text("data/denylist.txt", "# nobody\n")
+    files.write_bytes("data/inputs.dvc", (PROJECT / "data/inputs.dvc").read_bytes())
+    with Repo(str(repository)) as repo:
+        repo.commit("data/inputs.dvc", force=True)
+        repo.push()
+
+
+@pytest.mark.parametrize("record", [record_each_input, record_inputs])
+@pytest.mark.parametrize("folder", ["data/inbox", "data/reference"])
+def test_an_image_under_a_person_s_own_name_is_deleted(
+    repository: Path, folder: str, record: Callable[[Path], None]
+) -> None:
+    def put(name: str, content: bytes) -> None:
+        files.write_bytes(f"{folder}/{name}", content)
+        record(repository)
+
+    for other in ("data/inbox", "data/reference"):
+        files.write_text(f"{other}/README.txt", other)
+    put("me.jpg", b"dora")
+    put("you.jpg", b"emil")
+    forget(repository, f"sha256:{files.digest_bytes(b'dora')}")
+    assert b"dora" not in stored_bytes(repository)
+    forget(repository, f"sha256:{ANN}")
+    put("once more.jpg", b"ann")
+    forget(repository, f"sha256:{ANN}")
+    assert b"ann" not in stored_bytes(repository)
+    assert b"emil" in stored_bytes(repository)
+
+
+def test_an_original_that_left_data_raw_is_deleted_from_the_cache(repository: Path) -> None:
+    for digest, image in ((ANN, b"ann"), (BOB, b"bob")):
+        files.write_bytes(f".cache/originals/{digest[:2]}/{digest}.jpg", image)
+    forget(repository, f"sha256:{ANN}")
+    assert b"ann" not in stored_bytes(repository)
+    assert Path(f".cache/originals/{BOB[:2]}/{BOB}.jpg").exists()
+
+
+def test_images_that_no_folder_s_list_names_are_deleted(repository: Path) -> None:
+    """After a kill of dvc before it has written the list."""
+    for path in repository.rglob("*.dir"):
+        path.unlink()
+    forget(repository, f"sha256:{ANN}")
+    assert not {b"ann", b"now ann"} & stored_bytes(repository)
+    assert {b"bob", b"now bob"} <= stored_bytes(repository)
+
+
+def test_an_address_that_is_the_beginning_of_another_matches_only_itself(repository: Path) -> None:
+    store_old_tables(repository, ann="https://x.test/1", bob="https://x.test/12")
+    with dvc_store.open_store(repository) as store:
+        failed = b"https://x.test/1  gone, HTTP 404\n"
+        store.cache.add(failed)
+    forget(repository, "url:https://x.test/1")
+    with dvc_store.open_store(repository) as store:
+        provenance = read_tables(repository, store)
+    assert [origin.sha256 for origin in provenance.matches(DenyList.of(["author:bob"]))] == [BOB]
+    assert not any(
+        re.search(rb"https://x.test/1\b", content) for content in stored_bytes(repository)
+    )
+
+
+def test_a_contact_sheet_is_deleted_with_an_image_of_the_folder_it_shows(repository: Path) -> None:
+    content = b"contact sheet of ann and bob"
+    with dvc_store.open_store(repository) as store:
+        sheet = store.cache.add(content)
+        folder = next(oid for oid in store.folders if store.folder_contains(oid, {ANN[:16]}))
+    entry = {
+        "deps": [{"path": "data/crops", "md5": folder}],
+        "outs": [{"path": "metrics/pictures/contact_sheet.png", "md5": sheet}],
+    }
+    files.write_json(".dvc/cache/runs/ab/abc/abcd", entry)
+    forget(repository, f"sha256:{files.digest_bytes(b'nobody')}")
+    assert content in stored_bytes(repository)
+    forget(repository, f"sha256:{BOB}")
+    assert content not in stored_bytes(repository)
+    assert Path(".dvc/cache/runs/ab/abc/abcd").exists()
+
+
+def test_a_remote_that_cannot_be_reached_is_named_and_cleaned_later(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Repo(str(repository)) as repo, repo.config.edit() as config:
+        config["remote"]["cloud"] = {"url": "s3://bucket"}  # its package is not installed
+    away = Path("remote").rename("unmounted")
+    forget(repository, f"sha256:{ANN}")
+    printed = capsys.readouterr().err
+    assert "the remote backup cannot be cleaned" in printed
+    assert "the remote cloud cannot be cleaned" in printed
+    away.rename("remote")
+    assert b"ann" in stored_bytes(repository)
+    forget(repository, f"sha256:{ANN}")
+    assert b"ann" not in stored_bytes(repository)
+    assert "remote backup" not in capsys.readouterr().err
+
+
+def test_an_object_that_is_half_written_is_written_again(repository: Path) -> None:
+    """After a kill."""
+    with dvc_store.open_store(repository) as store:
+        cache = store.cache
+        oid = cache.add(b"whole")
+        cache.delete([oid])
+        cache._objects.add_bytes(oid, b"wh")
+        cache.ids.add(oid)
+        assert cache.add(b"whole") == oid
+        assert cache.read(oid) == b"whole"
+
+
+def test_an_image_that_an_old_table_has_as_not_fetched_is_listed_once(
+    repository: Path,
+) -> None:
+    for digest in ("", ANN):
+        text = f"article,place,url,status,sha256\nM.ann,body,https://x.test/ann,ok,{digest}\n"
+        files.write_text("data/ledger.csv", text)
+        with Repo(str(repository)) as repo:
+            (output,) = repo.add("data/ledger.csv")[0].outs
+        lock = Path("dvc.lock").read_text() if Path("dvc.lock").exists() else "stages:\n"
+        lock += f"  old{digest[:4]}:\n    cmd: x\n    outs:\n    - path: data/ledger.csv\n"
+        files.write_text("dvc.lock", f"{lock}      md5: {output.hash_info.value}\n")
+    with dvc_store.open_store(repository) as store:
+        denied = DenyList.of(["url:https://x.test/ann"])
+        found = Findings(repository, store, denied, settings.demo())
+    assert {origin.sha256 for origin in found.origins} == {"", ANN}
+    listed = [line for line in messages.images(found) if line.startswith("  image")]
+    assert [line.split()[1] for line in listed] == [ANN[:16]]
+
+
+def test_no_symbolic_link_into_the_cache_is_left_dangling(
+    repository: Path,
+) -> None:
+    with Repo(str(repository)) as repo, repo.config.edit() as config:
+        config["cache"]["type"] = "symlink"
+    files.write_text("data/ledger.csv", f"article,place,url,status,sha256\nM.1,,u,ok,{ANN}\n")
+    with Repo(str(repository)) as repo:
+        repo.add("data/ledger.csv")
+        repo.checkout(relink=True, force=True)
+    table, other = Path("data/ledger.csv"), Path(f"data/raw/{BOB[:2]}/{BOB}.jpg")
+    unmounted = Path("data/reference")  # on a disk that is not mounted
+    unmounted.symlink_to(repository / "not_mounted")
+    assert table.is_symlink()
+    forget(repository, f"sha256:{ANN}")
+    assert not table.is_symlink()
+    assert unmounted.is_symlink()
+    assert other.read_bytes() == b"bob"
+    with Repo(str(repository)) as repo:
+        repo.add("data/raw")  # which fails at a link that leads nowhere
+
+
+def test_an_author_that_only_tables_without_a_stage_or_commit_name_is_found(
+    repository: Path,
+) -> None:
+    """After an uncommitted `dvc repro` with other days: DVC's run cache has no stages with
+    persisted outs. The tables stay for later purges, without rows of those who are forgotten."""
+    store_old_tables(repository)
+    (repository / "dvc.lock").unlink()
+    check_that_ann_and_bob_go_and_cy_stays(repository)

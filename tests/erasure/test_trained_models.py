@@ -1,0 +1,119 @@
+"""Which models saw an image, by what their trainings logged in a real MLflow database."""
+
+import json
+import shutil
+import sqlite3
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import settings
+
+from pttfaces import files, tracking
+from pttfaces.denylist import DenyList
+from pttfaces.erasure import dvc_store, messages
+from pttfaces.erasure.findings import Findings, purge
+
+FORGOTTEN, OTHER = "a" * 64, "b" * 64
+DENIED = DenyList.of([f"sha256:{FORGOTTEN}"])
+
+
+def train(model: str, images: str | None) -> None:
+    with tracking.training_run(settings.demo(), "data", Path(".resume") / model) as run:
+        if images is not None:
+            run.log_text(images, "training_pictures.txt")
+        run.log_tags({"model_digest": model})
+
+
+def test_a_training_is_found_by_the_images_that_it_logged(repository: Path) -> None:
+    """DVC stores no data set."""
+    train("saw it", f"{OTHER[:16]}-0.png\n{FORGOTTEN[:16]}-1.png")
+    train("did not", f"{OTHER[:16]}-0.png")
+    train("does not say", None)
+    with dvc_store.open_store(repository) as store:
+        found = Findings(repository, store, DENIED, settings.demo())
+    assert [run.model for run in found.models.runs] == ["saw it"]
+    assert [run.model for run in found.models.unchecked_runs] == ["does not say"]
+
+
+def test_a_run_whose_artifacts_cannot_be_read_is_named_and_stops_nothing(
+    repository: Path,
+) -> None:
+    """Such as artifacts in a bucket that this machine has no client, or no key, for."""
+    train("may have seen it", f"{OTHER[:16]}-0.png")
+    with closing(sqlite3.connect("mlflow.db")) as database:
+        database.execute("UPDATE runs SET artifact_uri = 'nowhere://bucket'")
+        database.commit()
+    with dvc_store.open_store(repository) as store:
+        found = Findings(repository, store, DENIED, settings.demo())
+        assert [run.model for run in found.models.unchecked_runs] == ["may have seen it"]
+        (run,) = found.models.unchecked_runs
+        assert any(f"MLflow run {run.id} cannot be read" in line for line in messages.stored(found))
+        assert any("objects from" in line for line in purge(found))  # what can be cleaned, is
+
+
+def test_commits_whose_data_set_is_gone_are_named_unless_mlflow_has_its_list(
+    repository: Path,
+) -> None:
+    """After a purge of other images, or in a clone that has not pulled."""
+
+    def commit(name: str) -> str:
+        Path("metrics").mkdir(exist_ok=True)
+        Path("metrics/train.json").write_text(json.dumps({"model_digest": name}))
+        files.write_text(
+            "dvc.lock",
+            "schema: '2.0'\nstages:\n  train:\n    cmd: x\n    deps:\n"
+            f"    - path: data/dataset\n      md5: {files.digest_bytes(name.encode())[:32]}.dir\n"
+            "    outs:\n"
+            f"    - path: models/ddpm\n      md5: {'0' * 32}.dir\n"
+            f"    - path: metrics/train.json\n      md5: {'1' * 32}\n",
+        )
+        git("add", "dvc.lock", "metrics")
+        git("commit", "-m", name)
+        return git("rev-parse", "HEAD").strip()
+
+    def git(*words: str) -> str:
+        who = ("-c", "user.name=x", "-c", "user.email=x@x.test")
+        command = ["git", *who, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    git("init")
+    exposed, _clear, unchecked = (commit(name) for name in ("saw it", "did not", "unknown"))
+    train("saw it", f"{FORGOTTEN[:16]}-1.png")
+    train("did not", f"{OTHER[:16]}-0.png")
+    with dvc_store.open_store(repository) as store:
+        found = Findings(repository, store, DENIED, settings.demo())
+    assert found.models.commits == [exposed]
+    assert found.models.unchecked_revisions == [unchecked[:8]]
+    lines = list(messages.models(found))
+    assert any("cannot be checked" in line for line in lines)
+    assert not any("this folder" in line for line in lines)
+    assert any(unchecked[:8] in line for line in lines)
+    lock = Path("dvc.lock").read_text()
+    files.write_text("dvc.lock", lock.replace("0" * 32, "2" * 32))  # trained, but not committed
+    Path("metrics/train.json").write_text(json.dumps({"model_digest": "only here"}))
+    with dvc_store.open_store(repository) as store:
+        found = Findings(repository, store, DENIED, settings.demo())
+    assert found.models.unchecked_revisions == [unchecked[:8], "this folder"]
+
+
+def test_in_a_copy_of_the_folder_only_the_copy_s_images_are_deleted(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("nearest.png").write_bytes(b"two faces")
+    with tracking.training_run(settings.demo(), "data", Path("run")) as run:
+        run.log_text(f"{FORGOTTEN[:16]}-1.png", "training_pictures.txt")
+        run.log_tags({"model_digest": "saw it"})
+        run.log_picture("nearest.png", "nearest.png")
+    copy = tmp_path_factory.mktemp("copy") / "of it"
+    shutil.copytree(repository, copy)
+    monkeypatch.chdir(copy)
+    artifact = Path("mlruns", run.id, "artifacts/nearest.png")
+    assert (copy / artifact).exists()
+    with dvc_store.open_store(copy) as store:
+        found = Findings(copy, store, DENIED, settings.demo())
+        assert "  1 artifacts of MLflow that may show them" in messages.stored(found)
+        assert "deleted 1 artifacts of MLflow that may show them" in purge(found)
+    assert not (copy / artifact).exists()
+    assert (repository / artifact).exists()
