@@ -152,19 +152,19 @@ def history(name: str | None) -> None:
     from pttfaces.report import revisions
 
     if name is None:
-        _say(texts.table(tracking.recorded()))
+        _say(texts.table(tracking.all_runs()))
         return
-    known = revisions.all_states()
-    state = revisions.named(name, known)
+    known = revisions.all_revisions()
+    revision = revisions.find(name, known)
     try:
-        runs = tracking.recorded()
+        runs = tracking.all_runs()
     except DataError as error:
-        if not state:
+        if not revision:
             raise
         print(printable(f"warning: {error}"), file=sys.stderr)
         runs = []
-    if state:
-        _say(texts.of_state(state, runs))
+    if revision:
+        _say(texts.of_revision(revision, runs))
         return
     fits = [run for run in runs if run.info.run_id.startswith(name)] if len(name) >= 4 else []
     if len(fits) != 1:
