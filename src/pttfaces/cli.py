@@ -1,4 +1,4 @@
-"""The command `pttfaces`: everything beside the stages, to be run in the project's folder."""
+"""The command `pttfaces`: everything besides the stages, run in the project's folder."""
 
 import sys
 from collections.abc import Iterable
@@ -32,7 +32,7 @@ def main() -> NoReturn:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def commands() -> None:
-    """Commands beside the stages of PTT Faces, to be run in the project's folder.
+    """Commands besides the stages of PTT Faces, run in the project's folder.
 
     `dvc repro` runs the pipeline itself.
     """
@@ -51,16 +51,16 @@ def preset(name: str, force: bool) -> None:
     if not path.is_file():
         known = ", ".join(sorted(one.stem for one in PRESETS.glob("*.yaml")))
         raise ParamsError(f"there is no preset {name!r}; choose one of {known}.")
-    wanted = config.read(path)
-    config.check(wanted, str(path))
+    values = config.read(path)
+    config.check(values, str(path))
     if not force and PARAMS.exists() and _has_uncommitted_edits():
         raise ParamsError(
             "params.yaml has edits that are neither committed nor a preset; commit them, or add "
             "--force to discard them."
         )
-    found = config.read(PARAMS) if PARAMS.exists() else {}
-    before = files.flatten(found) if isinstance(found, dict) else {}
-    after = files.flatten(wanted)
+    current = config.read(PARAMS) if PARAMS.exists() else {}
+    before = files.flatten(current) if isinstance(current, dict) else {}
+    after = files.flatten(values)
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key):
             print(f"  {key}: {before.get(key)} -> {after.get(key)}")
@@ -82,7 +82,7 @@ def _has_uncommitted_edits() -> bool:
 @commands.command()
 @click.argument("file")
 def trace(file: str) -> None:
-    """Say where a crop or an image came from: its article, author and address.
+    """Show where a crop or an image came from: its article, author and address.
 
     FILE is a file of data/crops, data/dataset or data/raw.
     """
@@ -99,16 +99,15 @@ def trace(file: str) -> None:
 @click.option("--author", multiple=True, help="A user id, with all that this person posted.")
 @click.option("--sha256", multiple=True, help="An image's digest.")
 @click.option(
-    "--crop", multiple=True, help="A crop's or image's file; the whole image it came from goes."
+    "--crop", multiple=True, help="A file of a crop or an image, with the image it came from."
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be forgotten, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be forgotten; change nothing.")
 @click.option("--purge", is_flag=True, help="Also delete the bytes that are stored.")
 def forget(dry_run: bool, purge: bool, **names: tuple[str, ...]) -> None:
     """Put people or images on the deny list, and delete what is stored of them.
 
     After `dvc repro` nobody who was named is in a data set, nor in a model trained from then on.
-    Each option may be given several times. With --purge alone, the bytes of everybody on the deny
-    list are deleted.
+    Options may be repeated. --purge alone deletes the bytes of everybody on the deny list.
 
     \b
     pttfaces forget --author someone --dry-run
@@ -143,7 +142,7 @@ def forget(dry_run: bool, purge: bool, **names: tuple[str, ...]) -> None:
 @commands.command()
 @click.argument("name", required=False)
 def history(name: str | None) -> None:
-    """List all runs, or say what belongs to one and how to restore it.
+    """List all runs, or show what belongs to one and how to restore it.
 
     NAME is a run (the first digits of its id), an experiment or a commit.
     """
@@ -176,7 +175,7 @@ def history(name: str | None) -> None:
 @commands.command()
 @click.option("--out", type=Path, default=Path("report.html"), help="Where to write the page.")
 def report(out: Path) -> None:
-    """Write report.html: data, training and the scores of every experiment on one page.
+    """Write report.html: the data, the training and the scores of all experiments on one page.
 
     The page needs no network. It shows training images: keep it private.
     """
@@ -190,7 +189,9 @@ def report(out: Path) -> None:
 @click.argument("source", type=Path)
 @click.argument("target", type=Path, required=False)
 @click.option("--unpack", is_flag=True, help="From a zip to a folder.")
-@click.option("--manifest", "list_images", is_flag=True, help="Only write the list of its images.")
+@click.option(
+    "--manifest", "list_images", is_flag=True, help="Only list its images."
+)
 def pack(source: Path, target: Path | None, unpack: bool, list_images: bool) -> None:
     """Pack a folder into a zip, unpack one, or list the images of your own data set.
 
@@ -249,7 +250,7 @@ def distance(first: Path, second: Path | None, save: Path | None) -> None:
         extractor.write_statistics(save, evaluate.statistics(extractor, sets[0]))
         print(f"{save}: {options.dims} dimensions of {first}, {options.features}")
         if workdir.find_file(options.reference) == save:
-            print("evaluate scores against it: run `dvc repro --force --single-item evaluate`")
+            print("evaluate.reference names it; run `dvc repro --force --single-item evaluate`")
     else:
         value = evaluate.distance(extractor, *sets)
         print(f"{extractor.distance_name}: {value:.8g}")
@@ -279,4 +280,4 @@ def site(port: int) -> None:
 
 def _say(lines: Iterable[str]) -> None:
     for line in lines:
-        print(printable(line))  # titles and a shared store's names are other people's text
+        print(printable(line))  # titles and a shared store's names are untrusted text

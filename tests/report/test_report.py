@@ -168,4 +168,4 @@ def test_a_report_before_the_first_run_says_what_to_do(light: Repository) -> Non
     ended = Repository(empty).run("python", "-m", "pttfaces", "report", PYTHONPATH=source)
     shutil.rmtree(empty)
     assert ended.returncode == 2
-    assert "There is nothing to report yet" in ended.stderr
+    assert "there is nothing to report yet" in ended.stderr

@@ -40,6 +40,6 @@ def check(recorded: Mapping[str, Any], described: Mapping[str, Any]) -> None:
     for key, value in described.items():
         if recorded.get(key, value) != value:
             raise DataError(
-                f"The samples in data/generated were made with {key} {recorded[key]}, but "
+                f"the samples in data/generated were made with {key} {recorded[key]}, but "
                 f"params.yaml and the model say {value}; run `dvc repro generate`."
             )

@@ -155,7 +155,7 @@ def _figure(title: str, x_label: str) -> Any:
         drawing.axes.set_axisbelow(True)
         yield drawing
         buffer = io.StringIO()
-        # Without these: their text is addresses, and the page has none.
+        # matplotlib's own would put web addresses into the page.
         metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", metadata=metadata)
         plt.close(figure)

@@ -72,7 +72,7 @@ def metrics() -> dict[str, dict[str, Any]]:
         if Path(f"metrics/{stage}.json").exists():
             found[stage] = files.read_json(f"metrics/{stage}.json")
     if not found:
-        raise DataError("There is nothing to report yet; run `make repro` or `dvc repro` first.")
+        raise DataError("there is nothing to report yet; run `make repro` or `dvc repro` first.")
     outdated = {stage for stage, figures in here().metrics.items() if not figures}
     return {stage: figures for stage, figures in found.items() if stage not in outdated}
 

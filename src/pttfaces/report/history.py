@@ -44,10 +44,9 @@ def of_run(run: "Run", revisions: Sequence[Revision]) -> list[str]:
     if len(others) < len(holding):
         lines.append("bring back  nothing to do: this folder holds it")
     elif others:
-        others.sort(
-            key=lambda revision: revision.name != tags.get("dvc_experiment")
-        )  # its own first
-        lines += _lines("bring back", others[0].commands)
+        name = tags.get("dvc_experiment")
+        own = next((revision for revision in others if revision.name == name), others[0])
+        lines += _lines("bring back", own.commands)
     if tags.get("stage") == "train" and "model_digest" in tags:
         lines += _lines("model only", [_download(run, "model")])
     elif not holding:
