@@ -40,7 +40,7 @@ class Seen:
 
     def extractor(self, cache: Path) -> Extractor:
         names = ("corner_distance", "corner_kid")
-        return Extractor("corner", 6, "network", *names, self, BATCH, cache)
+        return Extractor("corner", 6, "network", "version", *names, self, BATCH, cache)
 
 
 def corners(pixels: np.ndarray) -> np.ndarray:

@@ -15,9 +15,6 @@ from pttfaces.evaluation import fid
 from pttfaces.evaluation.image_folder import ImageFolder
 from pttfaces.progress import progress
 
-CACHE_VERSION = 1
-"""Raise it with every change of a network, or of how images are read, that changes features."""
-
 
 @dataclass(frozen=True)
 class Features:
@@ -32,6 +29,7 @@ class Extractor:
     """A network that turns images (B, 3, H, W) in 0..1 into features (B, dims).
 
     digest: SHA-256 of its weights; two distances can be compared where it is equal.
+    cache_version: of the code that computes features.
     distance_name, kid_name: what its scores are called; FID and KID are by pytorch-fid's weights.
     batch_size: images read and embedded at once. cache: where `embed_once` keeps features.
     """
@@ -39,6 +37,7 @@ class Extractor:
     name: str
     dims: int
     digest: str
+    cache_version: str
     distance_name: str
     kid_name: str
     network: Callable[[torch.Tensor], torch.Tensor]
@@ -101,7 +100,7 @@ class Extractor:
         fid.write_npz(path, statistics, network=np.array(self.digest), **more)
 
     def _cached(self, images: ImageFolder) -> Path:
-        key = files.digest_json([CACHE_VERSION, self.digest, self.dims, images.digest()])
+        key = files.digest_json([self.cache_version, self.digest, self.dims, images.digest()])
         return self.cache / f"{key[:32]}.npz"
 
     def _batches(self, images: ImageFolder) -> Iterator[np.ndarray]:
@@ -131,17 +130,20 @@ def make_extractor(options: Evaluate, cache: Path) -> Extractor:
 
         path = inception.find_weights(options.weights, options.weights_sha256)
         network, digest = inception.load(path, options.dims), files.digest_file(path)
+        version = inception.CACHE_VERSION
         published = digest.startswith(inception.SHA256_PREFIX)
         names = ("fid", "kid") if published else ("inception_distance", "inception_kid")
     else:
-        from pttfaces.evaluation.random_features import RandomVGG
+        from pttfaces.evaluation import random_features
 
-        network = RandomVGG(options.dims)
-        digest, names = network.digest, ("random_feature_distance", "random_feature_kid")
+        network = random_features.RandomVGG(options.dims)
+        digest, version = network.digest, random_features.CACHE_VERSION
+        names = ("random_feature_distance", "random_feature_kid")
     return Extractor(
         options.features,
         options.dims,
         digest,
+        version,
         *names,
         network.to(_device()),
         options.batch_size,

@@ -23,6 +23,9 @@ from torchvision.models.inception import BasicConv2d
 from pttfaces import weights
 from pttfaces.errors import WeightsError
 
+# Change it with any change of the features, also in how images are decoded or in fid.py. As long as
+# it is version 0.1's, that version's cache is used.
+CACHE_VERSION = "e6cbe0a79eb20129f16cf33fed7e7671ee0ae972f82bc399a208bb9fe92d83c0"
 # The first digits of the file's SHA-256, from its name; its authors published no more of it.
 SHA256_PREFIX = "6726825d"
 _NETWORK_SIDE = 299

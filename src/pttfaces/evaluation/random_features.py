@@ -11,6 +11,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+# Change it with any change of the features, also in how images are decoded or in fid.py. As long as
+# it is version 0.1's, that version's cache is used.
+CACHE_VERSION = "c8ddce40ec8aac32a58ff18e7347e48f8e2b829a509b82d6771ba7be6820be7d"
 _SIDE = 64
 _CHANNELS = (32, 64, 128, 256, 512)
 _CALIBRATION_IMAGES = 128
