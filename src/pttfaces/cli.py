@@ -51,16 +51,16 @@ def preset(name: str, force: bool) -> None:
     if not path.is_file():
         known = ", ".join(sorted(one.stem for one in PRESETS.glob("*.yaml")))
         raise ParamsError(f"there is no preset {name!r}; choose one of {known}.")
-    values = config.read(path)
-    config.check(values, str(path))
+    wanted = config.read(path)
+    config.check(wanted, str(path))
     if not force and PARAMS.exists() and _has_uncommitted_edits():
         raise ParamsError(
             "params.yaml has edits that are neither committed nor a preset; commit them, or add "
             "--force to discard them."
         )
-    current = config.read(PARAMS) if PARAMS.exists() else {}
-    before = files.flatten(current) if isinstance(current, dict) else {}
-    after = files.flatten(values)
+    found = config.read(PARAMS) if PARAMS.exists() else {}
+    before = files.flatten(found) if isinstance(found, dict) else {}
+    after = files.flatten(wanted)
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key):
             print(f"  {key}: {before.get(key)} -> {after.get(key)}")

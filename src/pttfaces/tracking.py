@@ -271,13 +271,13 @@ def _start(name: str, tags: dict[str, str], known: str | None, parent_digest: st
                     client.update_run(known, status="RUNNING")
                     if "reason" in client.get_run(known).data.tags:  # of its last end
                         client.delete_tag(known, "reason")
-                    return Run(client, known, _lock(known))
+                    return Run(client, known, _acquire_lock(known))
             if parent_digest and (parent := _training_of(client, experiment, parent_digest)):
                 tags = tags | {"mlflow.parentRunId": parent.info.run_id}
                 if "data_digest" in parent.data.tags:
                     tags["data_digest"] = parent.data.tags["data_digest"]
             run_id = client.create_run(experiment, tags=tags | _origin(name, tags)).info.run_id
-            return Run(client, run_id, _lock(run_id))
+            return Run(client, run_id, _acquire_lock(run_id))
     except Exception as error:  # as in Run._succeeds
         _warn(error)
         return Run(None, "")
@@ -304,7 +304,7 @@ def _origin(name: str, tags: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in known.items() if value}
 
 
-def _lock(run_id: str) -> FileLock:
+def _acquire_lock(run_id: str) -> FileLock:
     """A lock named after store and run, held until `Run.end` or until this process ends."""
     lock = FileLock(workdir.cache_dir("running") / _lock_name(run_id))
     lock.acquire()

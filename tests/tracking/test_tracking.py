@@ -154,10 +154,9 @@ def test_runs_of_a_temporary_workspace_land_in_the_main_repository(
 def test_four_processes_that_start_on_no_store_all_succeed(empty_repository: Path) -> None:
     program = textwrap.dedent("""
         import os, pathlib
-        from pttfaces import config as params
-        from pttfaces import tracking
+        from pttfaces import config, tracking
         run_file = pathlib.Path(f"run-{os.getpid()}")
-        with tracking.evaluation_run(params.load(), "m", run_file) as run:
+        with tracking.evaluation_run(config.load(), "m", run_file) as run:
             run.log_metrics({"random_feature_distance": 1.0})
     """)
     children = [
@@ -175,9 +174,8 @@ def test_four_processes_that_start_on_no_store_all_succeed(empty_repository: Pat
 
 AT_WORK = textwrap.dedent("""
     import pathlib, sys, time
-    from pttfaces import config as params
-    from pttfaces import tracking
-    with tracking.training_run(params.load(), "data-1", pathlib.Path(".resume/run")) as run:
+    from pttfaces import config, tracking
+    with tracking.training_run(config.load(), "data-1", pathlib.Path(".resume/run")) as run:
         run.log_metrics({"train_loss": 1.0}, step=1)
         print("at work", flush=True)
         time.sleep(600)
@@ -332,10 +330,9 @@ def test_a_folder_that_was_moved_or_copied_keeps_its_artifacts_in_it(
     program = textwrap.dedent("""
         import sys
         from pathlib import Path
-        from pttfaces import config as params
-        from pttfaces import tracking
+        from pttfaces import config, tracking
         Path("p.png").write_bytes(b"png")
-        demo = params.load("params.yaml")
+        demo = config.load("params.yaml")
         with tracking.training_run(demo, "data-1", Path(sys.argv[1])) as run:
             run.log_image("p.png", "samples/p.png")
             run.log_model(Path("model"), "digest", register=True)
