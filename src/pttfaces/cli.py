@@ -189,9 +189,7 @@ def report(out: Path) -> None:
 @click.argument("source", type=Path)
 @click.argument("target", type=Path, required=False)
 @click.option("--unpack", is_flag=True, help="From a zip to a folder.")
-@click.option(
-    "--manifest", "list_images", is_flag=True, help="Only list its images."
-)
+@click.option("--manifest", "list_images", is_flag=True, help="Only list its images.")
 def pack(source: Path, target: Path | None, unpack: bool, list_images: bool) -> None:
     """Pack a folder into a zip, unpack one, or list the images of your own data set.
 
