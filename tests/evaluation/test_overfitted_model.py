@@ -51,11 +51,11 @@ class Denoiser(nn.Module):
         return self.out(h).view_as(x)
 
 
-def samples_of_a_model_trained_on(images: np.ndarray) -> np.ndarray:
+def samples_of_a_model_trained_on(pixels: np.ndarray) -> np.ndarray:
     """(60, 8, 8, 3) uint8, after the same number of steps however many the images are."""
     signal = schedule.alpha_bar(PROCESS).float()[:, None, None, None]
     alpha, sigma = signal.sqrt(), (1 - signal).sqrt()
-    images = torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = Denoiser()
