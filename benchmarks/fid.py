@@ -4,15 +4,15 @@
     PYTHONPATH=src python benchmarks/fid.py --weights pt_inception-2015-12-05-6726825d.pth \\
         --first data/generated --second data/dataset/train
 
-Without --weights both get random ones of the right shape (He, with normalisation calibrated, since
-the library's default lets the signal die out), whose number is no FID; without folders, pictures of
+Without --weights both use random ones of the right shape (He, with calibrated normalisation, since
+the library's default lets the signal die out), whose number is no FID; without folders, images of
 smooth noise, five times as many of the reference. Each command is a process of its own, so that
-starting it counts.
+its start counts.
 
 Bounds: the same number within 1e-4 relative, also by a statistics file of either side read by the
 other; at least 1.5 times faster on the CPU, and at least 5 times where the reference is known;
-memory flat in the number of pictures. Seconds are those of the clock, and of the processor beside
-them, which a busy machine disturbs less.
+memory flat in the number of images. Seconds are wall time, with processor time beside it, which a
+busy machine disturbs less.
 """
 
 import argparse
@@ -39,19 +39,19 @@ HUB = "hub/checkpoints/pt_inception-2015-12-05-6726825d.pth"
 SIDE, CALIBRATION = 64, 16
 
 
-def draw(place: Path, count: int, seed: int) -> Path:
-    """Smooth noise, of a kind of its own for each seed, so that the distance is not small."""
-    place.mkdir(parents=True)
+def draw(folder: Path, count: int, seed: int) -> Path:
+    """Smooth noise, of another kind for each seed, so that the distance is not small."""
+    folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     tint = rng.integers(0, 80, 3)
     for index in range(count):
         coarse = (rng.integers(0, 176, (6 + seed, 6, 3)) + tint).astype(np.uint8)
-        Image.fromarray(coarse).resize((SIDE, SIDE)).save(place / f"{index:06}.png")
-    return place
+        Image.fromarray(coarse).resize((SIDE, SIDE)).save(folder / f"{index:06}.png")
+    return folder
 
 
 @torch.no_grad()
-def random_weights(path: Path, pictures: image_folder.Pictures) -> None:
+def random_weights(path: Path, images: image_folder.ImageFolder) -> None:
     """A file of the right shape whose features keep the signal."""
     path.parent.mkdir(parents=True, exist_ok=True)
     network = inception._fid_inception().to_empty(device="cpu").eval()
@@ -62,10 +62,10 @@ def random_weights(path: Path, pictures: image_folder.Pictures) -> None:
         elif isinstance(module, torch.nn.BatchNorm2d):
             module.reset_running_stats()
             module.reset_parameters()
-            module.momentum = 1.0  # takes this batch's mean and variance as they are
+            module.momentum = 1.0  # takes this batch's mean and variance
             module.train()
     torch.nn.init.zeros_(network.fc.bias)
-    batch = torch.from_numpy(next(pictures.batches(CALIBRATION))).permute(0, 3, 1, 2) / 255
+    batch = torch.from_numpy(next(images.batches(CALIBRATION))).permute(0, 3, 1, 2) / 255
     network(2 * functional.interpolate(batch, (299, 299), mode="bilinear") - 1)
     torch.save(network.state_dict(), path)
 
@@ -75,18 +75,18 @@ class Run:
     """What a command printed last, and what it cost."""
 
     number: float
-    clock_s: float
+    wall_s: float
     processor_s: float
     peak_mib: float
 
 
-def run(command: list[str], place: Path) -> Run:
-    environment = {**os.environ, "TORCH_HOME": str(place), "DVC_ROOT": str(place)}
+def measure(command: list[str], folder: Path) -> Run:
+    environment = {**os.environ, "TORCH_HOME": str(folder), "DVC_ROOT": str(folder)}
     environment["PYTHONPATH"] = str(PROJECT / "src")
-    log, started = place / "log", time.perf_counter()
+    log, started = folder / "log", time.perf_counter()
     with log.open("wb") as handle:
         child = subprocess.Popen(
-            [sys.executable, *command], cwd=place, env=environment, stdout=handle, stderr=handle
+            [sys.executable, *command], cwd=folder, env=environment, stdout=handle, stderr=handle
         )
         _, status, used = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
@@ -102,99 +102,96 @@ def run(command: list[str], place: Path) -> Run:
     return Run(number, seconds, used.ru_utime + used.ru_stime, peak)
 
 
-class Sides:
+class Commands:
     """The two commands in one working folder, with the same weights."""
 
-    def __init__(self, place: Path, dims: int, batch_size: int) -> None:
-        self.place, self.dims, self.batch_size = place, dims, batch_size
+    def __init__(self, folder: Path, dims: int, batch_size: int) -> None:
+        self.folder, self.dims, self.batch_size = folder, dims, batch_size
+        (folder / "dvc.yaml").touch()  # `pttfaces` runs in a checkout
         values = config.read(PROJECT / "presets/demo.yaml")
         values["evaluate"] |= {
             "features": "inception",
             "dims": dims,
             "batch_size": batch_size,
-            "weights": str(place / HUB),
-            "weights_sha256": files.digest_file(place / HUB),
+            "weights": str(folder / HUB),
+            "weights_sha256": files.digest_file(folder / HUB),
         }
-        with (place / "params.yaml").open("w", encoding="utf-8") as handle:
+        with (folder / "params.yaml").open("w", encoding="utf-8") as handle:
             YAML().dump(values, handle)
 
     def theirs(self, *arguments: str) -> Run:
         options = ["--dims", str(self.dims), "--batch-size", str(self.batch_size)]
         common = ["-W", "ignore", "-m", "pytorch_fid", "--device", "cpu", "--num-workers", "0"]
-        return run([*common, *options, *arguments], self.place)
+        return measure([*common, *options, *arguments], self.folder)
 
     def ours(self, *arguments: str) -> Run:
-        return run([str(PROJECT / "src/distance.py"), *arguments], self.place)
+        return measure(["-m", "pttfaces", "distance", *arguments], self.folder)
 
-    def forget(self) -> None:
-        """Statistics that we know."""
-        shutil.rmtree(self.place / ".cache", ignore_errors=True)
+    def clear_cache(self) -> None:
+        shutil.rmtree(self.folder / ".cache", ignore_errors=True)
 
 
-def show(name: str, one: Run) -> None:
-    cost = (
-        f"{one.clock_s:7.1f} s ({one.processor_s:.1f} s of the processor), {one.peak_mib:.0f} MiB"
-    )
-    print(f"{name:42} {one.number:14.7g} {cost}", flush=True)
+def show(name: str, run: Run) -> None:
+    cost = f"{run.wall_s:7.1f} s ({run.processor_s:.1f} s of the processor), {run.peak_mib:.0f} MiB"
+    print(f"{name:42} {run.number:14.7g} {cost}", flush=True)
 
 
 def ratio(bound: str, theirs: Run, ours: Run) -> None:
-    clock, processor = theirs.clock_s / ours.clock_s, theirs.processor_s / ours.processor_s
-    print(f"{bound}: {clock:.2f} times ({processor:.2f} by the processor)", flush=True)
+    wall, processor = theirs.wall_s / ours.wall_s, theirs.processor_s / ours.processor_s
+    print(f"{bound}: {wall:.2f} times ({processor:.2f} by the processor)", flush=True)
 
 
-def compare(sides: Sides, first: str, second: str) -> None:
-    theirs = sides.theirs(first, second)
+def compare(commands: Commands, first: str, second: str) -> None:
+    theirs = commands.theirs(first, second)
     show("pytorch-fid, two folders", theirs)
-    ours = sides.ours(first, second)
+    ours = commands.ours(first, second)
     show("ours, two folders", ours)
-    sides.forget()
-    sides.ours("--save", "ours.npz", second)
-    known = sides.ours(first, second)
+    commands.clear_cache()
+    commands.ours("--save", "ours.npz", second)
+    known = commands.ours(first, second)
     show("ours, reference known", known)
-    sides.theirs("--save-stats", second, "theirs.npz")
-    read = sides.ours(first, "theirs.npz")
+    commands.theirs("--save-stats", second, "theirs.npz")
+    read = commands.ours(first, "theirs.npz")
     show("ours, by pytorch-fid's .npz", read)
-    back = sides.theirs(first, "ours.npz")
+    back = commands.theirs(first, "ours.npz")
     show("pytorch-fid, by our .npz", back)
-    worst = max(abs(one.number / theirs.number - 1) for one in (ours, known, read, back))
-    print(f"the numbers differ by {worst:.1e} at most (bound: 1e-4)")
+    difference = max(abs(run.number / theirs.number - 1) for run in (ours, known, read, back))
+    print(f"the numbers differ by {difference:.1e} at most (bound: 1e-4)")
     ratio("two folders (bound: at least 1.5)", theirs, ours)
     ratio("reference known (bound: at least 5)", theirs, known)
 
 
-def memory(sides: Sides, count: int) -> None:
-    few = draw(sides.place / "few", count, 2)
-    many = draw(sides.place / "many", 8 * count, 2)
-    peaks = [sides.ours("--save", "any.npz", str(one)).peak_mib for one in (few, many)]
+def memory(commands: Commands, count: int) -> None:
+    few = draw(commands.folder / "few", count, 2)
+    many = draw(commands.folder / "many", 8 * count, 2)
+    peaks = [commands.ours("--save", "any.npz", str(folder)).peak_mib for folder in (few, many)]
     grown = peaks[1] - peaks[0]
-    print(f"memory: {peaks[0]:.0f} MiB for {count} pictures, {grown:+.0f} MiB for 8 times as many")
+    print(f"memory: {peaks[0]:.0f} MiB for {count} images, {grown:+.0f} MiB for 8 times as many")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="our distance against pytorch-fid's command")
-    parser.add_argument("--first", type=Path, help="a folder of pictures")
-    parser.add_argument("--second", type=Path, help="another one, the reference")
+    parser = argparse.ArgumentParser(description="Compare our distance with pytorch-fid's command.")
+    parser.add_argument("--first", type=Path, help="a folder of images")
+    parser.add_argument("--second", type=Path, help="a second folder, the reference")
     parser.add_argument("--weights", type=Path, help="Inception's weights, pytorch-fid's file")
-    parser.add_argument("--count", type=int, default=64, help="pictures that are drawn first")
-    parser.add_argument("--reference", type=int, default=320, help="and of the reference")
+    parser.add_argument("--count", type=int, default=64, help="images drawn for the first folder")
+    parser.add_argument("--reference", type=int, default=320, help="images drawn for the reference")
     parser.add_argument("--dims", type=int, default=2048, choices=(64, 192, 768, 2048))
     parser.add_argument("--batch-size", type=int, default=32)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        place = Path(scratch)
-        first = options.first or draw(place / "first", options.count, 0)
-        second = options.second or draw(place / "second", options.reference, 1)
+        folder = Path(scratch)
+        first = options.first or draw(folder / "first", options.count, 0)
+        second = options.second or draw(folder / "second", options.reference, 1)
         if options.weights:
-            (place / HUB).parent.mkdir(parents=True)
-            shutil.copy(options.weights, place / HUB)
+            (folder / HUB).parent.mkdir(parents=True)
+            shutil.copy(options.weights, folder / HUB)
         else:
-            random_weights(
-                place / HUB, image_folder.open_folder(second, "name a folder of pictures")
-            )
-        sides = Sides(place, options.dims, options.batch_size)
-        compare(sides, str(first.resolve()), str(second.resolve()))
-        memory(Sides(place, 64, options.batch_size), options.count)
+            images = image_folder.open_folder(second, "name a folder of images")
+            random_weights(folder / HUB, images)
+        commands = Commands(folder, options.dims, options.batch_size)
+        compare(commands, str(first.resolve()), str(second.resolve()))
+        memory(Commands(folder, 64, options.batch_size), options.count)
 
 
 if __name__ == "__main__":

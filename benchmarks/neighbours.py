@@ -1,9 +1,9 @@
-"""Nearest neighbours of 10,000 samples among 50,000 training pictures, in 2,048 dimensions.
+"""Nearest neighbours of 10,000 samples among 50,000 training images, in 2,048 dimensions.
 
     PYTHONPATH=src python benchmarks/neighbours.py
 
-Bounds: under 3 minutes on two cores, under 3 GiB. Beside it scikit-learn's brute force on the first
-thousand samples, which has to find the same pictures.
+Bounds: under 3 minutes on two cores, under 3 GiB. scikit-learn's brute force on the first thousand
+samples has to find the same images.
 """
 
 import argparse
@@ -19,7 +19,7 @@ FEW = 1000
 
 
 def peak_gib() -> float:
-    """Most memory that this process ever held."""
+    """Peak memory of this process."""
     import resource  # not on Windows
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
@@ -28,13 +28,13 @@ def peak_gib() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="nearest neighbours in features")
+    parser = argparse.ArgumentParser(description="Time the nearest neighbours in features.")
     parser.add_argument("--samples", type=int, default=10_000)
     parser.add_argument("--trained", type=int, default=50_000)
     parser.add_argument("--dims", type=int, default=2048)
     options = parser.parse_args()
     rng = np.random.default_rng(0)
-    # Features of pictures: positive, most of their variance in few directions.
+    # Features of images: positive, most of their variance in few directions.
     mixing = rng.normal(size=(32, options.dims)).astype(np.float32)
 
     def features(count: int) -> np.ndarray:
@@ -49,7 +49,7 @@ def main() -> None:
     peak = peak_gib()
     print(f"{len(samples)} among {len(trained)}, {options.dims} dimensions")
     print(f"ours: {seconds:.1f} s, {processor:.1f} s of the processor (bound: 180 s)")
-    print(f"peak of the process: {peak:.2f} GiB, the features among it (bound: 3 GiB)")
+    print(f"peak of the process: {peak:.2f} GiB, with the features (bound: 3 GiB)")
     few = samples[:FEW]
     started, before = time.perf_counter(), time.process_time()
     memorization.nearest([few], trained)
@@ -59,7 +59,7 @@ def main() -> None:
     theirs = time.perf_counter() - started, time.process_time() - before
     print(f"{len(few)} samples: ours {ours[0]:.1f} s ({ours[1]:.1f} s of the processor),")
     print(f"scikit-learn's brute force {theirs[0]:.1f} s ({theirs[1]:.1f} s of the processor)")
-    print(f"the same picture for {(index[:, 0] == found.index[:FEW]).mean():.2%} of them")
+    print(f"the same image for {(index[:, 0] == found.index[:FEW]).mean():.2%} of them")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import os
 import pytest
 from hypothesis import settings
 
-WHOLE_LINES = {"pipeline", "torture", "history", "tracking"}
+WHOLE_LINES = {"pipeline", "torture", "history", "report", "tracking"}
 
 for library in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(library, "1")  # before torch and numpy are imported

@@ -1,4 +1,4 @@
-"""The command `pttfaces`: everything beside the stages, to be run in the project's folder."""
+"""The command `pttfaces`: everything besides the stages, run in the project's folder."""
 
 import sys
 from collections.abc import Iterable
@@ -44,7 +44,7 @@ class _Command(click.Command):
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def commands() -> None:
-    """Commands beside the stages of PTT Faces, to be run in the project's folder.
+    """Commands besides the stages of PTT Faces, run in the project's folder.
 
     `dvc repro` runs the pipeline itself.
     """
@@ -88,7 +88,7 @@ def _has_uncommitted_edits() -> bool:
 @commands.command(cls=_Command)
 @click.argument("file")
 def trace(file: str) -> None:
-    """Say where a crop or an image came from: its article, author and address.
+    """Show where a crop or an image came from: its article, author and address.
 
     FILE is a file of data/crops, data/dataset or data/raw.
     """
@@ -105,16 +105,15 @@ def trace(file: str) -> None:
 @click.option("--author", multiple=True, help="A user id, with all that this person posted.")
 @click.option("--sha256", multiple=True, help="An image's digest.")
 @click.option(
-    "--crop", multiple=True, help="A crop's or image's file; the whole image it came from goes."
+    "--crop", multiple=True, help="A file of a crop or an image, with the image it came from."
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be forgotten, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be forgotten; change nothing.")
 @click.option("--purge", is_flag=True, help="Also delete the bytes that are stored.")
 def forget(dry_run: bool, purge: bool, **names: tuple[str, ...]) -> None:
     """Put people or images on the deny list, and delete what is stored of them.
 
     After `dvc repro` nobody who was named is in a data set, nor in a model trained from then on.
-    Each option may be given several times. With --purge alone, the bytes of everybody on the deny
-    list are deleted.
+    Options may be repeated. --purge alone deletes the bytes of everybody on the deny list.
 
     \b
     pttfaces forget --author someone --dry-run
@@ -149,7 +148,7 @@ def forget(dry_run: bool, purge: bool, **names: tuple[str, ...]) -> None:
 @commands.command(cls=_Command)
 @click.argument("name", required=False)
 def history(name: str | None) -> None:
-    """List all runs, or say what belongs to one and how to restore it.
+    """List all runs, or show what belongs to one and how to restore it.
 
     NAME is a run (the first digits of its id), an experiment or a commit.
     """
@@ -158,19 +157,19 @@ def history(name: str | None) -> None:
     from pttfaces.report import revisions
 
     if name is None:
-        _say(texts.table(tracking.recorded()))
+        _say(texts.table(tracking.all_runs()))
         return
-    known = revisions.all_states()
-    state = revisions.named(name, known)
+    known = revisions.all_revisions()
+    revision = revisions.find(name, known)
     try:
-        runs = tracking.recorded()
+        runs = tracking.all_runs()
     except DataError as error:
-        if not state:
+        if not revision:
             raise
         print(printable(f"warning: {error}"), file=sys.stderr)
         runs = []
-    if state:
-        _say(texts.of_state(state, runs))
+    if revision:
+        _say(texts.of_revision(revision, runs))
         return
     fits = [run for run in runs if run.info.run_id.startswith(name)] if len(name) >= 4 else []
     if len(fits) != 1:
@@ -182,7 +181,7 @@ def history(name: str | None) -> None:
 @commands.command(cls=_Command)
 @click.option("--out", type=Path, default=Path("report.html"), help="Where to write the page.")
 def report(out: Path) -> None:
-    """Write report.html: data, training and the scores of every experiment on one page.
+    """Write report.html: the data, the training and the scores of all experiments on one page.
 
     The page needs no network. It shows training images: keep it private.
     """
@@ -196,7 +195,7 @@ def report(out: Path) -> None:
 @click.argument("source", type=Path)
 @click.argument("target", type=Path, required=False)
 @click.option("--unpack", is_flag=True, help="From a zip to a folder.")
-@click.option("--manifest", "list_images", is_flag=True, help="Only write the list of its images.")
+@click.option("--manifest", "list_images", is_flag=True, help="Only list its images.")
 def pack(source: Path, target: Path | None, unpack: bool, list_images: bool) -> None:
     """Pack a folder into a zip, unpack one, or list the images of your own data set.
 
@@ -255,7 +254,7 @@ def distance(first: Path, second: Path | None, save: Path | None) -> None:
         extractor.write_statistics(save, evaluate.statistics(extractor, sets[0]))
         print(f"{save}: {options.dims} dimensions of {first}, {options.features}")
         if workdir.find_file(options.reference) == save:
-            print("evaluate scores against it: run `dvc repro --force --single-item evaluate`")
+            print("evaluate.reference names it; run `dvc repro --force --single-item evaluate`")
     else:
         value = evaluate.distance(extractor, *sets)
         print(f"{extractor.distance_name}: {value:.8g}")
@@ -285,4 +284,4 @@ def site(port: int) -> None:
 
 def _say(lines: Iterable[str]) -> None:
     for line in lines:
-        print(printable(line))  # titles and a shared store's names are other people's text
+        print(printable(line))  # titles and a shared store's names are untrusted text

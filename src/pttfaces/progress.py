@@ -1,4 +1,4 @@
-"""Progress for long work: a bar on a terminal, one plain line now and then in a log."""
+"""Progress of long work: a bar on a terminal, one plain line every 15 seconds in a log."""
 
 import io
 import sys
@@ -11,7 +11,7 @@ _SECONDS_BETWEEN_LINES = 15.0
 
 
 class _PlainLines(tqdm):
-    """tqdm for a log file: whole lines, seldom, without a bar or carriage returns."""
+    """tqdm for a log file: whole lines without a bar or carriage returns."""
 
     @staticmethod
     def status_printer(_file: Any) -> Callable[[str], None]:
@@ -19,10 +19,10 @@ class _PlainLines(tqdm):
 
 
 def progress(desc: str, total: int | None, unit: str, initial: int = 0) -> tqdm:
-    """A tqdm bar over `total` things; use as a context manager, call `update(n)`.
+    """A tqdm bar over `total` items; use as a context manager, call `update(n)`.
 
-    Shows the rate and the time left. desc: what is being done ("download"); unit: what is counted,
-    with a leading space (" pictures"); initial: how many were already done before a restart.
+    Shows the rate and the time left. desc: the work ("download"); unit: the items, with a leading
+    space (" images"); initial: how many were done before a restart; total: None if unknown.
     """
     if total == 0:
         return tqdm(disable=True)
@@ -37,7 +37,7 @@ def progress(desc: str, total: int | None, unit: str, initial: int = 0) -> tqdm:
         total=total,
         unit=unit,
         initial=initial,
-        file=io.StringIO(),  # swallows the line end that tqdm adds of itself when it closes
+        file=io.StringIO(),  # swallows the line end that tqdm adds when it closes
         bar_format=form if total is not None else None,
         mininterval=_SECONDS_BETWEEN_LINES,
         miniters=1,

@@ -1,7 +1,4 @@
-"""Finding a network's file of weights: where a person put it, where it was kept, or from its site.
-
-Ground floor: knows files, digests and addresses, not what the weights are for.
-"""
+"""Finds a network's file of weights: where the user put it, where it is cached, or on the web."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,8 +11,8 @@ from pttfaces.errors import WeightsError
 from pttfaces.http import LoopbackHosts
 from pttfaces.progress import progress
 
-_PIECE = 1 << 18
-_TIMEOUT_S = (10, 60)  # to connect; between two pieces
+_CHUNK = 1 << 18  # bytes
+_TIMEOUT_S = (10, 60)  # to connect; between two chunks
 
 
 def find(
@@ -25,19 +22,17 @@ def find(
     url: str | None,
     sha256: str | None,
     key: str | None = None,
-    door: LoopbackHosts | None = None,
+    hosts: LoopbackHosts | None = None,
 ) -> Path:
     """The file of weights called `name`, with its digest checked.
 
-    given: the path that a person named, as `workdir.find_file` finds it; when set, nothing else is
-    looked at.
-    candidates: where the file may lie already, in order of preference; the first one is also where
-    a download is put.
-    url: where the file is published; None when it cannot be fetched.
-    sha256: the expected digest, or its first hex digits; None where none was ever published.
-    key: the parameter by which a person names a file, for the sentence ("detect.weights").
+    given: the path that the user named, as `workdir.find_file` finds it; if set, no other counts.
+    candidates: where the file may be already, in order of preference; a download goes to the first.
+    url: where the file is published; None: it cannot be downloaded.
+    sha256: the expected digest, or its first hex digits; None: no digest was ever published.
+    key: the parameter that names the file, for messages ("detect.weights").
 
-    Raises WeightsError: missing and not to be had, or a file with another digest.
+    Raises WeightsError: no such file and no download, or a file with another digest.
     """
     advice = f"set {key} to the file" if key else "name the file"
     if given is not None:
@@ -56,16 +51,16 @@ def find(
     target = candidates[0]
     if url is None:
         raise WeightsError(f"{name}: there is no file of weights; put it at {target}, or {advice}.")
-    _download(name, url, target, sha256, advice, door or LoopbackHosts())
+    _download(name, url, target, sha256, advice, hosts or LoopbackHosts())
     return target
 
 
 def _download(
-    name: str, url: str, target: Path, sha256: str | None, advice: str, door: LoopbackHosts
+    name: str, url: str, target: Path, sha256: str | None, advice: str, hosts: LoopbackHosts
 ) -> None:
     try:
         with (
-            door.session() as session,
+            hosts.session() as session,
             session.get(url, stream=True, timeout=_TIMEOUT_S) as response,
         ):
             response.raise_for_status()
@@ -73,17 +68,17 @@ def _download(
             digest = hashlib.sha256()
             with (
                 files.atomic(target) as handle,
-                progress(f"fetch {name}", length or None, " bytes") as bar,
+                progress(f"download {name}", length or None, " bytes") as bar,
             ):
-                for piece in response.iter_content(_PIECE):
-                    handle.write(piece)
-                    digest.update(piece)
-                    bar.update(len(piece))
-                # Before the block ends: what is refused never appears under its name.
+                for chunk in response.iter_content(_CHUNK):
+                    handle.write(chunk)
+                    digest.update(chunk)
+                    bar.update(len(chunk))
+                # Inside the block, so that a wrong file never gets its name.
                 _compare(digest.hexdigest(), f"what {url} serves", name, sha256, advice)
     except requests.RequestException as error:
         raise WeightsError(
-            f"{name}: its weights are not on this machine, and {url} cannot be fetched "
+            f"{name}: its weights are not on this machine, and {url} cannot be downloaded "
             f"({_reason(error)}); put the file at {target}, or {advice}."
         ) from None
 

@@ -26,7 +26,7 @@ class Site(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def door() -> Iterator[LoopbackHosts]:
+def hosts() -> Iterator[LoopbackHosts]:
     """To a site that has the file; no other name leads anywhere."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -64,22 +64,22 @@ def test_a_kept_file_is_taken_with_the_first_digits_of_its_digest(tmp_path: Path
     assert weights.find("Net", None, [tmp_path / "no", path], URL, SHA256[:8]) == path
 
 
-def test_a_missing_file_is_fetched_once(tmp_path: Path, door: LoopbackHosts) -> None:
+def test_a_missing_file_is_fetched_once(tmp_path: Path, hosts: LoopbackHosts) -> None:
     target = tmp_path / "cache" / "network.bin"
-    assert weights.find("Net", None, [target], URL, SHA256, door=door) == target
+    assert weights.find("Net", None, [target], URL, SHA256, hosts=hosts) == target
     assert target.read_bytes() == CONTENT
     nowhere = LoopbackHosts({"weights.example": 1})
-    assert weights.find("Net", None, [target], URL, SHA256, door=nowhere) == target
+    assert weights.find("Net", None, [target], URL, SHA256, hosts=nowhere) == target
 
 
-def test_other_weights_are_refused_and_not_kept(tmp_path: Path, door: LoopbackHosts) -> None:
+def test_other_weights_are_refused_and_not_kept(tmp_path: Path, hosts: LoopbackHosts) -> None:
     target = tmp_path / "cache" / "network.bin"
     with pytest.raises(WeightsError, match="not the expected file"):
-        weights.find("Net", None, [target], URL, "0" * 64, door=door)
+        weights.find("Net", None, [target], URL, "0" * 64, hosts=hosts)
     assert not list(target.parent.iterdir())
     target.write_bytes(b"old")
     with pytest.raises(WeightsError, match="delete it"):
-        weights.find("Net", None, [target], URL, SHA256, door=door)
+        weights.find("Net", None, [target], URL, SHA256, hosts=hosts)
 
 
 @pytest.mark.parametrize(
@@ -90,10 +90,10 @@ def test_other_weights_are_refused_and_not_kept(tmp_path: Path, door: LoopbackHo
     ],
 )
 def test_what_cannot_be_fetched_says_where_to_put_it(
-    tmp_path: Path, door: LoopbackHosts, url: str, why: str
+    tmp_path: Path, hosts: LoopbackHosts, url: str, why: str
 ) -> None:
     target = tmp_path / "cache" / "network.bin"
     with pytest.raises(WeightsError, match=why) as caught:
-        weights.find("Net", None, [target], url, SHA256, key="detect.weights", door=door)
+        weights.find("Net", None, [target], url, SHA256, key="detect.weights", hosts=hosts)
     assert str(target) in str(caught.value)
     assert "detect.weights" in str(caught.value)

@@ -50,7 +50,7 @@ def test_it_stands_once_in_the_history(light: Repository, stage: str) -> None:
     assert len(versions) == (1 if stage == "train" else 0)
     light.ok("dvc", "repro", "--force", "--single-item", stage)
     again = [run for run in client.search_runs(["1"]) if run.data.tags["stage"] == stage]
-    assert len(again) == 2, "what dvc has noted is made anew where that is asked for"
+    assert len(again) == 2, "a stage that dvc has recorded runs again with --force"
 
 
 def test_so_it_does_in_an_experiment_though_dvc_writes_its_lock_anew_before_the_stage(

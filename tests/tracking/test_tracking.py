@@ -65,13 +65,13 @@ def test_a_training_and_its_evaluations_are_nested_and_complete(repository: Path
         for epoch in range(3):
             run.log_metrics({"train_loss": 1 / (epoch + 1), "val_loss": None}, step=epoch)
         run.log_model(model_folder(repository), "model-1", register=True)
-    picture = repository / "grid.png"
-    picture.write_bytes(b"png")
+    image = repository / "grid.png"
+    image.write_bytes(b"png")
     for steps in (20, 100):
         changed = DEMO.model_copy(update={"infer_steps": steps})
         with tracking.evaluation_run(changed, "model-1", repository / f"run-{steps}") as run:
             run.log_metrics({"random_feature_distance": steps / 10, "nothing": float("nan")})
-            run.log_picture(picture, "samples/other-name.png")
+            run.log_image(image, "samples/other-name.png")
 
     client, runs = store()
     train = next(run for run in runs if run.data.tags["stage"] == "train")
@@ -154,10 +154,9 @@ def test_runs_of_a_temporary_workspace_land_in_the_main_repository(
 def test_four_processes_that_start_on_no_store_all_succeed(empty_repository: Path) -> None:
     program = textwrap.dedent("""
         import os, pathlib
-        from pttfaces import config as params
-        from pttfaces import tracking
+        from pttfaces import config, tracking
         run_file = pathlib.Path(f"run-{os.getpid()}")
-        with tracking.evaluation_run(params.load(), "m", run_file) as run:
+        with tracking.evaluation_run(config.load(), "m", run_file) as run:
             run.log_metrics({"random_feature_distance": 1.0})
     """)
     children = [
@@ -169,15 +168,14 @@ def test_four_processes_that_start_on_no_store_all_succeed(empty_repository: Pat
         for _ in range(4)
     ]
     said = [child.communicate()[1].decode() for child in children]
-    assert not any("warning: MLflow at" in text for text in said), said
+    assert not any("warning: MLflow" in text for text in said), said
     assert len(store()[1]) == 4
 
 
 AT_WORK = textwrap.dedent("""
     import pathlib, sys, time
-    from pttfaces import config as params
-    from pttfaces import tracking
-    with tracking.training_run(params.load(), "data-1", pathlib.Path(".resume/run")) as run:
+    from pttfaces import config, tracking
+    with tracking.training_run(config.load(), "data-1", pathlib.Path(".resume/run")) as run:
         run.log_metrics({"train_loss": 1.0}, step=1)
         print("at work", flush=True)
         time.sleep(600)
@@ -202,7 +200,7 @@ def test_a_killed_run_ends_as_killed_at_the_next_one_and_a_living_one_is_left_al
     with tracking.evaluation_run(DEMO, "m", repository / "another"):
         (killed,) = [run for run in store()[1] if run.data.tags["stage"] == "train"]
     assert killed.info.status == "KILLED"
-    assert "kill -9" in killed.data.tags["reason"]
+    assert "SIGKILL" in killed.data.tags["reason"]
     client = MlflowClient(tracking.store_uri())
     (figure,) = client.get_metric_history(killed.info.run_id, "train_loss")
     assert killed.info.end_time == figure.timestamp
@@ -251,7 +249,7 @@ def test_a_relative_address_of_the_store_counts_from_the_main_repository(
     monkeypatch.chdir(clone)
     with tracking.evaluation_run(DEMO, "m", repository / "run"):
         pass
-    assert len(tracking.recorded()) == 1
+    assert len(tracking.all_runs()) == 1
     assert list(clone.iterdir()) == [clone / "params.yaml"]
     assert any((repository / "mlruns").rglob("params.yaml"))
 
@@ -264,7 +262,7 @@ def test_asking_for_a_history_that_is_not_there_makes_none(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{name}")
     assert not tracking.store_exists()
     with pytest.raises(DataError, match="there is no history yet"):
-        tracking.recorded()
+        tracking.all_runs()
     assert not (empty_repository / name).exists()
 
 
@@ -281,19 +279,19 @@ def test_a_deleted_experiment_comes_back_for_new_runs_without_its_old_ones(
     client.delete_run(newest.info.run_id)  # and then the rest
     client.delete_experiment(newest.info.experiment_id)
     with pytest.raises(DataError, match=r"deleted.*experiments restore --experiment-id 1"):
-        tracking.recorded()
+        tracking.all_runs()
     assert "warning" not in capsys.readouterr().err
     after = {train("one"), train("three")}  # a training that goes on finds its run deleted, too
     said = capsys.readouterr().err
     assert said.count("warning") == 1
     assert "its 2 earlier runs stay deleted" in said
-    assert {run.info.run_id for run in tracking.recorded()} == after
+    assert {run.info.run_id for run in tracking.all_runs()} == after
     assert {client.get_run(run).info.lifecycle_stage for run in before} == {"deleted"}
 
     client.delete_experiment("1")
     program = Path(sys.executable).with_name("mlflow")
     subprocess.run([program, "experiments", "restore", "--experiment-id", "1"], check=True)
-    assert {run.info.run_id for run in tracking.recorded()} == before | after
+    assert {run.info.run_id for run in tracking.all_runs()} == before | after
 
 
 def test_a_stop_while_a_deleted_experiment_comes_back_leaves_its_old_runs_deleted(
@@ -316,9 +314,9 @@ def test_a_stop_while_a_deleted_experiment_comes_back_leaves_its_old_runs_delete
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(MlflowClient, "delete_run", stopped)
         train("four")
-    assert len(tracking.recorded()) == 2  # come back by the stop
+    assert len(tracking.all_runs()) == 2  # come back by the stop
     after = train("four")
-    assert {run.info.run_id for run in tracking.recorded()} == {after}
+    assert {run.info.run_id for run in tracking.all_runs()} == {after}
     assert {client.get_run(run).info.lifecycle_stage for run in before} == {"deleted"}
 
 
@@ -332,12 +330,11 @@ def test_a_folder_that_was_moved_or_copied_keeps_its_artifacts_in_it(
     program = textwrap.dedent("""
         import sys
         from pathlib import Path
-        from pttfaces import config as params
-        from pttfaces import tracking
+        from pttfaces import config, tracking
         Path("p.png").write_bytes(b"png")
-        demo = params.load("params.yaml")
+        demo = config.load("params.yaml")
         with tracking.training_run(demo, "data-1", Path(sys.argv[1])) as run:
-            run.log_picture("p.png", "samples/p.png")
+            run.log_image("p.png", "samples/p.png")
             run.log_model(Path("model"), "digest", register=True)
         print(run.id)
     """)
@@ -405,7 +402,7 @@ def test_a_server_that_is_away_costs_one_warning(
         run.log_model(model_folder(repository), "model-1", register=True)
     said = capsys.readouterr().err
     assert "hunter" not in said
-    assert said.count("warning: MLflow at http") == 1
+    assert said.count("warning: MLflow logging to http") == 1
     assert "metrics/" in said
 
 
@@ -450,9 +447,9 @@ def test_only_a_damaged_store_is_set_aside(repository: Path) -> None:
     database = repository / "mlflow.db"
     with contextlib.closing(sqlite3.connect(database, timeout=0)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        tracking._set_aside_if_damaged(tracking.store_uri())
+        tracking._move_if_damaged(tracking.store_uri())
         other.rollback()
     assert [path.name for path in repository.glob("mlflow.db*")] == ["mlflow.db"]
     database.write_bytes(b"no database" * 5000)
-    tracking._set_aside_if_damaged(tracking.store_uri())
+    tracking._move_if_damaged(tracking.store_uri())
     assert [path.name for path in repository.glob("mlflow.db*")] == ["mlflow.db.damaged-1"]

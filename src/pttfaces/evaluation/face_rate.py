@@ -1,6 +1,6 @@
-"""face_rate: in how many pictures a detector finds a face.
+"""face_rate: the share of images in which a detector finds a face with both eyes.
 
-Takes any detector; knows none. A detector's rate on real pictures is the ceiling for samples.
+A detector's rate on real images is the ceiling for samples.
 """
 
 import os
@@ -11,16 +11,16 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from pttfaces.evaluation.image_folder import Pictures
+from pttfaces.evaluation.image_folder import ImageFolder
 from pttfaces.progress import progress
 
-# Detectors were made for pictures of some hundred pixels; both sides are enlarged alike.
+# Detectors were made for images of some hundred pixels; both sides are enlarged alike.
 _ENLARGE = 4
-_MOST = 1000  # a share of 1,000 is known to 3 % at worst; slow detectors need seconds a picture
+_MAX_IMAGES = 1000  # gives a share to 3 % at worst; slow detectors need seconds an image
 
 
 class Face(Protocol):
-    """What is asked of a detector's face."""
+    """A detector's face, as far as it matters here."""
 
     @property
     def eyes_found(self) -> int:
@@ -28,11 +28,11 @@ class Face(Protocol):
 
 
 Detect = Callable[[np.ndarray], Sequence[Face]]
-"""A picture (H, W, 3) uint8 RGB → the faces in it; called from several threads at once."""
+"""An image (H, W, 3) uint8 RGB → the faces in it; called from several threads at once."""
 
 
-def face_rates(samples: Pictures, real: Pictures, detect: Detect) -> dict[str, float]:
-    """The face_rate of samples ("generated") and of as many real pictures ("real")."""
+def face_rates(samples: ImageFolder, real: ImageFolder, detect: Detect) -> dict[str, float]:
+    """The face_rate of samples ("generated") and of as many real images ("real")."""
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         return {
             "generated": face_rate(samples, detect, threads),
@@ -40,25 +40,25 @@ def face_rates(samples: Pictures, real: Pictures, detect: Detect) -> dict[str, f
         }
 
 
-def face_rate(pictures: Pictures, detect: Detect, threads: Executor) -> float:
-    """The share of pictures (0..1) in which `detect` finds a face with both eyes.
+def face_rate(images: ImageFolder, detect: Detect, threads: Executor) -> float:
+    """The share of images (0..1) in which `detect` finds a face with both eyes.
 
-    Both eyes, because a cascade of its own takes nearly every smear for a face. Pictures are
-    enlarged four times first. Of more than 1,000, 1,000 evenly spread ones are looked at.
+    Both eyes, because a cascade alone takes nearly every smear for a face. Images are enlarged four
+    times first. Of more than 1,000, an evenly spread 1,000 count.
     """
 
-    def found(picture: np.ndarray) -> bool:
-        return any(face.eyes_found == 2 for face in detect(_enlarge(picture)))
+    def has_face(image: np.ndarray) -> bool:
+        return any(face.eyes_found == 2 for face in detect(_enlarge(image)))
 
-    looked_at, count = pictures.spread(_MOST), 0
-    with progress(f"faces in {pictures.folder}", len(looked_at), " pictures") as bar:
+    looked_at, count = images.spread(_MAX_IMAGES), 0
+    with progress(f"faces in {images.folder}", len(looked_at), " images") as bar:
         for batch in looked_at.batches(64):
-            count += sum(threads.map(found, batch))
+            count += sum(threads.map(has_face, batch))
             bar.update(len(batch))
     return count / len(looked_at)
 
 
-def _enlarge(picture: np.ndarray) -> np.ndarray:
-    height, width, _ = picture.shape
+def _enlarge(image: np.ndarray) -> np.ndarray:
+    height, width, _ = image.shape
     size = (width * _ENLARGE, height * _ENLARGE)
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))

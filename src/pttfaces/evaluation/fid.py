@@ -1,7 +1,6 @@
-"""The Fréchet distance of two sets of features, as pytorch-fid defines it, and its statistics.
+"""The Fréchet distance of two sets of features and its statistics, as pytorch-fid computes them.
 
-Pure functions of arrays; knows neither networks nor pictures. Heusel et al. 2017; with features of
-pytorch-fid's Inception the distance is FID.
+Heusel et al. 2017; with features of pytorch-fid's Inception the distance is FID.
 """
 
 from dataclasses import dataclass
@@ -11,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from pttfaces import files
+from pttfaces.archive import NO_ZIP
 from pttfaces.errors import DataError
 
 _BLOCK = 1024  # rows turned into float64 at a time
-_REGULAR = 1e-5  # least over greatest pivot; its square is the condition of the matrix
+_REGULAR = 1e-5  # smallest over largest pivot; its square is the condition of the matrix
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Moments:
     def add(self, features: np.ndarray) -> None:
         """features: (B, D)."""
         values = np.asarray(features, np.float64)
-        if not self._count:  # all are counted from near their mean, so that no digits are lost
+        if not self._count:  # an origin near the mean, so that no digits are lost
             self._origin = values.mean(axis=0)
             self._sum = np.zeros_like(self._origin)
             self._products = np.zeros((len(self._origin),) * 2)
@@ -47,7 +47,7 @@ class Moments:
         self._products += values.T @ values
 
     def statistics(self) -> Statistics:
-        """Of all features so far, which are two at least."""
+        """Statistics of all features so far, at least two."""
         mean = self._sum / self._count
         centred = self._products - self._count * np.outer(mean, mean)
         return Statistics(self._origin + mean, centred / (self._count - 1))
@@ -78,8 +78,8 @@ def distance(first: Statistics, second: Statistics) -> float:
 def _root(sigma: np.ndarray) -> np.ndarray:
     """A (D, R) with A Aᵀ = sigma: a triangle where sigma is regular, since that takes less time.
 
-    Else A keeps only the directions in which sigma is not zero, so that covariances of fewer
-    samples than dimensions are exact too.
+    Otherwise A keeps only the directions in which sigma is not zero, so that covariances of fewer
+    samples than dimensions are exact, too.
     """
     try:
         triangle = np.linalg.cholesky(sigma)
@@ -95,7 +95,7 @@ def _root(sigma: np.ndarray) -> np.ndarray:
 def floor(features: np.ndarray, count: int, seed: int = 0) -> tuple[float, int]:
     """The distance between real and real: `count` random rows of features (M, D) and the rest.
 
-    Samples cannot be expected below it: it is what the number of pictures alone costs (Chong &
+    No samples can be expected below it: it is the bias of a finite number of images (Chong &
     Forsyth 2020). Where M < 2·count, half of the rows are taken. Returns (distance, rows taken).
     """
     taken = min(count, len(features) // 2)
@@ -105,23 +105,23 @@ def floor(features: np.ndarray, count: int, seed: int = 0) -> tuple[float, int]:
 
 
 def write_npz(path: str | Path, values: Statistics, **more: np.ndarray) -> None:
-    """Writes mu and sigma as pytorch-fid's `.npz` (which does not mind further arrays)."""
+    """Writes mu and sigma as pytorch-fid's `.npz`, which may hold further arrays."""
     arrays: dict[str, Any] = {"mu": values.mu, "sigma": values.sigma, **more}
     with files.atomic(path) as handle:
         np.savez(handle, **arrays)
 
 
-def read_npz(path: str | Path, dims: int, *beside: str) -> tuple[Statistics, dict[str, np.ndarray]]:
-    """Statistics in pytorch-fid's `.npz`, and those of the arrays named `beside` that lie there.
+def read_npz(path: str | Path, dims: int, *others: str) -> tuple[Statistics, dict[str, np.ndarray]]:
+    """Statistics in pytorch-fid's `.npz`, and the arrays named `others` as far as it holds them.
 
     Nothing is unpickled. DataError: no such file, not such a file, or not of `dims` dimensions.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            # Of an array with a damaged header fewer bytes may be read than its checksum is of.
+            # numpy may read fewer bytes than the checksum covers, where a header is damaged.
             if damaged := archive.zip.testzip():
                 raise ValueError(f"{damaged} is damaged")
-            arrays = {name: archive[name] for name in beside if name in archive.files}
+            arrays = {name: archive[name] for name in others if name in archive.files}
             values = Statistics(
                 np.asarray(archive["mu"], np.float64), np.asarray(archive["sigma"], np.float64)
             )
@@ -130,10 +130,10 @@ def read_npz(path: str | Path, dims: int, *beside: str) -> tuple[Statistics, dic
             f"{path} does not exist; name a .npz of statistics that does, or make it with "
             f"`pttfaces distance --save {path} FOLDER`."
         ) from None
-    except (*archive.NO_ZIP, OSError, KeyError, TypeError, AttributeError) as error:
+    except (*NO_ZIP, OSError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path} does not hold the arrays mu and sigma of pytorch-fid's .npz ({error}); make "
-            "it anew with `python -m pytorch_fid --save-stats FOLDER FILE.npz`."
+            "it again with `python -m pytorch_fid --save-stats FOLDER FILE.npz`."
         ) from None
     found = values.mu.shape, values.sigma.shape
     if found != ((dims,), (dims, dims)):
@@ -142,5 +142,5 @@ def read_npz(path: str | Path, dims: int, *beside: str) -> tuple[Statistics, dic
             f"and ({dims}, {dims}); set evaluate.dims to the file's, or name another file."
         )
     if not (np.isfinite(values.mu).all() and np.isfinite(values.sigma).all()):
-        raise DataError(f"{path} holds values that are not finite; make it anew.")
+        raise DataError(f"{path} holds values that are not finite; make it again.")
     return values, arrays

@@ -1,6 +1,6 @@
-"""pytorch-fid's Inception network and its weights, without pytorch-fid's own unchecked download.
+"""pytorch-fid's Inception network, with weights whose digest is checked.
 
-Knows tensors and one file of weights. Importing it takes seconds (torchvision).
+Importing it takes seconds (torchvision).
 """
 
 import pickle
@@ -23,7 +23,10 @@ from torchvision.models.inception import BasicConv2d
 from pttfaces import weights
 from pttfaces.errors import WeightsError
 
-# The file's name carries the first digits of its SHA-256; its authors published no more of it.
+# Change it with any change of the features, also in how images are decoded or in fid.py. As long as
+# it is version 0.1's, that version's cache is used.
+CACHE_VERSION = "e6cbe0a79eb20129f16cf33fed7e7671ee0ae972f82bc399a208bb9fe92d83c0"
+# The first digits of the file's SHA-256, from its name; its authors published no more of it.
 SHA256_PREFIX = "6726825d"
 _NETWORK_SIDE = 299
 # The network's layers up to 64, 192, 768 and 2,048 channels.
@@ -34,7 +37,7 @@ _BLOCKS = {
     2048: ["Mixed_7a", "Mixed_7b", "Mixed_7c"],
 }
 _POOLED = (64, 192)  # max-pooling follows
-# What torch's unpickler raises on bytes that are no weights, and load_state_dict on other ones.
+# What torch's unpickler raises on other bytes, and load_state_dict on other weights.
 _NO_WEIGHTS = (
     *(pickle.UnpicklingError, RuntimeError, EOFError),
     *(AttributeError, TypeError, LookupError, ValueError),
@@ -44,22 +47,22 @@ _NO_WEIGHTS = (
 class FIDInception(nn.Module):
     """(B, 3, H, W) in 0..1 → (B, dims): pytorch-fid's features of that many dimensions.
 
-    dims: 64, 192, 768 or 2048. As there, pictures are resized to 299×299 (bilinear, not
-    antialiased), and feature maps are averaged over their places.
+    dims: 64, 192, 768 or 2048. As there, images are resized to 299×299 (bilinear, not
+    antialiased), and feature maps are averaged over their positions.
     """
 
     def __init__(self, dims: int, state: dict[str, torch.Tensor]) -> None:
         super().__init__()
-        whole = _fid_inception()
-        whole.load_state_dict(state, assign=True)
-        whole.eval()
-        for layer in whole.modules():
+        inception = _fid_inception()
+        inception.load_state_dict(state, assign=True)
+        inception.eval()
+        for layer in inception.modules():
             if isinstance(layer, BasicConv2d):  # one pass over the features instead of two
                 layer.conv = fuse_conv_bn_eval(layer.conv, layer.bn)
                 layer.bn = nn.Identity()
         layers: list[nn.Module] = []
         for channels, names in _BLOCKS.items():
-            layers += [getattr(whole, name) for name in names]
+            layers += [getattr(inception, name) for name in names]
             if channels in _POOLED:
                 layers.append(nn.MaxPool2d(kernel_size=3, stride=2))
             if channels == dims:
@@ -67,38 +70,42 @@ class FIDInception(nn.Module):
         self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         self.requires_grad_(False)
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         size = (_NETWORK_SIDE, _NETWORK_SIDE)
-        x = functional.interpolate(pictures, size, mode="bilinear", align_corners=False)
+        x = functional.interpolate(images, size, mode="bilinear", align_corners=False)
         x = (2 * x - 1).contiguous(memory_format=torch.channels_last)
         return self.layers(x).mean(dim=(2, 3))
 
 
 def find_weights(given: str | None, sha256: str | None = None) -> Path:
-    """The file of weights: the given one, torch.hub's, or fetched there; WeightsError says how.
+    """The file of weights: the given one, torch.hub's, or downloaded to where torch.hub has it.
 
-    sha256: the digest (or its first digits) of another file that is meant; with `given` only.
+    sha256: the digest (or its first digits) of other weights, in the file `given`.
+    WeightsError: as `weights.find`; says how to do without.
     """
     name = FID_WEIGHTS_URL.rsplit("/", 1)[1]
-    kept = Path(torch.hub.get_dir()) / "checkpoints" / name
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / name
     try:
         return weights.find(
             "Inception (for FID)",
             given,
-            [kept],
+            [cached],
             FID_WEIGHTS_URL,
             (sha256 if given else None) or SHA256_PREFIX,
             "evaluate.weights",
         )
     except WeightsError as error:
         raise WeightsError(
-            f"{error} To go on without: `dvc exp run -S evaluate.features=random`, whose distance "
-            "is no FID but compares runs."
+            f"{error} Without these weights: `dvc exp run -S evaluate.features=random`, whose "
+            "distance is no FID but compares runs."
         ) from None
 
 
 def load(path: Path, dims: int) -> FIDInception:
-    """The network with the weights of a file; nothing but tensors is unpickled from it."""
+    """The network with the weights of a file, from which only tensors are unpickled.
+
+    WeightsError: the file holds something else.
+    """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         return FIDInception(dims, state)
@@ -106,7 +113,7 @@ def load(path: Path, dims: int) -> FIDInception:
         reason = str(error).split("\n", 1)[0]
         raise WeightsError(
             f"{path} does not hold the weights of pytorch-fid's Inception ({reason}); delete it to "
-            "have it fetched again, or correct evaluate.weights."
+            "download it again, or correct evaluate.weights."
         ) from None
 
 

@@ -1,12 +1,12 @@
 """KID, the kernel distance of two sets of features (Bińkowski et al. 2018).
 
-Pure functions of arrays. Unlike the Fréchet distance its mean does not depend on how many samples
-there are, so runs of different size can be compared.
+Unlike the Fréchet distance its mean does not depend on the number of samples, so that runs of
+different size can be compared.
 """
 
 import numpy as np
 
-_SUBSETS, _LARGEST = 100, 1000
+_SUBSETS, _MAX_SUBSET_SIZE = 100, 1000
 
 
 def kid(first: np.ndarray, second: np.ndarray, seed: int = 0) -> tuple[float, float]:
@@ -15,7 +15,7 @@ def kid(first: np.ndarray, second: np.ndarray, seed: int = 0) -> tuple[float, fl
     first (N, D), second (M, D): features, N and M ≥ 4. Subsets hold 1,000 rows of each set, or half
     of the smaller set. Kernel: (x·y / D + 1)³. The mean can be a little below 0.
     """
-    size = min(_LARGEST, len(first) // 2, len(second) // 2)
+    size = min(_MAX_SUBSET_SIZE, len(first) // 2, len(second) // 2)
     rng = np.random.default_rng(seed)
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     estimates = [

@@ -1,7 +1,7 @@
-"""The nearest real pictures of every sample: which samples are copies of the training data.
+"""Memorization: the nearest real images of every sample, and the share of samples that are copies.
 
-Pure functions of arrays. With photographs of people this is a check of privacy as much as of
-quality, so a mirrored copy is a copy, too.
+With photographs of people this is a check of privacy as much as of quality. A mirrored copy is a
+copy, too.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from pttfaces import images as sheets
-from pttfaces.evaluation.image_folder import Pictures
+from pttfaces.evaluation.image_folder import ImageFolder
+from pttfaces.images import sheet
 from pttfaces.progress import progress
 
-QUANTILE = 0.05  # this share of real pictures is "closer than held-out ones" by definition
-_SIDE = 32  # a copy shows at this size, and 50,000 pictures take 150 MB
+QUANTILE = 0.05  # this share of real images is "closer than held-out ones" by definition
+_SIDE = 32  # a copy shows at this size, and 50,000 images take 150 MB
 _QUERIES, _KEYS = 1024, 8192  # 32 MB of distances at a time
 _PAIRS = 16
 
@@ -35,11 +35,11 @@ class Nearest:
 def nearest(views: Sequence[np.ndarray], keys: np.ndarray) -> Nearest:
     """The nearest keys (M, D) of N queries, each given in one or more views (N, D).
 
-    A query's distance to a key is the least over its views. Any number type. Works block by block:
-    its memory does not grow with N × M.
+    A query's distance to a key is the smallest over its views. Any number type. Works in blocks:
+    memory does not grow with N × M.
     """
     indices, distances = [], []
-    with progress("nearest pictures", len(views[0]), " pictures") as bar:
+    with progress("nearest images", len(views[0]), " images") as bar:
         for start in range(0, len(views[0]), _QUERIES):
             block = [np.asarray(view[start : start + _QUERIES], np.float32) for view in views]
             candidates = _two_nearest(block, keys)
@@ -54,13 +54,13 @@ def nearest(views: Sequence[np.ndarray], keys: np.ndarray) -> Nearest:
 
 
 @dataclass(frozen=True)
-class Copying:
-    """Distances of one kind that speak of copies: who lies how near to whom, each (its number,).
+class Memorization:
+    """Distances of one kind to the nearest images, which tell copies from new images.
 
-    trained: of the samples to training pictures; held_out: of the samples to held-out ones; real:
-    of held-out pictures to training pictures. The last two are None without held-out pictures.
-    unit: what distances are divided by for a person. There may be fewer held-out pictures than
-    training pictures, so a sample's nearest one of them lies farther for that reason alone.
+    trained: of the samples to training images; held_out: of the samples to held-out ones; real:
+    of held-out images to training images. The last two are None without held-out images.
+    unit: what distances are divided by where they are shown. There may be fewer held-out images
+    than training images, and a sample's nearest held-out image is farther for that reason alone.
     """
 
     trained: Nearest
@@ -69,80 +69,79 @@ class Copying:
     unit: float = 1.0
 
     def figures(self) -> dict[str, float]:
-        """median, least, and the medians of the other two: distances over `unit`.
+        """Medians and the minimum of the distances, over `unit`, and shares of the samples.
 
         near_one_picture: the share of samples whose nearest distance is under a third of the second
         nearest (Yoon et al. 2023). closer_than_holdout: the share of samples that lie closer to a
-        training picture than 95 % of the held-out pictures do (real pictures themselves: 0.05).
+        training image than 95 % of the held-out images do (real images themselves: 0.05).
         """
         near = self.trained
-        alone = np.isfinite(near.second) & (near.first < near.second / 3)
-        exact = np.isfinite(near.second) & (
-            near.first == 0
-        )  # also of a picture that is there twice
-        found = {
+        two = np.isfinite(near.second)
+        # Equal ones, too: they may be copies of an image that is there twice.
+        near_one = two & ((near.first < near.second / 3) | (near.first == 0))
+        figures = {
             "median": float(np.median(near.first)) / self.unit,
             "least": float(near.first.min()) / self.unit,
-            "near_one_picture": float((alone | exact).mean()),
+            "near_one_picture": float(near_one.mean()),
         }
         if self.real is not None and self.held_out is not None:
             bound = np.quantile(self.real.first, QUANTILE)
-            found["to_holdout_median"] = float(np.median(self.held_out.first)) / self.unit
-            found["holdout_median"] = float(np.median(self.real.first)) / self.unit
-            found["closer_than_holdout"] = float((near.first < bound).mean())
-        return found
+            figures["to_holdout_median"] = float(np.median(self.held_out.first)) / self.unit
+            figures["holdout_median"] = float(np.median(self.real.first)) / self.unit
+            figures["closer_than_holdout"] = float((near.first < bound).mean())
+        return figures
 
     def quantiles(self, shares: np.ndarray) -> dict[str, np.ndarray | None]:
-        """The three distributions: the distance below which each share of pictures lies."""
-        kinds = {
+        """The three distributions: the distance below which each share of images lies."""
+        nearest_to = {
             "samples_to_train": self.trained,
             "samples_to_holdout": self.held_out,
             "holdout_to_train": self.real,
         }
         return {
             name: np.quantile(near.first, shares) / self.unit if near is not None else None
-            for name, near in kinds.items()
+            for name, near in nearest_to.items()
         }
 
 
-def copied(kinds: Iterable[Mapping[str, float]]) -> float:
+def copied_share(figures_by_kind: Iterable[Mapping[str, float]]) -> float:
     """The share of samples that are copies by the figures of one or more kinds of distance.
 
-    The greatest share of those near to one picture only and, beyond the 0.05 that real pictures
-    have themselves, of those closer than held-out pictures.
+    The largest share of samples that are near one image only, or closer than held-out images
+    (beyond the 0.05 that real images have themselves).
     """
     return max(
-        max(one["near_one_picture"], one.get("closer_than_holdout", 0.0) - QUANTILE, 0.0)
-        for one in kinds
+        max(figures["near_one_picture"], figures.get("closer_than_holdout", 0.0) - QUANTILE, 0.0)
+        for figures in figures_by_kind
     )
 
 
-def pixel_views(pictures: Pictures) -> list[np.ndarray]:
-    """Each picture and its mirror image at 32×32: two arrays (N, 3072) uint8."""
-    upright = np.stack([_small(picture) for batch in pictures.batches(256) for picture in batch])
+def pixel_views(images: ImageFolder) -> list[np.ndarray]:
+    """Each image and its mirror image at 32×32: two arrays (N, 3072) uint8."""
+    upright = np.stack([_small(image) for batch in images.batches(256) for image in batch])
     mirrored = upright[:, :, ::-1]
     return [view.reshape(len(upright), -1) for view in (upright, mirrored)]
 
 
-def pairs_picture(
-    samples: Pictures, trained: Pictures, pixels: Nearest, features: Nearest
+def nearest_sheet(
+    samples: ImageFolder, trained: ImageFolder, pixels: Nearest, features: Nearest
 ) -> Image.Image:
-    """Samples beside their nearest training pictures, the closest pairs first."""
+    """Shows samples beside their nearest training images, the closest pairs first."""
     sections = []
     for space, near in (("pixels", pixels), ("features", features)):
         closest = np.argsort(near.first, kind="stable")[:_PAIRS]
         left, right = samples.read(closest), trained.read(near.index[closest])
         pairs = np.stack([left, right], axis=1).reshape(-1, *left.shape[1:])
-        sections.append((f"sample | nearest training picture, in {space}", pairs))
-    return sheets.sheet(sections, columns=8)
+        sections.append((f"sample | nearest training image, in {space}", pairs))
+    return sheet(sections, columns=8)
 
 
-def _small(picture: np.ndarray) -> np.ndarray:
-    return np.asarray(Image.fromarray(picture).resize((_SIDE, _SIDE), Image.Resampling.BOX))
+def _small(image: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).resize((_SIDE, _SIDE), Image.Resampling.BOX))
 
 
 def _two_nearest(views: Sequence[np.ndarray], keys: np.ndarray) -> np.ndarray:
-    """Indices (B, 2) of the two nearest keys, in no order and but for float32's rounding."""
+    """Indices (B, 2) of the two nearest keys, in any order and up to float32's rounding."""
     rows = np.arange(len(views[0]))[:, None]
     best = np.full((len(rows), 0), np.inf, np.float32)
     index = np.zeros((len(rows), 0), np.int64)

@@ -1,8 +1,8 @@
 """Precision, recall, density and coverage: how far two sets of features fill the same space.
 
-Pure functions of arrays. Precision and recall as improved by Kynkäänniemi et al. 2019, density and
-coverage by Naeem et al. 2020; a set's manifold is the union of balls around its rows, each of which
-reaches to the row's k-th nearest neighbour of the same set.
+Precision and recall as improved by Kynkäänniemi et al. 2019, density and coverage by Naeem et al.
+2020; a set's manifold is the union of balls around its rows, each of which reaches to its k-th
+nearest neighbour in the same set.
 """
 
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ import numpy as np
 from pttfaces.progress import progress
 
 NEAREST_K = 5  # as in Naeem et al.
-MOST = 10_000  # rows of each set that are looked at: the time grows with their product
+MAX_ROWS = 10_000  # of each set: the time grows with their product
 _BLOCK = 512
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """How samples and real pictures fill each other's manifolds.
+    """How samples and real images fill each other's manifolds.
 
-    precision, density: of the samples in the real manifold; recall, coverage: of the real pictures
+    precision, density: of the samples in the real manifold; recall, coverage: of the real images
     among the samples. Each is near 1 where the two are alike; density may be above 1.
-    rows: of the samples looked at (S,); densities (S,): in how many real balls each of these lies,
-    over k; realism (S,): the greatest ratio of a real ball's radius to the distance from its centre
-    (Kynkäänniemi et al.), above 1 in the manifold.
+    rows (S,): indices of the samples that were used; densities (S,): in how many real balls each of
+    them lies, over k; realism (S,): the greatest ratio of a real ball's radius to the distance from
+    its centre (Kynkäänniemi et al.), above 1 in the manifold.
     """
 
     precision: float
@@ -42,17 +42,17 @@ class Overlap:
 
 
 def overlap(samples: np.ndarray, real: np.ndarray, k: int = NEAREST_K) -> Overlap:
-    """Compares features of samples (N, D) with those of real pictures (M, D); N and M ≥ 2.
+    """Compares features of samples (N, D) with those of real images (M, D); N and M ≥ 2.
 
-    Of more than 10,000 rows, 10,000 evenly spread ones are looked at. Where one of the sets has no
-    k-th neighbour, its last one is taken.
+    Of more than 10,000 rows an evenly spread 10,000 are used. A set that has no k-th neighbour is
+    compared by its last one.
     """
     k = min(k, len(samples) - 1, len(real) - 1)
     rows = spread(len(samples))
     real = np.asarray(real[spread(len(real))], np.float64)
     centre = real.mean(axis=0)  # distances are differences of large numbers far from it
     real, samples = real - centre, np.asarray(samples[rows], np.float64) - centre
-    reach_real, reach_samples = radii(real, k), radii(samples, k)
+    real_radii, sample_radii = radii(real, k), radii(samples, k)
     recalled = np.zeros(len(real), bool)
     nearest = np.full(len(real), np.inf)
     densities, realism = np.empty(len(samples)), np.empty(len(samples))
@@ -60,11 +60,11 @@ def overlap(samples: np.ndarray, real: np.ndarray, k: int = NEAREST_K) -> Overla
         for start in range(0, len(samples), _BLOCK):
             block = slice(start, start + _BLOCK)
             distances = _distances(samples[block], real)
-            recalled |= (distances < reach_samples[block, None]).any(axis=0)
+            recalled |= (distances < sample_radii[block, None]).any(axis=0)
             nearest = np.minimum(nearest, distances.min(axis=0))
-            densities[block] = (distances < reach_real).sum(axis=1) / k
-            with np.errstate(divide="ignore", invalid="ignore"):  # copies; doubled real pictures
-                realism[block] = np.nan_to_num(reach_real / distances, nan=1.0, posinf=np.inf).max(
+            densities[block] = (distances < real_radii).sum(axis=1) / k
+            with np.errstate(divide="ignore", invalid="ignore"):  # copies; equal real images
+                realism[block] = np.nan_to_num(real_radii / distances, nan=1.0, posinf=np.inf).max(
                     axis=1
                 )
             bar.update(len(distances))
@@ -72,7 +72,7 @@ def overlap(samples: np.ndarray, real: np.ndarray, k: int = NEAREST_K) -> Overla
         precision=float((densities > 0).mean()),
         recall=float(recalled.mean()),
         density=float(densities.mean()),
-        coverage=float((nearest < reach_real).mean()),
+        coverage=float((nearest < real_radii).mean()),
         rows=rows,
         densities=densities,
         realism=realism,
@@ -81,16 +81,16 @@ def overlap(samples: np.ndarray, real: np.ndarray, k: int = NEAREST_K) -> Overla
 
 def radii(features: np.ndarray, k: int) -> np.ndarray:
     """Distance of each row of (N, D) to its k-th nearest other row: (N,); N > k."""
-    found = []
+    blocks = []
     for start in range(0, len(features), _BLOCK):
         distances = _distances(features[start : start + _BLOCK], features)
-        found.append(np.partition(distances, k, axis=1)[:, k])  # the row itself is the 0-th
-    return np.concatenate(found)
+        blocks.append(np.partition(distances, k, axis=1)[:, k])  # the row itself is the 0-th
+    return np.concatenate(blocks)
 
 
 def spread(count: int) -> np.ndarray:
     """At most 10,000 of `count` indices, evenly spread."""
-    return np.linspace(0, count - 1, min(count, MOST)).round().astype(int)
+    return np.linspace(0, count - 1, min(count, MAX_ROWS)).round().astype(int)
 
 
 def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -1,8 +1,7 @@
-"""Features of an untrained network: a yardstick for comparing runs where no weights can be had.
+"""Features of a VGG with random weights, which compare runs without Inception's weights.
 
-A small VGG with random weights, as in Naeem et al. 2020 ("Reliable fidelity and diversity metrics
-for generative models"). Its distances grow with noise, blur and missing variety, but are no FID and
-mean nothing beside one. Knows tensors only.
+As in Naeem et al. 2020 ("Reliable fidelity and diversity metrics for generative models"). Their
+distances grow with noise, blur and missing variety, but are no FID and mean nothing beside one.
 """
 
 import hashlib
@@ -12,20 +11,23 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+# Change it with any change of the features, also in how images are decoded or in fid.py. As long as
+# it is version 0.1's, that version's cache is used.
+CACHE_VERSION = "c8ddce40ec8aac32a58ff18e7347e48f8e2b829a509b82d6771ba7be6820be7d"
 _SIDE = 64
 _CHANNELS = (32, 64, 128, 256, 512)
-_CALIBRATION_PICTURES = 128
+_CALIBRATION_IMAGES = 128
 
 
-class UntrainedVGG(nn.Module):
-    """(B, 3, H, W) in 0..1 → (B, dims) features; pictures are brought to 64×64 first.
+class RandomVGG(nn.Module):
+    """(B, 3, H, W) in 0..1 → (B, dims) features; images are resized to 64×64 first.
 
     Five 3×3 convolutions, each with ReLU and 2×2 max-pooling, then a linear layer. The weights are
-    He uniform, then scaled and shifted so that on noise pictures every channel of every layer has
-    mean 0 and variance 1: without that the signal dies out on the way and all distances are 0.
+    He uniform, then scaled and shifted so that on noise images every channel of every layer has
+    mean 0 and variance 1: otherwise the signal dies out on the way and all distances are 0.
 
-    digest: SHA-256 of what was drawn (weights before scaling, noise pictures). The scales follow
-    from it but for a machine's rounding, so that the digest is the same on every machine.
+    digest: SHA-256 of what was drawn (weights before scaling, noise images). The scales follow
+    from it up to rounding, so that the digest is the same on every machine.
     """
 
     def __init__(self, dims: int, seed: int = 0) -> None:
@@ -38,44 +40,42 @@ class UntrainedVGG(nn.Module):
         self.digest = _draw(self.layers, seed)
         self.eval().requires_grad_(False)
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        if pictures.shape[2:] != (_SIDE, _SIDE):
-            pictures = functional.interpolate(
-                pictures, (_SIDE, _SIDE), mode="bilinear", antialias=True
-            )
-        return self.layers(4 * pictures - 2)
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if images.shape[2:] != (_SIDE, _SIDE):
+            images = functional.interpolate(images, (_SIDE, _SIDE), mode="bilinear", antialias=True)
+        return self.layers(4 * images - 2)
 
 
 @torch.no_grad()
 def _draw(layers: nn.Sequential, seed: int) -> str:
-    """Draws the weights layer by layer, each scaled to what comes out of those before it."""
-    drawn = hashlib.sha256()
-    pictures = _noise_pictures(np.random.default_rng(seed))
-    drawn.update(pictures.tobytes())
-    x = torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255 * 4 - 2
+    """Draws the weights layer by layer, each scaled to the output of those before it."""
+    digest = hashlib.sha256()
+    images = _noise_images(np.random.default_rng(seed))
+    digest.update(images.tobytes())
+    x = torch.from_numpy(images).permute(0, 3, 1, 2) / 255 * 4 - 2
     for index, layer in enumerate(layers):
         if isinstance(layer, nn.Conv2d | nn.Linear):
             weight = _he_uniform(layer.weight.shape, np.random.default_rng([seed, index]))
-            drawn.update(weight.tobytes())
+            digest.update(weight.tobytes())
             layer.weight.copy_(torch.from_numpy(weight))
             layer.bias = nn.Parameter(torch.zeros(len(weight)))
-            out = layer(x).transpose(0, 1).flatten(1)  # (channels, pictures × places)
+            out = layer(x).transpose(0, 1).flatten(1)  # (channels, images × positions)
             deviation, mean = torch.std_mean(out, dim=1)
             layer.weight.div_(deviation.view(-1, *[1] * (weight.ndim - 1)))
             layer.bias.copy_(-mean / deviation)
         x = layer(x)
-    return drawn.hexdigest()
+    return digest.hexdigest()
 
 
 def _he_uniform(shape: torch.Size, rng: np.random.Generator) -> np.ndarray:
-    """Weights of variance 2 / inputs; uniform, because those are the same bits on every machine."""
+    """Weights of variance 2 / inputs; uniform ones are the same bits on every machine."""
     bound = np.float32(np.sqrt(6 / np.prod(shape[1:])))
     return (2 * rng.random(tuple(shape), np.float32) - 1) * bound
 
 
-def _noise_pictures(rng: np.random.Generator) -> np.ndarray:
-    """(N, 64, 64, 3) uint8: noise on every scale, the larger the stronger, as in photographs."""
-    total = np.zeros((_CALIBRATION_PICTURES, _SIDE, _SIDE, 3), np.uint8)
+def _noise_images(rng: np.random.Generator) -> np.ndarray:
+    """(N, 64, 64, 3) uint8: noise on every scale, larger ones stronger, as in photographs."""
+    total = np.zeros((_CALIBRATION_IMAGES, _SIDE, _SIDE, 3), np.uint8)
     for side in (1, 2, 4, 8, 16, 32, 64):
         noise = rng.integers(0, 128 // side, (len(total), side, side, 3), np.uint8)
         total += noise.repeat(_SIDE // side, axis=1).repeat(_SIDE // side, axis=2)

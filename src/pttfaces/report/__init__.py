@@ -1,1 +1,1 @@
-"""The history of runs on the terminal, and the report as one HTML page that needs no network."""
+"""Shows the history of runs on the terminal, and the report as one HTML page without network."""

@@ -1,7 +1,7 @@
 """Charts as SVG that takes its colours from the page, so that one drawing fits light and dark.
 
-matplotlib draws with stand-in colours, which are replaced by the page's CSS variables; text stays
-text. Small on purpose: a phone shows a chart at its own size, without shrinking its letters.
+matplotlib draws with placeholder colours, which are replaced by the page's CSS variables; text
+stays text. Charts are small, so that a phone shows them without shrinking their letters.
 """
 
 import io
@@ -19,8 +19,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
-# Stand-in colour → the page's variable of it. The series' colours differ in lightness, too, and
-# each has its marker and line style: nobody has to tell them apart by hue.
+# Placeholder colour → the page's variable. Series also differ in lightness, marker and line style,
+# so that nobody has to tell them apart by hue.
 _COLOURS = {
     "#010101": "var(--ink)",
     "#020202": "var(--muted)",
@@ -82,15 +82,12 @@ class Series:
 
 
 def lines(title: str, x_label: str, series: Sequence[Series], log_y: bool = False) -> str:
-    """Lines over epochs, each with a name in the legend where there are several."""
+    """Lines over epochs, with a legend if there are several."""
     with _figure(title, x_label) as drawing:
-        for place, one in enumerate(series):
-            look = {
-                "color": _SERIES[place % len(_SERIES)],
-                "linestyle": _LINES[place % len(_LINES)],
-            }
-            few = len(one.points[0]) < 30
-            drawing.axes.plot(*one.points, label=one.name, marker="." if few else None, **look)
+        for index, line in enumerate(series):
+            few = len(line.points[0]) < 30
+            marker = "." if few else None
+            drawing.axes.plot(*line.points, label=line.name, marker=marker, **_look(index))
         drawing.axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if log_y:
             drawing.axes.set_yscale("log")
@@ -100,16 +97,13 @@ def lines(title: str, x_label: str, series: Sequence[Series], log_y: bool = Fals
 
 
 def scores(title: str, x_label: str, series: Sequence[Series]) -> str:
-    """Points joined by lines over a logarithmic axis of steps, each point with its figure."""
+    """Points joined by lines over a logarithmic axis of steps, each point with its value."""
     with _figure(title, x_label) as drawing:
-        ticks = sorted({x for one in series for x in one.points[0]})
-        for place, one in enumerate(series):
-            colour = _SERIES[place % len(_SERIES)]
-            look = {"color": colour, "linestyle": _LINES[place % len(_LINES)]}
-            drawing.axes.plot(
-                *one.points, label=one.name, marker=_MARKERS[place % len(_MARKERS)], **look
-            )
-            for x, y in zip(*one.points, strict=True):
+        ticks = sorted({x for line in series for x in line.points[0]})
+        for index, line in enumerate(series):
+            marker = _MARKERS[index % len(_MARKERS)]
+            drawing.axes.plot(*line.points, label=line.name, marker=marker, **_look(index))
+            for x, y in zip(*line.points, strict=True):
                 drawing.axes.annotate(
                     f"{y:.3g}", (x, y), (0, 6), textcoords="offset points", ha="center", fontsize=8
                 )
@@ -117,7 +111,7 @@ def scores(title: str, x_label: str, series: Sequence[Series]) -> str:
         drawing.axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         drawing.axes.xaxis.set_minor_formatter(NullFormatter())
         drawing.axes.margins(x=0.12)
-        drawing.axes.set_ylim(0, 1.2 * max(y for one in series for y in one.points[1]))
+        drawing.axes.set_ylim(0, 1.2 * max(y for line in series for y in line.points[1]))
         _legend(drawing.axes, series)
     return drawing.svg
 
@@ -125,10 +119,10 @@ def scores(title: str, x_label: str, series: Sequence[Series]) -> str:
 def histogram(
     title: str, x_label: str, edges: Sequence[float], counts: Sequence[float], bound: float | None
 ) -> str:
-    """Bars over a logarithmic axis, and a line where what is below is left out.
+    """Bars over a logarithmic axis, and a line at the bound below which crops are left out.
 
-    edges: the lower ones, three at least. Zero has no place on such an axis: a bin that begins
-    there is drawn as wide as the next one.
+    edges: the lower ones, three at least. A logarithmic axis has no zero: a bin that starts there
+    is drawn as wide as the next one.
     """
     with _figure(title, x_label) as drawing:
         lowest, second, third = edges[:3]
@@ -140,8 +134,8 @@ def histogram(
         if bound:
             drawing.axes.axvline(bound, color=_SERIES[1], linestyle="--")
             note = {"textcoords": "offset points", "color": _INK, "fontsize": 9, "va": "top"}
-            place = (bound, drawing.axes.get_ylim()[1])
-            drawing.axes.annotate(f"threshold {bound:g}", place, (4, -2), **note)
+            top = drawing.axes.get_ylim()[1]
+            drawing.axes.annotate(f"threshold {bound:g}", (bound, top), (4, -2), **note)
     return drawing.svg
 
 
@@ -161,23 +155,28 @@ def _figure(title: str, x_label: str) -> Any:
         drawing.axes.set_axisbelow(True)
         yield drawing
         buffer = io.StringIO()
-        silent = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # no addresses in the page
-        figure.savefig(buffer, format="svg", metadata=silent)
+        # matplotlib's own would put web addresses into the page.
+        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(buffer, format="svg", metadata=metadata)
         plt.close(figure)
     drawing.svg = _themed(buffer.getvalue())
 
 
 def _themed(svg: str) -> str:
     svg = svg[svg.index("<svg") :]
-    for stand_in, variable in _COLOURS.items():
-        svg = svg.replace(stand_in, variable)
+    for placeholder, variable in _COLOURS.items():
+        svg = svg.replace(placeholder, variable)
     svg = re.sub(r"font: (?:bold |700 )?([\d.]+px) [^;\"]*", _page_font, svg)
     return re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
 
 
-def _page_font(found: "re.Match[str]") -> str:
-    weight = "600 " if re.match(r"font: (bold|700)", found[0]) else ""
-    return f"font: {weight}{found[1]} var(--font)"
+def _page_font(match: "re.Match[str]") -> str:
+    weight = "600 " if re.match(r"font: (bold|700)", match[0]) else ""
+    return f"font: {weight}{match[1]} var(--font)"
+
+
+def _look(index: int) -> dict[str, Any]:
+    return {"color": _SERIES[index % len(_SERIES)], "linestyle": _LINES[index % len(_LINES)]}
 
 
 def _plain(axis: Any) -> None:

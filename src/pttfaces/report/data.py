@@ -1,4 +1,4 @@
-"""What the report shows, read from metrics, pictures and DVC's experiments; draws nothing."""
+"""Collects what the report shows from metrics, images and DVC's experiments."""
 
 import base64
 import csv
@@ -11,39 +11,30 @@ from typing import Any
 
 from PIL import Image
 
-from pttfaces import config, files
-from pttfaces.errors import DataError, ParamsError
-from pttfaces.report.revisions import DISTANCES, State, all_states, here
+from pttfaces import files
+from pttfaces.errors import DataError
+from pttfaces.report.revisions import DISTANCES, Revision, all_revisions, here
+from pttfaces.repository import STAGES, read_yaml, value_at
 
-STAGES = (
-    "crawl",
-    "links",
-    "download",
-    "detect",
-    "crop",
-    "curate",
-    "train",
-    "generate",
-    "evaluate",
-)
-PICTURES = Path("metrics/pictures")
-_WIDEST = 1600
-_SHOWN_EXPERIMENTS = 12
+IMAGES = Path("metrics/pictures")
+_MAX_WIDTH = 1600
+_SAMPLES_WIDTH = 560
+_MAX_WITH_SAMPLES = 12
 
 
 @dataclass(frozen=True)
-class Step:
+class FunnelStep:
     """One step of the funnel. count: what is left after it; left_out: reason → how many."""
 
-    what: str
+    name: str
     count: int
     left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Result:
-    """One scored set of samples. names: the states that hold it; settings: what it ran with;
-    distance: its name and figure; samples: a picture's data URI, or "" where it is not at hand."""
+class ScoredResult:
+    """One scored set of samples. names: the revisions that hold it; settings: what it ran with;
+    distance: its name and figure; samples: an image's data URI, or "" if it is not at hand."""
 
     names: tuple[str, ...]
     settings: Mapping[str, Any]
@@ -59,21 +50,23 @@ class Result:
         return found[0] if found else None
 
     @property
-    def measure(self) -> tuple[Any, ...]:
+    def comparison_key(self) -> tuple[Any, ...]:
         """Distances compare only where all of this is equal."""
         keys = ("features", "dims", "network", "reference", "generated", "real", "data_digest")
         name = self.distance[0] if self.distance else ""
         return (name, *(self.evaluate.get(key) for key in keys))
 
     @property
-    def seconds_a_picture(self) -> float | None:
+    def seconds_per_image(self) -> float | None:
         rate = self.generate.get("images_per_s")
         return 1 / rate if rate else None
 
 
 def metrics() -> dict[str, dict[str, Any]]:
-    """Stage → its figures; a stage that has not run, or not since the model was made anew, is left
-    out. DataError: none has run."""
+    """Stage → its figures, without stages that have not run since the model was last trained.
+
+    DataError: no stage has run.
+    """
     found = {}
     for stage in STAGES:
         if Path(f"metrics/{stage}.json").exists():
@@ -84,140 +77,129 @@ def metrics() -> dict[str, dict[str, Any]]:
     return {stage: figures for stage, figures in found.items() if stage not in outdated}
 
 
-def funnel(figures: Mapping[str, Mapping[str, Any]]) -> list[Step]:
-    """From the rows of the board to the training pictures; steps without figures are left out."""
+def funnel(figures: Mapping[str, Mapping[str, Any]]) -> list[FunnelStep]:
+    """From the board's rows to the training images, without steps that have no figures."""
     crawl, links, download, detect, crop, curate = (figures.get(stage, {}) for stage in STAGES[:6])
+    no_face = {"no face": detect.get("without_face"), "unreadable": detect.get("unreadable")}
     steps = [
         _step("rows of the board", crawl.get("rows_seen")),
         _step("articles kept", crawl.get("kept"), crawl.get("left_out")),
         _step("articles read", _ok(links, "articles"), _but_ok(links, "articles")),
-        _step("picture links", links.get("links"), {"unresolved": links.get("unresolved")}),
-        _step("pictures fetched", download.get("pictures"), _but_ok(download, "status")),
-        _step(
-            "pictures with a face",
-            detect.get("with_face"),
-            {"no face": detect.get("without_face"), "unreadable": detect.get("unreadable")},
-        ),
+        _step("image links", links.get("links"), {"unresolved": links.get("unresolved")}),
+        _step("images downloaded", download.get("pictures"), _but_ok(download, "status")),
+        _step("images with a face", detect.get("with_face"), no_face),
         _step("crops", crop.get("crops"), {"not aligned": crop.get("not_aligned")}),
-        _step("pictures of the data set", curate.get("kept"), curate.get("left_out")),
-        _step("training pictures", curate.get("train"), {"held out": curate.get("holdout")}),
+        _step("images of the data set", curate.get("kept"), curate.get("left_out")),
+        _step("training images", curate.get("train"), {"held out": curate.get("holdout")}),
     ]
     return [step for step in steps if step is not None]
 
 
-def results() -> list[Result]:
+def results() -> list[ScoredResult]:
     """Every scored result once: the working folder's first, then experiments', then commits'."""
-    grouped: dict[tuple[Any, ...], list[State]] = {}
-    for state in all_states():
-        if state.evaluate:
-            scores = (state.evaluate.get(key) for key in DISTANCES)
-            grouped.setdefault((*state.samples, *scores), []).append(state)
+    grouped: dict[tuple[Any, ...], list[Revision]] = {}
+    for revision in all_revisions():
+        if revision.evaluate:
+            scores = (revision.evaluate.get(key) for key in DISTANCES)
+            grouped.setdefault((*revision.samples, *scores), []).append(revision)
     return [
-        _result(group, with_samples=place < _SHOWN_EXPERIMENTS)
-        for place, group in enumerate(grouped.values())
+        _result(group, with_samples=index < _MAX_WITH_SAMPLES)
+        for index, group in enumerate(grouped.values())
     ]
 
 
 def curves(text: str) -> list[dict[str, float | None]]:
-    """The rows of metrics/plots/epochs.csv; an empty cell is None."""
+    """The rows of a plot's CSV table; None for a cell without a number."""
     return [
         {key: _number(value) for key, value in row.items() if key}
         for row in csv.DictReader(io.StringIO(text, newline=None))
     ]
 
 
-def grids(folder: Path = PICTURES / "train") -> list[tuple[int, str]]:
+def grids(folder: Path = IMAGES / "train") -> list[tuple[int, str]]:
     """(epoch, data URI) of every sample grid, in order."""
     found = []
     for path in sorted(folder.glob("epoch-*.png")):
         if number := re.search(r"\d+", path.stem):
-            found.append((int(number[0]), picture(path, 640)))
+            found.append((int(number[0]), data_uri(path, 640)))
     return found
 
 
-def picture(path: Path, widest: int = _WIDEST) -> str:
-    """A picture as a data URI, no wider than `widest` pixels; "" where there is none."""
-    return embedded(path.read_bytes(), widest) if path.exists() else ""
+def data_uri(path: Path, max_width: int = _MAX_WIDTH) -> str:
+    """An image as a data URI, no wider than `max_width` pixels; "" if there is none."""
+    return encode(path.read_bytes(), max_width) if path.exists() else ""
 
 
-def embedded(content: bytes, widest: int) -> str:
-    """An image file's bytes as a WebP data URI; "" where they are no image."""
+def encode(content: bytes, max_width: int) -> str:
+    """An image file's bytes as a WebP data URI; "" if they are no image."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            shown = image.convert("RGB")
+        with Image.open(io.BytesIO(content)) as opened:
+            image = opened.convert("RGB")
     except (OSError, SyntaxError, ValueError):
         return ""
-    if shown.width > widest:
-        shown.thumbnail((widest, shown.height), Image.Resampling.LANCZOS)
+    if image.width > max_width:
+        image.thumbnail((max_width, image.height), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    shown.save(buffer, "WEBP", quality=86)
+    image.save(buffer, "WEBP", quality=86)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def settings(state: State) -> dict[str, Any]:
-    """The flat parameters of a state, as far as they can be read.
+def settings(revision: Revision) -> dict[str, Any]:
+    """The flat parameters of a revision, as far as they can be read.
 
-    params.yaml may have changed since: what a stage ran with, by dvc.lock, stands over it.
+    What a stage ran with, by dvc.lock, takes precedence over params.yaml, which may have changed.
     """
-    flat = files.flatten(_group(_values(state, "params.yaml")))
-    noted = _values(state, "dvc.lock")
+    flat = files.flatten(_group(read_yaml(revision.read("params.yaml"))))
+    lock = read_yaml(revision.read("dvc.lock"))
     for stage in reversed(STAGES):  # where two differ, the earlier one ran last
-        flat |= files.flatten(_group(noted, "stages", stage, "params", "params.yaml"))
+        flat |= files.flatten(_group(lock, "stages", stage, "params", "params.yaml"))
     return flat
 
 
-def _values(state: State, path: str) -> Any:
-    try:
-        return config.parse(state.read(path))
-    except ParamsError:
-        return None
-
-
 def _group(values: Any, *keys: str) -> Mapping[str, Any]:
-    """The group that lies below these keys, one in the other; {} where none does."""
-    for key in keys:
-        values = values.get(key) if isinstance(values, Mapping) else None
-    return values if isinstance(values, Mapping) else {}
+    """The group below these keys; {} if there is none."""
+    group = value_at(values, *keys)
+    return group if isinstance(group, Mapping) else {}
 
 
-def _result(states: Sequence[State], with_samples: bool) -> Result:
-    first = states[0]
-    return Result(
-        tuple(_called(states)),
+def _result(revisions: Sequence[Revision], with_samples: bool) -> ScoredResult:
+    first = revisions[0]
+    return ScoredResult(
+        tuple(_names(revisions)),
         settings(first),
         first.train,
         first.metrics["generate"],
         {"data_digest": first.train.get("data_digest"), **first.evaluate},
         curves(first.read("metrics/plots/epochs.csv")),
-        _samples(states) if with_samples else "",
+        _samples(revisions) if with_samples else "",
     )
 
 
-def _called(states: Sequence[State]) -> Iterator[str]:
+def _names(revisions: Sequence[Revision]) -> Iterator[str]:
     """Names to show: of several commits that hold the same, the newest and how many more."""
-    yield from (state.name for state in states if state.kind != "commit")
-    commits = [state.name for state in states if state.kind == "commit"]
+    yield from (revision.name for revision in revisions if revision.kind != "commit")
+    commits = [revision.name for revision in revisions if revision.kind == "commit"]
     if commits:
         yield commits[0] if len(commits) == 1 else f"{commits[0]} and {len(commits) - 1} older"
 
 
-def _samples(states: Sequence[State]) -> str:
-    """The picture of samples, from the working folder or out of DVC's cache."""
-    path = PICTURES / "samples.png"
-    if any(state.kind == "folder" for state in states):
-        return picture(path, 560)
+def _samples(revisions: Sequence[Revision]) -> str:
+    """The grid of samples, from the working folder or from DVC's cache."""
+    path = IMAGES / "samples.png"
+    if any(revision.kind == "folder" for revision in revisions):
+        return data_uri(path, _SAMPLES_WIDTH)
     import dvc.api  # takes a second
 
-    for state in states:
+    for revision in revisions:
         try:
-            repository = dvc.api.DVCFileSystem(rev=state.commit)
-            return embedded(repository.read_bytes(path.as_posix()), 560)
+            tree = dvc.api.DVCFileSystem(rev=revision.commit)
+            return encode(tree.read_bytes(path.as_posix()), _SAMPLES_WIDTH)
         except Exception:  # of many kinds: no DVC repository, not in the cache, an older layout
             continue
     return ""
 
 
-def _step(what: str, count: Any, left_out: Mapping[str, Any] | None = None) -> Step | None:
+def _step(name: str, count: Any, left_out: Mapping[str, Any] | None = None) -> FunnelStep | None:
     if not isinstance(count, int):
         return None
     reasons = {
@@ -225,7 +207,7 @@ def _step(what: str, count: Any, left_out: Mapping[str, Any] | None = None) -> S
         for reason, number in (left_out or {}).items()
         if isinstance(number, int) and number
     }
-    return Step(what, count, reasons)
+    return FunnelStep(name, count, reasons)
 
 
 def _ok(figures: Mapping[str, Any], key: str) -> Any:

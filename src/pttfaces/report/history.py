@@ -1,75 +1,72 @@
-"""The history in words: a table of all runs, and what belongs to one run or one state.
-
-Takes MLflow's run objects as they come, and the states that `states` read from git.
-"""
+"""The history as text: a table of all runs, and what belongs to one run or one revision."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from pttfaces.report.revisions import DISTANCES, State, holds
+from pttfaces.report.revisions import DISTANCES, Revision, holds
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-_SHORT = 8
+_SHORT = 8  # digits of a run's id
 
 
 def table(runs: Sequence["Run"]) -> list[str]:
     """One line a run, newest training first, its evaluations indented below it."""
-    known = {run.info.run_id for run in runs}
-    below: dict[str, list[Run]] = {}
+    ids = {run.info.run_id for run in runs}
+    children: dict[str, list[Run]] = {}
     for run in runs:
-        below.setdefault(_parent(run) if _parent(run) in known else "", []).append(run)
-    rows = []
-    for run in below.get("", []):
+        children.setdefault(_parent(run) if _parent(run) in ids else "", []).append(run)
+    rows: list[tuple[str, ...]] = [("run", "status", "began", "experiment", "what", "figures")]
+    for run in children.get("", []):
         rows.append(_row(run, ""))
-        rows.extend(_row(child, "  ") for child in reversed(below.get(run.info.run_id, [])))
-    heads = ("run", "status", "began", "experiment", "what", "figures")
-    widths = [max(len(row[place]) for row in [heads, *rows]) for place in range(len(heads))]
+        rows.extend(_row(child, "  ") for child in reversed(children.get(run.info.run_id, [])))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [heads, *rows]
+        for row in rows
     ]
 
 
-def of_run(run: "Run", states: Sequence[State]) -> list[str]:
-    """What a run is, where its result lies, and the commands that bring it back."""
+def of_run(run: "Run", revisions: Sequence[Revision]) -> list[str]:
+    """What a run is, where its result is, and the commands that restore it."""
     tags = run.data.tags
-    holding = [state for state in states if holds(state, tags, run.data.metrics)]
+    holding = [revision for revision in revisions if holds(revision, tags, run.data.metrics)]
     lines = [
         f"run         {run.info.run_id}",
         f"what        {_what(run)}, {run.info.status}, began {_began(run)}",
         *(f"{label:<11} {tags[key]}" for label, key in _TAGS if tags.get(key)),
         f"figures     {_figures(run) or 'none'}",
-        f"result in   {_listed(holding)}",
+        f"result in   {_names(holding)}",
     ]
-    away = [state for state in holding if state.commands]
-    if len(away) < len(holding):
+    others = [revision for revision in holding if revision.commands]
+    if len(others) < len(holding):
         lines.append("bring back  nothing to do: this folder holds it")
-    elif away:
-        away.sort(key=lambda state: state.name != tags.get("dvc_experiment"))  # its own first
-        lines += _steps("bring back", away[0].commands)
+    elif others:
+        name = tags.get("dvc_experiment")
+        own = next((revision for revision in others if revision.name == name), others[0])
+        lines += _lines("bring back", own.commands)
     if tags.get("stage") == "train" and "model_digest" in tags:
-        lines += _steps("model only", [_download(run, "model")])
+        lines += _lines("model only", [_download(run, "model")])
     elif not holding:
-        lines += _steps("parameters", [_download(run, "params.yaml")])
+        lines += _lines("parameters", [_download(run, "params.yaml")])
     return lines
 
 
-def of_state(state: State, runs: Sequence["Run"]) -> list[str]:
-    """What an experiment or commit holds, its runs, and the commands that bring it back."""
-    mine = [run for run in runs if holds(state, run.data.tags, run.data.metrics)]
-    found = [f"{run.info.run_id}  {_what(run)}: {_figures(run)}" for run in mine]
-    scores = [f"{key} {state.evaluate[key]:g}" for key in DISTANCES if key in state.evaluate]
+def of_revision(revision: Revision, runs: Sequence["Run"]) -> list[str]:
+    """What an experiment or commit holds, its runs, and the commands that restore it."""
+    own = [run for run in runs if holds(revision, run.data.tags, run.data.metrics)]
+    listed = [f"{run.info.run_id}  {_what(run)}: {_figures(run)}" for run in own]
+    scores = [f"{key} {revision.evaluate[key]:g}" for key in DISTANCES if key in revision.evaluate]
     return [
-        f"{state.kind:<11} {state.name}",
-        f"commit      {state.commit}",
-        f"data        {state.train.get('data_digest', 'not trained yet')}",
-        f"model       {state.train.get('model_digest', 'not trained yet')}",
+        f"{revision.kind:<11} {revision.name}",
+        f"commit      {revision.commit}",
+        f"data        {revision.train.get('data_digest', 'not trained yet')}",
+        f"model       {revision.train.get('model_digest', 'not trained yet')}",
         f"score       {', '.join(scores) or 'not evaluated yet'}",
-        *_steps("runs", found or ["none in this store; they ran elsewhere, or were deleted"]),
-        *_steps("bring back", state.commands),
+        *_lines("runs", listed or ["none in this store: made on another machine, or deleted"]),
+        *_lines("bring back", revision.commands),
     ]
 
 
@@ -82,8 +79,8 @@ _TAGS = (
 )
 
 
-def _steps(label: str, steps: Sequence[str]) -> list[str]:
-    return [f"{label if place == 0 else '':<11} {step}" for place, step in enumerate(steps)]
+def _lines(label: str, texts: Sequence[str]) -> list[str]:
+    return [f"{label if index == 0 else '':<11} {text}" for index, text in enumerate(texts)]
 
 
 def _row(run: "Run", indent: str) -> tuple[str, ...]:
@@ -105,10 +102,10 @@ def _what(run: "Run") -> str:
 
 
 def _figures(run: "Run") -> str:
-    """The kept model's losses, as metrics/train.json has them; without those, the last epoch's."""
+    """The best model's losses, as in metrics/train.json; the last epoch's if a run lacks them."""
     figures = run.data.metrics
     best = {key: f"best_{key}" for key in ("train_loss", "val_loss")}
-    losses = (better if better in figures else key for key, better in best.items())
+    losses = (name if name in figures else key for key, name in best.items())
     shown = (*losses, "best_epoch", *DISTANCES, "face_rate_generated")
     return ", ".join(f"{key} {figures[key]:.4g}" for key in shown if key in figures)
 
@@ -121,13 +118,14 @@ def _parent(run: "Run") -> str:
     return run.data.tags.get("mlflow.parentRunId", "")
 
 
-def _listed(holding: Sequence[State]) -> str:
-    called = (
-        state.name if state.kind == "folder" else f"{state.kind} {state.name}" for state in holding
+def _names(holding: Sequence[Revision]) -> str:
+    names = (
+        revision.name if revision.kind == "folder" else f"{revision.kind} {revision.name}"
+        for revision in holding
     )
-    return ", ".join(called) or "no commit or experiment"
+    return ", ".join(names) or "no commit or experiment"
 
 
 def _download(run: "Run", path: str) -> str:
-    source = f"mlflow artifacts download --run-id {run.info.run_id} --artifact-path {path}"
-    return f"{source} --dst-path from_mlflow"
+    command = f"mlflow artifacts download --run-id {run.info.run_id} --artifact-path {path}"
+    return f"{command} --dst-path from_mlflow"

@@ -1,4 +1,4 @@
-"""Puts what `gather` found into the page's template; a part without data is left out."""
+"""Renders the report from the page's template; a part without data is left out."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,16 +9,16 @@ from markupsafe import Markup
 from pttfaces import files
 from pttfaces.report import charts, data
 from pttfaces.report.charts import Series
-from pttfaces.report.data import PICTURES, Result
+from pttfaces.report.data import IMAGES, ScoredResult
 from pttfaces.report.revisions import here
 
-_TRAININGS = 6
-_SHORT = 8
+_MAX_TRAININGS = 6
+_SHORT = 8  # digits of a digest
 _MADE_BY = {"samples": "generate", "density": "evaluate", "nearest": "evaluate"}
 
 
 def render() -> str:
-    """The whole page as HTML, from the working folder; DataError where nothing has run."""
+    """The page as HTML, of the working folder; DataError: no stage has run."""
     figures = data.metrics()
     results = data.results()
     own = results[0] if results and "this folder" in results[0].names else None
@@ -32,10 +32,10 @@ def render() -> str:
     return environment.get_template("page.html.jinja").render(
         tiles=_tiles(figures, own),
         funnel=data.funnel(figures),
-        blur=_blur(figures),
+        sharpness=_sharpness(figures),
         curves=_curves(),
         grids=data.grids(),
-        pictures=_pictures(figures),
+        images=_images(figures),
         results=[_row(result, own) for result in results],
         charts=_comparisons(results, own),
         copies=_flat(figures.get("evaluate", {}).get("copies", {})),
@@ -48,42 +48,42 @@ def render() -> str:
     )
 
 
-def _pictures(figures: Mapping[str, Any]) -> dict[str, str]:
-    """Name → data URI of every picture that a stage left; "" for a known one that is missing or
+def _images(figures: Mapping[str, Any]) -> dict[str, str]:
+    """Name → data URI of every image that a stage wrote; "" for an expected one that is missing or
     whose stage has no figures."""
-    known = dict.fromkeys(("contact_sheet", "samples", "nearest"), "")
-    return known | {
-        path.stem: data.picture(path)
-        for path in sorted(PICTURES.glob("*.png"))
+    expected = dict.fromkeys(("contact_sheet", "samples", "nearest"), "")
+    return expected | {
+        path.stem: data.data_uri(path)
+        for path in sorted(IMAGES.glob("*.png"))
         if path.stem not in _MADE_BY or _MADE_BY[path.stem] in figures
     }
 
 
-def _tiles(figures: Mapping[str, Any], own: Result | None) -> list[tuple[str, str, str]]:
-    """(figure, its name, a remark) of what one wants to know first."""
+def _tiles(figures: Mapping[str, Any], own: ScoredResult | None) -> list[tuple[str, str, str]]:
+    """(figure, its name, a remark) of the most important figures."""
     tiles = []
     if "curate" in figures:
         held = figures["curate"].get("holdout", 0)
-        tiles.append((f"{figures['curate']['train']:,}", "training pictures", f"{held} held out"))
+        tiles.append((f"{figures['curate']['train']:,}", "training images", f"{held} held out"))
     if "train" in figures:
-        each = figures["train"]
-        size = f"{each['parameters'] / 1e6:.1f} million weights"
-        tiles.append((str(each["best_epoch"]), "best epoch", f"of {each['epochs']}; {size}"))
+        train = figures["train"]
+        size = f"{train['parameters'] / 1e6:.1f} million weights"
+        tiles.append((str(train["best_epoch"]), "best epoch", f"of {train['epochs']}; {size}"))
     if own and own.distance:
         name, value = own.distance
         floor = own.evaluate.get("floor")
-        remark = f"real pictures among themselves: {floor:.3g}" if floor is not None else ""
+        remark = f"real images among themselves: {floor:.3g}" if floor is not None else ""
         tiles.append((f"{value:.4g}", name.replace("_", " "), remark))
         rate = own.evaluate.get("face_rate")
         if rate:
             real = f"{rate['real']:.0%} of real crops ({rate['detector']})"
             tiles.append((f"{rate['generated']:.0%}", "samples with a face", real))
     total = sum(each.get("seconds", 0) for each in figures.values())
-    tiles.append((_duration(total), "for the whole line", "each stage's last run"))
+    tiles.append((_duration(total), "for the whole pipeline", "each stage's last run"))
     return tiles
 
 
-def _blur(figures: Mapping[str, Any]) -> Markup:
+def _sharpness(figures: Mapping[str, Any]) -> Markup:
     rows = data.curves(_text("metrics/plots/blur.csv"))
     edges, counts = ([row.get(key) for row in rows] for key in ("variance", "crops"))
     if len(rows) < 3 or None in edges or None in counts:
@@ -108,78 +108,78 @@ def _curves() -> list[Markup]:
     epochs = [row["epoch"] or 0.0 for row in rows]
 
     def of(*columns: str) -> list[Series]:
-        found = [
+        lines = [
             Series(name.replace("_", " "), epochs, [row.get(name) for row in rows])
             for name in columns
         ]
-        return [series for series in found if series.points[0]]
+        return [series for series in lines if series.points[0]]
 
-    wanted = (
+    panels = (
         ("Loss", of("train_loss", "val_loss"), True),
         ("Learning rate", of("learning_rate"), False),
         ("Norm of the gradient", of("grad_norm"), False),
-        ("Pictures a second in training", of("images_per_s"), False),
+        ("Images a second in training", of("images_per_s"), False),
     )
     return [
         Markup(charts.lines(title, "epoch", series, log_y=log_y))
-        for title, series, log_y in wanted
+        for title, series, log_y in panels
         if series
     ]
 
 
-def _comparisons(results: Sequence[Result], own: Result | None) -> list[Markup]:
-    """Distance and time against the sampling steps, of what compares with the working folder's
-    result; the losses of several trainings."""
+def _comparisons(results: Sequence[ScoredResult], own: ScoredResult | None) -> list[Markup]:
+    """Distance and time by sampling steps, of results that compare with the working folder's; the
+    losses of several trainings."""
     drawn: list[Markup] = []
     if own and own.distance:
-        alike = [result for result in results if result.measure == own.measure]
+        alike = [result for result in results if result.comparison_key == own.comparison_key]
         if len({result.evaluate.get("infer_steps") for result in alike}) > 1:
             by_training = _by_training(alike)
             name = own.distance[0].replace("_", " ")
             title = f"{name[0].upper()}{name[1:]} (less is better)"
-            ways = (
+            panels = (
                 (title, lambda result: result.distance[1]),
-                ("Seconds a picture", lambda result: result.seconds_a_picture),
+                ("Seconds an image", lambda result: result.seconds_per_image),
             )
-            for title, value in ways:
+            for title, value in panels:
                 series = [
                     Series(
                         label,
-                        [one.evaluate["infer_steps"] for one in several],
-                        [value(one) for one in several],
+                        [result.evaluate["infer_steps"] for result in group],
+                        [value(result) for result in group],
                     )
-                    for label, several in by_training.items()
+                    for label, group in by_training.items()
                 ]
-                if any(one.points[0] for one in series):
+                if any(line.points[0] for line in series):
                     drawn.append(Markup(charts.scores(title, "sampling steps", series)))
     trainings = {_label(result): result.curves for result in reversed(results) if result.curves}
-    newest = list(reversed(trainings.items()))[:_TRAININGS]
+    newest = list(reversed(trainings.items()))[:_MAX_TRAININGS]
     losses = [
         Series(label, [row["epoch"] or 0.0 for row in rows], [row.get("val_loss") for row in rows])
         for label, rows in newest
     ]
-    losses = [one for one in losses if one.points[0]]
+    losses = [line for line in losses if line.points[0]]
     if len(losses) > 1:
         title = "Validation loss of each training"
         drawn.append(Markup(charts.lines(title, "epoch", losses, log_y=True)))
     return drawn
 
 
-def _by_training(results: Sequence[Result]) -> dict[str, list[Result]]:
-    groups: dict[str, list[Result]] = {}
-    for result in sorted(results, key=lambda one: one.evaluate["infer_steps"]):
+def _by_training(results: Sequence[ScoredResult]) -> dict[str, list[ScoredResult]]:
+    groups: dict[str, list[ScoredResult]] = {}
+    for result in sorted(results, key=lambda result: result.evaluate["infer_steps"]):
         groups.setdefault(f"{_label(result)}, {result.evaluate.get('sampler', '')}", []).append(
             result
         )
-    return dict(list(groups.items())[:_TRAININGS])
+    return dict(list(groups.items())[:_MAX_TRAININGS])
 
 
-def _label(result: Result) -> str:
+def _label(result: ScoredResult) -> str:
     digest = str(result.evaluate.get("model_digest", ""))[:_SHORT]
     return f"{result.settings.get('noise_schedule', 'model')} {digest}"
 
 
-def _row(result: Result, own: Result | None) -> dict[str, Any]:
+def _row(result: ScoredResult, own: ScoredResult | None) -> dict[str, Any]:
     rate = result.evaluate.get("face_rate") or {}
     return {
         "names": result.names,
@@ -190,15 +190,15 @@ def _row(result: Result, own: Result | None) -> dict[str, Any]:
         "steps": result.evaluate.get("infer_steps", ""),
         "loss": _loss(result.train),
         "distance": result.distance,
-        "compares": own is not None and result.measure == own.measure,
+        "compares": own is not None and result.comparison_key == own.comparison_key,
         "face_rate": rate.get("generated"),
-        "seconds": result.seconds_a_picture,
+        "seconds": result.seconds_per_image,
         "device": result.generate.get("device", ""),
     }
 
 
 def _loss(train: Mapping[str, Any]) -> str:
-    """The validation loss; the training loss, which does not compare with it, where none is."""
+    """The validation loss; without one the training loss, which does not compare with it."""
     if train.get("val_loss") is not None:
         return f"{train['val_loss']:.4f}"
     if train.get("train_loss") is not None:

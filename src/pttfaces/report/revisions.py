@@ -1,7 +1,7 @@
-"""From a run to the commits and experiments that hold its result, and from those to their runs.
+"""Revisions of the project (working folder, experiments, commits) with their figures, from git.
 
-Git holds every state's metrics, which name the digests of data and model; an MLflow run carries the
-same digests. Reads git; changes nothing; knows nothing of how MLflow is asked.
+A revision's metrics name the digests of its data and model; an MLflow run carries the same digests,
+which leads from a run to the revisions that hold its result, and back.
 """
 
 import json
@@ -11,28 +11,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pttfaces.repository import git
+from pttfaces.repository import STAGES, git
 
-_STAGES = ("train", "generate", "evaluate")
-_FOLLOWS = {  # stage → the one whose result it works on, and what both say where that is the same
+_STAGES = STAGES[-3:]  # train, generate, evaluate
+_FOLLOWS = {  # stage → the one whose result it reads, and the figures that are equal in both
     "generate": ("train", ("model_digest",)),
     "evaluate": ("generate", ("model_digest", "sampler", "infer_steps")),
 }
-# As in _FOLLOWS, evaluate's name → generate's: where both say it, since older figures do not.
+# The same for evaluate and generate, by name in each, where both have it: older figures do not.
 _SAMPLES = {"generated": "num_images", "timestep_spacing": "timestep_spacing", "seed": "seed"}
 DISTANCES = ("fid", "inception_distance", "random_feature_distance")
-"""What evaluate may call its score; a result has one of them."""
+"""The possible names of the score; a result has one of them."""
 
 
 @dataclass(frozen=True)
-class State:
-    """One state of the project and its figures.
+class Revision:
+    """One revision of the project and its figures.
 
     kind: the working folder, an experiment of DVC's, or a commit; name: the experiment's name, the
     commit's short hash, or "this folder"; commit: its full hash, "" for the working folder;
-    metrics: stage → what it measured, {} where it has not run since what it measures was made
-    anew; baseline: the commit that an experiment began from; name_is_shared: DVC finds the
-    experiment by its commit only.
+    metrics: stage → its figures, {} if they are of an older model or of older samples; baseline:
+    the commit that an experiment started from; name_is_shared: DVC finds the experiment by its
+    commit only.
     """
 
     kind: Literal["folder", "experiment", "commit"]
@@ -52,7 +52,7 @@ class State:
 
     @property
     def samples(self) -> tuple[Any, ...]:
-        """What decides the samples that were scored, equal where they are the same."""
+        """What decides the samples that were scored; equal for equal samples."""
         made = self.metrics["generate"]
         return (
             *(self.evaluate.get(key) for key in _FOLLOWS["evaluate"][1]),
@@ -60,7 +60,7 @@ class State:
         )
 
     def read(self, path: str) -> str:
-        """The text of a file that git knows there; "" where there is none."""
+        """The text of a file of this revision; "" if there is none."""
         if self.commit:
             return git("show", f"{self.commit}:./{path}")  # ./ for a project inside a repository
         try:
@@ -70,82 +70,82 @@ class State:
 
     @property
     def commands(self) -> list[str]:
-        """What brings its parameters, data and model back into the working folder."""
+        """Commands that restore its parameters, data and model in the working folder."""
         if self.kind == "experiment":
             return [f"dvc exp apply {self.commit[:8] if self.name_is_shared else self.name}"]
         return [f"git checkout {self.name}", "dvc checkout"] if self.kind == "commit" else []
 
 
-def here() -> State:
-    """The working folder's state."""
-    return _state("folder", "this folder", "")
+def here() -> Revision:
+    """The working folder."""
+    return _revision("folder", "this folder", "")
 
 
-def all_states() -> list[State]:
+def all_revisions() -> list[Revision]:
     """The working folder, all experiments, and every commit that changed a figure, newest first."""
-    found = [here()]
+    revisions = [here()]
     experiments = list(_experiments())
     names = Counter(name for name, _, _ in experiments)
     for name, baseline, commit in experiments:
-        state = _state("experiment", name, commit)
-        found.append(replace(state, baseline=baseline, name_is_shared=names[name] > 1))
-    history = ["log", "--branches", "--tags", "--remotes", "HEAD", "--format=%H %h", "--"]
-    for line in git(*history, *(f"metrics/{stage}.json" for stage in _STAGES)).splitlines():
+        revision = _revision("experiment", name, commit)
+        revisions.append(replace(revision, baseline=baseline, name_is_shared=names[name] > 1))
+    log = ["log", "--branches", "--tags", "--remotes", "HEAD", "--format=%H %h", "--"]
+    for line in git(*log, *(f"metrics/{stage}.json" for stage in _STAGES)).splitlines():
         commit, short = line.split()
-        found.append(_state("commit", short, commit))
-    return found
+        revisions.append(_revision("commit", short, commit))
+    return revisions
 
 
-def holds(state: State, tags: Mapping[str, str], figures: Mapping[str, float]) -> bool:
-    """Whether a state has the very result of a run: its tags and last figures, as in MLflow.
+def holds(revision: Revision, tags: Mapping[str, str], figures: Mapping[str, float]) -> bool:
+    """Whether a revision has the result of an MLflow run, given its tags and last metrics.
 
-    A training is known by its model's digest, an evaluation by that, the steps and the score.
+    A training is identified by its model's digest, an evaluation by that, the steps and the score.
     """
     digest = tags.get("model_digest")
     if not digest:
         return False
     if tags.get("stage") == "train":
-        return state.train.get("model_digest") == digest
-    mine = {key: state.evaluate.get(key) for key in ("infer_steps", *DISTANCES)}
-    return state.evaluate.get("model_digest") == digest and all(
-        figures.get(key) == value for key, value in mine.items() if value is not None
+        return revision.train.get("model_digest") == digest
+    scores = {key: revision.evaluate.get(key) for key in ("infer_steps", *DISTANCES)}
+    return revision.evaluate.get("model_digest") == digest and all(
+        figures.get(key) == value for key, value in scores.items() if value is not None
     )
 
 
-def named(name: str, among: list[State]) -> State | None:
+def find(name: str, revisions: list[Revision]) -> Revision | None:
     """The experiment of that name, or the commit that git knows by it: HEAD, a branch, a hash.
 
     Of several experiments of one name, that from HEAD, as DVC chooses, or else the newest.
     """
-    called = [state for state in among if state.kind == "experiment" and name == state.name]
-    if called:
+    experiments = [one for one in revisions if one.kind == "experiment" and one.name == name]
+    if experiments:
         head = git("rev-parse", "HEAD").strip()
-        return next((state for state in called if state.baseline == head), called[0])
+        return next((one for one in experiments if one.baseline == head), experiments[0])
     commit = git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
     if not commit:
         return None
-    for state in among:
-        if state.commit == commit:
-            return state
-    return _state("commit", commit[:8], commit)
+    known = (revision for revision in revisions if revision.commit == commit)
+    return next(known, None) or _revision("commit", commit[:8], commit)
 
 
-def _state(kind: Literal["folder", "experiment", "commit"], name: str, commit: str) -> State:
-    bare = State(kind, name, commit, {})
-    metrics = {stage: _parsed(bare.read(f"metrics/{stage}.json")) for stage in _STAGES}
-    for stage, (before, same) in _FOLLOWS.items():
-        if any(metrics[stage].get(key) != metrics[before].get(key) for key in same):
+def _revision(kind: Literal["folder", "experiment", "commit"], name: str, commit: str) -> Revision:
+    revision = Revision(kind, name, commit, {})
+    metrics = {stage: _parse(revision.read(f"metrics/{stage}.json")) for stage in _STAGES}
+    for stage, (before, keys) in _FOLLOWS.items():
+        if any(metrics[stage].get(key) != metrics[before].get(key) for key in keys):
             metrics[stage] = {}  # of an older model, or of older samples
     scored, made = metrics["evaluate"], metrics["generate"]
     both = [(key, name) for key, name in _SAMPLES.items() if key in scored and name in made]
     if any(scored[key] != made[name] for key, name in both):
         metrics["evaluate"] = {}
-    return replace(bare, metrics=metrics)
+    return replace(revision, metrics=metrics)
 
 
 def _experiments() -> Iterator[tuple[str, str, str]]:
-    """(name, baseline, commit) of refs/exps/<2 of the baseline>/<38 of it>/<name>, newest first;
-    what else lies there is DVC's own."""
+    """(name, baseline, commit) of refs/exps/<2 of the baseline>/<38 of it>/<name>, newest first.
+
+    Other references below refs/exps are DVC's own.
+    """
     listed = git("for-each-ref", "--sort=-committerdate", "--format=%(refname) %(objectname)")
     for line in listed.splitlines():
         reference, commit = line.rsplit(" ", 1)
@@ -154,7 +154,7 @@ def _experiments() -> Iterator[tuple[str, str, str]]:
             yield parts[4], parts[2] + parts[3], commit
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _parse(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError:

@@ -1,8 +1,6 @@
 """Versions of the data: what a commit had comes back from the cache, here and in another clone."""
 
 import hashlib
-import json
-import os
 
 import pytest
 from repository import Repository, put, ran
@@ -13,37 +11,25 @@ pytestmark = pytest.mark.timeout(900)
 def test_a_repro_with_nothing_to_do_runs_nothing(light: Repository) -> None:
     assert ran(light.ok("dvc", "repro")) == []
     assert light.ok("git", "status", "--porcelain") == ""
-    assert "nothing to do" in light.ok("python", "src/outlook.py")
-
-
-def test_what_is_to_do_is_not_told_while_another_dvc_is_at_work(light: Repository) -> None:
-    at_work = {"pid": os.getpid(), "cmd": "dvc repro"}
-    held = light.path / ".dvc/tmp/rwlock"
-    held.write_text(json.dumps({"write": {str(light.path / "data/links.jsonl"): at_work}}))
-    told = light.ok("python", "src/outlook.py")
-    held.unlink()
-    assert told.startswith("Another dvc is at work in this folder")
-    assert len(told.splitlines()) == 1
 
 
 def test_a_changed_threshold_runs_from_curate_on_and_the_older_commit_comes_back_without_a_run(
     light: Repository,
 ) -> None:
-    picture = light.path / "data/dataset/train/a.png"
-    before = picture.read_bytes()
+    image = light.path / "data/dataset/train/a.png"
+    before = image.read_bytes()
     put(light.path / "params.yaml", {"blur_threshold": 150})
-    assert "To do: curate → train → generate → evaluate" in light.ok("python", "src/outlook.py")
     assert ran(light.ok("dvc", "repro")) == ["curate", "train", "generate", "evaluate"]
     light.commit("sharper")
-    after = picture.read_bytes()
+    after = image.read_bytes()
     assert after != before
     branch = light.ok("git", "branch", "--show-current").strip()
     light.ok("git", "checkout", "--quiet", "HEAD~1")
     assert ran(light.ok("dvc", "repro")) == []
-    assert picture.read_bytes() == before
+    assert image.read_bytes() == before
     light.ok("git", "checkout", "--quiet", branch)
     light.ok("dvc", "checkout")
-    assert picture.read_bytes() == after
+    assert image.read_bytes() == after
     light.ok("git", "reset", "--quiet", "--hard", "HEAD~1")
     light.ok("dvc", "checkout")
 
@@ -72,19 +58,17 @@ def test_the_deny_list_can_be_edited_where_dvc_knows_already_what_its_first_read
     light: Repository,
 ) -> None:
     path = light.path / "data/denylist.txt"
-    light.ok("python", "src/inputs.py")
     before = path.read_text()
     path.write_text(before + "author:three\n")
     light.ok("dvc", "repro", "download")
-    light.commit("three is denied")
     path.write_text(before)
-    told = light.ok("dvc", "repro", "download")
-    assert "Stage 'crawl' is cached" in told
-    assert "download" in ran(told)
+    output = light.ok("dvc", "repro", "download")
+    assert "Stage 'crawl' is cached" in output
+    assert "download" in ran(output)
     with path.open("a") as handle:  # as an editor does that keeps the file
         handle.write("author:four\n")
     digest = hashlib.md5(before.encode(), usedforsecurity=False).hexdigest()
     cached = light.path / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
     assert cached.read_text() == before
-    light.ok("git", "reset", "--quiet", "--hard", "HEAD~1")
+    light.ok("git", "checkout", "--quiet", ".")
     light.ok("dvc", "checkout", "--force")

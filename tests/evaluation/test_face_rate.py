@@ -1,4 +1,4 @@
-"""face_rate: the share of pictures in which a detector sees a face with both eyes."""
+"""face_rate: the share of images in which a detector sees a face with both eyes."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pttfaces.evaluation.face_rate import face_rate, face_rates
-from pttfaces.evaluation.image_folder import Pictures, open_folder
+from pttfaces.evaluation.image_folder import ImageFolder, open_folder
 
 
 @dataclass
@@ -18,14 +18,14 @@ class Seen:
 
 
 def eyes_by_brightness(image: np.ndarray) -> list[Seen]:
-    """Finds nothing in the dark, an eye at half light, two in the light; wants large pictures."""
+    """Finds nothing in the dark, an eye at half light, two in the light; wants large images."""
     assert image.shape == (64, 64, 3)
     assert image.dtype == np.uint8
     level = image.mean()
     return [] if level < 50 else [Seen(1)] if level < 150 else [Seen(0), Seen(2)]
 
 
-def folder_of(path: Path, levels: list[int]) -> Pictures:
+def folder_of(path: Path, levels: list[int]) -> ImageFolder:
     path.mkdir()
     for index, level in enumerate(levels):
         Image.new("RGB", (16, 16), (level,) * 3).save(path / f"{index:05}.png")
@@ -33,12 +33,12 @@ def folder_of(path: Path, levels: list[int]) -> Pictures:
 
 
 def test_only_faces_with_both_eyes_count(tmp_path: Path) -> None:
-    pictures = folder_of(tmp_path / "p", [0, 0, 100, 200, 200])
+    images = folder_of(tmp_path / "p", [0, 0, 100, 200, 200])
     with ThreadPoolExecutor(2) as threads:
-        assert face_rate(pictures, eyes_by_brightness, threads) == pytest.approx(2 / 5)
+        assert face_rate(images, eyes_by_brightness, threads) == pytest.approx(2 / 5)
 
 
-def test_real_pictures_are_judged_by_the_same_detector_and_number(tmp_path: Path) -> None:
+def test_real_images_meet_the_same_detector_in_the_same_number(tmp_path: Path) -> None:
     samples = folder_of(tmp_path / "s", [0, 200])
     real = folder_of(tmp_path / "r", [200] * 10)
     calls = []

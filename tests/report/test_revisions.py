@@ -1,13 +1,14 @@
-"""States: which figures one has, what brings an experiment back, and which a name means."""
+"""Revisions: which figures one has, what restores an experiment, and which a name means."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from repository import PROJECT, Repository
 
-import evaluate
+from pttfaces.evaluation import samples
 from pttfaces.report import data, revisions
 
 FIGURES = {
@@ -34,7 +35,7 @@ FIGURES = {
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
-    """A git repository with the figures of a line that has run to its end; no DVC, no MLflow."""
+    """A git repository with the figures of a pipeline that has run; no DVC, no MLflow."""
     monkeypatch.chdir(tmp_path)
     for stage in FIGURES:
         write(stage, {})
@@ -75,7 +76,7 @@ def experiment(repository: Repository, name: str, fid: float) -> str:
     ],
     ids=[
         "whole",
-        "trained anew",
+        "trained again",
         "train stopped",
         "generate stopped",
         "steps",
@@ -85,7 +86,7 @@ def experiment(repository: Repository, name: str, fid: float) -> str:
         "seed",
     ],
 )
-def test_a_state_has_no_figures_of_an_older_model_or_older_samples(
+def test_a_revision_has_no_figures_of_an_older_model_or_older_samples(
     repository: Repository, change: Callable[[], None], left: list[str]
 ) -> None:
     change()
@@ -100,7 +101,7 @@ def test_figures_that_do_not_say_what_newer_ones_do_are_read_as_before(
 ) -> None:
     older = {key: FIGURES["evaluate"][key] for key in ("model_digest", "sampler", "infer_steps")}
     Path("metrics/evaluate.json").write_text(json.dumps(older | {"fid": 3.0, "generated": 16}))
-    here, commit = revisions.all_states()
+    here, commit = revisions.all_revisions()
     assert here.evaluate["fid"] == 3.0
     assert here.samples == commit.samples
     assert len(data.results()) == 1
@@ -131,9 +132,9 @@ def test_an_experiment_whose_name_another_has_is_brought_back_by_its_commit(
     commits.append(experiment(repository, "fine", 4.0))
 
     def bring_back(name: str) -> list[str]:
-        state = revisions.named(name, revisions.all_states())
-        assert state is not None
-        return state.commands
+        revision = revisions.find(name, revisions.all_revisions())
+        assert revision is not None
+        return revision.commands
 
     assert bring_back("alone") == ["dvc exp apply alone"]
     assert bring_back("fine") == [f"dvc exp apply {commits[2][:8]}"]  # HEAD's, as DVC chooses
@@ -143,18 +144,23 @@ def test_an_experiment_whose_name_another_has_is_brought_back_by_its_commit(
 
 
 def test_a_commit_is_shown_without_a_store(repository: Repository) -> None:
-    command = ("python", str(PROJECT / "src/history.py"))
-    ended = repository.run(*command, "HEAD")
+    (repository.path / "dvc.yaml").touch()
+
+    def history(name: str) -> "subprocess.CompletedProcess[str]":
+        command = ("python", "-m", "pttfaces", "history", name)
+        return repository.run(*command, PYTHONPATH=str(PROJECT / "src"))
+
+    ended = history("HEAD")
     assert ended.returncode == 0, ended.stderr
     assert "fid 3" in ended.stdout
     assert "dvc checkout" in ended.stdout
     assert ended.stderr.startswith("warning: there is no history yet")
-    ended = repository.run(*command, "nonesuch")
+    ended = history("nonesuch")
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: there is no history yet")
 
 
-def test_evaluate_notes_all_that_tells_its_samples_from_others() -> None:
+def test_evaluate_records_all_that_identifies_its_samples() -> None:
     """Else a score of other samples would stand beside these."""
     compared = {*revisions._FOLLOWS["evaluate"][1], *revisions._SAMPLES}
-    assert {*evaluate.MADE_WITH, "generated"} == compared
+    assert {*samples.RECORDED, "generated"} == compared

@@ -1,4 +1,4 @@
-"""One light line that has run once, shared by all tests of the history."""
+"""One light pipeline that has run once, shared by all tests of the report."""
 
 import pytest
 from light_line import make_light_line

@@ -44,7 +44,7 @@ def evaluate(model: str, distance: float, generated: str, warning: str | None = 
     with tracking.evaluation_run(DEMO, model, run_file) as run:
         run.log_metrics({DISTANCE: distance})
         run.log_tags({"reference_digest": "r", "generated": generated})
-        run.log_verdict(warning)
+        run.log_copy_warning(warning)
         run.move_best(DISTANCE, ("reference_digest", "generated"))
     return run.id
 

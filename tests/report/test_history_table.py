@@ -1,4 +1,4 @@
-"""The history in words."""
+"""The history as text."""
 
 from types import SimpleNamespace
 from typing import Any

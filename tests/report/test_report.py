@@ -1,4 +1,4 @@
-"""The report: one file that holds everything, and escapes what comes from outside."""
+"""The report: one complete file that escapes text from outside."""
 
 import json
 import re
@@ -22,7 +22,7 @@ class Page(HTMLParser):
         self.fetched: list[str] = []
         self.tags: list[str] = []
         self.identities: list[str] = []
-        self.pictures: list[str] = []  # by what stands in their place for who cannot see them
+        self.images: list[str] = []  # by their alternative texts
         self.shown = ""
         self.feed(text)
 
@@ -32,7 +32,7 @@ class Page(HTMLParser):
             if key in ("src", "href", "xlink:href", "srcset", "poster", "data"):
                 self.fetched.append(value or "")
             if key == "alt":
-                self.pictures.append(value or "")
+                self.images.append(value or "")
             if key == "id":
                 self.identities.append(value or "")
 
@@ -66,11 +66,11 @@ def test_a_page_without_network_shows_every_part_and_every_experiment(light: Rep
         assert figure in page.shown
     assert "epoch 2" in page.shown
     assert page.shown.count("sampling steps") == 2  # distance and time over the steps
-    assert sum(place.startswith("data:image/webp") for place in page.fetched) == len(page.pictures)
-    results = {name for name in page.pictures if name.startswith("Samples of ")}
+    assert sum(place.startswith("data:image/webp") for place in page.fetched) == len(page.images)
+    results = {name for name in page.images if name.startswith("Samples of ")}
     results.remove("Samples of the best model")
     assert {"Samples of this folder", "Samples of a<img&b"} <= results  # the 2nd from the cache
-    assert len(page.pictures) - len(results) == 6  # sheet, 2 grids, samples, nearest, density
+    assert len(page.images) - len(results) == 6  # sheet, 2 grids, samples, nearest, density
     assert light.ok("git", "status", "--porcelain") == ""
 
 
@@ -88,11 +88,11 @@ def test_a_new_model_has_neither_the_score_nor_the_samples_of_the_old_one(
     assert model in shown.shown
     assert "noise_schedulelinear" in shown.shown
     assert "seed7" in shown.shown  # which evaluate has as 0 in dvc.lock
-    names = [name for name in shown.pictures if name.startswith("Samples of ")]
+    names = [name for name in shown.images if name.startswith("Samples of ")]
     assert names
     assert not {"Samples of this folder", "Samples of the best model"} & set(names)
     assert "nearest" not in shown.identities
-    assert "density" not in shown.pictures
+    assert "density" not in shown.images
 
 
 @pytest.mark.parametrize(
@@ -111,10 +111,10 @@ def test_new_samples_have_neither_the_score_nor_the_row_of_the_old_ones(
     light.ok("git", "checkout", "--quiet", ".")
     light.ok("dvc", "checkout")
 
-    assert "Samples of the best model" in shown.pictures
-    assert "Samples of this folder" not in shown.pictures
+    assert "Samples of the best model" in shown.images
+    assert "Samples of this folder" not in shown.images
     score = "55random feature distance"  # the commit's row has it, and nothing to compare it with
-    assert shown.shown.count(score) == shown.shown.count(f"{score}, other measure") > 0
+    assert shown.shown.count(score) == shown.shown.count(f"{score}, does not compare") > 0
     assert "nearest" not in shown.identities
 
 
@@ -139,7 +139,7 @@ def test_a_training_loss_is_not_taken_for_a_validation_loss(folder: Path) -> Non
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The project's own figures and dvc.lock; no git, no pictures."""
+    """The project's own figures and dvc.lock; no git, no images."""
     (tmp_path / "metrics").mkdir()
     for path in (PROJECT / "metrics").glob("*.json"):
         shutil.copy(path, tmp_path / "metrics")
@@ -163,7 +163,9 @@ def test_crops_without_any_sharpness_are_drawn_too() -> None:
 def test_a_report_before_the_first_run_says_what_to_do(light: Repository) -> None:
     empty = light.path / "empty"
     empty.mkdir()
-    ended = Repository(empty).run("python", str(light.path / "src/report.py"))
-    empty.rmdir()
+    (empty / "dvc.yaml").touch()
+    source = str(light.path / "src")
+    ended = Repository(empty).run("python", "-m", "pttfaces", "report", PYTHONPATH=source)
+    shutil.rmtree(empty)
     assert ended.returncode == 2
     assert "there is nothing to report yet" in ended.stderr

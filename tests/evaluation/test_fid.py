@@ -68,7 +68,7 @@ def test_a_constant_set_has_the_distance_of_a_point() -> None:
     assert distance(point, statistics(features)) == pytest.approx(expected)
 
 
-def test_the_floor_shrinks_with_the_number_of_pictures_and_says_how_many_it_took() -> None:
+def test_the_floor_shrinks_with_the_number_of_images_and_says_how_many_it_took() -> None:
     features = random_features(4000, 32, 0)
     few, count = fid.floor(features, 100)
     many, _ = fid.floor(features, 1500)
@@ -146,7 +146,7 @@ SHORTER = (WHOLE.getvalue().rindex(b"<f8") + 2.5) / len(WHOLE.getvalue())  # f8 
 
 @given(DAMAGES)
 @example(Damage(SHORTER, ord("8") ^ ord("4")))
-def test_damaged_statistics_are_told_or_read_as_they_were(
+def test_damaged_statistics_are_refused_or_read_as_they_were(
     tmp_path_factory: pytest.TempPathFactory, damage: Damage
 ) -> None:
     path = tmp_path_factory.mktemp("npz") / "a.npz"

@@ -1,4 +1,4 @@
-"""A model that was trained on 20 pictures until it knows them by heart is caught by the check for
+"""A model that was trained on 20 images until it knows them by heart is caught by the check for
 copies; one that saw fifty times as many for as long is not."""
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from pttfaces.diffusion import schedule
 from pttfaces.evaluation import evaluate, features, image_folder
-from pttfaces.evaluation.image_folder import Pictures
+from pttfaces.evaluation.image_folder import ImageFolder
 from pttfaces.sampling import samplers
 from pttfaces.sampling.samplers import Sampler
 
@@ -25,16 +25,16 @@ def discs(count: int, seed: int) -> np.ndarray:
     """(N, 8, 8, 3) uint8: a bright disc on a plain ground, somewhere."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:SIDE, :SIDE]
-    pictures = np.empty((count, SIDE, SIDE, 3), np.uint8)
-    for picture in pictures:
+    images = np.empty((count, SIDE, SIDE, 3), np.uint8)
+    for image in images:
         ground, disc = rng.integers(0, 120, 3), rng.integers(130, 256, 3)
         cx, cy = rng.uniform(2, 6, 2)
-        picture[:] = np.where(((x - cx) ** 2 + (y - cy) ** 2 < 4)[..., None], disc, ground)
-    return pictures
+        image[:] = np.where(((x - cx) ** 2 + (y - cy) ** 2 < 4)[..., None], disc, ground)
+    return images
 
 
 class Denoiser(nn.Module):
-    """(noisy (B, 3, 8, 8), α and σ (B, 1, 1, 1)) → picture; learns in seconds."""
+    """(noisy (B, 3, 8, 8), α and σ (B, 1, 1, 1)) → image; learns in seconds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,11 +51,11 @@ class Denoiser(nn.Module):
         return self.out(h).view_as(x)
 
 
-def samples_of_a_model_trained_on(pictures: np.ndarray) -> np.ndarray:
-    """(60, 8, 8, 3) uint8, after the same number of steps however many the pictures are."""
+def samples_of_a_model_trained_on(pixels: np.ndarray) -> np.ndarray:
+    """(60, 8, 8, 3) uint8, after the same number of steps however many the images are."""
     signal = schedule.alpha_bar(PROCESS).float()[:, None, None, None]
     alpha, sigma = signal.sqrt(), (1 - signal).sqrt()
-    images = torch.from_numpy(pictures).permute(0, 3, 1, 2) / 127.5 - 1
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = Denoiser()
@@ -81,26 +81,28 @@ def samples_of_a_model_trained_on(pictures: np.ndarray) -> np.ndarray:
     return levels.permute(0, 2, 3, 1).numpy()
 
 
-def folder_of(path: Path, pictures: np.ndarray) -> Pictures:
+def folder_of(path: Path, images: np.ndarray) -> ImageFolder:
     path.mkdir()
-    for index, pixels in enumerate(pictures):
+    for index, pixels in enumerate(images):
         Image.fromarray(pixels).save(path / f"{index:04}.png")
     return image_folder.open_folder(path, "")
 
 
 @pytest.mark.parametrize(("count", "copies"), [(20, True), (1000, False)])
-def test_a_model_that_knows_its_pictures_by_heart_is_caught(
+def test_a_model_that_knows_its_images_by_heart_is_caught(
     count: int, copies: bool, tmp_path: Path
 ) -> None:
-    pictures = discs(count, 0)
-    trained = folder_of(tmp_path / "trained", pictures)
-    samples = folder_of(tmp_path / "samples", samples_of_a_model_trained_on(pictures))
-    sets = evaluate.Sets(samples, trained, trained, folder_of(tmp_path / "held", discs(60, 1)))
+    images = discs(count, 0)
+    trained = folder_of(tmp_path / "trained", images)
+    samples = folder_of(tmp_path / "samples", samples_of_a_model_trained_on(images))
+    sets = evaluate.EvaluationSets(
+        samples, trained, trained, folder_of(tmp_path / "held", discs(60, 1))
+    )
     extractor = features.make_extractor(
         settings.group("evaluate", batch_size=32), tmp_path / "cache"
     )
-    report = evaluate.score(extractor, sets, max_copied=0.2)
-    found = report.figures["copies"]
+    evaluation = evaluate.score(extractor, sets, max_copied=0.2)
+    found = evaluation.figures["copies"]
     assert found["too_many"] == copies, found
-    assert (report.copy_warning is not None) == copies
+    assert (evaluation.copy_warning is not None) == copies
     assert (found["copied"] > 0.5) == copies

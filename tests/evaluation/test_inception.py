@@ -11,9 +11,10 @@ from PIL import Image
 from pytorch_fid import inception as theirs
 
 from pttfaces import files
+from pttfaces.config import Evaluate
 from pttfaces.errors import WeightsError
 from pttfaces.evaluation import features, inception
-from pttfaces.evaluation.image_folder import Pictures, open_folder
+from pttfaces.evaluation.image_folder import ImageFolder, open_folder
 
 
 class Trap:
@@ -40,8 +41,8 @@ def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> ImageFolder:
+    folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     for index in range(2):
         coarse = rng.integers(0, 256, (8, 8, 3), np.uint8)
@@ -49,29 +50,24 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
     return open_folder(folder, "")
 
 
+def inception_options(path: Path, sha256: str | None, dims: int = 64) -> Evaluate:
+    changes = {"weights": str(path), "weights_sha256": sha256, "dims": dims, "batch_size": 2}
+    return settings.group("evaluate", features="inception", **changes)
+
+
 def test_features_of_all_dimensions_are_those_of_pytorch_fid(
-    weights_file: Path, pictures: Pictures, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    weights_file: Path, images: ImageFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     state = torch.load(weights_file, weights_only=True)
     monkeypatch.setattr(theirs, "load_state_dict_from_url", lambda *_, **__: state)
     monkeypatch.setattr(inception, "SHA256_PREFIX", files.digest_file(weights_file)[:8])
-    pixels = torch.from_numpy(next(pictures.batches(2))).permute(0, 3, 1, 2) / 255
+    pixels = torch.from_numpy(next(images.batches(2))).permute(0, 3, 1, 2) / 255
     with torch.inference_mode():
         maps = theirs.InceptionV3([0, 1, 2, 3]).eval()(pixels)
     for expected in (features_map.mean(dim=(2, 3)).numpy() for features_map in maps):
         dims = expected.shape[1]
-        ours = features.make_extractor(
-            settings.group(
-                "evaluate",
-                features="inception",
-                dims=dims,
-                weights=str(weights_file),
-                weights_sha256=None,
-                batch_size=2,
-            ),
-            tmp_path,
-        )
-        found = ours.embed(pictures).rows
+        ours = features.make_extractor(inception_options(weights_file, None, dims), tmp_path)
+        found = ours.embed(images).rows
         assert expected.std() > 0.01
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * expected.std())
     assert dims == 2048
@@ -83,28 +79,18 @@ def test_another_file_is_allowed_by_its_digest_but_gives_no_fid(
     weights_file: Path, tmp_path: Path
 ) -> None:
     known = files.digest_file(weights_file)[:12]
-    other = features.make_extractor(
-        settings.group(
-            "evaluate",
-            features="inception",
-            dims=64,
-            weights=str(weights_file),
-            weights_sha256=known,
-            batch_size=2,
-        ),
-        tmp_path,
-    )
+    other = features.make_extractor(inception_options(weights_file, known), tmp_path)
     assert (other.distance_name, other.kid_name) == ("inception_distance", "inception_kid")
     with pytest.raises(WeightsError, match="0123abcd"):
-        features.make_extractor("inception", 64, str(weights_file), "0123abcd", 2, tmp_path)
+        features.make_extractor(inception_options(weights_file, "0123abcd"), tmp_path)
 
 
 def test_a_file_with_another_digest_is_refused(weights_file: Path) -> None:
     with pytest.raises(WeightsError, match="6726825d"):
-        features.make_extractor("inception", 64, str(weights_file), None, 2, weights_file.parent)
+        features.make_extractor(inception_options(weights_file, None), weights_file.parent)
 
 
-def test_missing_weights_say_where_to_put_them_and_how_to_go_on(
+def test_missing_weights_say_where_to_put_them_and_how_to_do_without(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))

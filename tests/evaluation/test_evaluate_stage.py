@@ -1,4 +1,4 @@
-"""The evaluate stage on small folders of drawn pictures: its figures, pictures, run and errors."""
+"""The evaluate stage on small folders of drawn images: its figures, images, run and errors."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import distance as command
+import click
 import numpy as np
 import pytest
 import settings
@@ -16,15 +16,16 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 import evaluate
-from pttfaces import config, files, images, tables
+from pttfaces import cli, config, files, tables
 from pttfaces.diffusion import model_folder, unet
 from pttfaces.diffusion.schedule import NoiseProcess
 from pttfaces.diffusion.unet import Architecture
 from pttfaces.errors import DataError, PttFacesError, WeightsError
-from pttfaces.evaluation import evaluate as comparison
-from pttfaces.evaluation import features, fid, image_folder, random_features
+from pttfaces.evaluation import evaluate as evaluation
+from pttfaces.evaluation import features, fid, image_folder, random_features, samples
 
 ROOT = Path(__file__).parents[2]
+MODEL = Path("models/ddpm/best_model")
 
 
 def draw(path: Path, count: int, seed: int, side: int = 64) -> None:
@@ -36,25 +37,34 @@ def draw(path: Path, count: int, seed: int, side: int = 64) -> None:
 
 
 def set_params(place: Path, **changes: object) -> None:
+    """The demo's parameters for 40 samples, with changes in the group evaluate."""
     values = config.read(ROOT / "presets" / "demo.yaml")
     values["evaluate"] |= changes
+    values["generate"]["num_images"] = 40
     YAML().dump(values, place / "params.yaml")
+
+
+def record_samples() -> dict[str, Any]:
+    """Writes metrics/generate.json as generate does, and returns it."""
+    made = samples.describe(config.load(), MODEL)
+    files.write_json("metrics/generate.json", made)
+    return made
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder as generate leaves it: 40 samples, 90 training and 10 held-out pictures."""
+    """A working folder as generate leaves it: 40 samples, 90 training and 10 held-out images."""
     draw(tmp_path / "data" / "generated", 40, 0)
     draw(tmp_path / "data" / "dataset" / "train", 90, 1)
     draw(tmp_path / "data" / "dataset" / "holdout", 10, 2)
     draw(tmp_path / "metrics" / "pictures", 0, 0)
     Image.new("RGB", (8, 8)).save(tmp_path / "metrics" / "pictures" / "samples.png")
-    made = {"num_images": 40, "sampler": "dpmsolver++", "infer_steps": 20, "seed": 3}
-    made |= {"timestep_spacing": "even in log-SNR", "model_digest": "ab" * 32}
-    (tmp_path / "metrics" / "generate.json").write_text(json.dumps(made))
+    (tmp_path / MODEL).mkdir(parents=True)
+    (tmp_path / MODEL / "weights.bin").write_text("weights")
     set_params(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
+    record_samples()
     return tmp_path
 
 
@@ -84,13 +94,12 @@ def test_it_writes_every_figure_under_an_honest_name_and_logs_them(place: Path) 
     assert figures["generated"] == made.pop("num_images")
     assert {key: figures[key] for key in made} == made
     for name in ("nearest.png", "density.png"):
-        with Image.open(place / "metrics" / "pictures" / name) as picture:
-            assert picture.size[0] > 8 * 64
-    near = tables.read_csv(
-        place / "data" / "neighbours.csv", numbers={"pixels_train_distance": "float"}
-    )
+        with Image.open(place / "metrics" / "pictures" / name) as image:
+            assert image.size[0] > 8 * 64
+    near = tables.read_csv(place / "data" / "neighbours.csv")
     assert len(near) == 40
-    assert near.pixels_train_distance.min() == pytest.approx(figures["copies"]["pixels"]["least"])
+    nearest = near.pixels_train_distance.astype(float).min()
+    assert nearest == pytest.approx(figures["copies"]["pixels"]["least"])
     assert set(near.features_holdout) <= {f"{index:06}.png" for index in range(10)}
     curves = tables.read_csv(place / "metrics" / "plots" / "nearest.csv")
     assert list(curves.columns)[:3] == [
@@ -110,13 +119,13 @@ def test_it_writes_every_figure_under_an_honest_name_and_logs_them(place: Path) 
     logged = run.data.metrics["random_feature_distance"]
     assert logged == pytest.approx(figures["random_feature_distance"])
     assert run.data.metrics["face_rate_generated"] == 0
-    assert run.data.tags["model_digest"] == "ab" * 32
+    assert run.data.tags["model_digest"] == made["model_digest"]
     assert run.data.tags["copies"] == "no warning"
     logged = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert {"samples.png", "nearest.png", "density.png"} <= logged
 
 
-def test_samples_that_are_training_pictures_are_told_loudly(
+def test_samples_that_are_training_images_end_in_a_warning(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'runs.db'}")
@@ -125,7 +134,7 @@ def test_samples_that_are_training_pictures_are_told_loudly(
         shutil.copy(trained / f"{index:06}.png", generated)
     evaluate.main()
     said = capsys.readouterr().err
-    assert "COPIES OF TRAINING PICTURES: 50.0% of the samples" in said
+    assert "COPIES OF TRAINING IMAGES: 50.0% of the samples" in said
     copies = files.read_json("metrics/evaluate.json")["copies"]
     assert (copies["copied"], copies["too_many"]) == (0.5, True)
     assert copies["features"]["near_one_picture"] == 0.5
@@ -137,9 +146,9 @@ def test_samples_that_are_training_pictures_are_told_loudly(
 @pytest.mark.parametrize(
     ("name", "count", "seed"),
     [("holdout", 10, 2), ("reference", 30, 3), ("reference", 40, 0)],
-    ids=["held-out pictures", "pictures of one's own", "the samples themselves"],
+    ids=["held-out images", "images of one's own", "the samples themselves"],
 )
-def test_the_samples_are_scored_against_the_pictures_that_are_named(
+def test_the_samples_are_scored_against_the_images_that_are_named(
     place: Path, monkeypatch: pytest.MonkeyPatch, name: str, count: int, seed: int
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'runs.db'}")
@@ -162,8 +171,8 @@ def test_the_samples_are_scored_against_the_pictures_that_are_named(
     assert trained.digest().startswith(figures["trained_digest"])
     extractor = features.make_extractor(settings.group("evaluate", batch_size=16), place / "cache")
     distance = figures["random_feature_distance"]
-    assert distance == pytest.approx(comparison.distance(extractor, samples, real), 1e-4, 1e-6)
-    assert distance != pytest.approx(comparison.distance(extractor, samples, trained), rel=0.1)
+    assert distance == pytest.approx(evaluation.distance(extractor, samples, real), 1e-4, 1e-6)
+    assert distance != pytest.approx(evaluation.distance(extractor, samples, trained), rel=0.1)
     if real.digest() == samples.digest():
         assert distance < 1e-6
         assert (figures["precision"], figures["recall"], figures["coverage"]) == (1, 1, 1)
@@ -184,8 +193,9 @@ def test_the_distance_of_other_sampling_seeds_has_a_spread(
     process = NoiseProcess("cosine", 1000, "v_prediction", False)
     model_folder.save(place / "models/ddpm/best_model", unet.build(shape, seed=0), process, {})
     set_params(place, repeats=3)
-    text = (place / "params.yaml").read_text().replace("num_images: 128", "num_images: 3")
+    text = (place / "params.yaml").read_text().replace("num_images: 40", "num_images: 3")
     (place / "params.yaml").write_text(text.replace("infer_steps: 20", "infer_steps: 2"))
+    record_samples()
     evaluate.main()
     repeats = files.read_json("metrics/evaluate.json")["repeats"]
     assert (repeats["seeds"], repeats["first_seed"]) == (3, 0)
@@ -193,10 +203,10 @@ def test_the_distance_of_other_sampling_seeds_has_a_spread(
     assert not list((place / ".resume").iterdir())
 
 
-def sets(place: Path, reference: str = "train") -> comparison.Sets:
+def sets(place: Path, reference: str = "train") -> evaluation.EvaluationSets:
     data = place / "data"
     real = Path(reference) if reference.endswith(".npz") else data / "dataset" / reference
-    return comparison.Sets(
+    return evaluation.EvaluationSets(
         image_folder.open_folder(data / "generated", ""),
         real if reference.endswith(".npz") else image_folder.open_folder(real, ""),
         image_folder.open_folder(data / "dataset" / "train", ""),
@@ -205,10 +215,10 @@ def sets(place: Path, reference: str = "train") -> comparison.Sets:
 
 
 def scored(extractor: features.Extractor, place: Path, reference: str = "train") -> dict[str, Any]:
-    return comparison.score(extractor, sets(place, reference), max_copied=0.1).figures
+    return evaluation.score(extractor, sets(place, reference), max_copied=0.1).figures
 
 
-def test_the_reference_is_computed_once_and_again_when_a_picture_changes(place: Path) -> None:
+def test_the_reference_is_computed_once_and_again_when_an_image_changes(place: Path) -> None:
     cache = place / "cache"
     extractor = features.make_extractor(settings.group("evaluate", batch_size=16), cache)
     first = scored(extractor, place)
@@ -226,36 +236,31 @@ def test_the_reference_is_computed_once_and_again_when_a_picture_changes(place: 
     assert changed["random_feature_distance"] != first["random_feature_distance"]
 
 
-def test_the_reference_is_computed_again_when_the_code_changes(
+def test_the_reference_is_computed_again_for_another_cache_version(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = place / "cache"
-
-    def embed() -> None:
-        features.make_extractor(settings.group("evaluate", batch_size=16), cache).embed_once(
-            sets(place).trained
-        )
-
-    embed()
-    (place / "other.py").write_text("")
-    for kept, module in enumerate((random_features, fid, images, features), 2):
-        monkeypatch.setattr(module, "__file__", str(place / "other.py"))
-        embed()
-        embed()
-        assert len(list(cache.iterdir())) == kept
+    extractor = features.make_extractor(settings.group("evaluate", batch_size=16), cache)
+    for _ in range(2):
+        extractor.embed_once(sets(place).trained)
+    assert len(list(cache.iterdir())) == 1
+    monkeypatch.setattr(random_features, "CACHE_VERSION", "another")
+    extractor = features.make_extractor(settings.group("evaluate", batch_size=16), cache)
+    extractor.embed_once(sets(place).trained)
+    assert len(list(cache.iterdir())) == 2
 
 
-def test_statistics_stand_for_their_pictures_but_only_with_their_own_network(place: Path) -> None:
+def test_statistics_stand_for_their_images_but_only_with_their_own_network(place: Path) -> None:
     cache = place / "cache"
     extractor = features.make_extractor(settings.group("evaluate", batch_size=16), cache)
-    by_pictures = scored(extractor, place)
+    by_images = scored(extractor, place)
     train = extractor.embed(sets(place).trained)
     kept = next(
         path for path in cache.iterdir() if len(fid.read_npz(path, 64, "rows")[1]["rows"]) == 90
     )
     by_statistics = scored(extractor, place, str(kept))
     assert by_statistics["random_feature_distance"] == pytest.approx(
-        by_pictures["random_feature_distance"]
+        by_images["random_feature_distance"]
     )
     assert "floor" not in by_statistics
     fid.write_npz("pytorch_fid.npz", train.statistics)
@@ -272,15 +277,16 @@ def test_statistics_alone_are_kept_without_features_until_these_are_asked_for(pl
     found = extractor.embed_once(trained)
     assert len(found.rows) == 90
     assert fid.distance(found.statistics, statistics) < 1e-6
-    assert comparison.distance(extractor, trained, trained) < 1e-6
+    assert evaluation.distance(extractor, trained, trained) < 1e-6
 
 
 def test_two_folders_or_their_statistics_are_compared_by_a_command(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (place / "dvc.yaml").touch()
+
     def said(*words: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["distance.py", *words])
-        command.main()
+        cli.commands.main(["distance", *words], standalone_mode=False)
         return capsys.readouterr().out
 
     by_folders = said("data/generated", "data/dataset/train")
@@ -290,20 +296,20 @@ def test_two_folders_or_their_statistics_are_compared_by_a_command(
     set_params(place, reference="train.npz")
     saved = said("--save", "train.npz", "data/dataset/holdout")
     assert "dvc repro --force --single-item evaluate" in saved
-    with pytest.raises(SystemExit):
+    with pytest.raises(click.UsageError, match=r"ends in \.npz"):
         said("--save", "statistics", "data/dataset/train")
-    with pytest.raises(DataError, match="none holds no picture; name a folder"):
+    with pytest.raises(DataError, match="none holds no image; name a folder"):
         said("data/generated", "none")
 
 
-def test_without_held_out_pictures_the_figures_that_need_them_are_left_out(place: Path) -> None:
+def test_without_held_out_images_the_figures_that_need_them_are_left_out(place: Path) -> None:
     for path in (place / "data" / "dataset" / "holdout").iterdir():
         path.unlink()
     extractor = features.make_extractor(settings.group("evaluate", batch_size=16), place / "cache")
     figures = scored(extractor, place)
     assert "closer_than_holdout" not in figures["copies"]["pixels"]
-    report = comparison.score(extractor, sets(place), max_copied=0.1)
-    assert report.distances[50]["pixels_holdout_to_train"] is None
+    found = evaluation.score(extractor, sets(place), max_copied=0.1)
+    assert found.distances[50]["pixels_holdout_to_train"] is None
     assert "median" in figures["copies"]["pixels"]
 
 
@@ -316,7 +322,7 @@ def refused(kind: type[PttFacesError]) -> str:
 
 def test_every_mistake_is_one_sentence(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     set_params(place, reference="reference")
-    assert "data/reference holds no picture; put pictures there" in refused(DataError)
+    assert "data/reference holds no image; put images there" in refused(DataError)
     draw(place / "data" / "reference", 5, 0, side=32)
     assert "64×64" in refused(DataError)
     set_params(place, reference="missing.npz")
@@ -332,8 +338,47 @@ def test_every_mistake_is_one_sentence(place: Path, monkeypatch: pytest.MonkeyPa
     set_params(place)
     for path in sorted((place / "data" / "generated").iterdir())[1:]:
         path.unlink()
-    assert "one picture" in refused(DataError)
+    assert "one image" in refused(DataError)
     (place / "data" / "generated" / "000000.png").unlink()
-    assert "data/generated holds no picture" in refused(DataError)
+    assert "data/generated holds no image" in refused(DataError)
+    shutil.rmtree(place / MODEL)
+    assert "models/ddpm/best_model does not exist" in refused(DataError)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("num_images", 39),
+        ("sampler", "ddpm"),
+        ("infer_steps", 19),
+        ("timestep_spacing", "leading"),
+        ("seed", 1),
+        ("model_digest", "another"),
+    ],
+)
+def test_samples_that_generate_made_otherwise_are_not_scored(
+    place: Path, key: str, value: object
+) -> None:
+    files.write_json("metrics/generate.json", record_samples() | {key: value})
+    said = refused(DataError)
+    assert f"{key} {value}" in said
+    assert said.endswith("run `dvc repro generate`.")
+    assert not (place / "metrics" / "evaluate.json").exists()
+
+
+def test_another_model_than_that_of_the_samples_is_not_scored(place: Path) -> None:
+    (place / MODEL / "weights.bin").write_text("other weights")
+    assert "model_digest" in refused(DataError)
+
+
+def test_without_the_figures_of_generate_the_score_says_the_same_of_its_samples(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'runs.db'}")
+    evaluate.main()
+    before = files.read_json("metrics/evaluate.json")
     (place / "metrics" / "generate.json").unlink()
-    assert "generate.json does not exist" in refused(DataError)
+    evaluate.main()
+    after = files.read_json("metrics/evaluate.json")
+    assert list(after) == list(before)
+    assert after | {"seconds": 0} == before | {"seconds": 0}

@@ -45,7 +45,7 @@ def test_the_figures_are_those_of_the_published_code(
 def test_equal_distributions_have_the_expected_density_and_coverage() -> None:
     found = overlap(normal(1000, 8, 0), normal(1000, 8, 1))
     assert found.density == pytest.approx(1, abs=0.05)
-    # Of the k nearest of 2N-1 pictures all are real: (N-1)…(N-k) / (2N-1)…(2N-k)
+    # Of the k nearest of 2N-1 images all are real: (N-1)…(N-k) / (2N-1)…(2N-k)
     missed = np.prod([(1000 - i) / (2000 - i) for i in range(1, 6)])
     assert found.coverage == pytest.approx(1 - missed, abs=0.02)
     assert found.precision == pytest.approx(found.recall, abs=0.05)
@@ -64,7 +64,7 @@ def test_what_is_missing_shows_in_recall_and_what_is_foreign_in_precision() -> N
     assert found.realism[150:].max() < 0.1 < found.realism[:150].min()
 
 
-def test_a_set_lies_in_its_own_manifold_and_few_pictures_have_one() -> None:
+def test_a_set_lies_in_its_own_manifold_and_few_images_have_one() -> None:
     features = normal(40, 16, 0)
     assert overlap(features, features).figures()["precision"] == 1
     assert (overlap(features, features).realism > 1e6).all()  # copies
@@ -80,7 +80,7 @@ def test_a_radius_reaches_to_the_kth_neighbour() -> None:
 
 
 def test_of_many_rows_evenly_spread_ones_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prdc, "MOST", 50)
+    monkeypatch.setattr(prdc, "MAX_ROWS", 50)
     found = overlap(normal(200, 3, 0), normal(300, 3, 1))
     assert len(found.rows) == len(found.densities) == 50
     assert (found.rows[0], found.rows[-1]) == (0, 199)

@@ -7,24 +7,24 @@ import pytest
 from PIL import Image
 
 from pttfaces.evaluation import memorization
-from pttfaces.evaluation.image_folder import Pictures, open_folder
-from pttfaces.evaluation.memorization import Copying, Nearest, nearest
+from pttfaces.evaluation.image_folder import ImageFolder, open_folder
+from pttfaces.evaluation.memorization import Memorization, Nearest, nearest
 
 
 def figures_of(samples: Nearest, real: Nearest | None, unit: float = 1.0) -> dict[str, float]:
-    """Figures where the samples' distances to held-out pictures do not matter."""
-    return Copying(samples, None if real is None else samples, real, unit).figures()
+    """Figures where the samples' distances to held-out images do not matter."""
+    return Memorization(samples, None if real is None else samples, real, unit).figures()
 
 
-def smooth_pictures(count: int, seed: int) -> np.ndarray:
+def smooth_images(count: int, seed: int) -> np.ndarray:
     coarse = np.random.default_rng(seed).integers(0, 256, (count, 4, 4, 3), np.uint8)
     return np.stack([np.asarray(Image.fromarray(c).resize((64, 64))) for c in coarse])
 
 
-def folder_of(path: Path, pictures: np.ndarray) -> Pictures:
+def folder_of(path: Path, images: np.ndarray) -> ImageFolder:
     path.mkdir()
-    for index, picture in enumerate(pictures):
-        Image.fromarray(picture).save(path / f"{index:04}.png")
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(path / f"{index:04}.png")
     return open_folder(path, "")
 
 
@@ -57,20 +57,20 @@ def test_a_single_key_has_no_second() -> None:
     assert figures_of(found, None)["near_one_picture"] == 0
 
 
-def test_copies_are_caught_mirrored_and_noisy_ones_too_and_fresh_pictures_are_not(
+def test_copies_are_caught_mirrored_and_noisy_ones_too_and_fresh_images_are_not(
     tmp_path: Path,
 ) -> None:
-    trained = smooth_pictures(120, 0)
+    trained = smooth_images(120, 0)
     noisy = trained[:40].astype(int) + np.random.default_rng(9).integers(-6, 7, trained[:40].shape)
     copied = np.clip(noisy, 0, 255).astype(np.uint8)
     copied[::2] = copied[::2, :, ::-1]
     views = {
-        name: memorization.pixel_views(folder_of(tmp_path / name, pictures))
-        for name, pictures in {
+        name: memorization.pixel_views(folder_of(tmp_path / name, images))
+        for name, images in {
             "trained": trained,
             "copied": copied,
-            "fresh": smooth_pictures(40, 1),
-            "held_out": smooth_pictures(30, 2),
+            "fresh": smooth_images(40, 1),
+            "held_out": smooth_images(30, 2),
         }.items()
     }
     keys = views["trained"][0]
@@ -86,24 +86,24 @@ def test_copies_are_caught_mirrored_and_noisy_ones_too_and_fresh_pictures_are_no
     assert fresh["near_one_picture"] == 0
 
 
-def test_real_pictures_are_closer_than_held_out_ones_one_time_in_twenty() -> None:
+def test_real_images_are_closer_than_held_out_ones_one_time_in_twenty() -> None:
     rng = np.random.default_rng(0)
     keys, held_out, samples = (rng.normal(size=(count, 8)) for count in (500, 2000, 2000))
     figures = figures_of(nearest([samples], keys), nearest([held_out], keys))
     assert figures["closer_than_holdout"] == pytest.approx(0.05, abs=0.015)
 
 
-def test_the_picture_shows_the_closest_pairs_first(tmp_path: Path) -> None:
-    pictures = smooth_pictures(20, 0)
-    samples = np.concatenate([smooth_pictures(3, 5), pictures[[7]]])
+def test_the_image_shows_the_closest_pairs_first(tmp_path: Path) -> None:
+    images = smooth_images(20, 0)
+    samples = np.concatenate([smooth_images(3, 5), images[[7]]])
     sampled = folder_of(tmp_path / "samples", samples)
-    trained = folder_of(tmp_path / "trained", pictures)
+    trained = folder_of(tmp_path / "trained", images)
     near = nearest(memorization.pixel_views(sampled), memorization.pixel_views(trained)[0])
-    sheet = np.asarray(memorization.pairs_picture(sampled, trained, near, near))
+    sheet = np.asarray(memorization.nearest_sheet(sampled, trained, near, near))
     rows, columns = np.where((sheet[:120, :, :] != sheet[5, 5]).any(axis=2))
     left = sheet[28 : 28 + 64, 2 : 2 + 64]
     right = sheet[28 : 28 + 64, 68 : 68 + 64]
     assert rows.size
     assert columns.size
-    np.testing.assert_array_equal(left, pictures[7])
-    np.testing.assert_array_equal(right, pictures[7])
+    np.testing.assert_array_equal(left, images[7])
+    np.testing.assert_array_equal(right, images[7])

@@ -1,4 +1,4 @@
-"""What the report reads: figures and tables of any state, whole or not."""
+"""What the report reads: figures and tables of any revision, complete or damaged."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pttfaces import files
 from pttfaces.errors import DataError
 from pttfaces.report import data
-from pttfaces.report.revisions import State
+from pttfaces.report.revisions import Revision
 
 FIGURES = {path.stem: path.read_bytes() for path in Path("metrics").glob("*.json")}
 EPOCHS = Path("metrics/plots/epochs.csv").read_bytes()
@@ -47,5 +47,5 @@ def test_damaged_parameters_are_shown_as_far_as_they_go(damage: Damage) -> None:
     def read(path: str) -> str:
         return damage.of(PARAMS).decode(errors="replace")
 
-    state: Any = SimpleNamespace(read=read)
-    assert isinstance(data.settings(cast(State, state)), dict)
+    revision: Any = SimpleNamespace(read=read)
+    assert isinstance(data.settings(cast(Revision, revision)), dict)

@@ -1,4 +1,4 @@
-"""Folders of pictures: what is read, and the sentences for what cannot be."""
+"""Folders of images: what is read, and the sentences for what cannot be."""
 
 from pathlib import Path
 
@@ -10,20 +10,20 @@ from pttfaces.errors import DataError
 from pttfaces.evaluation.image_folder import check_same_size, open_folder, open_if_any
 
 
-def picture(
+def draw(
     path: Path, size: tuple[int, int] = (8, 8), colour: tuple[int, ...] = (10, 20, 30)
 ) -> None:
     path.parent.mkdir(exist_ok=True, parents=True)
     Image.new("RGB", size, colour).save(path)
 
 
-def test_pictures_come_in_order_whatever_the_batch_and_other_files_are_left_out(
+def test_images_come_in_order_whatever_the_batch_and_other_files_are_left_out(
     tmp_path: Path,
 ) -> None:
     for index in range(5):
-        picture(tmp_path / f"{index}.png", colour=(index, 0, 0))
-    (tmp_path / "README.txt").write_text("not a picture")
-    picture(tmp_path / "below" / "6.png")
+        draw(tmp_path / f"{index}.png", colour=(index, 0, 0))
+    (tmp_path / "README.txt").write_text("not an image")
+    draw(tmp_path / "below" / "6.png")
     found = open_folder(tmp_path, "")
     batches = list(found.batches(2))
     assert [len(batch) for batch in batches] == [2, 2, 1]
@@ -34,36 +34,36 @@ def test_pictures_come_in_order_whatever_the_batch_and_other_files_are_left_out(
 
 def test_the_digest_follows_the_content(tmp_path: Path) -> None:
     for folder in ("a", "b", "c"):
-        picture(tmp_path / folder / "1.png")
-    picture(tmp_path / "c" / "1.png", colour=(0, 0, 0))
+        draw(tmp_path / folder / "1.png")
+    draw(tmp_path / "c" / "1.png", colour=(0, 0, 0))
     a, b, c = (open_folder(tmp_path / name, "").digest() for name in "abc")
     assert a == b != c
 
 
 def test_an_empty_or_missing_folder_says_what_to_do(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
-        with pytest.raises(DataError, match="holds no picture; draw some"):
+        with pytest.raises(DataError, match="holds no image; draw some"):
             open_folder(folder, "draw some")
         assert open_if_any(folder) is None
 
 
-def test_pictures_of_two_sizes_are_named(tmp_path: Path) -> None:
-    picture(tmp_path / "a.png")
-    picture(tmp_path / "b.png", size=(9, 8))
+def test_images_of_two_sizes_are_named(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    draw(tmp_path / "b.png", size=(9, 8))
     with pytest.raises(DataError, match=r"b\.png is 9×8 and a\.png is 8×8"):
         open_folder(tmp_path, "")
 
 
 def test_a_folder_of_another_size_than_the_samples_is_refused(tmp_path: Path) -> None:
-    picture(tmp_path / "a" / "1.png")
-    picture(tmp_path / "b" / "1.png", size=(16, 16))
+    draw(tmp_path / "a" / "1.png")
+    draw(tmp_path / "b" / "1.png", size=(16, 16))
     with pytest.raises(DataError, match=r"8×8.*16×16"):
         check_same_size(open_folder(tmp_path / "a", ""), open_folder(tmp_path / "b", ""))
 
 
-def test_an_unreadable_picture_is_named(tmp_path: Path) -> None:
-    picture(tmp_path / "1.png")
-    (tmp_path / "2.png").write_bytes(b"no picture")
+def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
+    draw(tmp_path / "1.png")
+    (tmp_path / "2.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"2\.png cannot be decoded"):
         open_folder(tmp_path, "")
     noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)

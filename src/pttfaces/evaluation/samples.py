@@ -1,0 +1,45 @@
+"""How the samples under evaluation were made, and whether generate recorded the same."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pttfaces import files
+from pttfaces.config import Params
+from pttfaces.errors import DataError
+from pttfaces.sampling import generation
+
+RECORDED = ("sampler", "infer_steps", "timestep_spacing", "seed", "model_digest")
+"""Those that metrics/evaluate.json repeats, so that a score tells which samples it belongs to."""
+
+
+def describe(params: Params, model: Path) -> dict[str, Any]:
+    """What decides the samples, under the names that it has in metrics/generate.json.
+
+    model: the folder of the model that they are sampled from.
+    DataError: there is no such folder.
+    """
+    if not model.is_dir():
+        raise files.missing(model)
+    sampler = generation.order_of(params).sampler
+    return {
+        "num_images": params.generate.num_images,
+        "sampler": sampler.name,
+        "infer_steps": sampler.steps,
+        "timestep_spacing": sampler.visits,
+        "seed": params.seed,
+        "model_digest": files.digest_tree(model),
+    }
+
+
+def check(recorded: Mapping[str, Any], described: Mapping[str, Any]) -> None:
+    """DataError: generate recorded other samples than params.yaml and the model describe.
+
+    A key that one of the two lacks is not compared.
+    """
+    for key, value in described.items():
+        if recorded.get(key, value) != value:
+            raise DataError(
+                f"the samples in data/generated were made with {key} {recorded[key]}, but "
+                f"params.yaml and the model say {value}; run `dvc repro generate`."
+            )
