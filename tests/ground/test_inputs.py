@@ -49,6 +49,17 @@ def test_clone_without_what_its_commit_has_is_told_to_pull_and_makes_nothing_emp
     assert not Path(place).exists()
 
 
+@pytest.mark.parametrize("place", PLACES)
+def test_clone_whose_dvc_lock_knows_more_than_inputs_dvc_is_told_to_pull(place: str) -> None:
+    """As after a merge of version 0.2 into a project that was not run since."""
+    record({})
+    entry = f"      - path: {place}\n        md5: d41d8cd98f00b204e9800998ecf8427e\n"
+    Path("dvc.lock").write_text(f"stages:\n  crawl:\n    deps:\n{entry}")
+    with pytest.raises(DataError, match=f"this commit has {place}"):
+        inputs.main()
+    assert not Path(place).exists()
+
+
 def test_clone_whose_commit_has_the_first_content_gets_it() -> None:
     inputs.main()
     oids = {}
