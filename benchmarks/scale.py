@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from pttfaces.curation.duplicates import likenesses, repeats
+from pttfaces.curation.duplicates import find_duplicates, find_pairs
 from pttfaces.demo.board import Picture, Post, World
 from pttfaces.demo.encode import drawn
 from pttfaces.demo.site import serve
@@ -131,8 +131,8 @@ def search_for_duplicates() -> None:
     for count in (6750, 13500, 27000, 54000):
         hashes = [rng.bytes(32).hex() for _ in range(count)]
         began = time.process_time()
-        repeats(hashes, 30)
-        assert not any(likenesses(hashes, 30))  # for the series
+        find_duplicates(hashes, 30)
+        assert not any(find_pairs(hashes, 30))  # for the groups
         print(f"| {count} | {time.process_time() - began:.1f} |", flush=True)
 
 

@@ -35,9 +35,9 @@ def main() -> None:
         image_folder.open_folder(*FOLDERS[name]) if name in FOLDERS else workdir.find_file(name)
     )
     held_out = image_folder.open_if_any(FOLDERS["holdout"][0])
-    least = samples.size[0]  # of a face: a quarter of the enlarged picture's side
-    judge, key = (options.detector, options.detector_weights), "evaluate.detector_weights"
-    detector = make_detector(*judge, min_size=least, weights_key=key)
+    # A quarter of the enlarged image's side.
+    face_options = options.face_detector(min_size=samples.size[0])
+    detector = make_detector(face_options, weights_key="evaluate.detector_weights")
     extractor = features.make_extractor(options, workdir.cache_dir("statistics"))
     report = evaluate.score(
         extractor, evaluate.Sets(samples, reference, trained, held_out), options.max_copied

@@ -48,8 +48,8 @@ class Link:
     """An image that an article links: a line of data/links.jsonl.
 
     position: from 0, in the article's order; posted: the link as posted; url: the original's
-    address, None where only the page behind the link could tell it; place: body or push; author: the
-    user id beside a push, "" in the body.
+    address, None where only the page behind the link has it; place: body or push; author: the user
+    id beside a push, "" in the body.
     """
 
     article: str
@@ -73,8 +73,8 @@ class ArticleStatus:
 class LedgerRow:
     """What became of a link or a local file: a row of data/ledger.csv.
 
-    place: body, push or inbox (where article and position are empty); path: below data/raw, "" where
-    no bytes are kept.
+    place: body, push or inbox (where article and position are empty); path: below data/raw, ""
+    where no bytes are kept.
     """
 
     article: str
@@ -126,30 +126,13 @@ class Detection:
 
 
 @dataclass(frozen=True, slots=True)
-class Measures:
-    """What is measured of a crop, to choose by.
-
-    sharpness: variance of the Laplacian; face_px: shorter side of the face's box, in pixels of the
-    image; upscale: crop pixels an image pixel; brightness: mean grey, 0…255; yaw, pitch, roll: of
-    the head, in degrees; score: the detector's, 0…1.
-    """
-
-    sharpness: float
-    face_px: float
-    upscale: float
-    brightness: float
-    yaw: float
-    pitch: float
-    roll: float
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
 class Crop:
-    """A crop and its measures: a row of data/crops.csv.
+    """A crop and its quality: a row of data/crops.csv.
 
-    crop: file name in data/crops; image: path below data/raw; face: number in the image; the columns
-    of `Measures`; phash: perceptual hash, in hex.
+    crop: file name in data/crops; image: path below data/raw; face: number in the image; sharpness:
+    variance of the Laplacian; face_px: shorter side of the face's box, in pixels of the image;
+    upscale: crop pixels an image pixel; brightness: mean grey, 0…255; yaw, pitch, roll: of the
+    head, in degrees; score: the detector's, 0…1; phash: perceptual hash, in hex.
     """
 
     crop: str
@@ -170,8 +153,10 @@ class Crop:
 class DatasetRow:
     """A crop from its source to its split: a row of data/dataset.csv.
 
-    split: train, holdout, or "" where `reason` says why it is left out; duplicate_of: the crop that
-    stays in its place. Of a denied crop only the digest and the crop's name are written.
+    article, author, url: where its image was found first ("" for articles and authors of local
+    files); sha256: of the image; face … score: as in `Crop`; split: train, holdout, or "" where
+    `reason` says why it is left out; duplicate_of: the crop that stays in its place. A denied crop
+    has neither article, author nor url.
     """
 
     crop: str
@@ -219,7 +204,10 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class SharpnessBin:
-    """A bin of the histogram of sharpness: a row of metrics/plots/blur.csv. variance: lower edge."""
+    """A bin of the histogram of sharpness: a row of metrics/plots/blur.csv.
+
+    variance: the bin's lower edge.
+    """
 
     variance: float
     crops: int
@@ -294,9 +282,7 @@ def write_dicts(path: str | Path, rows: Iterable[Mapping[str, Any]], header: Seq
     write_csv(path, header, ([row.get(name) for name in header] for row in rows))
 
 
-def read_csv(
-    path: str | Path, names: Iterable[str] = (), numbers: Mapping[str, str] | None = None
-) -> "pd.DataFrame":
+def read_csv(path: str | Path, names: Iterable[str] = ()) -> "pd.DataFrame":
     """A table as text, empty cells as ""; names: columns that have to be there.
 
     DataError: no such file, a column is missing, or a row is cut.
@@ -306,7 +292,7 @@ def read_csv(
     try:
         content = Path(path).read_bytes()
         frame = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, encoding="utf-8")
-        # pandas fills short rows, and takes what long ones have too many for an index.
+        # pandas fills short rows, and takes the surplus cells of long ones for an index.
         shifted = not isinstance(frame.index, pd.RangeIndex)
         if shifted or not content.endswith(b"\n") or frame.isna().to_numpy().any():
             raise ValueError("a row is cut")
@@ -319,19 +305,11 @@ def read_csv(
             frame = frame.rename(columns={old: new})
     if lacking := sorted(set(names) - set(frame.columns)):
         raise _unusable(path, f"it lacks {', '.join(lacking)}")
-    frame = frame.apply(lambda column: column.str.removeprefix("'"))
-    try:
-        for column, dtype in (numbers or {}).items():
-            frame[column] = pd.to_numeric(frame[column].replace("", None)).astype(dtype)
-    except (ValueError, TypeError, KeyError) as error:
-        raise _unusable(path, str(error)) from None
-    return frame
+    return frame.apply(lambda column: column.str.removeprefix("'"))
 
 
 def _unusable(path: str | Path, reason: str) -> DataError:
-    return DataError(
-        f"{path} is not the table it should be ({reason}); delete it and run `dvc repro`."
-    )
+    return DataError(f"{path} is not a valid table ({reason}); delete it and run `dvc repro`.")
 
 
 def _inert(cell: Any) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from pttfaces import files, manifest, source
 from pttfaces.board.hosts import HostRules
 from pttfaces.config import Params
-from pttfaces.curation.duplicates import alike
+from pttfaces.curation.duplicates import find_alike
 from pttfaces.denylist import DENIED, KINDS, DenyList
 from pttfaces.erasure import mlflow_runs as histories
 from pttfaces.erasure import working_files
@@ -96,7 +96,7 @@ class Findings:
         mine = [text for name, text in hashes.items() if name in self.crops]
         others = {name: text for name, text in hashes.items() if name not in self.crops}
         names = list(others)
-        return sorted(names[place] for place in alike(mine, list(others.values()), bits))
+        return sorted(names[place] for place in find_alike(mine, list(others.values()), bits))
 
     def _needles(self, wanted: DenyList) -> Iterator[str]:
         yield from self.stems
