@@ -1,4 +1,4 @@
-"""Drawn portraits, and a working folder as download leaves it, for tests of detect, crop, curate."""
+"""Drawn portraits and a working folder as download leaves it, for tests of detect to curate."""
 
 import hashlib
 import io

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 Fixed2: TypeAlias = Annotated[float, "{:.2f}"]
 Row = TypeVar("Row")
 
-_RENAMED = {"sharpness": "blur"}  # column → what version 0.1 called it
+_RENAMED = {"blur": "sharpness"}  # column of version 0.1 → its name since
+csv.field_size_limit(2**31 - 1)  # an address may be longer than the usual limit of 128 KiB
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
@@ -231,18 +232,42 @@ def write(path: str | Path, rows: Iterable[Any], row: type) -> None:
 def read(path: str | Path, row: type[Row]) -> list[Row]:
     """The rows of a CSV table; further columns are ignored.
 
-    DataError: no such file, a column is missing, or a cell is not of its column's type.
+    DataError: no such file, a column is missing, a row is cut, or a cell is not of its column's
+    type.
     """
     names, parsers = columns(row), [parse for parse, _ in _converters(row)]
-    frame = read_csv(path, names)
     try:
-        cells = (
-            [parse(cell) for cell in frame[name]]
-            for name, parse in zip(names, parsers, strict=True)
-        )
-        return [row(*values) for values in zip(*cells, strict=True)]
-    except ValueError as error:
-        raise _unusable(path, str(error)) from None
+        text = Path(path).read_bytes().decode()
+        header, *lines = csv.reader(io.StringIO(text), strict=True)
+        header = [_RENAMED.get(name, name) for name in header]
+        if lacking := [name for name in names if name not in header]:
+            raise ValueError(f"it lacks {', '.join(lacking)}")
+        if not text.endswith("\n") or any(len(line) != len(header) for line in lines):
+            raise ValueError("a row is cut")
+        indices = [header.index(name) for name in names]
+        return [
+            row(
+                *(
+                    parse(line[i].removeprefix("'"))
+                    for i, parse in zip(indices, parsers, strict=True)
+                )
+            )
+            for line in lines
+        ]
+    except FileNotFoundError:
+        raise files.missing(path) from None
+    except (ValueError, csv.Error) as error:
+        raise DataError(
+            f"{path} is not a valid table ({error}); delete it and run `dvc repro`."
+        ) from None
+
+
+def read_csv(path: str | Path) -> "pd.DataFrame":
+    """A CSV table as text, empty cells as "", for a notebook."""
+    import pandas as pd  # takes half a second
+
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    return frame.apply(lambda column: column.str.removeprefix("'"))
 
 
 def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
@@ -268,7 +293,7 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[A
     """Writes a table with `\\n` line ends, atomically; None is an empty cell.
 
     A text that a spreadsheet would run as a formula (CSV injection, CWE-1236) gets a ' before it,
-    which `read_csv` removes; numbers stay as they are.
+    which reading removes; numbers stay as they are.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -280,36 +305,6 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[A
 def write_dicts(path: str | Path, rows: Iterable[Mapping[str, Any]], header: Sequence[str]) -> None:
     """As `write_csv`, of rows that are dictionaries; a missing key is an empty cell."""
     write_csv(path, header, ([row.get(name) for name in header] for row in rows))
-
-
-def read_csv(path: str | Path, names: Iterable[str] = ()) -> "pd.DataFrame":
-    """A table as text, empty cells as ""; names: columns that have to be there.
-
-    DataError: no such file, a column is missing, or a row is cut.
-    """
-    import pandas as pd  # takes half a second
-
-    try:
-        content = Path(path).read_bytes()
-        frame = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, encoding="utf-8")
-        # pandas fills short rows, and takes the surplus cells of long ones for an index.
-        shifted = not isinstance(frame.index, pd.RangeIndex)
-        if shifted or not content.endswith(b"\n") or frame.isna().to_numpy().any():
-            raise ValueError("a row is cut")
-    except FileNotFoundError:
-        raise files.missing(path) from None
-    except (ValueError, TypeError) as error:
-        raise _unusable(path, str(error)) from None
-    for new, old in _RENAMED.items():
-        if new in names and new not in frame.columns:
-            frame = frame.rename(columns={old: new})
-    if lacking := sorted(set(names) - set(frame.columns)):
-        raise _unusable(path, f"it lacks {', '.join(lacking)}")
-    return frame.apply(lambda column: column.str.removeprefix("'"))
-
-
-def _unusable(path: str | Path, reason: str) -> DataError:
-    return DataError(f"{path} is not a valid table ({reason}); delete it and run `dvc repro`.")
 
 
 def _inert(cell: Any) -> Any:
