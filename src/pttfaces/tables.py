@@ -244,15 +244,9 @@ def read(path: str | Path, row: type[Row]) -> list[Row]:
             raise ValueError(f"it lacks {', '.join(lacking)}")
         if not text.endswith("\n") or any(len(line) != len(header) for line in lines):
             raise ValueError("a row is cut")
-        indices = [header.index(name) for name in names]
+        cells = [(header.index(name), parse) for name, parse in zip(names, parsers, strict=True)]
         return [
-            row(
-                *(
-                    parse(line[i].removeprefix("'"))
-                    for i, parse in zip(indices, parsers, strict=True)
-                )
-            )
-            for line in lines
+            row(*(parse(line[index].removeprefix("'")) for index, parse in cells)) for line in lines
         ]
     except FileNotFoundError:
         raise files.missing(path) from None

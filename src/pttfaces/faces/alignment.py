@@ -115,7 +115,7 @@ def _crop_face(
 
 
 def _spread(points: np.ndarray) -> float:
-    """Root mean square distance of points (N, 2) from their center."""
+    """Root mean square distance of points (N, 2) from their centre."""
     return float(np.sqrt(((points - points.mean(axis=0)) ** 2).sum(axis=1).mean()))
 
 
@@ -126,7 +126,7 @@ def _shrink(image: np.ndarray, points: np.ndarray, factor: float) -> tuple[np.nd
     height, width = image.shape[:2]
     size = max(1, round(width * factor)), max(1, round(height * factor))
     ratio = np.array([size[0] / width, size[1] / height])
-    # Whole coordinates lie at a pixel's center, not at its corner.
+    # Whole coordinates lie at a pixel's centre, not at its corner.
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA), (points + 0.5) * ratio - 0.5
 
 

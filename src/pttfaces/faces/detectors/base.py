@@ -1,6 +1,6 @@
 """The interface of all face detectors, and the geometry that they share.
 
-Coordinates follow OpenCV: whole numbers lie at the centers of pixels.
+Coordinates follow OpenCV: whole numbers lie at the centres of pixels.
 """
 
 from abc import ABC, abstractmethod

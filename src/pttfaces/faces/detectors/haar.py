@@ -19,12 +19,12 @@ from pttfaces.faces.detectors.base import Detector, Face, shrink_to_fit
 
 # Of the frontal cascades that find as much, the one with the fewest false faces.
 _FACE_FILE = "haarcascade_frontalface_alt.xml"
-# Finer steps cost half as much again and add neighbors, but no faces.
+# Finer steps cost half as much again and add neighbours, but no faces.
 _SCALE_STEP = 1.15
-_MIN_NEIGHBORS = 2
+_MIN_NEIGHBOURS = 2
 _MIN_SIZE = 24  # pixels of the searched image; the cascade's own window is 20
-_HALF_SCORE = 9.0  # neighbors (overlapping boxes) at which a face with both eyes scores 0.5
-_MIN_SCORE = 0.25  # the score of 3 neighbors and both eyes, or of 9 and no eye
+_HALF_SCORE = 9.0  # neighbours (overlapping boxes) at which a face with both eyes scores 0.5
+_MIN_SCORE = 0.25  # the score of 3 neighbours and both eyes, or of 9 and no eye
 _MAX_OVERLAP = 0.5  # of two faces that share more of the smaller box than this, one is false
 
 # Eyes are searched in the upper part of a face's box, scaled to this size.
@@ -83,15 +83,15 @@ class HaarDetector(Detector):
         small, factor = shrink_to_fit(grey, self.options.max_side)
         min_side = max(_MIN_SIZE, int(self.options.min_size * factor))
         cascades = self._thread_cascades()
-        boxes, neighbors = cascades.face.detectMultiScale2(
+        boxes, neighbours = cascades.face.detectMultiScale2(
             cv2.equalizeHist(small),
             scaleFactor=_SCALE_STEP,
-            minNeighbors=_MIN_NEIGHBORS,
+            minNeighbors=_MIN_NEIGHBOURS,
             minSize=(min_side, min_side),
         )
         faces = [
             _face(grey, np.asarray(box, float) / factor, int(count), cascades.eyes)
-            for box, count in zip(boxes, neighbors, strict=True)
+            for box, count in zip(boxes, neighbours, strict=True)
         ]
         return _drop_overlapping([face for face in faces if face.score >= _MIN_SCORE])
 
@@ -135,13 +135,13 @@ def _overlap(left: tuple[float, ...], right: tuple[float, ...]) -> float:
 
 
 def _face(
-    grey: np.ndarray, box: np.ndarray, neighbors: int, eye_cascades: list[tuple[Any, np.ndarray]]
+    grey: np.ndarray, box: np.ndarray, neighbours: int, eye_cascades: list[tuple[Any, np.ndarray]]
 ) -> Face:
     """A face from its box (x, y, width, height) and the eyes in it; pixels of `grey` (H, W)."""
     x, y, width, height = (float(value) for value in box)
     shares = (_eye_votes(grey, box, eye_cascades) + 0.5 - (x, y)) / width
     eyes, found = _pair([_agree(shares, usual) for usual in _EYES])
-    score = neighbors / (neighbors + _HALF_SCORE) * (2 + found) / 4
+    score = neighbours / (neighbours + _HALF_SCORE) * (2 + found) / 4
     landmarks = _landmarks(eyes) * width + (x, y) - 0.5
     return Face(score, (x, y, width, height), landmarks.astype(np.float32), found)
 
@@ -168,7 +168,7 @@ def _eye_votes(
     votes = [np.empty((0, 2))]
     for cascade, shift in eye_cascades:
         min_size, max_size = _EYE_SIZES
-        # With 0 neighbors required, every single box votes.
+        # With 0 neighbours required, every single box votes.
         found = cascade.detectMultiScale(strip, _EYE_STEP, 0, minSize=min_size, maxSize=max_size)
         boxes = np.asarray(found, float).reshape(-1, 4)
         votes.append(boxes[:, :2] + boxes[:, 2:] / 2 + shift * _STRIP_WIDTH)
