@@ -29,7 +29,7 @@ from pttfaces.board.client import Client
 from pttfaces.board.index_page import parse_index
 from pttfaces.board.page_cache import Page
 from pttfaces.demo import pages
-from pttfaces.demo.board import Post, Push, World
+from pttfaces.demo.board import DemoBoard, Post, Push
 from pttfaces.http import LoopbackHosts
 
 URL = "https://www.ptt.cc/bbs/Test/index1.html"
@@ -38,14 +38,14 @@ RATE, DELAY_S = 20, 0.05
 
 def index_text() -> str:
     posts = [Post(f"M.{1704067200 + n}.A.{n:03X}", f"[正妹] {n}", "someone", n) for n in range(60)]
-    return pages.index_page(World("Test", posts=posts), 2)
+    return pages.index_page(DemoBoard("Test", posts=posts), 2)
 
 
 def article_text() -> str:
     lines = tuple(f"https://i.imgur.com/{n:07}.jpg" for n in range(10))
     pushes = tuple(Push("推", f"reader{n}", "好看", "01/01 08:00") for n in range(200))
     post = Post("M.1704067200.A.000", "[正妹]", "someone", 99, lines=lines, pushes=pushes)
-    return pages.article_page(World("Test", posts=[post]), post)
+    return pages.article_page(DemoBoard("Test", posts=[post]), post)
 
 
 def site(ready: Connection) -> None:

@@ -4,14 +4,14 @@
     PYTHONPATH=src python benchmarks/faces.py --yunet face_detection_yunet_2023mar.onnx \\
         --photographs one.jpg two.jpg
 
-face-crop-plus finds and cuts out at 256 px, what is blurred is dropped, and it finds and cuts out
-once more at 64 px. Both sides search with the same RetinaFace. Its weights are no part of this
-project, so the network runs with random ones, for the time; the landmarks are handed to both, for
-the result; its calls are counted.
+face-crop-plus detects and crops at 256 px, blurred crops are dropped, and it detects and crops once
+more at 64 px. Both sides search with the same RetinaFace. Its weights are no part of this project,
+so the network runs with random ones, for the time, and both sides get the true landmarks, for the
+result; its calls are counted.
 
-Bounds: at least 1.7 times faster with the same detector (2 is the ceiling, half of the calls), at
-least 20 times with YuNet; curate on 20,000 crops with another blur_threshold within 60 s; as much
-memory for four times the pictures.
+Bounds: at least 1.7 times faster with the same detector (2 is the limit, half of the calls), at
+least 20 times with YuNet; curate on 20,000 crops with another blur_threshold within 60 s; no more
+memory for four times the images.
 """
 
 import argparse
@@ -38,29 +38,35 @@ from ruamel.yaml import YAML
 import crop
 import curate
 import detect
-from pttfaces import files, tables
-from pttfaces import images as pictures
+from pttfaces import config, files, images, tables
 from pttfaces.curation import export
 from pttfaces.demo import drawing
-from pttfaces.faces import quality
 from pttfaces.faces.alignment import FaceCropper
-from pttfaces.faces.detectors import Detector, Face, Limits, make_detector
+from pttfaces.faces.detectors import Detector, Face, make_detector
 from pttfaces.faces.detectors.retinaface import RetinaFaceDetector
-from pttfaces.images import decode
+from pttfaces.tables import Article, Crop, LedgerRow
 
 PROJECT = Path(__file__).resolve().parents[1]
+DEMO = config.load(PROJECT / "presets/demo.yaml")
 SIDE, BLUR = 1024, 100
-LEDGER = ("article", "position", "place", "url", "status", "sha256", "path")
 
 
 @dataclass(frozen=True)
 class Known:
-    """A picture whose landmarks (5, 2) are known, in its own pixels."""
+    """An image whose landmarks (5, 2) are known, in its own pixels."""
 
     name: str
     content: bytes
     pixels: np.ndarray
     landmarks: np.ndarray
+
+
+def options(detector: str, weights: str | None = None) -> config.Detect:
+    return DEMO.detect.model_copy(update={"detector": detector, "weights": weights})
+
+
+def cropper(side: int) -> FaceCropper:
+    return FaceCropper(DEMO.crop.model_copy(update={"size": side}))
 
 
 def drawn(count: int, side: int = SIDE) -> list[Known]:
@@ -69,7 +75,7 @@ def drawn(count: int, side: int = SIDE) -> list[Known]:
         rng = np.random.default_rng([11, seed])
         portrait = drawing.portrait(drawing.Person.random(rng), rng, (side, side))
         pixels = np.asarray(portrait.image.convert("RGB"))
-        content = pictures.png_bytes(Image.fromarray(pixels))
+        content = images.png_bytes(Image.fromarray(pixels))
         found.append(Known(f"drawn{seed}.png", content, pixels, portrait.landmarks[0]))
     return found
 
@@ -77,7 +83,7 @@ def drawn(count: int, side: int = SIDE) -> list[Known]:
 def photographs(paths: Sequence[str], detector: Detector) -> list[Known]:
     found = []
     for path in map(Path, paths):
-        pixels = decode(path.read_bytes())
+        pixels = images.decode(path.read_bytes())
         faces = detector.detect(pixels)
         if faces:
             found.append(Known(path.name, path.read_bytes(), pixels, faces[0].landmarks))
@@ -86,7 +92,7 @@ def photographs(paths: Sequence[str], detector: Detector) -> list[Known]:
 
 @dataclass(frozen=True, order=True)
 class Took:
-    """Seconds on the clock, and of all cores together: on a busy machine the two part."""
+    """Seconds on the clock, and of all cores together: on a busy machine the two differ."""
 
     clock: float
     cores: float
@@ -110,8 +116,8 @@ def ratio(theirs: Took, ours: Took) -> str:
 
 @contextmanager
 def workspace(contents: Iterable[bytes], **changes: Any) -> Iterator[Path]:
-    """A working folder with pictures, each in an article of its own; changes: dotted parameters,
-    with __ for the dot."""
+    """A working folder with images, each in an article of its own; changes: dotted parameters, with
+    __ for the dot."""
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
@@ -119,18 +125,27 @@ def workspace(contents: Iterable[bytes], **changes: Any) -> Iterator[Path]:
         try:
             rows = []
             for number, content in enumerate(contents):
-                digest = files.digest_bytes(content)
-                path = f"{digest[:2]}/{digest}.png"
-                files.write_bytes(root / "data/raw" / path, content)
-                row = (f"M.{number}", 0, "body", f"https://i.example/{number}", "ok", digest, path)
-                rows.append(dict(zip(LEDGER, row, strict=True)))
-            tables.write_dicts("data/ledger.csv", rows, LEDGER)
-            articles = [{"id": row["article"], "author": "drawn"} for row in rows]
-            files.write_jsonl("data/articles.jsonl", articles)
+                row = ledger_row(number, files.digest_bytes(content), f"M.{number}")
+                files.write_bytes(root / "data/raw" / row.path, content)
+                rows.append(row)
+            write_tables(rows)
             set_params(PROJECT / "presets/demo.yaml", changes)
             yield root
         finally:
             os.chdir(before)
+
+
+def ledger_row(number: int, sha256: str, article: str) -> LedgerRow:
+    url, path = f"https://i.example/{number}", f"{sha256[:2]}/{sha256}.png"
+    link, answer = (article, 0, "body", url), ("ok", "", 1, 200, url)
+    return LedgerRow(*link, *answer, None, sha256, "PNG", None, None, path)
+
+
+def write_tables(rows: Sequence[LedgerRow]) -> None:
+    tables.write("data/ledger.csv", rows, LedgerRow)
+    names = dict.fromkeys(row.article for row in rows)
+    articles = (Article(name, "", "", f"by{name}", "2024-01-01", 0) for name in names)
+    tables.write_jsonl("data/articles.jsonl", articles)
 
 
 def set_params(preset: Path, changes: dict[str, Any]) -> None:
@@ -138,27 +153,28 @@ def set_params(preset: Path, changes: dict[str, Any]) -> None:
     values = yaml.load(preset.read_text("utf-8"))
     for key, value in changes.items():
         *groups, last = key.split("__")
-        place = values
+        target = values
         for group in groups:
-            place = place[group]
-        place[last] = value
+            target = target[group]
+        target[last] = value
     with Path("params.yaml").open("w", encoding="utf-8") as handle:
         yaml.dump(values, handle)
 
 
-class Handed(RetinaFaceDetector):
-    """RetinaFace for its time; what it gives is what is known of the picture."""
+class KnownFaces(RetinaFaceDetector):
+    """RetinaFace for its time; it returns the known face of each image."""
 
     def __init__(self, path: Path, known: Sequence[Known]) -> None:
-        super().__init__(Limits(0.6, 8, SIDE), path)
-        self._known = {files.digest_bytes(picture.pixels.tobytes()): picture for picture in known}
+        limits = {"threshold": 0.6, "min_size": 8, "max_side": SIDE}
+        super().__init__(DEMO.detect.model_copy(update=limits), path)
+        self._known = {files.digest_bytes(image.pixels.tobytes()): image for image in known}
         self.calls = 0
 
     def search_many(self, images: Sequence[np.ndarray]) -> list[list[Face]]:
         super().search_many(images)
         self.calls += len(images)
         given = [self._known[files.digest_bytes(image.tobytes())] for image in images]
-        return [[face_at(picture.landmarks)] for picture in given]
+        return [[face_at(image.landmarks)] for image in given]
 
 
 def face_at(landmarks: np.ndarray) -> Face:
@@ -167,9 +183,9 @@ def face_at(landmarks: np.ndarray) -> Face:
     return Face(0.9, (left, top, width, height), landmarks.astype(np.float32), 2)
 
 
-def our_line(detector: Detector) -> None:
+def our_stages(detector: Detector) -> None:
     with redirect_stdout(sys.stderr):
-        with patch.object(detect, "make_detector", lambda *_: detector):
+        with patch.object(detect, "make_detector", lambda _: detector):
             detect.main()
         crop.main()
         curate.main()
@@ -179,12 +195,12 @@ def our_line(detector: Detector) -> None:
 
 
 class Original:
-    """face-crop-plus over folders: 256 px, what is blurred dropped, 64 px."""
+    """face-crop-plus over folders: 256 px, blurred crops dropped, 64 px."""
 
     def __init__(self, weights: dict[str, torch.Tensor], known: Sequence[Known]) -> None:
         self._weights = weights
-        self._landmarks = {picture.name: picture.landmarks for picture in known}
-        self._sizes = {picture.name: picture.pixels.shape[:2] for picture in known}
+        self._landmarks = {image.name: image.landmarks for image in known}
+        self._sizes = {image.name: image.pixels.shape[:2] for image in known}
         self.calls = 0
 
     def run(self, folder: Path) -> Path:
@@ -205,13 +221,18 @@ class Original:
             network.load_state_dict(self._weights)
             return network.eval()
 
-        def handed(network: RetinaFace, images: torch.Tensor) -> tuple[np.ndarray, list[int]]:
+        def predict_known(
+            network: RetinaFace, images: torch.Tensor
+        ) -> tuple[np.ndarray, list[int]]:
             predict(network, images)
             self.calls += len(images)
             mine = [waiting.pop(0) for _ in images]
             return np.stack(mine).astype(np.float32), list(range(len(mine)))
 
-        with patch.object(RetinaFace, "load", load), patch.object(RetinaFace, "predict", handed):
+        with (
+            patch.object(RetinaFace, "load", load),
+            patch.object(RetinaFace, "predict", predict_known),
+        ):
             cropper = Cropper(output_size=size)
             cropper.process_dir(str(source), str(target), desc=None)
         for name in [path.name for path in source.iterdir()]:
@@ -219,7 +240,7 @@ class Original:
             self._sizes[name] = (size, size)
 
     def _in_batch(self, name: str) -> np.ndarray:
-        """Landmarks where face-crop-plus has them: the picture fitted into 1024 px, padded."""
+        """Landmarks where face-crop-plus has them: the image fitted into 1024 px, padded."""
         height, width = self._sizes[name]
         factor = min(SIDE / width, SIDE / height)
         pad = (SIDE - int(width * factor)) // 2, (SIDE - int(height * factor)) // 2
@@ -232,8 +253,8 @@ class Original:
 
 
 def sparse_weights() -> dict[str, torch.Tensor]:
-    """RetinaFace's random weights, so biased that next to nothing passes for a face: a trained
-    network has few to sort, too."""
+    """Random weights of RetinaFace, biased so that it finds almost no face: a trained network has
+    few boxes to sort, too."""
     torch.manual_seed(0)
     network = RetinaFace()
     for head in network.ClassHead:
@@ -243,24 +264,24 @@ def sparse_weights() -> dict[str, torch.Tensor]:
 
 
 def against_the_original(known: Sequence[Known], yunet: str | None, turns: int) -> None:
-    print(f"\n## The whole of detect, crop, curate: {len(known)} pictures, {cores()}\n")
+    print(f"\n## The whole of detect, crop, curate: {len(known)} images, {cores()}\n")
     weights = sparse_weights()
     theirs, ours, small = [], [], []
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "retinaface.pth"
         torch.save(weights, path)
-        contents = [picture.content for picture in known]
+        contents = [image.content for image in known]
         for turn in range(turns):
             folder = Path(name) / f"turn{turn}" / "in"
-            for picture in known:
-                files.write_bytes(folder / picture.name, picture.content)
-            original, detector = Original(weights, known), Handed(path, known)
+            for image in known:
+                files.write_bytes(folder / image.name, image.content)
+            original, detector = Original(weights, known), KnownFaces(path, known)
             theirs.append(took(lambda: original.run(folder)))  # noqa: B023
             with workspace(contents, detect__detector="retinaface"):
-                ours.append(took(lambda: our_line(detector)))  # noqa: B023
+                ours.append(took(lambda: our_stages(detector)))  # noqa: B023
             if yunet:
                 with workspace(contents, detect__detector="yunet", detect__weights=yunet):
-                    small.append(took(lambda: our_line(make_detector("yunet", yunet))))
+                    small.append(took(lambda: our_stages(make_detector(options("yunet", yunet)))))
     print("| | detector calls | s (of all cores) | times faster (by all cores) |")
     print("| --- | --- | --- | --- |")
     print(f"| face-crop-plus twice, RetinaFace | {original.calls} | {min(theirs)} | 1 |")
@@ -269,7 +290,7 @@ def against_the_original(known: Sequence[Known], yunet: str | None, turns: int) 
     if yunet:
         faster = ratio(min(theirs), min(small))
         print(f"| ours, YuNet | {len(known)} | {min(small)} | {faster} |")
-    print(f"\n(the best of {turns} turns each; random weights, landmarks handed over)")
+    print(f"\n(the best of {turns} turns each; random weights, known landmarks)")
 
 
 # --- from 256 to 64 px
@@ -280,18 +301,18 @@ def psnr(left: np.ndarray, right: np.ndarray) -> float:
 
 
 def downscales(known: Sequence[Known], detector: Detector) -> None:
-    """Ways from the 256 px crop to the picture of 64 px, against the picture itself: its pixels
-    averaged over what each of the 64×64 covers; and what is left when enlarged again."""
-    print(f"\n## From 256 to 64 px: {len(known)} pictures, seen again by {detector.name}\n")
-    large, finest, direct = (FaceCropper(side, 0.65, "replicate") for side in (256, 1024, 64))
+    """Ways from the 256 px crop to 64 px, against the original image: its pixels averaged over what
+    each of the 64×64 covers; and what is left when enlarged again."""
+    print(f"\n## From 256 to 64 px: {len(known)} images, detected again by {detector.name}\n")
+    large, finest, direct = (cropper(side) for side in (256, 1024, 64))
     ways = {
         "area": lambda pixels: cv2.resize(pixels, (64, 64), interpolation=cv2.INTER_AREA),
-        "Lanczos (ours)": lambda pixels: export.downscale(pixels, 64),
+        "Lanczos (ours)": lambda pixels: export.downscale(Image.fromarray(pixels), 64),
         "bilinear, not antialiased": lambda pixels: cv2.resize(pixels, (64, 64)),
     }
     rows: dict[str, list[tuple[float, float, float]]] = {}
-    for picture in known:
-        first, truth = (c.crop(picture.pixels, picture.landmarks) for c in (large, finest))
+    for image in known:
+        first, truth = (c.crop(image.pixels, image.landmarks) for c in (large, finest))
         if first is None or truth is None:
             continue
         covered = truth.pixels.reshape(64, 16, 64, 16, 3).mean(axis=(1, 3))
@@ -300,7 +321,7 @@ def downscales(known: Sequence[Known], detector: Detector) -> None:
         if again:
             second = direct.crop(first.pixels, again[0].landmarks)
             if second is not None:
-                on_crop = moved(picture.landmarks, picture.landmarks, 256)
+                on_crop = moved(image.landmarks, image.landmarks, 256)
                 shift = moved(on_crop, again[0].landmarks, 64) - on_crop / 4
                 made["detected and cropped again"] = (
                     second.pixels,
@@ -310,7 +331,7 @@ def downscales(known: Sequence[Known], detector: Detector) -> None:
             enlarged = cv2.resize(pixels, (256, 256), interpolation=cv2.INTER_CUBIC)
             kept = psnr(enlarged, first.pixels)
             rows.setdefault(name, []).append((psnr(pixels, covered), kept, shift_px))
-    print("| way | PSNR to the picture, dB | PSNR enlarged again, dB | landmarks shift, px of 64 |")
+    print("| way | PSNR to the image, dB | PSNR enlarged again, dB | landmarks shift, px of 64 |")
     print("| --- | --- | --- | --- |")
     for name, figures in rows.items():
         near, kept, shift_px = np.mean(figures, axis=0)
@@ -318,8 +339,8 @@ def downscales(known: Sequence[Known], detector: Detector) -> None:
 
 
 def moved(points: np.ndarray, landmarks: np.ndarray, side: int) -> np.ndarray:
-    """Where alignment by `landmarks` at `side` px brings points (N, 2) of the same picture."""
-    target = FaceCropper(side, 0.65, "replicate")._cropper.landmarks_target
+    """Where alignment by `landmarks` at `side` px brings points (N, 2) of the same image."""
+    target = cropper(side)._cropper.landmarks_target
     source = landmarks.astype(np.float32)
     matrix = cv2.estimateAffinePartial2D(source, target, ransacReprojThreshold=np.inf)[0]
     return points @ matrix[:, :2].T + matrix[:, 2]
@@ -331,29 +352,23 @@ def moved(points: np.ndarray, landmarks: np.ndarray, side: int) -> np.ndarray:
 def another_threshold(count: int) -> None:
     print(f"\n## Another blur_threshold on {count:,} crops, {cores()}\n")
     rng = np.random.default_rng(5)
-    cropper = FaceCropper(256, 0.65, "replicate")
     some = []
-    for picture in drawn(24, 512):
-        cut = cropper.crop(picture.pixels, picture.landmarks)
-        if cut is not None:
-            some.append(pictures.png_bytes(Image.fromarray(cut.pixels)))
+    for image in drawn(24, 512):
+        face = cropper(256).crop(image.pixels, image.landmarks)
+        if face is not None:
+            some.append(images.png_bytes(Image.fromarray(face.pixels)))
     with workspace([], blur_threshold=150):
-        rows, ledger, articles = [], [], []
+        rows, ledger = [], []
         Path("data/crops").mkdir(parents=True)
         for number in range(count):
             digest = files.digest_bytes(str(number).encode())
-            article, url = f"M.{number // 8}", f"https://i.example/{number}"
-            path, name = f"{digest[:2]}/{digest}.png", f"{digest[:16]}-0.png"
+            link, name = ledger_row(number, digest, f"M.{number // 8}"), f"{digest[:16]}-0.png"
             (Path("data/crops") / name).write_bytes(some[number % len(some)])
-            row = {"crop": name, "image": path, "face": 0, "phash": rng.bytes(32).hex()}
-            row |= dict.fromkeys(quality.MEASURES, 1)
-            rows.append(row | {"blur": round(float(rng.lognormal(6, 1)), 2)})
-            place = (article, 0, "body", url, "ok", digest, path)
-            ledger.append(dict(zip(LEDGER, place, strict=True)))
-            articles.append({"id": article, "author": f"by{number // 8}"})
-        tables.write_dicts("data/crops.csv", rows, list(rows[0]))
-        tables.write_dicts("data/ledger.csv", ledger, LEDGER)
-        files.write_jsonl("data/articles.jsonl", articles)
+            phash, sharpness = rng.bytes(32).hex(), round(float(rng.lognormal(6, 1)), 2)
+            rows.append(Crop(name, link.path, 0, sharpness, *[1.0] * 7, phash))
+            ledger.append(link)
+        tables.write("data/crops.csv", rows, Crop)
+        write_tables(ledger)
         with redirect_stdout(sys.stderr):
             time_taken = took(curate.main)
         kept = files.read_json("metrics/curate.json")["kept"]
@@ -369,16 +384,16 @@ def memory(count: int) -> None:
         for number in range(count):
             pixels = base[number % len(base)].pixels.copy()
             pixels[0, 0] = number % 251, number // 251, 7
-            yield pictures.png_bytes(Image.fromarray(pixels))
+            yield images.png_bytes(Image.fromarray(pixels))
 
     with workspace(contents()):
-        our_line(make_detector("haar"))
+        our_stages(make_detector(options("haar")))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def memories() -> None:
-    print("\n## Memory at its peak, detect, crop and curate, haar, pictures of 512 px\n")
-    print("| pictures | MiB |\n| --- | --- |")
+    print("\n## Memory at its peak, detect, crop and curate, haar, images of 512 px\n")
+    print("| images | MiB |\n| --- | --- |")
     for count in (60, 240):
         command = [sys.executable, __file__, "--memory", str(count)]
         ended = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -398,27 +413,27 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--yunet", help="file of YuNet's weights")
-    parser.add_argument("--photographs", nargs="*", default=[], help="files of real pictures")
-    parser.add_argument("--pictures", type=int, default=6, help="drawn pictures")
-    parser.add_argument("--turns", type=int, default=2, help="of both sides, in turn")
+    parser.add_argument("--photographs", nargs="*", default=[], help="files of real images")
+    parser.add_argument("--images", type=int, default=6, help="drawn images")
+    parser.add_argument("--turns", type=int, default=2, help="of both sides, alternating")
     parser.add_argument("--crops", type=int, default=20_000, help="crops for curate alone")
     parser.add_argument("--only", choices=PARTS, action="append", help="this part only")
     parser.add_argument("--memory", type=int, help=argparse.SUPPRESS)  # a process of its own
-    options = parser.parse_args()
-    if options.memory:
-        memory(options.memory)
+    given = parser.parse_args()
+    if given.memory:
+        memory(given.memory)
         return
-    parts = options.only or PARTS
-    yunet = options.yunet and str(Path(options.yunet).resolve())
-    detector = make_detector("yunet", yunet) if yunet else make_detector("haar")
+    parts = given.only or PARTS
+    yunet = given.yunet and str(Path(given.yunet).resolve())
+    detector = make_detector(options("yunet", yunet) if yunet else options("haar"))
     if {"original", "downscale"} & set(parts):
-        known = [*drawn(options.pictures), *photographs(options.photographs, detector)]
+        known = [*drawn(given.images), *photographs(given.photographs, detector)]
         if "original" in parts:
-            against_the_original(known, yunet, options.turns)
+            against_the_original(known, yunet, given.turns)
         if "downscale" in parts:
             downscales(known, detector)
     if "threshold" in parts:
-        another_threshold(options.crops)
+        another_threshold(given.crops)
     if "memory" in parts:
         memories()
 

@@ -186,11 +186,12 @@ def main() -> None:
         train_set = shrunk(given.pictures / "train", place / "train", given.side)
         holdout = shrunk(given.pictures / "holdout", place / "holdout", given.side)
         real = image_folder.open_folder(place / "train", "run `dvc repro curate`")
-        least = given.side  # of a face: a quarter of the enlarged picture's side
-        detector = make_detector("yunet", given.yunet, min_size=least)
-        extractor = features.make_extractor(
-            config.load("presets/demo.yaml").evaluate, place / "cache"
-        )
+        evaluate = config.load("presets/demo.yaml").evaluate
+        yunet = {"detector": "yunet", "detector_weights": given.yunet}
+        # A quarter of the enlarged image's side.
+        face_options = evaluate.model_copy(update=yunet).face_detector(min_size=given.side)
+        detector = make_detector(face_options)
+        extractor = features.make_extractor(evaluate, place / "cache")
         study = Study(
             tuple(given.channels),
             given.side,

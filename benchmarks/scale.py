@@ -6,7 +6,7 @@
 
 It has no peer: it finds a stage that grows faster than its input. The board is synthetic, with ten
 images an article, and this process serves it on loopback and prints its own CPU time separately.
-The images are small (224 px), cropped, rotated and tinted from 300 drawn portraits, so that no two
+The images are small (224 px), cropped, rotated and tinted from 300 draw portraits, so that no two
 have the same bytes. For Linux and macOS.
 """
 
@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from pttfaces.curation.duplicates import likenesses, repeats
-from pttfaces.demo.board import Picture, Post, World
-from pttfaces.demo.encode import drawn
+from pttfaces.curation.duplicates import find_duplicates, find_pairs
+from pttfaces.demo.board import DemoBoard, DemoImage, Post
+from pttfaces.demo.encode import draw
 from pttfaces.demo.site import HOSTS, serve
 from pttfaces.http import LOOPBACK_VARIABLE
 
@@ -48,15 +48,15 @@ class Measured:
     cache_files: int
 
 
-def synthetic_board(articles: int) -> World:
+def synthetic_board(articles: int) -> DemoBoard:
     """A board with that many articles in 2024, evenly spread, and a few before and after."""
-    board, number = World("Beauty", seed=1), 0
+    board, number = DemoBoard("Beauty", seed=1), 0
     for index in range(-40, articles + 40):
         seconds = _FIRST + (2 * index + 1) * _YEAR // (2 * articles)
         lines = []
         for _ in range(IMAGES_AN_ARTICLE):
             key = f"i.imgur.test/s{number:06d}"
-            board.pictures[key] = Picture(number, "portrait", (number % PORTRAITS,))
+            board.images[key] = DemoImage(number, "portrait", (number % PORTRAITS,))
             lines.append(f"https://{key}.jpeg")
             number += 1
         name = f"M.{seconds}.A.{index & 0xFFF:03X}"
@@ -70,11 +70,11 @@ class Drawer:
 
     def __init__(self) -> None:
         self._pool = [
-            drawn(Picture(who, "portrait", (who,)), seed=1).resize((288, 288))
+            draw(DemoImage(who, "portrait", (who,)), seed=1).resize((288, 288))
             for who in range(PORTRAITS)
         ]
 
-    def __call__(self, image: Picture, seed: int) -> bytes:
+    def __call__(self, image: DemoImage, seed: int) -> bytes:
         """JPEG bytes that depend on the image's number alone."""
         rng = np.random.default_rng([seed, image.number])
         pixels = self._pool[image.number % PORTRAITS]
@@ -132,8 +132,8 @@ def search_for_duplicates() -> None:
     for count in (6750, 13500, 27000, 54000):
         hashes = [rng.bytes(32).hex() for _ in range(count)]
         began = time.process_time()
-        repeats(hashes, 30)
-        assert not any(likenesses(hashes, 30))  # for the series
+        find_duplicates(hashes, 30)
+        assert not any(find_pairs(hashes, 30))  # for the groups
         print(f"| {count} | {time.process_time() - began:.1f} |", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Stage crop: cuts the detected faces out, aligned; writes data/crops and their measures."""
+"""Stage crop: crops the detected faces, aligned; writes data/crops and their quality."""
 
 from pathlib import Path
 
@@ -11,24 +11,20 @@ from pttfaces.progress import progress
 
 def main() -> None:
     options = config.load().crop
-    table = tables.read_csv("data/detections.csv", detection.COLUMNS, detection.NUMBERS)
-    faces = detection.located_faces(table)
+    faces = detection.faces_by_image(tables.read("data/detections.csv", tables.Detection))
     if not faces:
-        raise DataError("data/detections.csv holds no face; see `dvc repro detect`.")
-    cropper = alignment.FaceCropper(**options.model_dump())
-    target = files.clean_folder("data/crops")
-    rows = []
-    with progress("crop", len(faces), " pictures") as bar:
-        for cut in alignment.crop_all(faces, Path("data/raw"), target, cropper):
-            rows += cut
+        raise DataError("data/detections.csv has no face; see `dvc repro detect`.")
+    cropper, target = alignment.FaceCropper(options), files.clean_folder("data/crops")
+    rows: list[tables.Crop] = []
+    with progress("crop", len(faces), " images") as bar:
+        for cropped in alignment.crop_all(faces, Path("data/raw"), target, cropper):
+            rows += cropped
             bar.update()
-    tables.write_dicts("data/crops.csv", rows, quality.COLUMNS)
-    histogram = quality.blur_histogram(row["blur"] for row in rows)
-    bins = [{"variance": edge, "crops": count} for edge, count in histogram]
-    tables.write_dicts("metrics/plots/blur.csv", bins, ["variance", "crops"])
-    located = sum(len(faces_of_picture) for _, faces_of_picture in faces)
-    files.write_metrics("crop", alignment.summary(rows, located))
-    print(f"crop: {len(rows)} crops of {options.size}×{options.size} from {len(faces)} pictures")
+    tables.write("data/crops.csv", rows, tables.Crop)
+    histogram = quality.sharpness_histogram(row.sharpness for row in rows)
+    tables.write("metrics/plots/blur.csv", histogram, tables.SharpnessBin)
+    files.write_metrics("crop", alignment.summary(rows, detected=sum(map(len, faces))))
+    print(f"crop: {len(rows)} crops of {options.size}×{options.size} from {len(faces)} images")
 
 
 if __name__ == "__main__":

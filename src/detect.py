@@ -1,4 +1,4 @@
-"""Stage detect: finds the faces in data/raw, each picture once; writes the table of them."""
+"""Stage detect: finds the faces in data/raw, each image once; writes data/detections.csv."""
 
 from pathlib import Path
 
@@ -11,30 +11,26 @@ from pttfaces.progress import progress
 
 
 def main() -> None:
-    options = config.load().detect
-    ledger = tables.read_csv("data/ledger.csv", names=("path", "sha256"))
-    known = ledger[ledger["path"] != ""].drop_duplicates("path").sort_values("path")
-    pictures = [detection.Picture(row.path, row.sha256) for row in known.itertuples()]
-    limits = (options.threshold, options.min_size, options.max_side, options.batch_size)
-    detector = make_detector(options.detector, options.weights, *limits)
-    memory = detection.Memory(workdir.cache_dir("detections"), detector)
-    rows = []
-    with progress("detect", len(pictures), " pictures") as bar:
-        for picture, found in detection.search_all(pictures, Path("data/raw"), memory):
-            rows += detection.rows_of(picture, found, detector, options.faces)
+    detector = make_detector(config.load().detect)
+    images = detection.downloaded_images(tables.read("data/ledger.csv", tables.LedgerRow))
+    cache = detection.DetectionCache(workdir.cache_dir("detections"), detector)
+    rows: list[tables.Detection] = []
+    with progress("detect", len(images), " images") as bar:
+        for image, found in detection.search_all(images, Path("data/raw"), cache):
+            rows += detection.table_rows(image.path, found, detector)
             bar.update()
-    tables.write_dicts("data/detections.csv", rows, detection.COLUMNS)
-    counts = detection.summary(rows)
-    files.write_metrics("detect", {"detector": detector.name, **counts})
-    if not counts["faces"]:
+    tables.write("data/detections.csv", rows, tables.Detection)
+    figures = detection.summary(rows)
+    files.write_metrics("detect", {"detector": detector.name, **figures})
+    if not figures["faces"]:
         raise DataError(
-            f"{detector.name} found no face in any of the {len(pictures)} pictures in data/raw "
-            f"({counts['unreadable']} are unreadable); try another detect.detector, a smaller "
+            f"{detector.name} found no face in any of the {len(images)} images in data/raw "
+            f"({figures['unreadable']} are unreadable); try another detect.detector, a smaller "
             "detect.min_size or a lower detect.threshold, or put photographs into data/inbox/."
         )
     print(
-        f"detect: {counts['faces']} faces in {counts['with_face']} of {len(pictures)} pictures "
-        f"({detector.name}; {counts['unreadable']} unreadable)"
+        f"detect: {figures['faces']} faces in {figures['with_face']} of {len(images)} images "
+        f"({detector.name}; {figures['unreadable']} unreadable)"
     )
 
 

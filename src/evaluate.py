@@ -35,9 +35,8 @@ def main() -> None:
         reference=open_folder(*FOLDERS[name]) if name in FOLDERS else workdir.find_file(name),
         held_out=open_if_any(FOLDERS["holdout"][0]),
     )
-    min_size = sets.samples.size[0]  # of a face: a quarter of the enlarged image's side
-    weights, key = options.detector_weights, "evaluate.detector_weights"
-    detector = make_detector(options.detector, weights, min_size=min_size, weights_key=key)
+    face_options = options.face_detector(min_size=sets.samples.size[0])  # a quarter of the side
+    detector = make_detector(face_options, weights_key="evaluate.detector_weights")
     extractor = features.make_extractor(options, workdir.cache_dir("statistics"))
     evaluation = evaluate.score(extractor, sets, options.max_copied)
     figures, distance = evaluation.figures, extractor.distance_name

@@ -248,6 +248,18 @@ class Evaluate(_Group):
     )
     detector_weights: str | None = Field(description="file with its weights; null: downloaded once")
 
+    def face_detector(self, min_size: int) -> Detect:
+        """The options of the detector for face_rate; min_size: of a face, in pixels."""
+        return Detect.model_construct(
+            detector=self.detector,
+            weights=self.detector_weights,
+            faces="all",
+            threshold=0.0,
+            min_size=min_size,
+            max_side=640,
+            batch_size=8,
+        )
+
 
 class Params(_Group):
     """params.yaml."""

@@ -1,4 +1,8 @@
-"""Images in and out: decoding untrusted bytes, reading our own PNG files, grids and sheets."""
+"""Decodes and writes images: untrusted bytes within limits, the project's own PNG files, and grids.
+
+`decode` is for bytes from outside: few formats, upright, and a short reason for what is broken. The
+`read_*` functions are for files that a stage or a person made: a broken one is an error.
+"""
 
 import io
 import struct
@@ -14,11 +18,11 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from pttfaces import files
 from pttfaces.errors import DataError
 
-# Pillow's other readers are never offered a stranger's bytes. MPO, what some phones write, is read
-# as the JPEG that it begins with.
+# Pillow's other readers never see untrusted bytes. MPO, which some phones write, is read as the
+# JPEG that it begins with.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF")
-# Which large pictures are kept is decided where they are fetched. Pillow's refusal at twice its
-# limit stays, against bytes whose headers hide their size.
+# Download decides which large images are kept. Pillow still refuses twice its limit, for bytes
+# whose headers hide their size.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 # What Pillow's readers raise on broken bytes.
@@ -37,17 +41,21 @@ _BROKEN: tuple[type[Exception], ...] = (
     Image.DecompressionBombError,
 )
 
+_GAP = 2  # pixels between the tiles of a grid
+_BACKGROUND, _TEXT = (24, 24, 27), (228, 228, 231)
+_CAPTION_HEIGHT, _FONT_SIZE = 26, 15  # pixels
+
 
 class UnreadableError(DataError):
-    """The bytes are no picture, or too broken for one; the text is a short reason."""
+    """The bytes are no image, or too broken for one; the text is a short reason."""
 
 
 def decode(content: bytes) -> np.ndarray:
-    """Pixels of a picture file: (H, W, 3) uint8 RGB.
+    """Pixels of an untrusted image file: (H, W, 3) uint8 RGB.
 
     EXIF orientation is applied; of an animation the first frame is taken; transparency is laid on
     white; CMYK, grey, palettes and 16 bits become 8-bit RGB. A JPEG whose end is missing is read
-    as far as it goes: whether such files are kept is decided where they are fetched.
+    as far as it goes: download decides whether such files are kept.
 
     Raises UnreadableError with a reason of a few words.
     """
@@ -72,7 +80,7 @@ def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
     except _BROKEN:
-        return image  # a broken EXIF block says nothing about the orientation
+        return image  # a broken EXIF block has no orientation
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -89,7 +97,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, Image.UnidentifiedImageError):
-        return "not a picture"
+        return "not a picture"  # the word of version 0.1, whose caches and tables have it
     if isinstance(error, Image.DecompressionBombError):
         return "too many pixels"
     if "truncated" in str(error):
@@ -97,64 +105,16 @@ def _reason(error: Exception) -> str:
     return "broken"
 
 
-_GAP = 2
-_BACKGROUND, _INK = (24, 24, 27), (228, 228, 231)
-
-
-def grid(images: np.ndarray, columns: int | None = None, scale: int = 1) -> Image.Image:
-    """Tiles images, row by row, with a small gap.
-
-    images: (N, H, W, 3) uint8, N ≥ 1; columns: the nearest to a square by default; scale: each
-    pixel is drawn as scale × scale.
-    """
-    count, height, width, _ = images.shape
-    columns = columns or int(np.ceil(np.sqrt(count)))
-    rows = -(-count // columns)
-    step_x, step_y = width * scale + _GAP, height * scale + _GAP
-    sheet = Image.new("RGB", (columns * step_x + _GAP, rows * step_y + _GAP), _BACKGROUND)
-    for index, pixels in enumerate(images):
-        tile = Image.fromarray(pixels)
-        if scale > 1:
-            tile = tile.resize((width * scale, height * scale), Image.Resampling.NEAREST)
-        sheet.paste(tile, (_GAP + index % columns * step_x, _GAP + index // columns * step_y))
-    return sheet
-
-
-def sheet(sections: Sequence[tuple[str, np.ndarray]], columns: int) -> Image.Image:
-    """Grids under one another, each under its caption.
-
-    sections: (caption, images (N, H, W, 3) uint8); a section with N = 0 shows its caption only.
-    """
-    font = ImageFont.load_default(size=15)
-    line = 26
-    parts: list[Image.Image] = []
-    for caption, images in sections:
-        tiles = grid(images, columns) if len(images) else Image.new("RGB", (1, 1))
-        width = max(tiles.width, int(font.getlength(caption)) + 12)
-        part = Image.new("RGB", (width, line + tiles.height), _BACKGROUND)
-        ImageDraw.Draw(part).text((6, 4), caption, font=font, fill=_INK)
-        part.paste(tiles, (0, line))
-        parts.append(part)
-    whole = Image.new(
-        "RGB", (max(p.width for p in parts), sum(p.height for p in parts)), _BACKGROUND
-    )
-    top = 0
-    for part in parts:
-        whole.paste(part, (0, top))
-        top += part.height
-    return whole
-
-
 def read_rgb(
     paths: Sequence[str | Path],
     size: tuple[int, int] | None = None,
-    remedy: str = "make it anew, or remove it",
+    remedy: str = "make it again, or remove it",
 ) -> np.ndarray:
-    """Decodes pictures of one size into (N, H, W, 3) uint8, in the order of `paths`.
+    """Reads image files of one size into (N, H, W, 3) uint8, in the order of `paths`.
 
     size: (width, height) in pixels that all must have; by default the first one's (1×1 if there is
     none). remedy: what to do about one of another size, as the end of a sentence.
-    DataError: a file that cannot be decoded, or a picture of another size.
+    DataError: a file that cannot be decoded, or an image of another size.
     """
     if size is None:
         size = read_size(paths[0]) if paths else (1, 1)
@@ -172,40 +132,40 @@ def read_rgb(
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """The picture decoded, RGB; DataError: it cannot be decoded."""
-    with _opened(path) as image:
+    """An image file, decoded to RGB; DataError: it cannot be decoded, or does not exist."""
+    with _open(path) as image:
         return image.convert("RGB")
 
 
 def read_size(path: str | Path) -> tuple[int, int]:
-    """(width, height) in pixels, from the file's header; DataError: it cannot be decoded."""
-    with _opened(path) as image:
+    """(width, height) in pixels, from a file's header; DataError as `read_image`."""
+    with _open(path) as image:
         return image.size
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """A picture's file; DataError: it is not there."""
+    """The bytes of an image file; DataError: it does not exist."""
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
-        raise _gone(path) from None
-
-
-def _gone(path: str | Path) -> DataError:
-    return DataError(f"{path} is not there any more; `dvc repro` makes anew what is missing.")
+        raise _missing(path) from None
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Image.Image]:
+def _open(path: str | Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
             yield image
     except FileNotFoundError:
-        raise _gone(path) from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise _missing(path) from None
+    except _BROKEN as error:
         raise DataError(
-            f"{path} cannot be decoded ({error}); make it anew, or remove it."
+            f"{path} cannot be decoded ({error}); make it again, or remove it."
         ) from None
+
+
+def _missing(path: str | Path) -> DataError:
+    return DataError(f"{path} does not exist any more; run `dvc repro` to restore it.")
 
 
 def save_png(path: str | Path, image: Image.Image) -> None:
@@ -214,7 +174,49 @@ def save_png(path: str | Path, image: Image.Image) -> None:
 
 
 def png_bytes(image: Image.Image, level: int = 6) -> bytes:
-    """The picture as a PNG file's bytes. level: of compression, 0…9, the fastest first."""
+    """The image as a PNG file's bytes. level: of compression, 0 (fastest) … 9."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=level)
     return buffer.getvalue()
+
+
+def grid(images: np.ndarray, columns: int | None = None, scale: int = 1) -> Image.Image:
+    """Tiles images, row by row, with a small gap.
+
+    images: (N, H, W, 3) uint8, N ≥ 1; columns: by default for a grid that is nearly square; scale:
+    each pixel is drawn as scale × scale.
+    """
+    count, height, width, _ = images.shape
+    columns = columns or int(np.ceil(np.sqrt(count)))
+    rows = -(-count // columns)
+    step_x, step_y = width * scale + _GAP, height * scale + _GAP
+    whole = Image.new("RGB", (columns * step_x + _GAP, rows * step_y + _GAP), _BACKGROUND)
+    for index, pixels in enumerate(images):
+        tile = Image.fromarray(pixels)
+        if scale > 1:
+            tile = tile.resize((width * scale, height * scale), Image.Resampling.NEAREST)
+        whole.paste(tile, (_GAP + index % columns * step_x, _GAP + index // columns * step_y))
+    return whole
+
+
+def sheet(sections: Sequence[tuple[str, np.ndarray]], columns: int) -> Image.Image:
+    """Grids below each other, each under its caption.
+
+    sections: (caption, images (N, H, W, 3) uint8); a section with N = 0 shows its caption only.
+    """
+    font = ImageFont.load_default(size=_FONT_SIZE)
+    parts: list[Image.Image] = []
+    for caption, images in sections:
+        tiles = grid(images, columns) if len(images) else Image.new("RGB", (1, 1))
+        width = max(tiles.width, int(font.getlength(caption)) + 12)
+        part = Image.new("RGB", (width, _CAPTION_HEIGHT + tiles.height), _BACKGROUND)
+        ImageDraw.Draw(part).text((6, 4), caption, font=font, fill=_TEXT)
+        part.paste(tiles, (0, _CAPTION_HEIGHT))
+        parts.append(part)
+    size = max(part.width for part in parts), sum(part.height for part in parts)
+    whole = Image.new("RGB", size, _BACKGROUND)
+    top = 0
+    for part in parts:
+        whole.paste(part, (0, top))
+        top += part.height
+    return whole

@@ -1,6 +1,6 @@
-"""The list of a data set's images, data/dataset/manifest.csv, which travels with them.
+"""Lists a data set's images with their digests in data/dataset/manifest.csv, and checks them.
 
-Train depends on this one file instead of on every image, and checks the images against it.
+Train depends on this one file instead of on every image.
 """
 
 import sys
@@ -11,7 +11,7 @@ from pttfaces.errors import DataError
 from pttfaces.tables import ManifestRow
 
 NAME = "manifest.csv"
-_NAMED = 3
+_MAX_NAMED = 3
 _DATASET = Path("data/dataset")
 
 
@@ -20,38 +20,41 @@ def write(folder: Path) -> int:
 
     DataError: there is none, or no such folder.
     """
-    found = _lying(folder)
+    found = _digests(folder)
     if not found:
-        raise DataError(f"{folder} holds no PNG; put the pictures into {folder / 'train'}.")
+        raise DataError(f"{folder} has no PNG; put the images into {folder / 'train'}.")
     rows = [ManifestRow(name, digest) for name, digest in found.items()]
     tables.write(folder / NAME, rows, ManifestRow)
     return len(rows)
 
 
 def check(folder: Path) -> None:
-    """DataError: what lies below `folder` is not what its manifest lists. One without a manifest is
-    not checked."""
+    """DataError: the images below `folder` are not those of its manifest.
+
+    A folder without a manifest is not checked.
+    """
     path = folder / NAME
     if not path.exists():
         return
     listed = {row.picture: row.sha256 for row in tables.read(path, ManifestRow)}
-    lying = _lying(folder)
+    found = _digests(folder)
     differing = sorted(
-        name for name in listed.keys() | lying.keys() if listed.get(name) != lying.get(name)
+        name for name in listed.keys() | found.keys() if listed.get(name) != found.get(name)
     )
     if differing:
-        more = f" and {len(differing) - _NAMED} more" if len(differing) > _NAMED else ""
+        more = len(differing) - _MAX_NAMED
+        names = ", ".join(differing[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
         raise DataError(
-            f"{folder} is not as its {NAME} lists it ({', '.join(differing[:_NAMED])}{more}); "
-            "unpack the zip again, or have them made anew by `dvc repro`; if it is meant, run "
-            f"`pttfaces pack --manifest {folder}`."
+            f"{folder} differs from its {NAME} ({names}); unpack the zip again, or run `dvc repro` "
+            f"to make the images again. If you changed them, run `pttfaces pack --manifest "
+            f"{folder}`."
         )
 
 
 def unpack(source: Path, target: Path) -> int:
-    """Unpacks a zip, lists its images where it came without a list, and returns its files' number.
+    """Unpacks a zip of images, writes a missing manifest, and returns the number of files.
 
-    Warns on stderr where `target` is the data set's folder and train cannot use what was unpacked.
+    Warns on stderr where `target` is the data set's folder and train cannot use its content.
     DataError: as `archive.unpack`.
     """
     count = archive.unpack(source, target)
@@ -68,17 +71,19 @@ def _has_images(folder: Path) -> bool:
 
 
 def _why_unusable(folder: Path) -> str:
-    sets = [path for path in sorted(folder.rglob("*")) if path.is_dir() and _has_images(path)]
+    usable = [path for path in sorted(folder.rglob("*")) if path.is_dir() and _has_images(path)]
     remedy = (
-        f"{sets[0]} is one: move it here, and run `pttfaces pack --manifest {folder}`"
-        if sets
-        else f"put the images into {folder / 'train'} as .png, and run "
-        f"`pttfaces pack --manifest {folder}`"
+        f"{usable[0]} is one: move it here"
+        if usable
+        else f"put the images into {folder / 'train'} as .png"
     )
-    return f"{folder} holds no train/*.png, so it is no data set; {remedy} (docs/notebook.md)."
+    return (
+        f"{folder} has no train/*.png, so it is no data set; {remedy}, and run "
+        f"`pttfaces pack --manifest {folder}` (docs/notebook.md)."
+    )
 
 
-def _lying(folder: Path) -> dict[str, str]:
+def _digests(folder: Path) -> dict[str, str]:
     """Relative name → digest of every PNG below a folder, sorted by name."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
     return {name: files.digest_file(folder / name) for name in names}

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 Fixed2: TypeAlias = Annotated[float, "{:.2f}"]
 Row = TypeVar("Row")
 
-RENAMED = {"sharpness": "blur"}  # column → what version 0.1 called it
+RENAMED = {"blur": "sharpness"}  # column of version 0.1 → its name since
+csv.field_size_limit(2**31 - 1)  # an address may be longer than the usual limit of 128 KiB
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
@@ -48,8 +49,8 @@ class Link:
     """An image that an article links: a line of data/links.jsonl.
 
     position: from 0, in the article's order; posted: the link as posted; url: the original's
-    address, None where only the page behind the link could tell it; place: body or push; author: the
-    user id beside a push, "" in the body.
+    address, None where only the page behind the link has it; place: body or push; author: the user
+    id beside a push, "" in the body.
     """
 
     article: str
@@ -73,8 +74,8 @@ class ArticleStatus:
 class LedgerRow:
     """What became of a link or a local file: a row of data/ledger.csv.
 
-    place: body, push or inbox (where article and position are empty); path: below data/raw, "" where
-    no bytes are kept.
+    place: body, push or inbox (where article and position are empty); path: below data/raw, ""
+    where no bytes are kept.
     """
 
     article: str
@@ -126,30 +127,13 @@ class Detection:
 
 
 @dataclass(frozen=True, slots=True)
-class Measures:
-    """What is measured of a crop, to choose by.
-
-    sharpness: variance of the Laplacian; face_px: shorter side of the face's box, in pixels of the
-    image; upscale: crop pixels an image pixel; brightness: mean grey, 0…255; yaw, pitch, roll: of
-    the head, in degrees; score: the detector's, 0…1.
-    """
-
-    sharpness: float
-    face_px: float
-    upscale: float
-    brightness: float
-    yaw: float
-    pitch: float
-    roll: float
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
 class Crop:
-    """A crop and its measures: a row of data/crops.csv.
+    """A crop and its quality: a row of data/crops.csv.
 
-    crop: file name in data/crops; image: path below data/raw; face: number in the image; the columns
-    of `Measures`; phash: perceptual hash, in hex.
+    crop: file name in data/crops; image: path below data/raw; face: number in the image; sharpness:
+    variance of the Laplacian; face_px: shorter side of the face's box, in pixels of the image;
+    upscale: crop pixels an image pixel; brightness: mean grey, 0…255; yaw, pitch, roll: of the
+    head, in degrees; score: the detector's, 0…1; phash: perceptual hash, in hex.
     """
 
     crop: str
@@ -170,8 +154,10 @@ class Crop:
 class DatasetRow:
     """A crop from its source to its split: a row of data/dataset.csv.
 
-    split: train, holdout, or "" where `reason` says why it is left out; duplicate_of: the crop that
-    stays in its place. Of a denied crop only the digest and the crop's name are written.
+    article, author, url: where its image was found first ("" for articles and authors of local
+    files); sha256: of the image; face … score: as in `Crop`; split: train, holdout, or "" where
+    `reason` says why it is left out; duplicate_of: the crop that stays in its place. A denied crop
+    has neither article, author nor url.
     """
 
     crop: str
@@ -219,7 +205,10 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class SharpnessBin:
-    """A bin of the histogram of sharpness: a row of metrics/plots/blur.csv. variance: lower edge."""
+    """A bin of the histogram of sharpness: a row of metrics/plots/blur.csv.
+
+    variance: the bin's lower edge.
+    """
 
     variance: float
     crops: int
@@ -235,25 +224,44 @@ def write(path: str | Path, rows: Iterable[Any], row: type) -> None:
     names, forms = columns(row), [form for _, form in _converters(row)]
     # Not `astuple`, which copies every cell: that takes seconds for a year's ledger.
     cells = ([getattr(one, name) for name in names] for one in rows)
-    formed = ([form(cell) for form, cell in zip(forms, line, strict=True)] for line in cells)
-    write_csv(path, names, formed)
+    write_csv(
+        path, names, ([f(cell) for f, cell in zip(forms, line, strict=True)] for line in cells)
+    )
 
 
 def read(path: str | Path, row: type[Row]) -> list[Row]:
     """The rows of a CSV table; further columns are ignored.
 
-    DataError: no such file, a column is missing, or a cell is not of its column's type.
+    DataError: no such file, a column is missing, a row is cut, or a cell is not of its column's
+    type.
     """
     names, parsers = columns(row), [parse for parse, _ in _converters(row)]
-    frame = read_csv(path, names)
     try:
-        cells = (
-            [parse(cell) for cell in frame[name]]
-            for name, parse in zip(names, parsers, strict=True)
-        )
-        return [row(*values) for values in zip(*cells, strict=True)]
-    except ValueError as error:
-        raise _unusable(path, str(error)) from None
+        text = Path(path).read_bytes().decode()
+        header, *lines = csv.reader(io.StringIO(text), strict=True)
+        header = [RENAMED.get(name, name) for name in header]
+        if lacking := [name for name in names if name not in header]:
+            raise ValueError(f"it lacks {', '.join(lacking)}")
+        if not text.endswith("\n") or any(len(line) != len(header) for line in lines):
+            raise ValueError("a row is cut")
+        cells = [(header.index(name), parse) for name, parse in zip(names, parsers, strict=True)]
+        return [
+            row(*(parse(line[index].removeprefix("'")) for index, parse in cells)) for line in lines
+        ]
+    except FileNotFoundError:
+        raise files.missing(path) from None
+    except (ValueError, csv.Error) as error:
+        raise DataError(
+            f"{path} is not a valid table ({error}); delete it and run `dvc repro`."
+        ) from None
+
+
+def read_csv(path: str | Path) -> "pd.DataFrame":
+    """A CSV table as text, empty cells as "", for a notebook."""
+    import pandas as pd  # takes half a second
+
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    return frame.apply(lambda column: column.str.removeprefix("'"))
 
 
 def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
@@ -279,7 +287,7 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[A
     """Writes a table with `\\n` line ends, atomically; None is an empty cell.
 
     A text that a spreadsheet would run as a formula (CSV injection, CWE-1236) gets a ' before it,
-    which `read_csv` removes; numbers stay as they are.
+    which reading removes; numbers stay as they are.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -291,46 +299,6 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[A
 def write_dicts(path: str | Path, rows: Iterable[Mapping[str, Any]], header: Sequence[str]) -> None:
     """As `write_csv`, of rows that are dictionaries; a missing key is an empty cell."""
     write_csv(path, header, ([row.get(name) for name in header] for row in rows))
-
-
-def read_csv(
-    path: str | Path, names: Iterable[str] = (), numbers: Mapping[str, str] | None = None
-) -> "pd.DataFrame":
-    """A table as text, empty cells as ""; names: columns that have to be there.
-
-    DataError: no such file, a column is missing, or a row is cut.
-    """
-    import pandas as pd  # takes half a second
-
-    try:
-        content = Path(path).read_bytes()
-        frame = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, encoding="utf-8")
-        # pandas fills short rows, and takes what long ones have too many for an index.
-        shifted = not isinstance(frame.index, pd.RangeIndex)
-        if shifted or not content.endswith(b"\n") or frame.isna().to_numpy().any():
-            raise ValueError("a row is cut")
-    except FileNotFoundError:
-        raise files.missing(path) from None
-    except (ValueError, TypeError) as error:
-        raise _unusable(path, str(error)) from None
-    for new, old in RENAMED.items():
-        if new in names and new not in frame.columns:
-            frame = frame.rename(columns={old: new})
-    if lacking := sorted(set(names) - set(frame.columns)):
-        raise _unusable(path, f"it lacks {', '.join(lacking)}")
-    frame = frame.apply(lambda column: column.str.removeprefix("'"))
-    try:
-        for column, dtype in (numbers or {}).items():
-            frame[column] = pd.to_numeric(frame[column].replace("", None)).astype(dtype)
-    except (ValueError, TypeError, KeyError) as error:
-        raise _unusable(path, str(error)) from None
-    return frame
-
-
-def _unusable(path: str | Path, reason: str) -> DataError:
-    return DataError(
-        f"{path} is not the table it should be ({reason}); delete it and run `dvc repro`."
-    )
 
 
 def _inert(cell: Any) -> Any:

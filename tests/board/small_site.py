@@ -16,7 +16,7 @@ from pttfaces.board.index_page import IndexRow
 from pttfaces.board.listing import list_rows
 from pttfaces.board.page_cache import IndexPageCache
 from pttfaces.demo import pages
-from pttfaces.demo.board import Post, World
+from pttfaces.demo.board import DemoBoard, Post
 from pttfaces.demo.site import HOSTS, serve
 from pttfaces.http import LoopbackHosts
 
@@ -32,7 +32,7 @@ def fast_client(hosts: LoopbackHosts | None = None, auth: AuthBase | None = None
 
 
 @contextmanager
-def demo_client(board: World) -> Iterator[Client]:
+def demo_client(board: DemoBoard) -> Iterator[Client]:
     """A client of the demo site, which serves a board at BASE."""
     with serve(board) as port, fast_client(LoopbackHosts(dict.fromkeys(HOSTS, port))) as client:
         yield client
@@ -92,7 +92,7 @@ def server(
         thread.join()
 
 
-def without_gate(board: World) -> Callable[[str], Answer]:
+def without_gate(board: DemoBoard) -> Callable[[str], Answer]:
     """Answers as a board that does not ask for the reader's age."""
 
     def answer(path: str) -> Answer:
@@ -113,10 +113,10 @@ def rows_of(client: Client, base: str, board: str, span: Span, folder: Path) -> 
     )
 
 
-def thirty_years(posts: int) -> World:
+def thirty_years(posts: int) -> DemoBoard:
     """A board from 1996 to 2025, ever busier; some posts are deleted, once a whole page of them."""
     start, end = 820454400, 1767196800
-    board = World("Test")
+    board = DemoBoard("Test")
     for index in range(posts):
         seconds = start + int((end - start) * (index / posts) ** 0.7)
         deleted = index % 37 == 5 or 400 <= index < 420
@@ -130,5 +130,5 @@ def post_at(seconds: int, number: int, page: str = "ok") -> Post:
     return Post(f"M.{seconds}.A.{number % 4096:03X}", title, "someone", 5, page=page)
 
 
-def of_year(board: World, span: Span = YEAR) -> list[str]:
+def of_year(board: DemoBoard, span: Span = YEAR) -> list[str]:
     return [p.id for p in board.posts if p.page != "deleted" and posted_at(p.id) in span]

@@ -18,7 +18,7 @@ from pttfaces.board.articles import count_links, filter_links, read_articles, su
 from pttfaces.board.hosts import HostRules
 from pttfaces.board.listing import filter_rows
 from pttfaces.board.page_cache import PageCache
-from pttfaces.demo.board import make_world, picture_key
+from pttfaces.demo.board import image_key, make_board
 from pttfaces.demo.site import HOST_ALIASES
 from pttfaces.denylist import DenyList
 from pttfaces.errors import SiteError
@@ -28,7 +28,7 @@ RULES = HostRules(HOST_ALIASES)
 
 
 def test_read_articles_gives_each_its_status(tmp_path: Path) -> None:
-    board = make_world(3, 30, "Test", 2024)
+    board = make_board(3, 30, "Test", 2024)
     cache = PageCache(tmp_path / "links")
     with demo_client(board) as client:
         rows = rows_of(client, BASE, "Test", YEAR, tmp_path / "crawl")
@@ -44,11 +44,11 @@ def test_read_articles_gives_each_its_status(tmp_path: Path) -> None:
     posted = {url for read in reads for link in read.links.images if (url := link.url)}
     assert not {url for url in posted if "cache.ptt" in url}
     # Every address leads to an image of the site.
-    assert {picture_key(url) for url in posted} <= set(board.pictures)
+    assert {image_key(url) for url in posted} <= set(board.images)
 
 
 def test_filter_links_removes_pushes_and_denied_links(tmp_path: Path) -> None:
-    board = make_world(3, 30, "Test", 2024)
+    board = make_board(3, 30, "Test", 2024)
     cache = PageCache(tmp_path / "links")
     with demo_client(board) as client:
         rows = rows_of(client, BASE, "Test", YEAR, tmp_path / "crawl")

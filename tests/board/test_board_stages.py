@@ -15,7 +15,7 @@ import crawl
 import links
 from pttfaces import files, source, tables, workdir
 from pttfaces.config import load
-from pttfaces.demo.board import make_world
+from pttfaces.demo.board import make_board
 from pttfaces.demo.site import serve
 from pttfaces.errors import DataError, ParamsError
 from pttfaces.tables import ArticleStatus
@@ -118,9 +118,7 @@ def test_crawl_of_a_day_that_does_not_exist_raises_params_error(configure: Confi
     configure(board__year=2024, board__dates=["0229", "0301"])
     load()
     configure(board__year=2023, board__dates=["0229", "0301"])
-    with pytest.raises(
-        ParamsError, match=r"board.dates is '0229'; expected a day of 2023"
-    ):
+    with pytest.raises(ParamsError, match=r"board.dates is '0229'; expected a day of 2023"):
         crawl.main()
 
 
@@ -140,7 +138,7 @@ def test_crawl_of_days_without_a_post_raises_data_error(configure: Configure) ->
 
 
 def test_stages_read_a_settled_year_once(configure: Configure) -> None:
-    with serve(make_world(5, 8, "Beauty", 2024)) as port:
+    with serve(make_board(5, 8, "Beauty", 2024)) as port:
         address = f"http://127.0.0.1:{port}"
         configure(source="ptt", board__base_url=address)
         crawl.main()
@@ -157,7 +155,7 @@ def test_stages_read_a_settled_year_once(configure: Configure) -> None:
 
 
 def test_crawl_when_cached_index_pages_are_damaged_reads_them_again(configure: Configure) -> None:
-    with serve(make_world(5, 8, "Beauty", 2024)) as port:
+    with serve(make_board(5, 8, "Beauty", 2024)) as port:
         configure(source="ptt", board__base_url=f"http://127.0.0.1:{port}")
         crawl.main()
         first = Path(OUTPUTS[0]).read_bytes()

@@ -27,7 +27,7 @@ from pttfaces.board.client import Client
 from pttfaces.board.index_page import IndexRow
 from pttfaces.board.listing import filter_rows, list_rows
 from pttfaces.board.page_cache import IndexPageCache
-from pttfaces.demo.board import World, make_world
+from pttfaces.demo.board import DemoBoard, make_board
 from pttfaces.denylist import DenyList
 from pttfaces.errors import DataError, SiteError
 
@@ -77,7 +77,7 @@ def test_list_rows_of_years_at_the_boards_ends_and_beyond(year: int, tmp_path: P
 def test_list_rows_of_a_day_counts_in_utc_plus_8(tmp_path: Path) -> None:
     day = Span.of_days(2024, "0229", "0229")
     posts = [post_at(s, i) for i, s in enumerate((day.start - 1, day.start, day.end - 1, day.end))]
-    with demo_client(World("Test", posts=posts)) as client:
+    with demo_client(DemoBoard("Test", posts=posts)) as client:
         assert listed(client, tmp_path, day) == [posts[1].id, posts[2].id]
 
 
@@ -158,12 +158,15 @@ def test_list_rows_of_an_unknown_board_raises_site_error(tmp_path: Path) -> None
 
 
 def test_list_rows_of_an_empty_board_raises_data_error(tmp_path: Path) -> None:
-    with demo_client(World("Test")) as client, pytest.raises(DataError, match=r"Test .* is empty"):
+    with (
+        demo_client(DemoBoard("Test")) as client,
+        pytest.raises(DataError, match=r"Test .* is empty"),
+    ):
         rows_of(client, BASE, "Test", YEAR, tmp_path)
 
 
 def test_filter_rows_counts_rows_by_reason(tmp_path: Path) -> None:
-    board = make_world(3, 30, "Test", 2024)
+    board = make_board(3, 30, "Test", 2024)
     with demo_client(board) as client:
         rows = rows_of(client, BASE, "Test", YEAR, tmp_path)
     articles, left_out = filter_rows(rows, BASE, YEAR, None, DenyList())

@@ -21,7 +21,7 @@ from repository import SMALL, Repository, make_repository, put
 from pttfaces import files, tables, workdir
 from pttfaces.config import Download
 from pttfaces.demo import encode
-from pttfaces.demo.board import Picture, make_world
+from pttfaces.demo.board import DemoImage, make_board
 from pttfaces.demo.site import HOSTS as DEMO_HOSTS
 from pttfaces.demo.site import serve
 from pttfaces.denylist import DenyList
@@ -244,7 +244,7 @@ def test_a_run_that_has_all_waits_for_none(site: Site) -> None:
 
 # --- the stages
 
-DEMO_BOARD = make_world(1, 8, "Beauty", 2024)
+DEMO_BOARD = make_board(1, 8, "Beauty", 2024)
 
 
 @pytest.mark.timeout(600)
@@ -254,10 +254,10 @@ def test_another_source_other_limits_or_days_there_and_back_request_no_image_aga
     drawn: Counter[int] = Counter()
     lock = threading.Lock()
 
-    def draw(image: Picture, seed: int) -> bytes:
+    def draw(image: DemoImage, seed: int) -> bytes:
         with lock:
             drawn[image.number] += 1
-        return encode.picture_bytes(image, seed)
+        return encode.image_bytes(image, seed)
 
     project: Repository = make_repository(tmp_path / "project", SMALL | {"demo.articles": 8})
     files.write_bytes(project.path / "data/inbox/own.jpg", image_bytes("JPEG", 99))

@@ -9,7 +9,7 @@ import pytest
 
 from pttfaces import archive, files
 from pttfaces.board.hosts import HostRules
-from pttfaces.board.page_cache import Page, PageStore
+from pttfaces.board.page_cache import Page, PageCache
 from pttfaces.erasure import working_files
 from pttfaces.errors import DataError
 
@@ -78,7 +78,7 @@ def test_only_index_pages_that_list_an_article_are_found(tmp_path: Path) -> None
 def test_cached_albums_are_found_by_page_and_by_api(
     tmp_path: Path,
 ) -> None:
-    store = PageStore(tmp_path / ".cache/pages")
+    store = PageCache(tmp_path / ".cache/pages")
     for address in (
         "https://imgur.com/a/Ab12cd",
         "https://api.imgur.com/3/album/Ab12cd/images",

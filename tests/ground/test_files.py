@@ -1,10 +1,8 @@
 """Files: whole or not there, the same bytes for the same content, back as they were."""
 
 import contextlib
-import csv
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -20,13 +18,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from repository import DVC_LOCK
 
-from pttfaces import archive, files, tables, workdir
+from pttfaces import archive, files, workdir
 from pttfaces.errors import DataError
 
-CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\r\n")) | st.from_regex(
-    r"[=+@'-][\w().-]{0,8}", fullmatch=True
-)
-NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 NAMES = st.from_regex(r"[a-z0-9]{1,8}(/[a-z0-9]{1,8}){0,2}\.png", fullmatch=True)
 
 
@@ -255,46 +249,7 @@ def test_a_cut_json_line_is_named(tmp_path: Path) -> None:
         files.read_jsonl(path)
 
 
-def test_a_table_comes_back_with_its_texts_and_numbers(tmp_path: Path) -> None:
-    path = tmp_path / "t.csv"
-    rows = [{"id": "007", "n": 3, "x": 0.5}, {"id": "NA", "n": None, "x": None}]
-    tables.write_dicts(path, rows, ["id", "n", "x"])
-    table = tables.read_csv(path, numbers={"n": "Int64", "x": "float64"})
-    assert list(table["id"]) == ["007", "NA"]
-    assert table["n"][0] == 3
-    assert table["n"].isna().tolist() == [False, True]
-    assert path.read_bytes() == b"id,n,x\n007,3,0.5\nNA,,\n"
-
-
-@given(rows=st.lists(st.fixed_dictionaries({"title": CELLS, "author": CELLS}), max_size=5))
-@example(rows=[{"title": "=HYPERLINK(1)", "author": "'=1"}, {"title": "-1.5e3", "author": ""}])
-def test_a_table_gives_back_every_text_and_no_spreadsheet_runs_one(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, str]]
-) -> None:
-    path = tmp_path_factory.mktemp("table") / "t.csv"
-    tables.write_dicts(path, rows, ["title", "author"])
-    assert tables.read_csv(path).to_dict("records") == rows
-    with path.open(encoding="utf-8", newline="") as handle:
-        cells = [cell for row in csv.reader(handle) for cell in row]
-    for cell in cells:
-        assert not cell.startswith(("=", "+", "-", "@", "\t", "\r")) or NUMBER.fullmatch(cell), cell
-
-
-@given(st.binary(max_size=200), st.integers(0, 300))
-def test_a_table_that_was_cut_off_or_damaged_is_read_or_refused(
-    tmp_path_factory: pytest.TempPathFactory, noise: bytes, end: int
-) -> None:
-    path = tmp_path_factory.mktemp("table") / "t.csv"
-    rows = [{"id": f"{number}", "title": '表特, "quoted"'} for number in range(5)]
-    tables.write_dicts(path, rows, ["id", "title"])
-    path.write_bytes(path.read_bytes()[:end] + noise)
-    with contextlib.suppress(DataError):
-        tables.read_csv(path, numbers={"id": "Int64"})
-
-
-def test_a_missing_table_says_what_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="dvc repro"):
-        tables.read_csv(tmp_path / "none.csv")
+def test_a_missing_file_of_json_lines_says_what_makes_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="dvc repro"):
         files.read_jsonl(tmp_path / "none.jsonl")
 

@@ -44,7 +44,7 @@ def test_clone_without_what_its_commit_has_is_told_to_pull_and_makes_nothing_emp
     place: str,
 ) -> None:
     record({Path(place).name: "d41d8cd98f00b204e9800998ecf8427e"})
-    with pytest.raises(DataError, match=f"this commit has {place}, which is not here; run `dvc pull {place}`"):
+    with pytest.raises(DataError, match=f"has {place}, which is not here; run `dvc pull {place}`"):
         inputs.main()
     assert not Path(place).exists()
 

@@ -1,5 +1,6 @@
-"""The list of a data set's pictures, and src/pack.py, which writes it for pictures of one's own."""
+"""The list of a data set's images, and `pttfaces pack`, which writes it for one's own images."""
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -11,11 +12,13 @@ import pytest
 from pttfaces import archive, files, manifest, tables
 from pttfaces.errors import DataError
 
-PACK = Path(__file__).parents[2] / "src/pack.py"
+PACK = [sys.executable, "-m", "pttfaces", "pack"]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
+    files.write_text(tmp_path / "dvc.yaml", "")  # a checkout, to `pttfaces`
     for name in ("train/a.png", "train/b.png", "holdout/c.png", "notes.txt"):
         files.write_bytes(tmp_path / name, name.encode())
     assert manifest.write(tmp_path) == 3
@@ -41,7 +44,7 @@ def test_a_folder_is_as_its_manifest_lists_it(folder: Path) -> None:
 )
 def test_what_differs_is_named(folder: Path, change: Callable[[Path], object]) -> None:
     change(folder)
-    with pytest.raises(DataError, match=r"not as .*manifest\.csv lists.*/b\.png.*--manifest"):
+    with pytest.raises(DataError, match=r"differs from its manifest\.csv.*/b\.png.*--manifest"):
         manifest.check(folder)
 
 
@@ -55,7 +58,7 @@ def test_of_many_that_differ_three_are_named(tmp_path: Path) -> None:
         manifest.check(tmp_path)
 
 
-def test_a_damaged_manifest_is_told_and_a_missing_one_is_no_matter(folder: Path) -> None:
+def test_a_damaged_manifest_is_an_error_and_a_missing_one_is_not(folder: Path) -> None:
     path = folder / "manifest.csv"
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(DataError):
@@ -65,40 +68,45 @@ def test_a_damaged_manifest_is_told_and_a_missing_one_is_no_matter(folder: Path)
 
 
 @pytest.mark.parametrize(
-    ("names", "target", "said"),
+    ("names", "target", "warning"),
     [
-        (["dataset/train/a.png", "dataset/manifest.csv"], "data/dataset", "dataset is one: put it"),
-        (["train/A.PNG"], "data/dataset", "put the pictures into data/dataset/train as .png"),
-        (["000000.png"], "data/dataset", "put the pictures into data/dataset/train as .png"),
-        ([], "./data/dataset", "put the pictures into data/dataset/train as .png"),
+        (
+            ["dataset/train/a.png", "dataset/manifest.csv"],
+            "data/dataset",
+            "dataset is one: move it",
+        ),
+        (["train/A.PNG"], "data/dataset", "put the images into data/dataset/train as .png"),
+        (["000000.png"], "data/dataset", "put the images into data/dataset/train as .png"),
+        ([], "./data/dataset", "put the images into data/dataset/train as .png"),
         (["000000.png"], "look", None),
         (["files/md5/ab/cdef", "commits.bundle"], "bag", None),
         (["train/a.png", "holdout/b.png"], "data/dataset", None),
     ],
 )
-def test_an_archive_of_pictures_that_is_no_data_set_is_told(
-    tmp_path: Path, names: list[str], target: str, said: str | None
+def test_an_archive_that_is_no_data_set_causes_a_warning(
+    tmp_path: Path, names: list[str], target: str, warning: str | None
 ) -> None:
+    files.write_text(tmp_path / "dvc.yaml", "")  # a checkout, to `pttfaces`
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as bundle:
         for name in names:
             bundle.writestr(name, b"1")
-    command = [sys.executable, str(PACK), "--unpack", "a.zip", target]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    told = f"{Path(target)}: {len(names)} files from a.zip\n"
-    assert (ended.returncode, ended.stdout) == (0, told)
-    assert len(ended.stderr.splitlines()) == (said is not None)
-    assert (said or "") in ended.stderr
-    assert ("data/dataset holds no train/*.png" in ended.stderr) == (said is not None)
+    command = [*PACK, "--unpack", "a.zip", target]
+    ended = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    expected = f"{Path(target)}: {len(names)} files from a.zip\n"
+    assert (ended.returncode, ended.stdout) == (0, expected)
+    assert len(ended.stderr.splitlines()) == (warning is not None)
+    assert (warning or "") in ended.stderr
+    assert ("data/dataset has no train/*.png" in ended.stderr) == (warning is not None)
 
 
-def test_pictures_of_ones_own_become_a_data_set(folder: Path) -> None:
+def test_images_of_ones_own_become_a_data_set(folder: Path) -> None:
     def pack(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(PACK), *arguments]
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        command = [*PACK, *arguments]
+        return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
 
     (folder / "manifest.csv").unlink()
     ended = pack("--manifest", ".")
-    assert (ended.returncode, ended.stdout) == (0, "manifest.csv: 3 pictures\n")
+    assert (ended.returncode, ended.stdout) == (0, "manifest.csv: 3 images\n")
     manifest.check(folder)
     archive.pack(folder, folder / "with.zip")
     (folder / "manifest.csv").unlink()
@@ -112,4 +120,4 @@ def test_pictures_of_ones_own_become_a_data_set(folder: Path) -> None:
     (folder / "none").mkdir()
     refused = pack("--manifest", "none")
     assert refused.returncode == 2
-    assert "holds no PNG" in refused.stderr
+    assert "has no PNG" in refused.stderr

@@ -30,7 +30,7 @@ from hostile.site import Handler, Request, image_bytes
 from PIL import Image
 
 from pttfaces.demo import encode, pages
-from pttfaces.demo.board import Picture
+from pttfaces.demo.board import DemoImage
 
 BOARD = "board.test"
 PEOPLE = 8  # good portraits
@@ -230,7 +230,7 @@ async def _faces(request: Request) -> None:
 
 
 def _portrait(who: int) -> bytes:
-    return encode.picture_bytes(Picture(who, "portrait", (who,)), seed=1)
+    return encode.image_bytes(DemoImage(who, "portrait", (who,)), seed=1)
 
 
 def _id(seconds: int) -> str:

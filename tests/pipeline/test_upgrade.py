@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import tarfile
-from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient

@@ -23,7 +23,7 @@ from torture.funnel import check_funnel
 from torture.line import SETTINGS, Line
 from torture.moody_site import MoodySite, moody_site
 
-from pttfaces.demo.board import make_world
+from pttfaces.demo.board import make_board
 
 _DISK_MIB = 600
 
@@ -137,7 +137,7 @@ def main() -> None:
     chosen = list(enumerate(hands))[options.first : options.before]
     met: dict[Disturbance, list[int]] = defaultdict(list)
     failed = 0
-    world = make_world(1, int(str(SETTINGS["demo.articles"])), "Beauty", 2024)
+    world = make_board(1, int(str(SETTINGS["demo.articles"])), "Beauty", 2024)
     with tempfile.TemporaryDirectory() as scratch, moody_site(world) as site:
         known = measure(Path(scratch) / "undisturbed", site)
         print("undisturbed: " + ", ".join(f"{k} {v:.1f} s" for k, v in known.seconds.items()))

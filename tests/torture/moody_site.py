@@ -10,7 +10,7 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from pttfaces.demo.board import World
+from pttfaces.demo.board import DemoBoard
 from pttfaces.demo.site import serve
 from pttfaces.http import LOOPBACK
 
@@ -51,7 +51,7 @@ class MoodySite:
 
 
 @contextmanager
-def moody_site(board: World) -> Iterator[MoodySite]:
+def moody_site(board: DemoBoard) -> Iterator[MoodySite]:
     """A site in a good mood, served from threads of this process until the block ends."""
     with serve(board) as demo_port:
         site = MoodySite(demo_port)

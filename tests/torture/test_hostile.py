@@ -15,7 +15,7 @@ from torture.funnel import check_funnel
 
 from pttfaces import files, tables
 from pttfaces.demo import encode
-from pttfaces.demo.board import Picture
+from pttfaces.demo.board import DemoImage
 
 pytestmark = pytest.mark.timeout(900)  # six stages; a busy machine must not make it fail
 
@@ -37,7 +37,7 @@ NUMBER = re.compile(r"-?\d+(\.\d+)?")
 def fill_inbox(inbox: Path) -> None:
     names = ("=cmd.jpg", "+x.jpg", "夏 \u202egpj.jpg", "a,b'\".jpg", "deep/-er/still.jpg")
     for who, name in enumerate(names if os.name != "nt" else ("=cmd.jpg", "deep/-er/still.jpg")):
-        content = encode.picture_bytes(Picture(50 + who, "portrait", (50 + who,)), seed=1)
+        content = encode.image_bytes(DemoImage(50 + who, "portrait", (50 + who,)), seed=1)
         files.write_bytes(inbox / name, content)
     files.write_bytes(inbox / "notes.docx", b"PK\x03\x04 no picture")
     files.write_bytes(inbox / "empty.jpg", b"")

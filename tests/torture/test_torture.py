@@ -10,7 +10,7 @@ from torture.campaign import Disturbance
 from torture.line import SETTINGS
 from torture.moody_site import moody_site
 
-from pttfaces.demo.board import make_world
+from pttfaces.demo.board import make_board
 
 pytestmark = [
     pytest.mark.torture,
@@ -31,7 +31,7 @@ HAND = [
 def test_a_line_that_is_disturbed_comes_to_the_same_end(tmp_path: Path) -> None:
     print(f"seed {SEED}")
     articles = int(str(SETTINGS["demo.articles"]))
-    with moody_site(make_world(1, articles, "Beauty", 2024)) as site:
+    with moody_site(make_board(1, articles, "Beauty", 2024)) as site:
         known = campaign.measure(tmp_path / "undisturbed", site)
         campaign.suffer(tmp_path / "disturbed", site, known, HAND, SEED)
 

@@ -1,6 +1,6 @@
-"""Crops that look the same, by their perceptual hashes, however they were encoded or resized.
+"""Finds crops that look the same by their perceptual hashes, however they were encoded or resized.
 
-Knows hashes only.
+Hashes are of equal length, in hex; two are alike when at most `max_bits` of their bits differ.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,46 +10,45 @@ import numpy as np
 _WORD_BYTES = 8
 
 
-def repeats(hashes: Sequence[str], distance: int) -> list[int | None]:
-    """For each hash the place of the one that it repeats, or None for one that is new.
+def find_duplicates(hashes: Sequence[str], max_bits: int) -> list[int | None]:
+    """For each hash the index of the one that it is a duplicate of; None for one that stays.
 
-    hashes: of equal length, in hex, the preferred ones first; distance: two are alike when at most
-    this many bits differ. A repeated one is always new itself: of a chain of likenesses those are
-    kept that are no more alike than `distance`.
+    hashes: the preferred ones first. An original is no duplicate itself: of a chain of look-alikes
+    those stay that are not alike.
     """
     words = _words(hashes)
     kept = np.empty_like(words)
-    places: list[int] = []
+    originals: list[int] = []
     found: list[int | None] = []
-    for place, word in enumerate(words.T):
-        near = np.flatnonzero(_differing(kept[:, : len(places)], word) <= distance)
+    for index, word in enumerate(words.T):
+        near = np.flatnonzero(_count_differing(kept[:, : len(originals)], word) <= max_bits)
         if len(near):
-            found.append(places[near[0]])
+            found.append(originals[near[0]])
         else:
-            kept[:, len(places)] = word
-            places.append(place)
+            kept[:, len(originals)] = word
+            originals.append(index)
             found.append(None)
     return found
 
 
-def likenesses(hashes: Sequence[str], distance: int) -> Iterator[tuple[int, int]]:
-    """The places (first, second) of every two hashes that are alike, as in `repeats`."""
+def find_pairs(hashes: Sequence[str], max_bits: int) -> Iterator[tuple[int, int]]:
+    """The indices (first, second) of every two hashes that are alike."""
     words = _words(hashes)
-    for place, word in enumerate(words.T):
-        near = np.flatnonzero(_differing(words[:, :place], word) <= distance)
-        yield from ((int(first), place) for first in near)
+    for second, word in enumerate(words.T):
+        near = np.flatnonzero(_count_differing(words[:, :second], word) <= max_bits)
+        yield from ((int(first), second) for first in near)
 
 
-def alike(hashes: Sequence[str], others: Sequence[str], distance: int) -> list[int]:
-    """The places in `others` of hashes that are alike one of `hashes`, as in `repeats`."""
+def find_alike(hashes: Sequence[str], others: Sequence[str], max_bits: int) -> list[int]:
+    """The indices in `others` of hashes that are alike one of `hashes`."""
     if not hashes or not others:
         return []
-    there = _words(others)
-    near = [_differing(there, word) <= distance for word in _words(hashes).T]
-    return [int(place) for place in np.flatnonzero(np.any(near, axis=0))]
+    words = _words(others)
+    near = [_count_differing(words, word) <= max_bits for word in _words(hashes).T]
+    return [int(index) for index in np.flatnonzero(np.any(near, axis=0))]
 
 
-def _differing(words: np.ndarray, word: np.ndarray) -> np.ndarray:
+def _count_differing(words: np.ndarray, word: np.ndarray) -> np.ndarray:
     """How many bits differ: (W, N) and (W,) → (N,)."""
     # Word by word: numpy is several times slower at summing over a short axis.
     total = np.zeros(words.shape[1], np.uint16)
@@ -61,6 +60,6 @@ def _differing(words: np.ndarray, word: np.ndarray) -> np.ndarray:
 def _words(hashes: Sequence[str]) -> np.ndarray:
     """(W, N) uint64."""
     length = len(hashes[0]) // 2 if hashes else _WORD_BYTES
-    whole = -(-length // _WORD_BYTES) * _WORD_BYTES
-    content = b"".join(bytes.fromhex(text).rjust(whole, b"\0") for text in hashes)
-    return np.frombuffer(content, np.uint64).reshape(-1, whole // _WORD_BYTES).T.copy()
+    padded = -(-length // _WORD_BYTES) * _WORD_BYTES
+    content = b"".join(bytes.fromhex(text).rjust(padded, b"\0") for text in hashes)
+    return np.frombuffer(content, np.uint64).reshape(-1, padded // _WORD_BYTES).T.copy()

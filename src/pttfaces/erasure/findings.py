@@ -9,7 +9,7 @@ from pathlib import Path
 from pttfaces import files, manifest, source
 from pttfaces.board.hosts import HostRules
 from pttfaces.config import Params
-from pttfaces.curation.duplicates import alike
+from pttfaces.curation.duplicates import find_alike
 from pttfaces.denylist import DENIED, KINDS, DenyList
 from pttfaces.erasure import mlflow_runs, working_files
 from pttfaces.erasure.dvc_store import DvcStore, ObjectStore, StageRun
@@ -163,7 +163,7 @@ class Findings:
         own = [text for name, text in hashes.items() if name in self.crops]
         others = {name: text for name, text in hashes.items() if name not in self.crops}
         names = list(others)
-        return sorted(names[index] for index in alike(own, list(others.values()), bits))
+        return sorted(names[index] for index in find_alike(own, list(others.values()), bits))
 
     def _search_terms(self) -> Iterator[str]:
         """Texts that occur only in lines about the images and articles."""

@@ -79,7 +79,7 @@ def training_images(run: Run) -> list[str] | None:
 
     OSError: its artifacts cannot be read.
     """
-    name = tracking.TRAINING_PICTURES
+    name = tracking.TRAINING_IMAGES
     # MLflow would leave its copy of a server's file in the system's temporary folder.
     with _as_os_errors(), tempfile.TemporaryDirectory() as scratch:
         artifacts = _artifacts(run)

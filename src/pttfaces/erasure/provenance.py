@@ -25,7 +25,6 @@ ID_LENGTH = 16  # an image id: the hex digits of its digest with which names of 
 
 _FIRST_LINE_BYTES = 2**16
 _HASH = re.compile("([0-9a-f]{2})+")
-_CURRENT_NAMES = {old: new for new, old in tables.RENAMED.items()}
 _Row = Mapping[str, Any]
 
 
@@ -183,6 +182,6 @@ def _csv_rows(content: bytes, *needed: str) -> Iterator[dict[str, str]]:
             if cells.keys() >= set(needed):
                 # The apostrophe is that of `tables.write_csv`.
                 yield {
-                    _CURRENT_NAMES.get(key, key): cell.removeprefix("'")
+                    tables.RENAMED.get(key, key): cell.removeprefix("'")
                     for key, cell in cells.items()
                 }

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pttfaces import files
-from pttfaces.board.albums import SOURCES
+from pttfaces.board.albums import ALBUM_SOURCES
 from pttfaces.board.article_page import PostedLink
 from pttfaces.board.hosts import HostRules
 from pttfaces.board.links import sort_links
@@ -77,8 +77,8 @@ def album_addresses(posted: Iterable[str], rules: HostRules) -> list[str]:
     links = sort_links(
         [PostedLink(link, "body", "") for link in posted], "https://www.ptt.cc/", rules
     )
-    albums = [link.album for link in links.pictures if link.album]
-    return [source.address(album) for album in albums for source in SOURCES.values()]
+    albums = [link.album for link in links.images if link.album]
+    return [source.address(album) for album in albums for source in ALBUM_SOURCES.values()]
 
 
 def cached_pages(root: Path, addresses: Iterable[str]) -> list[Path]:

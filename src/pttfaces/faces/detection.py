@@ -1,69 +1,34 @@
-"""Finding the faces of many pictures, each once: the table of detections and the memory behind it.
-
-Knows a folder of pictures and a detector; not where the pictures came from.
-"""
+"""Finds the faces of many images, searches each image once, and makes the table of detections."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from pttfaces import files
 from pttfaces.errors import DataError
-from pttfaces.faces.detectors.base import Detector, Face, within_limits
+from pttfaces.faces.detectors.base import Detector, Face
 from pttfaces.faces.parallel import ordered_map
 from pttfaces.images import UnreadableError, decode
+from pttfaces.tables import Detection, LedgerRow, columns
 
-_BATCHES = 3  # so many are decoded before the first is searched: like shapes find each other
+_WINDOW_BATCHES = 3  # decoded ahead, so that images of like shapes can share a batch
+_UNREADABLE = "cannot be decoded"
 
-Selection = Literal["largest", "best", "all"]
-
-_POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
-LANDMARK_COLUMNS = tuple(f"{point}_{axis}" for point in _POINTS for axis in "xy")
-COLUMNS = (
-    *("image", "width", "height", "face", "score", "box_x", "box_y", "box_w", "box_h"),
-    *LANDMARK_COLUMNS,
-    *("eyes_found", "reason"),
-)
-_REAL = ("score", "box_x", "box_y", "box_w", "box_h", *LANDMARK_COLUMNS)
-NUMBERS = {
-    **dict.fromkeys(("width", "height", "face", "eyes_found"), "Int64"),
-    **dict.fromkeys(_REAL, "Float64"),
-}
+_NUMBERS = columns(Detection)[1:-1]  # the columns that every face has
+_REALS = _NUMBERS[_NUMBERS.index("score") : _NUMBERS.index("eyes_found")]
+_LANDMARKS = _REALS[-10:]
 
 
 @dataclass(frozen=True)
-class Located:
-    """A face of a picture, as the table has it.
+class SearchResult:
+    """What a detector finds in an image.
 
-    number: of the face in its picture; face_px: shorter side of its box, in pixels of the picture;
-    landmarks: (5, 2) float32, in pixels of the picture; score: the detector's.
-    """
-
-    number: int
-    face_px: float
-    landmarks: np.ndarray
-    score: float
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture to search. path: relative to the folder of pictures; sha256: of its bytes."""
-
-    path: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Found:
-    """What was found in a picture.
-
-    width, height: in pixels, upright; 0 where the picture cannot be decoded, for which `reason`
+    width, height: in pixels, upright; 0 where the image cannot be decoded, for which `reason`
     says why. faces: all that the detector saw, whatever its limits.
     """
 
@@ -73,11 +38,10 @@ class Found:
     reason: str = ""
 
 
-class Memory:
-    """A detector that remembers: a picture is searched once in its life.
+class DetectionCache:
+    """A detector whose results are kept by content, detector and CACHE_VERSION.
 
-    folder: where the results lie, by content, detector and code; one small file a picture, so that
-    a kill costs the pictures under way and no more.
+    folder: for one small file an image, so that a kill loses only the images in progress.
     """
 
     def __init__(self, folder: Path, detector: Detector) -> None:
@@ -85,37 +49,37 @@ class Memory:
         key = files.digest_json({"code": detector.cache_version, "detector": detector.identity})
         self._folder = folder / f"{detector.name}-{key[:16]}"
 
-    def search(self, sha256: str, read: Callable[[], bytes]) -> Found:
-        """What is in the picture of that digest; `read` gives its bytes if it is a new one."""
+    def search(self, sha256: str, read: Callable[[], bytes]) -> SearchResult:
+        """The faces of the image with that digest; `read` returns its bytes if it is new."""
         opened = self.open(sha256, read)
-        if isinstance(opened, Found):
+        if isinstance(opened, SearchResult):
             return opened
-        return self.keep(sha256, opened, self.detector.search(opened))
+        return self.add(sha256, opened, self.detector.search(opened))
 
-    def open(self, sha256: str, read: Callable[[], bytes]) -> np.ndarray | Found:
-        """A new picture's pixels (H, W, 3) uint8, to be searched; of others what is known."""
+    def open(self, sha256: str, read: Callable[[], bytes]) -> np.ndarray | SearchResult:
+        """The result for a known image; a new one's pixels (H, W, 3) uint8, to be searched."""
         if (known := self._known(sha256)) is not None:
             return known
         try:
             return decode(read())
         except UnreadableError as error:
-            return self._write(sha256, Found(0, 0, [], f"cannot be decoded: {error}"))
+            return self._write(sha256, SearchResult(0, 0, [], f"{_UNREADABLE}: {error}"))
 
-    def keep(self, sha256: str, pixels: np.ndarray, faces: list[Face]) -> Found:
-        """Remembers the faces of a picture that was searched."""
+    def add(self, sha256: str, pixels: np.ndarray, faces: list[Face]) -> SearchResult:
+        """Keeps the faces of an image that was searched."""
         height, width = pixels.shape[:2]
-        return self._write(sha256, Found(width, height, faces))
+        return self._write(sha256, SearchResult(width, height, faces))
 
-    def _known(self, sha256: str) -> Found | None:
-        """What is remembered of a picture; nothing, too, where its file is damaged."""
+    def _known(self, sha256: str) -> SearchResult | None:
+        """The cached result; None without one, or where its file is damaged."""
         path = self._path(sha256)
         content = files.unseal(path.read_bytes()) if path.exists() else None
         if content is None:
             return None
         value = json.loads(content)
-        return Found(**{**value, "faces": [_face_of(face) for face in value["faces"]]})
+        return SearchResult(**{**value, "faces": [_parse_face(face) for face in value["faces"]]})
 
-    def _write(self, sha256: str, found: Found) -> Found:
+    def _write(self, sha256: str, found: SearchResult) -> SearchResult:
         faces = [{**asdict(face), "landmarks": face.landmarks.tolist()} for face in found.faces]
         content = json.dumps({**asdict(found), "faces": faces}).encode()
         files.write_bytes(self._path(sha256), files.seal(content))
@@ -125,46 +89,53 @@ class Memory:
         return self._folder / sha256[:2] / f"{sha256}.json"
 
 
-def _face_of(value: dict[str, Any]) -> Face:
+def _parse_face(value: dict[str, Any]) -> Face:
     landmarks = np.array(value["landmarks"], np.float32)
     return Face(value["score"], tuple(value["box"]), landmarks, value["eyes_found"])
 
 
-def search_all(
-    pictures: Iterable[Picture], folder: Path, memory: Memory
-) -> Iterator[tuple[Picture, Found]]:
-    """What is in each picture, in their order, on all cores.
+def downloaded_images(ledger: Iterable[LedgerRow]) -> list[LedgerRow]:
+    """The first row of every image in the ledger, sorted by path."""
+    images: dict[str, LedgerRow] = {}
+    for row in ledger:
+        if row.path:
+            images.setdefault(row.path, row)
+    return [images[path] for path in sorted(images)]
 
-    A detector that wants several pictures at once gets them decoded meanwhile; no more than a few
-    batches are held. DataError: a picture of the list is not in the folder.
+
+def search_all(
+    images: Iterable[LedgerRow], folder: Path, cache: DetectionCache
+) -> Iterator[tuple[LedgerRow, SearchResult]]:
+    """Searches each image below `folder`, in their order, on all cores.
+
+    For a detector that takes batches, images are decoded while it works; no more than a few
+    batches are held. DataError: an image of the ledger is not in the folder.
     """
 
-    def look(picture: Picture) -> Found:
-        return memory.search(picture.sha256, lambda: _read(folder / picture.path))
+    def read(image: LedgerRow) -> bytes:
+        return _read(folder / image.path)
 
-    def opened(picture: Picture) -> np.ndarray | Found:
-        return memory.open(picture.sha256, lambda: _read(folder / picture.path))
-
-    if memory.detector.batch_size == 1:
-        return ordered_map(look, pictures)
-    return _in_batches(ordered_map(opened, pictures), memory)
+    if cache.detector.batch_size == 1:
+        return ordered_map(lambda image: cache.search(image.sha256, lambda: read(image)), images)
+    opened = ordered_map(lambda image: cache.open(image.sha256, lambda: read(image)), images)
+    return _search_batches(opened, cache)
 
 
-def _in_batches(
-    opened: Iterable[tuple[Picture, np.ndarray | Found]], memory: Memory
-) -> Iterator[tuple[Picture, Found]]:
-    """Searches what has been decoded, `_BATCHES` batches' worth at a time, like shapes together."""
-    waiting = iter(opened)
-    while window := list(islice(waiting, memory.detector.batch_size * _BATCHES)):
-        new = [(picture, what) for picture, what in window if isinstance(what, np.ndarray)]
+def _search_batches(
+    opened: Iterable[tuple[LedgerRow, np.ndarray | SearchResult]], cache: DetectionCache
+) -> Iterator[tuple[LedgerRow, SearchResult]]:
+    """Searches decoded images, `_WINDOW_BATCHES` batches' worth at a time, sorted by shape."""
+    size, waiting = cache.detector.batch_size, iter(opened)
+    while window := list(islice(waiting, size * _WINDOW_BATCHES)):
+        new = [(image, what) for image, what in window if isinstance(what, np.ndarray)]
         new.sort(key=lambda entry: entry[1].shape[0] / entry[1].shape[1])
-        found = {picture: what for picture, what in window if isinstance(what, Found)}
-        for start in range(0, len(new), memory.detector.batch_size):
-            batch = new[start : start + memory.detector.batch_size]
-            faces = memory.detector.search_many([pixels for _, pixels in batch])
-            for (picture, pixels), its_faces in zip(batch, faces, strict=True):
-                found[picture] = memory.keep(picture.sha256, pixels, its_faces)
-        yield from ((picture, found[picture]) for picture, _ in window)
+        found = {image.path: what for image, what in window if isinstance(what, SearchResult)}
+        for start in range(0, len(new), size):
+            batch = new[start : start + size]
+            faces = cache.detector.search_many([pixels for _, pixels in batch])
+            for (image, pixels), its_faces in zip(batch, faces, strict=True):
+                found[image.path] = cache.add(image.sha256, pixels, its_faces)
+        yield from ((image, found[image.path]) for image, _ in window)
 
 
 def _read(path: Path) -> bytes:
@@ -172,14 +143,15 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise DataError(
-            f"{path} is in the ledger and not on disk; run `dvc repro download` to fetch it again."
+            f"{path} is in the ledger, but not on disk; run `dvc repro download` to restore it."
         ) from None
 
 
-def select(faces: Sequence[Face], which: Selection) -> list[tuple[int, Face]]:
+def select(faces: Sequence[Face], which: str) -> list[tuple[int, Face]]:
     """The faces that count, each with its number in `faces` (largest first).
 
-    which: "largest" and "best" (highest score) give one face at most, "all" every face.
+    which: detect.faces: "largest" and "best" (highest score) give one face at most, "all" every
+    face.
     """
     numbered = list(enumerate(faces))
     if which == "all" or not numbered:
@@ -189,59 +161,65 @@ def select(faces: Sequence[Face], which: Selection) -> list[tuple[int, Face]]:
     return [max(numbered, key=lambda entry: entry[1].score)]
 
 
-def rows_of(
-    picture: Picture, found: Found, detector: Detector, which: Selection
-) -> list[dict[str, Any]]:
-    """Rows of the table (COLUMNS): one a face, or one that says why there is none."""
-    size = {"image": picture.path, "width": found.width, "height": found.height}
+def table_rows(image: str, found: SearchResult, detector: Detector) -> list[Detection]:
+    """A row for each face of an image that counts, or one that says why there is none.
+
+    image: its path below data/raw.
+    """
     if found.reason:
-        return [{"image": picture.path, "reason": found.reason}]
-    chosen = select(within_limits(found.faces, detector.limits), which)
+        return [Detection(image, reason=found.reason)]
+    chosen = select(detector.within_limits(found.faces), detector.options.faces)
     if not chosen:
-        return [{**size, "reason": "no face"}]
-    return [size | {"face": number} | _row(face) for number, face in chosen]
+        return [Detection(image, found.width, found.height, reason="no face")]
+    return [_row(image, found, number, face) for number, face in chosen]
 
 
-def _row(face: Face) -> dict[str, Any]:
-    numbers = (face.score, *face.box, *face.landmarks.ravel().tolist())
-    row = {column: f"{number:.2f}" for column, number in zip(_REAL, numbers, strict=True)}
-    return row | {"eyes_found": face.eyes_found, "reason": ""}
+def _row(image: str, found: SearchResult, number: int, face: Face) -> Detection:
+    values = (face.score, *face.box, *face.landmarks.ravel().tolist())
+    reals: dict[str, Any] = dict(zip(_REALS, values, strict=True))
+    return Detection(image, found.width, found.height, number, **reals, eyes_found=face.eyes_found)
 
 
-def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Counts over a whole table's rows; eyes_found_share: faces of which both eyes were seen."""
-    faces = [row for row in rows if not row["reason"]]
-    pictures = len({row["image"] for row in rows})
-    with_face = len({row["image"] for row in faces})
-    unreadable = sum(row["reason"].startswith("cannot be decoded") for row in rows)
-    both = sum(row["eyes_found"] == 2 for row in faces)
+def summary(rows: Sequence[Detection]) -> dict[str, Any]:
+    """The figures of metrics/detect.json; eyes_found_share: faces of which both eyes were seen."""
+    faces = [row for row in rows if not row.reason]
+    images = len({row.image for row in rows})
+    with_face = len({row.image for row in faces})
+    unreadable = sum(row.reason.startswith(_UNREADABLE) for row in rows)
+    both = sum(row.eyes_found == 2 for row in faces)
     return {
-        "pictures": pictures,
+        "pictures": images,
         "with_face": with_face,
-        "without_face": pictures - with_face - unreadable,
+        "without_face": images - with_face - unreadable,
         "unreadable": unreadable,
         "faces": len(faces),
         "eyes_found_share": round(both / len(faces), 4) if faces else 0.0,
     }
 
 
-def located_faces(table: pd.DataFrame) -> list[tuple[str, list[Located]]]:
-    """The faces of every picture that has any, from the table of detections read with NUMBERS.
+def faces_by_image(rows: Iterable[Detection]) -> list[list[Detection]]:
+    """The faces of the table, those of one image together, sorted by image.
 
-    DataError: a number of a face is missing.
+    DataError: a face lacks a number.
     """
-    faces = table[table["reason"] == ""]
-    if faces[list(NUMBERS)].isna().to_numpy().any():
+    faces = sorted((row for row in rows if not row.reason), key=lambda row: row.image)
+    if not np.isfinite([_values(face, _NUMBERS) for face in faces]).all():
         raise DataError(
-            "data/detections.csv has a face without its place; delete it and run `dvc repro`."
+            "data/detections.csv has a face without a position; delete it and run `dvc repro`."
         )
-    return [
-        (str(image), [_located(row) for _, row in rows.iterrows()])
-        for image, rows in faces.groupby("image", sort=True)
-    ]
+    return [list(group) for _, group in groupby(faces, key=lambda row: row.image)]
 
 
-def _located(row: pd.Series) -> Located:
-    landmarks = row[list(LANDMARK_COLUMNS)].to_numpy(np.float32).reshape(5, 2)
-    face_px = min(float(row["box_w"]), float(row["box_h"]))
-    return Located(int(row["face"]), face_px, landmarks, float(row["score"]))
+def landmarks(face: Detection) -> np.ndarray:
+    """A face's landmarks, (5, 2) float32, in pixels of its image."""
+    return _values(face, _LANDMARKS).astype(np.float32).reshape(5, 2)
+
+
+def face_px(face: Detection) -> float:
+    """Shorter side of a face's box, in pixels of its image."""
+    return float(_values(face, ("box_w", "box_h")).min())
+
+
+def _values(face: Detection, names: Sequence[str]) -> np.ndarray:
+    """Numbers of a row, float64; NaN for an empty cell."""
+    return np.array([getattr(face, name) for name in names], float)

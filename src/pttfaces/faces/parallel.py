@@ -1,6 +1,6 @@
-"""The same work on many pictures, on all cores, with results in the order of the pictures.
+"""Runs a function over many images on all cores, with results in the order of the images.
 
-Threads are enough: Pillow, OpenCV and torch let go of Python's lock while they work.
+With threads: Pillow, OpenCV and torch release Python's lock while they work.
 """
 
 import os
@@ -14,10 +14,10 @@ import cv2
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-_AHEAD = 4  # items under way a worker: enough to keep all busy, few enough to stay small
+_QUEUED_A_WORKER = 4  # enough to keep all workers busy, few enough to need little memory
 
 
-def cores() -> int:
+def _cores() -> int:
     """How many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -29,21 +29,21 @@ def ordered_map(
 ) -> Iterator[tuple[_Item, _Result]]:
     """Yields (item, function(item)) in the order of `items`, holding only a few at once.
 
-    OpenCV's own threads are off meanwhile: pictures side by side use the cores better, and some of
-    its results would come in an order that depends on the threads.
+    OpenCV's own threads are off meanwhile: several images at once use the cores better, and the
+    order of some of its results depends on its threads.
     """
-    workers, threads_before = cores(), cv2.getNumThreads()
-    under_way: deque[tuple[_Item, Future[_Result]]] = deque()
+    workers, threads_before = _cores(), cv2.getNumThreads()
+    pending: deque[tuple[_Item, Future[_Result]]] = deque()
     cv2.setNumThreads(1)
     executor = ThreadPoolExecutor(workers, thread_name_prefix="faces")
     try:
         for item in items:
-            under_way.append((item, executor.submit(function, item)))
-            if len(under_way) >= workers * _AHEAD:
-                first, future = under_way.popleft()
+            pending.append((item, executor.submit(function, item)))
+            if len(pending) >= workers * _QUEUED_A_WORKER:
+                first, future = pending.popleft()
                 yield first, future.result()
-        while under_way:
-            first, future = under_way.popleft()
+        while pending:
+            first, future = pending.popleft()
             yield first, future.result()
     finally:
         executor.shutdown(wait=True, cancel_futures=True)

@@ -1,7 +1,4 @@
-"""What is measured of a crop, to choose by: sharpness, brightness, pose, and what it looks like.
-
-Knows pixels and landmarks only.
-"""
+"""Measures the quality of crops: sharpness, brightness, pose, and a hash of how they look."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,12 +8,13 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-# Of every crop, beside its perceptual hash; the columns of data/crops.csv and data/dataset.csv.
-MEASURES = ("blur", "face_px", "upscale", "brightness", "yaw", "pitch", "roll", "score")
-COLUMNS = ("crop", "image", "face", *MEASURES, "phash")  # of data/crops.csv
-BLUR_SIDE = 256  # side at which blur is measured, so that one threshold fits every crop size
-# Histogram edges in quarters of an octave around 100, the original's threshold: 0, 6.25 … 6400.
-BLUR_EDGES = (0.0, *(100 * 2 ** (step / 4) for step in range(-16, 25)))
+from pttfaces.tables import SharpnessBin
+
+# Bins of the histogram of sharpness: quarters of an octave around 100, the original's threshold; 0,
+# 6.25 … 6400. The last bin is open.
+SHARPNESS_EDGES = (0.0, *(100 * 2 ** (step / 4) for step in range(-16, 25)))
+
+_SHARPNESS_SIDE = 256  # pixels: where sharpness is measured, so that one threshold fits every crop
 
 _HASH_SIDE = 16  # frequencies a side of the perceptual hash
 HASH_BITS = _HASH_SIDE**2
@@ -31,7 +29,7 @@ _FIT = np.linalg.pinv(_HEAD - _HEAD.mean(axis=0))
 
 @dataclass(frozen=True)
 class Pose:
-    """How a head is turned, in degrees: yaw to the right of the picture, pitch upwards, roll
+    """How a head is turned, in degrees: yaw to the right of the image, pitch upwards, roll
     clockwise; 0 looks at the viewer."""
 
     yaw: float
@@ -39,15 +37,15 @@ class Pose:
     roll: float
 
 
-def laplacian_variance(rgb: np.ndarray) -> float:
+def sharpness(rgb: np.ndarray) -> float:
     """Variance of the Laplacian: the higher, the sharper.
 
-    rgb: (H, W, 3) uint8. Grey, 256×256, OpenCV's default kernel, as in the original; a crop of
-    another size is resized first.
+    rgb: (H, W, 3) uint8. Of the grey crop at 256×256 with OpenCV's default kernel, as in the
+    original; a crop of another size is resized first.
     """
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-    if grey.shape != (BLUR_SIDE, BLUR_SIDE):
-        grey = cv2.resize(grey, (BLUR_SIDE, BLUR_SIDE), interpolation=cv2.INTER_AREA)
+    if grey.shape != (_SHARPNESS_SIDE, _SHARPNESS_SIDE):
+        grey = cv2.resize(grey, (_SHARPNESS_SIDE, _SHARPNESS_SIDE), interpolation=cv2.INTER_AREA)
     return float(cv2.Laplacian(grey, cv2.CV_64F).var())
 
 
@@ -57,11 +55,11 @@ def brightness(rgb: np.ndarray) -> float:
 
 
 def pose(landmarks: np.ndarray) -> Pose:
-    """How the head is turned, from its landmarks (5, 2) in any picture's pixels.
+    """How the head is turned, from its landmarks (5, 2) in any image's pixels.
 
     The orthographic fit of a generic head (POS: DeMenthon & Davis, 1995) to the landmarks with the
-    eyes turned level. A guide within some 10°, for heads differ; a detector that places nose and
-    mouth by the geometry of a face, as haar does, tells the roll only.
+    eyes turned level. Accurate to about 10°, because heads differ. Of a detector that places nose
+    and mouth by the geometry of a face, as haar does, only the roll has a meaning.
     """
     along = landmarks[1] - landmarks[0]
     roll = np.arctan2(along[1], along[0])
@@ -75,15 +73,17 @@ def pose(landmarks: np.ndarray) -> Pose:
 
 
 def perceptual_hash(rgb: np.ndarray) -> str:
-    """HASH_BITS bits in hex that differ the less, the more alike two crops look.
+    """HASH_BITS bits in hex, of which the fewer differ, the more alike two crops look.
 
-    pHash (Zauner, 2010) through imagehash: signs of the lowest frequencies. rgb: (S, S, 3) uint8.
+    imagehash's pHash (Zauner, 2010): the signs of the lowest frequencies. rgb: (S, S, 3) uint8.
     """
     return str(imagehash.phash(Image.fromarray(rgb), hash_size=_HASH_SIDE))
 
 
-def blur_histogram(variances: Iterable[float]) -> list[tuple[float, int]]:
-    """(lower edge of the bin, crops in it) for every bin of BLUR_EDGES; the last one is open."""
-    edges = np.array([*BLUR_EDGES, np.inf])
-    counts, _ = np.histogram(np.fromiter(variances, float), edges)
-    return [(round(edge, 2), int(n)) for edge, n in zip(BLUR_EDGES, counts, strict=True)]
+def sharpness_histogram(values: Iterable[float]) -> list[SharpnessBin]:
+    """How many of the values are in each bin of SHARPNESS_EDGES."""
+    counts, _ = np.histogram(np.fromiter(values, float), [*SHARPNESS_EDGES, np.inf])
+    return [
+        SharpnessBin(round(edge, 2), int(count))
+        for edge, count in zip(SHARPNESS_EDGES, counts, strict=True)
+    ]

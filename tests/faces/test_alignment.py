@@ -6,18 +6,19 @@ import pytest
 from face_crop_plus import Cropper
 from faces_support import Portrait, encoded
 from PIL import Image
+from settings import group
 
 from pttfaces import files, images
 from pttfaces.faces import alignment
 from pttfaces.faces.alignment import FaceCropper
-from pttfaces.faces.detection import Located
 from pttfaces.faces.detectors import make_detector
 from pttfaces.images import decode
+from pttfaces.tables import Detection, columns
 
 
 @pytest.fixture(scope="module")
 def cropper() -> FaceCropper:
-    return FaceCropper(256, 0.65, "replicate")
+    return FaceCropper(group("crop"))
 
 
 def difference(left: np.ndarray, right: np.ndarray) -> float:
@@ -44,7 +45,7 @@ def test_a_crop_is_what_face_crop_plus_makes_of_the_same_landmarks(
 def test_eyes_come_to_the_same_place_whatever_the_pose(
     portraits: list[Portrait], cropper: FaceCropper
 ) -> None:
-    """A dot on each true eye, drawn into the picture, is where alignment should bring it."""
+    """A dot on each true eye, drawn into the image, is where alignment should bring it."""
     places = []
     for portrait in portraits:
         marked = np.zeros_like(portrait.pixels)
@@ -61,7 +62,7 @@ def test_eyes_come_to_the_same_place_whatever_the_pose(
 
 
 def test_exif_rotation_gives_the_same_crop(portraits: list[Portrait], cropper: FaceCropper) -> None:
-    portrait, detector = portraits[2], make_detector("haar")
+    portrait, detector = portraits[2], make_detector(group("detect"))
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = Image.fromarray(portrait.pixels).transpose(Image.Transpose.ROTATE_90)
@@ -74,7 +75,7 @@ def test_exif_rotation_gives_the_same_crop(portraits: list[Portrait], cropper: F
     assert np.array_equal(crops[0], crops[1])
 
 
-def test_a_large_picture_is_shrunk_without_aliasing(cropper: FaceCropper) -> None:
+def test_a_large_image_is_shrunk_without_aliasing(cropper: FaceCropper) -> None:
     """Single-pixel stripes average to grey; skipping pixels would leave stripes."""
     stripes = np.zeros((3000, 3000, 3), np.uint8)
     stripes[:, ::2] = 255
@@ -102,23 +103,30 @@ def test_landmarks_in_one_point_give_no_crop(cropper: FaceCropper) -> None:
     assert cropper.crop(np.zeros((50, 50, 3), np.uint8), np.full((5, 2), 7, np.float32)) is None
 
 
-def test_crops_are_written_measured_and_named_after_their_picture(
+def test_crops_are_written_measured_and_named_after_their_image(
     tmp_path: Path, portraits: list[Portrait], cropper: FaceCropper
 ) -> None:
-    entries = []
+    faces = []
     for number, portrait in enumerate(portraits[:3]):
         name = f"{str(number) * 64}.png"
         files.write_bytes(tmp_path / "raw" / name, portrait.png())
-        nowhere = Located(1, 9, np.zeros((5, 2), np.float32), 0.1)
-        entries.append((name, [Located(0, 120, portrait.landmarks, 0.7), nowhere]))
+        in_one_point = detected(name, 1, np.zeros((5, 2)))
+        faces.append([detected(name, 0, portrait.landmarks), in_one_point])
     target = files.clean_folder(tmp_path / "crops")
-    rows = [
-        row
-        for rows in alignment.crop_all(entries, tmp_path / "raw", target, cropper)
-        for row in rows
-    ]
-    assert [row["crop"] for row in rows] == [f"{str(n) * 16}-0.png" for n in range(3)]
-    assert sorted(p.name for p in (tmp_path / "crops").iterdir()) == [row["crop"] for row in rows]
-    assert {row["face_px"] for row in rows} == {120}
-    assert all(row["blur"] > 0 and 0 < row["brightness"] < 255 for row in rows)
-    assert alignment.summary(rows, 6)["not_aligned"] == 3
+    cropped = alignment.crop_all(faces, tmp_path / "raw", target, cropper)
+    rows = [row for of_image in cropped for row in of_image]
+    assert [row.crop for row in rows] == [f"{str(n) * 16}-0.png" for n in range(3)]
+    assert sorted(p.name for p in (tmp_path / "crops").iterdir()) == [row.crop for row in rows]
+    assert {row.face_px for row in rows} == {120}
+    assert all(row.sharpness > 0 and 0 < row.brightness < 255 for row in rows)
+    assert alignment.summary(rows, detected=6)["not_aligned"] == 3
+
+
+def detected(image: str, number: int, points: np.ndarray) -> Detection:
+    box = {"score": 0.7, "box_x": 0.0, "box_y": 0.0, "box_w": 120.0, "box_h": 150.0}
+    landmarks = dict(zip(columns(Detection)[9:19], points.ravel().tolist(), strict=True))
+    return Detection(image, 400, 480, number, **box, **landmarks, eyes_found=2)
+
+
+def test_without_a_crop_the_summary_has_no_medians() -> None:
+    assert alignment.summary([], detected=2) == {"crops": 0, "not_aligned": 2, "upscaled": 0}

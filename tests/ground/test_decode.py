@@ -19,7 +19,7 @@ HEIGHT, WIDTH = 40, 60
 
 
 @pytest.fixture
-def picture() -> Image.Image:
+def image() -> Image.Image:
     """Left half red, right half blue, with a green upper left corner."""
     pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     pixels[:, : WIDTH // 2] = (200, 30, 30)
@@ -33,11 +33,11 @@ def near(found: np.ndarray, expected: Image.Image, tolerance: float = 12.0) -> b
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "AVIF"])
-def test_every_format_gives_upright_rgb(picture: Image.Image, form: str) -> None:
-    found = decode(encoded(picture, form))
+def test_every_format_gives_upright_rgb(image: Image.Image, form: str) -> None:
+    found = decode(encoded(image, form))
     assert found.dtype == np.uint8
     assert found.shape == (HEIGHT, WIDTH, 3)
-    assert near(found, picture)
+    assert near(found, image)
 
 
 @pytest.mark.parametrize(
@@ -54,29 +54,27 @@ def test_every_format_gives_upright_rgb(picture: Image.Image, form: str) -> None
     ],
 )
 def test_exif_orientation_is_undone(
-    picture: Image.Image, orientation: int, stored: Image.Transpose | None
+    image: Image.Image, orientation: int, stored: Image.Transpose | None
 ) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    turned = picture if stored is None else picture.transpose(stored)
-    assert near(decode(encoded(turned, "PNG", exif=exif)), picture, 0.01)
+    turned = image if stored is None else image.transpose(stored)
+    assert near(decode(encoded(turned, "PNG", exif=exif)), image, 0.01)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of broken metadata
-def test_a_broken_exif_block_does_not_lose_the_picture(picture: Image.Image) -> None:
-    content = encoded(picture, "JPEG", exif=b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\xff\xff\x01")
-    assert near(decode(content), picture)
+def test_a_broken_exif_block_does_not_lose_the_image(image: Image.Image) -> None:
+    content = encoded(image, "JPEG", exif=b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\xff\xff\x01")
+    assert near(decode(content), image)
 
 
-def test_transparency_lies_on_white(picture: Image.Image) -> None:
-    clear = picture.convert("RGBA")
+def test_transparency_lies_on_white(image: Image.Image) -> None:
+    clear = image.convert("RGBA")
     clear.putalpha(0)
     assert (decode(encoded(clear, "PNG")) == 255).all()
-    half = picture.convert("RGBA")
+    half = image.convert("RGBA")
     half.putalpha(128)
-    assert near(
-        decode(encoded(half, "WEBP", lossless=True)), picture.point(lambda v: (v + 255) // 2)
-    )
+    assert near(decode(encoded(half, "WEBP", lossless=True)), image.point(lambda v: (v + 255) // 2))
 
 
 def test_a_transparent_palette_colour_lies_on_white() -> None:
@@ -92,18 +90,18 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
     assert np.abs(found[..., 0].astype(int) - np.arange(256)).max() <= 1
 
 
-def test_cmyk_and_grey_become_rgb(picture: Image.Image) -> None:
-    assert near(decode(encoded(picture.convert("CMYK"), "JPEG")), picture, 25)
-    grey = decode(encoded(picture.convert("L"), "JPEG"))
+def test_cmyk_and_grey_become_rgb(image: Image.Image) -> None:
+    assert near(decode(encoded(image.convert("CMYK"), "JPEG")), image, 25)
+    grey = decode(encoded(image.convert("L"), "JPEG"))
     assert grey.shape == (HEIGHT, WIDTH, 3)
     assert (grey[..., 0] == grey[..., 2]).all()
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG"])
-def test_an_animation_gives_its_first_frame(picture: Image.Image, form: str) -> None:
-    second = Image.new("RGB", picture.size, "white")
-    content = encoded(picture, form, save_all=True, append_images=[second])
-    assert near(decode(content), picture)
+def test_an_animation_gives_its_first_frame(image: Image.Image, form: str) -> None:
+    second = Image.new("RGB", image.size, "white")
+    content = encoded(image, form, save_all=True, append_images=[second])
+    assert near(decode(content), image)
 
 
 def test_a_jpeg_without_its_end_is_read_as_far_as_it_goes() -> None:
@@ -122,7 +120,7 @@ def test_a_jpeg_without_its_end_is_read_as_far_as_it_goes() -> None:
         (b"\xff\xd8\xff\xe0", "not a picture"),
     ],
 )
-def test_what_is_no_picture_says_so(content: bytes, reason: str) -> None:
+def test_what_is_no_image_says_so(content: bytes, reason: str) -> None:
     with pytest.raises(UnreadableError, match=reason):
         decode(content)
 
@@ -141,13 +139,13 @@ def test_broken_bytes_are_unreadable_or_pixels_never_a_crash(
 
 
 @pytest.mark.parametrize("form", ["EPS", "BMP", "TIFF"])
-def test_only_known_formats_are_opened(picture: Image.Image, form: str) -> None:
+def test_only_known_formats_are_opened(image: Image.Image, form: str) -> None:
     with pytest.raises(UnreadableError, match="not a picture"):
-        decode(encoded(picture, form))
+        decode(encoded(image, form))
 
 
 def test_what_download_lets_through_is_decoded_without_a_warning(
-    picture: Image.Image, tmp_path: Path
+    image: Image.Image, tmp_path: Path
 ) -> None:
     assert Image.MAX_IMAGE_PIXELS
     with pytest.raises(ParamsError, match=r"download\.max_megapixels is 179; .* to 178:"):
@@ -156,7 +154,7 @@ def test_what_download_lets_through_is_decoded_without_a_warning(
         config.check(values)
     assert 2 * Image.MAX_IMAGE_PIXELS > 178e6
     path = tmp_path / "large.png"
-    path.write_bytes(encoded(picture, "PNG"))
+    path.write_bytes(encoded(image, "PNG"))
     program = (  # pytest has warnings of its own
         "import sys; from pathlib import Path; from PIL import Image\n"
         "from pttfaces.images import decode\n"
@@ -173,9 +171,9 @@ def test_what_download_lets_through_is_decoded_without_a_warning(
     assert done.stderr == ""
 
 
-def test_a_picture_of_too_many_pixels_says_so(
-    picture: Image.Image, monkeypatch: pytest.MonkeyPatch
+def test_an_image_of_too_many_pixels_says_so(
+    image: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", HEIGHT * WIDTH // 2 - 1)
     with pytest.raises(UnreadableError, match="too many pixels"):
-        decode(encoded(picture, "PNG"))
+        decode(encoded(image, "PNG"))

@@ -1,4 +1,4 @@
-"""detect, crop and curate as the stages that they are, on a folder as download leaves it."""
+"""The stages detect, crop and curate, on a folder as download leaves it."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ FOLDERS = ("data/crops", "data/dataset", "metrics/pictures", "metrics/plots")
 
 @pytest.fixture
 def posted(portraits: list[Portrait]) -> list[Posted]:
-    """Nine faces in four articles, one face in the inbox; one picture twice, a blurred face, a
+    """Nine faces in four articles, one face in the inbox; one image twice, a blurred face, a
     scene and something broken."""
     rng = np.random.default_rng(5)
     soft = drawing.blurred(drawing.portrait(drawing.Person.random(rng), rng), rng)
@@ -45,7 +45,7 @@ def outputs(root: Path) -> dict[str, str]:
     return tables | {name: files.digest_tree(root / name) for name in FOLDERS}
 
 
-def test_from_pictures_to_a_data_set(workspace: Workspace, posted: list[Posted]) -> None:
+def test_from_images_to_a_data_set(workspace: Workspace, posted: list[Posted]) -> None:
     root = workspace(posted)
     run()
     counts = files.read_json("metrics/detect.json")
@@ -121,10 +121,10 @@ def test_a_copy_is_made_in_place_of_a_crop_on_which_no_face_is_found_again(
     table = tables.read_csv("data/dataset.csv").set_index("crop")
     copy = table[table["reason"] == "duplicate"]
     assert len(copy) == 1
-    lost, make = copy["duplicate_of"].item(), curate.picture_maker(config.load())
+    lost, make = copy["duplicate_of"].item(), curate.make_image(config.load())
     monkeypatch.setattr(
         curate,
-        "picture_maker",
+        "make_image",
         lambda options: lambda path: None if path.name == lost else make(path),
     )
     curate.main()
@@ -134,19 +134,19 @@ def test_a_copy_is_made_in_place_of_a_crop_on_which_no_face_is_found_again(
     made = {path.name for path in (root / "data/dataset").rglob("*.png")}
     assert made == set(table[table["reason"] == ""].index)
     (root / "data/crops" / copy.index[0]).unlink()
-    with pytest.raises(DataError, match=r"is not there any more; `dvc repro`"):
+    with pytest.raises(DataError, match=r"does not exist any more; run `dvc repro`"):
         curate.main()
 
 
 def test_no_face_anywhere_is_one_sentence(workspace: Workspace) -> None:
     scene = drawing.scene(np.random.default_rng(1))
     workspace([Posted(images.png_bytes(scene.image), "M.1", "https://i.example/1.png")])
-    with pytest.raises(DataError, match=r"haar found no face in any of the 1 pictures"):
+    with pytest.raises(DataError, match=r"haar found no face in any of the 1 images"):
         detect.main()
     assert Path("data/detections.csv").exists()
 
 
 def test_too_few_crops_are_one_sentence(workspace: Workspace, posted: list[Posted]) -> None:
     workspace(posted[:3], threshold=("blur_threshold: 100", "blur_threshold: 100000"))
-    with pytest.raises(DataError, match="of 3 crops 0 can be used"):
+    with pytest.raises(DataError, match="0 of 3 crops can be used"):
         run()

@@ -2,6 +2,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -9,16 +10,23 @@ import numpy as np
 import pytest
 import torch
 from faces_support import Portrait
+from settings import group, params
 from skimage.data import astronaut
 
+from pttfaces import config
 from pttfaces.demo import drawing
 from pttfaces.errors import ParamsError, WeightsError
-from pttfaces.faces.detectors import Face, haar, make_detector, yunet
+from pttfaces.faces.detectors import Detector, Face, haar, make_detector, retinaface, yunet
 
-# At hand where the stage has fetched it, or PTTFACES_YUNET names it.
+# Where the stage has downloaded it, or where PTTFACES_YUNET names it.
 YUNET = Path(
     os.environ.get("PTTFACES_YUNET", ".cache/weights/face_detection_yunet_2023mar.onnx")
 ).absolute()
+
+
+def make(name: str, weights: Path | None = None, **changes: Any) -> Detector:
+    given = weights and str(weights)
+    return make_detector(group("detect", detector=name, weights=given, **changes))
 
 
 def errors(face: Face, portrait: Portrait) -> np.ndarray:
@@ -36,7 +44,7 @@ def same(left: list[Face], right: list[Face]) -> bool:
 
 
 def test_haar_finds_drawn_faces_and_their_landmarks(portraits: list[Portrait]) -> None:
-    detector = make_detector("haar")
+    detector = make("haar")
     found = [detector.detect(portrait.pixels) for portrait in portraits]
     assert [len(faces) for faces in found] == [1] * len(portraits)
     assert all(faces[0].eyes_found == 2 for faces in found)
@@ -47,7 +55,7 @@ def test_haar_finds_drawn_faces_and_their_landmarks(portraits: list[Portrait]) -
 
 @pytest.mark.skipif(not YUNET.exists(), reason="YuNet's file is not in .cache/weights")
 def test_yunet_finds_drawn_faces_and_their_landmarks(portraits: list[Portrait]) -> None:
-    detector = make_detector("yunet", str(YUNET))
+    detector = make("yunet", YUNET)
     found = [detector.detect(portrait.pixels) for portrait in portraits]
     assert [len(faces) for faces in found] == [1] * len(portraits)
     distances = np.array([errors(f[0], p) for f, p in zip(found, portraits, strict=True)])
@@ -57,9 +65,9 @@ def test_yunet_finds_drawn_faces_and_their_landmarks(portraits: list[Portrait]) 
 
 
 @pytest.mark.skipif(not YUNET.exists(), reason="YuNet's file is not in .cache/weights")
-def test_yunet_finds_nothing_in_narrow_pictures_without_a_face(portraits: list[Portrait]) -> None:
+def test_yunet_finds_nothing_in_narrow_images_without_a_face(portraits: list[Portrait]) -> None:
     """Whatever it searched before: what OpenCV computes of a side of 32 pixels is not written."""
-    detector = make_detector("yunet", str(YUNET))
+    detector = make("yunet", YUNET)
     rng = np.random.default_rng(0)
     for portrait in portraits[:10]:
         assert len(detector.search(portrait.pixels)) == 1
@@ -71,7 +79,7 @@ def test_yunet_finds_nothing_in_narrow_pictures_without_a_face(portraits: list[P
 
 @pytest.mark.skipif(not YUNET.exists(), reason="YuNet's file is not in .cache/weights")
 def test_yunet_places_the_landmarks_of_a_smaller_copy_alike(portraits: list[Portrait]) -> None:
-    detector = make_detector("yunet", str(YUNET))
+    detector = make("yunet", YUNET)
     for portrait in portraits[:4]:
         half = cv2.resize(portrait.pixels, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
         (face,), (copy,) = detector.detect(portrait.pixels), detector.detect(half)
@@ -84,36 +92,36 @@ def test_yunet_places_the_landmarks_of_a_smaller_copy_alike(portraits: list[Port
     "box",
     [(0, 0, 30, 40), (-50, -60, 80, 90), (95, 75, 5, 5), (200, 300, 20, 20), (10, 5, 900, 900)],
 )
-def test_a_second_look_knows_where_it_looked(box: tuple[float, float, float, float]) -> None:
+def test_a_view_maps_its_points_back_to_the_image(box: tuple[float, float, float, float]) -> None:
     """Also at a face on the edge, and at a box beyond it."""
     image = np.random.default_rng(0).integers(0, 255, (80, 100, 3), np.uint8)
-    look = yunet._Look.at(image, box, 140)
-    assert look.pixels.shape == (320, 320, 3)
-    middle = look.in_picture(np.array([[159.5, 159.5]]))[0]
+    view = yunet._View.of(image, box, 140)
+    assert view.pixels.shape == (320, 320, 3)
+    middle = view.in_image(np.array([[159.5, 159.5]]))[0]
     if box[0] < 100 and box[2] < 100 and box[0] > -50:
         expected = np.array(box[:2]) + np.array(box[2:]) / 2 - 0.5
         assert np.abs(middle - expected).max() < 2
 
 
 def test_haar_finds_one_face_with_both_eyes_on_a_photograph() -> None:
-    (face,) = make_detector("haar").detect(astronaut())
+    (face,) = make("haar").detect(astronaut())
     assert face.eyes_found == 2
     # Eyes of the astronaut as read off the photograph, whose eyes are 45 pixels apart.
     assert np.abs(face.landmarks[:2] - [[201, 105], [245, 105]]).max() < 0.12 * 45
     assert 0.5 < face.score < 1
 
 
-def test_haar_finds_the_same_face_in_a_much_larger_picture(portraits: list[Portrait]) -> None:
+def test_haar_finds_the_same_face_in_a_much_larger_image(portraits: list[Portrait]) -> None:
     portrait = portraits[1]
-    small = make_detector("haar").detect(portrait.pixels)[0]
+    small = make("haar").detect(portrait.pixels)[0]
     larger = cv2.resize(portrait.pixels, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
-    face = make_detector("haar", max_side=480).detect(larger)[0]
+    face = make("haar", max_side=480).detect(larger)[0]
     distance = np.linalg.norm(small.landmarks[1] - small.landmarks[0])
     assert np.abs((face.landmarks + 0.5) / 4 - 0.5 - small.landmarks).max() < 0.06 * distance
 
 
 def test_haar_sees_no_face_in_scenes() -> None:
-    detector = make_detector("haar")
+    detector = make("haar")
     scenes = [drawing.scene(np.random.default_rng(seed)) for seed in range(6)]
     assert [detector.detect(np.asarray(s.image.convert("RGB"))) for s in scenes] == [[]] * 6
 
@@ -122,28 +130,28 @@ def test_faces_come_largest_first_and_within_the_limits() -> None:
     rng = np.random.default_rng(3)
     group = drawing.group([drawing.Person.random(rng) for _ in range(3)], rng)
     pixels = np.asarray(group.image.convert("RGB"))
-    faces = make_detector("haar").detect(pixels)
+    faces = make("haar").detect(pixels)
     assert len(faces) == 3
     assert [face.area for face in faces] == sorted((f.area for f in faces), reverse=True)
     middle = sorted(face.score for face in faces)[1]
-    assert len(make_detector("haar", threshold=middle).detect(pixels)) == 2
-    assert make_detector("haar", min_size=300).detect(pixels) == []
+    assert len(make("haar", threshold=middle).detect(pixels)) == 2
+    assert make("haar", min_size=300).detect(pixels) == []
 
 
-def test_of_faces_in_one_place_the_surest_stays() -> None:
+def test_of_overlapping_faces_the_one_of_the_highest_score_stays() -> None:
     points = np.zeros((5, 2), np.float32)
     sure = Face(0.8, (177, 151, 174, 174), points, 2)
     figure = Face(0.3, (72, 38, 390, 390), points, 1)
     beside = Face(0.5, (340, 151, 174, 174), points, 2)
-    assert haar._one_a_place([figure, beside, sure]) == [sure, beside]
+    assert haar._drop_overlapping([figure, beside, sure]) == [sure, beside]
 
 
-def test_a_picture_smaller_than_any_face_has_none() -> None:
-    assert make_detector("haar").detect(np.zeros((5, 3, 3), np.uint8)) == []
+def test_an_image_smaller_than_any_face_has_none() -> None:
+    assert make("haar").detect(np.zeros((5, 3, 3), np.uint8)) == []
 
 
 def test_the_number_of_threads_changes_nothing(portraits: list[Portrait]) -> None:
-    detector, before = make_detector("haar"), cv2.getNumThreads()
+    detector, before = make("haar"), cv2.getNumThreads()
     try:
         cv2.setNumThreads(1)
         alone = [detector.detect(portrait.pixels) for portrait in portraits[:4]]
@@ -157,7 +165,7 @@ def test_the_number_of_threads_changes_nothing(portraits: list[Portrait]) -> Non
 
 
 def test_threads_may_share_a_detector(portraits: list[Portrait]) -> None:
-    detector = make_detector("haar")
+    detector = make("haar")
     alone = [detector.detect(portrait.pixels) for portrait in portraits[:4]]
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(detector.detect, [p.pixels for p in portraits[:4]] * 2))
@@ -168,18 +176,41 @@ def test_a_file_of_other_weights_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "yunet.onnx"
     path.write_bytes(b"something else")
     with pytest.raises(WeightsError, match=r"not the expected file.*detect\.weights"):
-        make_detector("yunet", str(path))
+        make("yunet", path)
 
 
 def test_a_missing_file_of_weights_is_named(tmp_path: Path) -> None:
     for name in ("yunet", "retinaface"):
         with pytest.raises(WeightsError, match=r"nowhere\.bin does not exist"):
-            make_detector(name, str(tmp_path / "nowhere.bin"))
+            make(name, tmp_path / "nowhere.bin")
+
+
+def test_a_file_of_other_weights_names_the_parameter_that_named_it(tmp_path: Path) -> None:
+    path = tmp_path / "yunet.onnx"
+    path.write_bytes(b"something else")
+    of_evaluate = group("evaluate", detector="yunet", detector_weights=str(path))
+    with pytest.raises(WeightsError, match=r"evaluate\.detector_weights"):
+        make_detector(of_evaluate.face_detector(64), "evaluate.detector_weights")
 
 
 def test_an_unknown_detector_is_refused() -> None:
-    with pytest.raises(ParamsError, match="haar, yunet, retinaface"):
-        make_detector("viola")
+    values = params().model_dump(by_alias=True)
+    values["detect"]["detector"] = "viola"
+    with pytest.raises(ParamsError, match=r"detect\.detector is 'viola'.*haar, yunet, retinaface"):
+        config.check(values)
+
+
+@pytest.mark.parametrize(
+    ("module", "version"),
+    [
+        (haar, "732956b000ffa054493bdff38d663263123b3a0df58f121f85158bb91a3b87d9"),
+        (yunet, "d8f25b0a2f3d148b67ff8d7f6ab151d29825599988afd640d2a010165d9f621b"),
+        (retinaface, "4028224beea6e7438b5dabf332a3bc9d02d55d7a4718014361cf26ec7985daef"),
+    ],
+)
+def test_the_caches_of_version_0_1_stay_valid(module: ModuleType, version: str) -> None:
+    """These are the digests of 0.1's source files. Whoever changes the faces found changes both."""
+    assert version == module.CACHE_VERSION
 
 
 class Trap:
@@ -191,16 +222,16 @@ def test_retinaface_refuses_a_file_of_something_else(tmp_path: Path) -> None:
     path = tmp_path / "retinaface_detector.pth"
     torch.save({"body": Trap()}, path)
     with pytest.raises(WeightsError, match="does not hold its weights"):
-        make_detector("retinaface", str(path))
+        make("retinaface", path)
     path.write_bytes(b"something else")
     with pytest.raises(WeightsError, match="does not hold its weights"):
-        make_detector("retinaface", str(path))
+        make("retinaface", path)
 
 
 def random_retinaface(path: Path) -> Any:
     """RetinaFace with random weights, which are written to `path`, too.
 
-    Its landmarks are drawn into the picture, where a trained network has them: thousands of pixels
+    Its landmarks are drawn into the image, where a trained network has them: thousands of pixels
     away, float32 itself is too coarse for what the tests ask.
     """
     import torch
@@ -219,13 +250,13 @@ def random_retinaface(path: Path) -> Any:
 def test_retinaface_gives_what_face_crop_plus_predicts(
     tmp_path: Path, portraits: list[Portrait], size: tuple[int, int]
 ) -> None:
-    """With random weights: what is compared is what is made of the network's output."""
+    """With random weights: what is compared is what becomes of the network's output."""
     import torch
 
     path = tmp_path / "retinaface_detector.pth"
     network = random_retinaface(path)
     pixels = cv2.resize(portraits[0].pixels, size, interpolation=cv2.INTER_AREA)
-    found = make_detector("retinaface", str(path), min_size=1).search(pixels)
+    found = make("retinaface", path, min_size=1).search(pixels)
     mean = (123, 117, 104)  # RGB; face-crop-plus subtracts it, so that nothing is left of padding
     below, right = -size[1] % 32, -size[0] % 32
     padded = cv2.copyMakeBorder(pixels, 0, below, 0, right, cv2.BORDER_CONSTANT, value=mean)
@@ -239,10 +270,10 @@ def test_retinaface_gives_what_face_crop_plus_predicts(
 def test_retinaface_finds_in_a_batch_what_it_finds_alone(
     tmp_path: Path, portraits: list[Portrait]
 ) -> None:
-    """With random weights and pictures of several shapes, some of which share a batch."""
+    """With random weights and images of several shapes, some of which share a batch."""
     path = tmp_path / "retinaface_detector.pth"
     random_retinaface(path)
-    detector = make_detector("retinaface", str(path), min_size=1)
+    detector = make("retinaface", path, min_size=1)
     sizes = [(96, 64), (90, 60), (64, 100), (96, 64)]
     images = [
         cv2.resize(portrait.pixels, size, interpolation=cv2.INTER_AREA)

@@ -1,0 +1,70 @@
+"""Traces every crop to the articles and local files that its image comes from."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from pttfaces.errors import DataError
+from pttfaces.faces.quality import HASH_BITS
+from pttfaces.tables import Article, Crop, LedgerRow
+
+_INBOX = "inbox:"
+_HASH = re.compile(rf"[0-9a-f]{{{HASH_BITS // 4}}}")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """A place where an image was found; article and author are "" for a file in data/inbox."""
+
+    article: str
+    author: str
+    url: str
+
+    @property
+    def group(self) -> str:
+        """What is never split between training and hold-out: an article, or a sub-folder of the
+        inbox; an image directly in the inbox is a group of its own."""
+        if self.article:
+            return f"article:{self.article}"
+        path = PurePosixPath(self.url.removeprefix(_INBOX))
+        return self.url if len(path.parts) < 2 else f"{_INBOX}{path.parts[0]}/"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A crop that may join the data set, and where its image comes from.
+
+    sha256: of the image; sources: every place where it was found, the first one first.
+    """
+
+    crop: Crop
+    sha256: str
+    sources: tuple[Provenance, ...]
+
+
+def candidates(
+    crops: Sequence[Crop], ledger: Iterable[LedgerRow], articles: Iterable[Article]
+) -> list[Candidate]:
+    """Every crop with its sources, in the order of the crops. DataError: a damaged hash."""
+    authors = {article.id: article.author for article in articles}
+    sources: dict[str, list[Provenance]] = {}
+    digests: dict[str, str] = {}
+    for row in ledger:
+        if row.path:
+            source = Provenance(row.article, authors.get(row.article, ""), row.url)
+            sources.setdefault(row.path, []).append(source)
+            digests[row.path] = row.sha256
+    if damaged := [crop.phash for crop in crops if not _HASH.fullmatch(crop.phash)]:
+        raise DataError(
+            f"data/crops.csv has {damaged[0]!r} for a perceptual hash; delete it and run "
+            "`dvc repro`."
+        )
+    return [
+        Candidate(
+            crop,
+            digests.get(crop.image, ""),
+            tuple(sources.get(crop.image, [Provenance("", "", "")])),
+        )
+        for crop in crops
+    ]

@@ -1,0 +1,63 @@
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from candidates_support import NOBODY, candidate, options
+from faces_support import Portrait
+from PIL import Image
+
+from pttfaces import files, images
+from pttfaces.curation import export, filters
+
+
+def test_an_image_is_made_smaller_without_aliasing(portraits: list[Portrait]) -> None:
+    stripes = np.zeros((256, 256, 3), np.uint8)
+    stripes[:, ::2] = 255
+    assert export.downscale(Image.fromarray(stripes), 64).std() < 3
+    face = portraits[0].pixels[:256, :256]
+    small = export.downscale(Image.fromarray(face), 64)
+    areas = face.reshape(64, 4, 64, 4, 3).mean(axis=(1, 3))
+    assert np.abs(small - areas).mean() < 4
+    assert np.array_equal(export.downscale(Image.fromarray(face), 256), face)
+
+
+def test_images_are_written_and_a_crop_that_gives_none_is_reported(
+    tmp_path: Path, portraits: list[Portrait]
+) -> None:
+    names = ["a.png", "b.png"]
+    for name, portrait in zip(names, portraits, strict=False):
+        crop = Image.fromarray(portrait.pixels[:256, :256])
+        files.write_bytes(tmp_path / "crops" / name, images.png_bytes(crop))
+    made = export.write_images(
+        names,
+        tmp_path / "crops",
+        files.clean_folder(tmp_path / "train"),
+        lambda path: None if path.name == "a.png" else export.downscale_file(path, 64),
+    )
+    assert list(made) == [("a.png", False), ("b.png", True)]
+    assert [path.name for path in (tmp_path / "train").iterdir()] == ["b.png"]
+    assert images.read_rgb([tmp_path / "train/b.png"]).shape == (1, 64, 64, 3)
+
+
+def test_where_an_original_gives_no_image_its_copy_does_and_that_one_s_copies_go(
+    tmp_path: Path,
+) -> None:
+    """Of a chain of look-alikes first both ends are made, then the middle alone."""
+    sizes = {"original": (300.0, 0), "middle": (200.0, 20), "end": (100.0, 40), "other": (1.0, 200)}
+    crops = [
+        candidate(0, crop=name, face_px=size, phash=f"{2**bits - 1:064x}")
+        for name, (size, bits) in sizes.items()
+    ]
+    target, requested = files.clean_folder(tmp_path / "train"), []
+
+    def make(path: Path) -> np.ndarray | None:
+        requested.append(path.name)
+        return None if path.name == "original" else np.zeros((4, 4, 3), np.uint8)
+
+    filter_crops = partial(filters.filter_crops, crops, options(duplicate_bits=20), 0, NOBODY)
+    rows = export.export_crops(filter_crops, tmp_path, target, make)
+    reasons = {row.crop: row.reason for row in rows}
+    assert [name for name, reason in reasons.items() if not reason] == ["middle", "other"]
+    assert reasons["end"] == "duplicate"
+    assert sorted(path.name for path in target.iterdir()) == ["middle", "other"]
+    assert sorted(requested) == ["end", "middle", "original", "other"], "each once"

@@ -1,0 +1,109 @@
+from typing import Any
+
+import pytest
+from candidates_support import NOBODY, candidate, changed, filtered, options
+
+from pttfaces.curation import filters
+from pttfaces.curation.provenance import Candidate, Provenance
+from pttfaces.denylist import DenyList
+
+
+def reasons(candidates: list[Candidate], deny: str = "", **limits: Any) -> list[str]:
+    return [row.reason for row in filtered(candidates, DenyList.of([deny]), **limits)]
+
+
+def test_a_crop_at_the_threshold_stays_and_one_below_goes() -> None:
+    crops = [candidate(1, sharpness=99.99), candidate(2, sharpness=100.0)]
+    assert reasons(crops) == ["blurred", ""]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "article:M.1704074642.A.002",
+        "author:by-m.1704074642.a.002",
+        "url:https://i.example/2.jpg",
+        f"sha256:{2:064x}",
+        f"crop:{2:016x}-0.png",
+    ],
+)
+def test_the_deny_list_removes_by_every_kind_of_name(entry: str) -> None:
+    assert reasons([candidate(1), candidate(2, "M.1704074642.A.002")], entry) == ["", "denied"]
+
+
+def test_a_denied_face_stays_out_under_another_number() -> None:
+    one, two = (changed(candidate(n), crop=f"{1:016x}-{n}.png") for n in (0, 1))
+    assert reasons([one, two, candidate(2)], f"crop:{1:016x}-1.png") == ["denied", "denied", ""]
+
+
+def test_an_image_is_denied_by_any_article_that_it_is_in() -> None:
+    again = Provenance("M.1704074649.A.009", "someone", "https://i.example/copy.jpg")
+    one = candidate(1)
+    twice = Candidate(one.crop, one.sha256, (*one.sources, again))
+    assert reasons([twice], "article:M.1704074649.A.009") == ["denied"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "quality", "reason"),
+    [
+        ({"min_face_px": 80}, {"face_px": 79}, "face too small"),
+        ({"max_upscale": 2}, {"upscale": 2.1}, "enlarged too much"),
+        ({"min_brightness": 40}, {"brightness": 39}, "too dark"),
+        ({"max_brightness": 220}, {"brightness": 221}, "too bright"),
+        ({"max_yaw": 30}, {"yaw": -31}, "head turned too far"),
+        ({"max_pitch": 20}, {"pitch": 21}, "head turned too far"),
+        ({"min_score": 0.5}, {"score": 0.4}, "detector too unsure"),
+    ],
+)
+def test_a_limit_leaves_out_what_is_beyond_it_and_none_leaves_out_nothing(
+    limits: dict[str, float], quality: dict[str, float], reason: str
+) -> None:
+    within = {
+        name: value * 0.9 if reason.startswith(("e", "h", "too b")) else value * 2
+        for name, value in quality.items()
+    }
+    crops = [candidate(1, **quality), candidate(2, **within)]
+    assert reasons(crops, **limits) == [reason, ""]
+    assert reasons(crops) == ["", ""]
+
+
+def test_of_crops_that_look_alike_the_one_of_the_largest_face_stays() -> None:
+    alike = [candidate(1, sharpness=5, face_px=900), candidate(2), candidate(3, face_px=300)]
+    alike = [changed(one, phash="ff" * 32) for one in alike]
+    rows = filtered([*alike, candidate(4)])
+    assert [row.reason for row in rows] == ["blurred", "duplicate", "", ""]
+    assert rows[1].duplicate_of == alike[2].crop.crop
+    equal = [candidate(number, phash="ff" * 32) for number in (1, 2)]
+    assert reasons(equal) == ["", "duplicate"], "of equals the first"
+
+
+@pytest.mark.parametrize(("bits", "expected"), [(2, ["", "duplicate"]), (1, ["", ""])])
+def test_how_alike_is_alike_is_a_number_of_bits(bits: int, expected: list[str]) -> None:
+    crops = [candidate(1), candidate(2)]  # one bit each, not the same one
+    assert reasons(crops, duplicate_bits=bits) == expected
+
+
+def test_a_copy_takes_the_place_of_an_original_without_a_face() -> None:
+    large, middle, small = (candidate(n, face_px=px) for n, px in ((1, 300), (2, 200), (3, 100)))
+    crops = [changed(one, phash="ff" * 32) for one in (small, large, middle)]
+    rows = filters.filter_crops(crops, options(), 100, NOBODY, without_face={large.crop.crop})
+    assert [row.reason for row in rows] == ["duplicate", "no face when cropped again", ""]
+    assert rows[0].duplicate_of == middle.crop.crop
+
+
+def test_a_row_has_the_columns_of_its_crop_and_its_first_source() -> None:
+    one = candidate(1, face=3, yaw=-7.5)
+    (row,) = filtered([one])
+    assert (row.crop, row.face, row.yaw) == (one.crop.crop, 3, -7.5)
+    assert (row.article, row.author, row.url) == (
+        "M.1704074641.A.001",
+        "by-M.1704074641.A.001",
+        "https://i.example/1.jpg",
+    )
+    assert (row.sha256, row.split, row.reason, row.duplicate_of) == (one.sha256, "", "", "")
+
+
+def test_a_row_names_nobody_who_is_denied() -> None:
+    (row,) = filtered([candidate(1)], DenyList.of(["article:M.1704074641.A.001"]))
+    assert (row.reason, row.split) == ("denied", "")
+    assert (row.article, row.author, row.url) == ("", "", "")

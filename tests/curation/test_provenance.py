@@ -1,0 +1,68 @@
+import contextlib
+from dataclasses import replace
+
+import pytest
+from candidates_support import USUAL, filtered
+from damage import DAMAGES, Damage
+from faces_support import ledger_row
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pttfaces import tables
+from pttfaces.curation.provenance import Provenance, candidates
+from pttfaces.errors import DataError
+from pttfaces.tables import Article, Crop, DatasetRow, LedgerRow
+
+ARTICLE = Article("M.1704074641.A.001", "", "", "ann", "2024-01-01", 0)
+
+
+def test_images_of_an_inbox_folder_stay_together_and_loose_ones_do_not() -> None:
+    groups = [
+        Provenance("", "", f"inbox:{name}").group for name in ("a/1.jpg", "a/b/2.jpg", "3.jpg")
+    ]
+    assert groups[0] == groups[1]
+    assert groups[2] not in groups[:2]
+    assert Provenance("", "", "inbox:a").group != groups[0]
+
+
+def test_a_crop_is_traced_to_all_sources_of_its_image() -> None:
+    ledger = [
+        ledger_row("x.jpg", "ab", ARTICLE.id, "https://i.example/1.jpg"),
+        ledger_row("x.jpg", "ab", "M.2", "https://i.example/2.jpg"),
+        ledger_row("", "", "M.3", "https://i.example/3.jpg"),
+    ]
+    crop = replace(USUAL, crop="x-0.png", image="x.jpg", phash="ab" * 32)
+    (found,) = candidates([crop], ledger, [ARTICLE])
+    assert found.crop == crop
+    assert found.sha256 == "ab"
+    assert found.sources == (
+        Provenance(ARTICLE.id, "ann", "https://i.example/1.jpg"),
+        Provenance("M.2", "", "https://i.example/2.jpg"),
+    )
+
+
+def test_a_damaged_hash_is_one_sentence() -> None:
+    with pytest.raises(DataError, match=r"crops\.csv has 'abc' for a perceptual hash"):
+        candidates([replace(USUAL, phash="abc")], [], [])
+
+
+@given(DAMAGES, st.booleans())
+def test_damaged_tables_are_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, damage: Damage, of_crops: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("tables")
+    crops, ledger = folder / "crops.csv", folder / "ledger.csv"
+    rows = [replace(USUAL, crop=f"a-{n}.png", image="a.jpg", phash=f"{n}" * 64) for n in (0, 1)]
+    tables.write(crops, rows, Crop)
+    row = ledger_row("a.jpg", "a" * 64, ARTICLE.id, "http://a.test/1")
+    tables.write(ledger, [row], LedgerRow)
+
+    def filter_tables() -> list[DatasetRow]:
+        read = tables.read(crops, Crop), tables.read(ledger, LedgerRow)
+        return filtered(candidates(*read, [ARTICLE]))
+
+    assert len(filter_tables()) == 2
+    path = crops if of_crops else ledger
+    path.write_bytes(damage.of(path.read_bytes()))
+    with contextlib.suppress(DataError):
+        assert len(filter_tables()) <= 2

@@ -1,0 +1,42 @@
+from typing import Any
+
+import pytest
+from candidates_support import candidate, filtered, grouped
+
+from pttfaces.curation import splits, summary
+from pttfaces.curation.provenance import Candidate
+from pttfaces.errors import DataError
+
+
+def figures(candidates: list[Candidate], holdout: float = 0.1, **limits: Any) -> dict[str, Any]:
+    rows = filtered(candidates, **limits)
+    groups = grouped(candidates, rows)
+    return summary.summary(splits.split_rows(rows, groups, holdout), groups)
+
+
+def test_every_crop_is_counted_once() -> None:
+    crops = [candidate(n, f"M.{n}") for n in range(4)] + [candidate(9, sharpness=3)]
+    counts = figures(crops, holdout=0.25)
+    assert (counts["crops"], counts["kept"], counts["left_out"]["blurred"]) == (5, 4, 1)
+    assert (counts["train"], counts["train_series"]) == (3, 3)
+    assert (counts["holdout"], counts["holdout_series"]) == (1, 1)
+    assert summary.describe(counts) == "3 crops to train on, 1 held out; left out: 1 blurred"
+
+
+def test_one_crop_is_too_few() -> None:
+    crops = [candidate(1), candidate(2, sharpness=3)]
+    with pytest.raises(DataError, match=r"1 of 2 crops can be.*1 blurred.*lower blur_threshold or"):
+        summary.check_enough(figures(crops))
+    counts = figures(crops, blur_threshold=0, min_score=0.5)
+    with pytest.raises(DataError, match=r"2 detector too unsure.*then lower curate\.min_score or"):
+        summary.check_enough(counts)
+    with pytest.raises(DataError, match=r"0 of 0 crops.*then add images"):
+        summary.check_enough(figures([]))
+
+
+def test_an_empty_hold_out_is_explained_where_one_is_wanted() -> None:
+    one, two = candidate(1, "M.1"), candidate(2, "M.2")
+    again = Candidate(two.crop, two.sha256, one.sources)
+    assert "one series" in summary.explain_empty_holdout(figures([one, again]), 0.1)
+    assert summary.explain_empty_holdout(figures([one, two]), 0.1) == ""
+    assert summary.explain_empty_holdout(figures([one], holdout=0), 0) == ""
