@@ -1,7 +1,6 @@
 """Collects what the report shows from metrics, images and DVC's experiments."""
 
 import base64
-import csv
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from PIL import Image
 
 from pttfaces import files
@@ -110,10 +110,10 @@ def results() -> list[ScoredResult]:
 
 def curves(text: str) -> list[dict[str, float | None]]:
     """The rows of a plot's CSV table; None for a cell without a number."""
-    return [
-        {key: _number(value) for key, value in row.items() if key}
-        for row in csv.DictReader(io.StringIO(text, newline=None))
-    ]
+    if not text.strip():
+        return []
+    frame = pd.read_csv(io.StringIO(text)).apply(pd.to_numeric, errors="coerce")
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
 def grids(folder: Path = IMAGES / "train") -> list[tuple[int, str]]:
@@ -216,10 +216,3 @@ def _ok(figures: Mapping[str, Any], key: str) -> Any:
 
 def _but_ok(figures: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {reason: count for reason, count in figures.get(key, {}).items() if reason != "ok"}
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text or "")
-    except ValueError:
-        return None
