@@ -46,7 +46,8 @@ def main() -> None:
     if options.repeats > 1:
         from pttfaces.sampling import generation  # takes seconds
 
-        more = generation.other_seeds(MODEL, generation.order_of(everything), options.repeats)
+        seeds = range(everything.seed + 1, everything.seed + options.repeats)
+        more = generation.generate_seeds(MODEL, everything.generate, everything.infer_steps, seeds)
         others = [
             evaluate.distance(extractor, image_folder.open_folder(*one), reference) for one in more
         ]
