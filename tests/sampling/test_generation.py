@@ -1,108 +1,114 @@
-"""Samples in a folder: the same after a kill, and what a missing or foreign model says."""
+"""Samples in a folder: the same after a kill, from memory or from disk, for one seed or several."""
 
+import io
 import os
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import settings
 import tiny_training as tiny
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler
+from damage import DAMAGES, Damage
+from hypothesis import given
 from PIL import Image
 
-from pttfaces import files
+from pttfaces import files, images
 from pttfaces.diffusion import model_folder
-from pttfaces.diffusion import unet as network
-from pttfaces.errors import DataError, ParamsError
+from pttfaces.diffusion.model_folder import DiffusionModel
+from pttfaces.errors import ParamsError
 from pttfaces.sampling import generation, samplers
-from pttfaces.sampling.generation import Order
-from pttfaces.sampling.samplers import Sampler
 
-ORDER = Order(Sampler("ddpm", 5, "trailing"), seed=2, count=7, batch_size=3)
+OPTIONS = settings.group(
+    "generate", sampler="ddpm", timestep_spacing="trailing", num_images=7, batch_size=3
+)
+STEPS, SEED = 5, 2
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> model_folder.Model:
+def model(tmp_path: Path) -> DiffusionModel:
     folder = tmp_path / "model"
-    model_folder.save(folder, network.build(tiny.ARCHITECTURE, seed=0), tiny.COSINE, {"epoch": 1})
+    model_folder.save(folder, tiny.model(), {"epoch": 1})
     return model_folder.load(folder, "cpu")
 
 
-def test_what_was_finished_before_a_kill_is_kept_and_the_rest_is_the_same(
-    model: model_folder.Model, tmp_path: Path
+def test_images_finished_before_a_kill_are_kept_and_the_rest_is_the_same(
+    model: DiffusionModel, tmp_path: Path
 ) -> None:
-    made = generation.generate(model, ORDER, tmp_path / "whole")
+    made = generation.generate(model, OPTIONS, STEPS, SEED, tmp_path / "whole")
     assert [path.name for path in made.paths] == [f"{i:06d}.png" for i in range(7)]
     whole = files.digest_tree(tmp_path / "whole")
     half = tmp_path / "half"
-    generation.generate(model, ORDER, half)
+    generation.generate(model, OPTIONS, STEPS, SEED, half)
     (half / "000001.png").unlink()
     cut = half / "000006.png"  # as a full disk or a power cut may leave one
     cut.write_bytes(cut.read_bytes()[:-20])
     kept = half / "000004.png"  # its batch is whole
     os.utime(kept, (0, 0))
-    generation.generate(model, ORDER, half)
+    generation.generate(model, OPTIONS, STEPS, SEED, half)
     assert files.digest_tree(half) == whole
     assert kept.stat().st_mtime == 0
-    again = generation.generate(model, ORDER, half)
+    again = generation.generate(model, OPTIONS, STEPS, SEED, half)
     assert again.images_per_s == 0
 
 
-def test_other_seeds_give_the_pictures_that_they_give_alone(
+def test_several_seeds_give_the_images_that_each_gives_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    folder = tmp_path / "model"
-    model_folder.save(folder, network.build(tiny.ARCHITECTURE, seed=0), tiny.COSINE, {})
-    for seed, (work, _) in enumerate(generation.other_seeds(folder, ORDER, 3), ORDER.seed + 1):
+    folder, seeds = tmp_path / "model", (3, 4)
+    model_folder.save(folder, tiny.model(), {})
+    made = generation.generate_seeds(folder, OPTIONS, STEPS, seeds)
+    for seed, (work, _) in zip(seeds, made, strict=True):
         alone = tmp_path / str(seed)
-        generation.generate(model_folder.load(folder, "cpu"), replace(ORDER, seed=seed), alone)
+        generation.generate(model_folder.load(folder, "cpu"), OPTIONS, STEPS, seed, alone)
         assert files.digest_tree(work) == files.digest_tree(alone)
-    assert seed == ORDER.seed + 2
     assert not list((tmp_path / ".resume").iterdir())
 
 
-def test_a_lack_of_memory_ends_in_a_sentence(
-    model: model_folder.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_running_out_of_memory_ends_in_a_message(
+    model: DiffusionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_much(*_: object) -> None:
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(samplers, "sample", too_much)
-    with pytest.raises(ParamsError, match=r"generate\.batch_size 3 .*halve generate\.batch_size"):
-        generation.generate(model, ORDER, tmp_path / "none")
+    with pytest.raises(ParamsError, match=r"generate\.batch_size 3; halve generate\.batch_size"):
+        generation.generate(model, OPTIONS, STEPS, SEED, tmp_path / "none")
 
 
-def test_samples_from_memory_and_from_disk_are_the_same(tmp_path: Path) -> None:
-    unet = network.build(tiny.ARCHITECTURE, seed=0).eval()
-    in_memory = model_folder.Model(unet, tiny.COSINE)
-    model_folder.save(tmp_path / "model", unet, tiny.COSINE, {})
-    from_disk = model_folder.load(tmp_path / "model", "cpu")
-    for model, name in ((in_memory, "memory"), (from_disk, "disk")):
-        generation.generate(model, ORDER, tmp_path / name)
+def test_samples_from_memory_and_from_disk_are_the_same(
+    model: DiffusionModel, tmp_path: Path
+) -> None:
+    for loaded, name in ((tiny.model(), "memory"), (model, "disk")):
+        generation.generate(loaded, OPTIONS, STEPS, SEED, tmp_path / name)
     assert files.digest_tree(tmp_path / "memory") == files.digest_tree(tmp_path / "disk")
     with Image.open(tmp_path / "disk" / "000003.png") as image:
         assert np.asarray(image).shape == (16, 16, 3)
 
 
-def test_finished_pictures_belong_to_the_model_and_the_order() -> None:
-    known = generation.determinants(ORDER, "digest")
-    assert generation.determinants(ORDER, "other") != known
-    other = Order(Sampler("ddpm", 6, "trailing"), seed=2, count=7, batch_size=3)
-    assert generation.determinants(other, "digest") != known
+def test_the_resume_key_holds_what_decides_the_images() -> None:
+    key = generation.resume_key(OPTIONS, STEPS, SEED, "digest")
+    others: list[Any] = [
+        (OPTIONS, STEPS, SEED, "other"),
+        (OPTIONS, STEPS, SEED + 1, "digest"),
+        (OPTIONS, STEPS + 1, SEED, "digest"),
+        (OPTIONS.model_copy(update={"sampler": "ddim"}), STEPS, SEED, "digest"),
+        (OPTIONS.model_copy(update={"batch_size": 4}), STEPS, SEED, "digest"),
+    ]
+    for other in others:
+        assert generation.resume_key(*other) != key
 
 
-def test_a_missing_half_or_foreign_model_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no model; train one"):
-        model_folder.load(tmp_path / "nothing", "cpu")
-    half = tmp_path / "half"
-    model_folder.save(half, network.build(tiny.ARCHITECTURE, seed=0), tiny.COSINE, {})
-    next((half / "unet").glob("*.safetensors")).unlink()
-    with pytest.raises(DataError, match="not a whole diffusers model"):
-        model_folder.load(half, "cpu")
-    foreign = tmp_path / "foreign"
-    scheduler = DDPMScheduler(beta_schedule="scaled_linear")
-    DDPMPipeline(network.build(tiny.ARCHITECTURE, seed=0), scheduler).save_pretrained(foreign)
-    with pytest.raises(DataError, match="scaled_linear"):
-        model_folder.load(foreign, "cpu")
+@given(DAMAGES)
+def test_a_damaged_sample_is_sampled_again(
+    tmp_path_factory: pytest.TempPathFactory, damage: Damage
+) -> None:
+    path = tmp_path_factory.mktemp("sample") / "000000.png"
+    pixels = np.random.default_rng(1).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    content = images.png_bytes(Image.fromarray(pixels))
+    path.write_bytes(damage.of(content))
+    if generation._is_whole(path):
+        with Image.open(io.BytesIO(damage.of(content))) as image:
+            assert (np.asarray(image) == pixels).all()
