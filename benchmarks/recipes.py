@@ -12,7 +12,7 @@ one that the recipe's own `select_by` chooses.
 
 The measure, fixed before any result was seen: over three seeds, mean and spread (largest less
 smallest) of
-- x0 error: the validation loss of the chosen model, every held-out picture at every level;
+- x0 error: the validation loss of the chosen model, every held-out image at every level;
 - distance: `random_feature_distance` (64 dimensions) of --samples samples to the training images;
 - faces: share of the samples in which YuNet finds a face, beside real crops' share.
 Both models are sampled alike, dpmsolver++ in 20 trailing steps, so that recipes are compared and
@@ -188,7 +188,7 @@ def main() -> None:
         train_set = shrunk(given.images / "train", place / "train", given.side)
         holdout = shrunk(given.images / "holdout", place / "holdout", given.side)
         real = image_folder.open_folder(place / "train", "run `dvc repro curate`")
-        least = given.side  # of a face: a quarter of the enlarged picture's side
+        least = given.side  # of a face: a quarter of the enlarged image's side
         detector = make_detector("yunet", given.yunet, min_size=least)
         extractor = features.make_extractor(
             config.load("presets/demo.yaml").evaluate, place / "cache"

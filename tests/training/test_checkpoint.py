@@ -107,3 +107,6 @@ def test_a_training_that_starts_over_says_why(tmp_path: Path) -> None:
         "(train.learning_rate 0.001, now 0.5; "
         f"training_images {digest}, now ffffffff). Restore it to resume."
     )
+    (folders[0] / "belongs_to.json").write_text('{"recipe.learning_rate": 0.001}\n')
+    said = checkpoint.explain_restart(folders[1], other)
+    assert said == "starting over: the unfinished training is version 0.1's."

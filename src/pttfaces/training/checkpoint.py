@@ -150,6 +150,8 @@ def explain_restart(work: Path, key: Mapping[str, Any]) -> str | None:
         own, other = (files.read_json(folder / _KEY) for folder in (work, unfinished[-1].parent))
     except DataError:  # damaged, or a version that wrote none
         return None
+    if "cache_version" not in other:
+        return "starting over: the unfinished training is version 0.1's."
     changed = [
         f"{name} {_short(other.get(name))}, now {_short(own.get(name))}"
         for name in {**other, **own}
