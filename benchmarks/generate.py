@@ -9,9 +9,9 @@ seeds, of a trained network.
 
 Bounds: dpmsolver++ at 20 steps makes at least 12 times the images a second; at equal steps we are
 no slower than the pipeline; at least 95 % of our time passes inside the network; the distance is no
-worse than at 300 leading steps within the spread of three seeds. The pipeline hands its pictures
-over in memory; ours also writes them as PNG files. The pipeline runs in processes of its own, since
-ours changes how its process keeps memory.
+worse than at 300 leading steps within the spread of three seeds. The pipeline returns its images in
+memory; ours also writes them as PNG files. The pipeline runs in processes of its own, since ours
+changes how its process allocates memory.
 """
 
 import argparse
@@ -28,27 +28,24 @@ from typing import Any
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler
 
-from pttfaces import config as params
-from pttfaces.diffusion import devices, distributed, model_folder, schedule
-from pttfaces.diffusion import unet as network
-from pttfaces.diffusion.model_folder import Model
+from pttfaces import config
+from pttfaces.diffusion import devices, distributed, model_folder, unet
+from pttfaces.diffusion.model_folder import DiffusionModel
+from pttfaces.diffusion.schedule import NoiseSchedule
 from pttfaces.evaluation import features, fid, image_folder
 from pttfaces.sampling import generation
-from pttfaces.sampling.generation import Order
-from pttfaces.sampling.samplers import Sampler
 
 STEPS, FEW = 300, 20
-FAST, SLOW = Sampler("dpmsolver++", FEW, "trailing"), Sampler("ddpm", STEPS, "leading")
+DPM_SOLVER, DDPM = ("dpmsolver++", "trailing", FEW), ("ddpm", "leading", STEPS)
 
 
-def demo_model() -> Model:
-    """The network of params.yaml, untrained: as fast as a trained one, of no worth otherwise."""
-    everything = params.load()
-    shape = network.Architecture(everything.image_size, **everything.model.model_dump())
-    device = distributed.device()
-    unet = network.build(shape, seed=0).to(device, memory_format=devices.memory_format(device))
-    unet = unet.eval().requires_grad_(False)
-    return Model(unet, schedule.NoiseProcess("cosine", 1000, "v_prediction", False))
+def demo_model() -> DiffusionModel:
+    """The network of params.yaml, untrained: as fast as a trained one."""
+    params, device = config.load(), distributed.device()
+    network = unet.build(params.model, params.image_size, seed=0)
+    network = network.to(device, memory_format=devices.memory_format(device))
+    schedule = NoiseSchedule("cosine", 1000, "v_prediction", False)
+    return DiffusionModel(network.eval().requires_grad_(False), schedule)
 
 
 def synchronize() -> None:
@@ -65,28 +62,43 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 @contextmanager
-def timed_network(model: Model) -> Any:
+def timed_network(model: DiffusionModel) -> Any:
     """A list that holds the seconds of each call of the network in the block."""
     inside: list[float] = []
-    forward = model.network.forward
+    forward = model.unet.forward
 
-    def timed(*values: Any, **options: Any) -> Any:
+    def timed(*values: Any, **named: Any) -> Any:
         results: list[Any] = []
-        inside.append(seconds(lambda: results.append(forward(*values, **options))))
+        inside.append(seconds(lambda: results.append(forward(*values, **named))))
         return results[0]
 
-    model.network.forward = timed
+    model.unet.forward = timed
     try:
         yield inside
     finally:
-        model.network.forward = forward
+        model.unet.forward = forward
 
 
-def ours(model: Model, sampler: Sampler, count: int, batch: int, seed: int = 0) -> float:
-    """Seconds that our generate takes for `count` pictures, writing included."""
-    with tempfile.TemporaryDirectory() as place:
-        order = Order(sampler, seed, count, batch)
-        return seconds(lambda: generation.generate(model, order, Path(place)))
+def generate(
+    model: DiffusionModel,
+    sampler: tuple[Any, Any, int],
+    count: int,
+    batch: int,
+    folder: Path,
+    seed: int = 0,
+) -> None:
+    """Our generate; sampler: its name, its spacing and the number of steps."""
+    name, spacing, steps = sampler
+    options = config.Generate(
+        num_images=count, batch_size=batch, sampler=name, timestep_spacing=spacing
+    )
+    generation.generate(model, options, steps, seed, folder)
+
+
+def ours(model: DiffusionModel, sampler: tuple[Any, Any, int], count: int, batch: int) -> float:
+    """Seconds that our generate takes for `count` images, writing included."""
+    with tempfile.TemporaryDirectory() as folder:
+        return seconds(lambda: generate(model, sampler, count, batch, Path(folder)))
 
 
 def pipeline_in_a_process() -> float:
@@ -95,10 +107,10 @@ def pipeline_in_a_process() -> float:
     return float(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.split()[-1])
 
 
-def pipeline_child(model: Model, count: int, batch: int) -> float:
+def pipeline_child(model: DiffusionModel, count: int, batch: int) -> float:
     """Seconds of DDPMPipeline as the original calls it: 300 steps, default spacing."""
-    config = schedule.ddpm_scheduler(model.process, "leading").config
-    pipeline = DDPMPipeline(unet=model.network, scheduler=DDPMScheduler.from_config(config))
+    scheduler = DDPMScheduler.from_config(model.schedule.ddpm_scheduler("leading").config)
+    pipeline = DDPMPipeline(unet=model.unet, scheduler=scheduler)
     pipeline.set_progress_bar_config(disable=True)
     source = torch.Generator("cpu").manual_seed(0)
 
@@ -111,16 +123,16 @@ def pipeline_child(model: Model, count: int, batch: int) -> float:
     return seconds(run)
 
 
-def speed(model: Model, options: argparse.Namespace) -> None:
+def speed(model: DiffusionModel, options: argparse.Namespace) -> None:
     count, batch = options.count, options.batch_size
-    ours(model, Sampler("dpmsolver++", 2, "trailing"), batch, batch)  # warm up
+    ours(model, ("dpmsolver++", "trailing", 2), batch, batch)  # warm up
     theirs, equal, fast, shares = [], [], [], []
     for _ in range(options.rounds):
         theirs.append(pipeline_in_a_process() / count)
-        equal.append(ours(model, SLOW, count, batch) / count)
-        fast.append(ours(model, FAST, count, batch) / count)
+        equal.append(ours(model, DDPM, count, batch) / count)
+        fast.append(ours(model, DPM_SOLVER, count, batch) / count)
         with timed_network(model) as inside:
-            whole = ours(model, FAST, 2 * count, batch)
+            whole = ours(model, DPM_SOLVER, 2 * count, batch)
         shares.append(sum(inside) / whole)
     pipeline, same, few = map(statistics.median, (theirs, equal, fast))
     print(f"DDPMPipeline, {STEPS} steps        {1 / pipeline:8.2f} images/s")
@@ -131,25 +143,27 @@ def speed(model: Model, options: argparse.Namespace) -> None:
     print(f"inside the network: {statistics.median(shares):.1%} of the time (bound: 95 %)")
 
 
-def distances(model: Model, sampler: Sampler, real: Path, count: int, batch: int) -> list[float]:
-    """The distance to the real pictures for three sampling seeds."""
-    with tempfile.TemporaryDirectory() as place:
-        judge = features.make_extractor(
-            params.load("presets/demo.yaml").evaluate.model_copy(update={"batch_size": batch}),
-            Path(place) / "cache",
+def distances(
+    model: DiffusionModel, sampler: tuple[Any, Any, int], real: Path, count: int, batch: int
+) -> list[float]:
+    """The distance to the real images for three sampling seeds."""
+    with tempfile.TemporaryDirectory() as scratch:
+        extractor = features.make_extractor(
+            config.load("presets/demo.yaml").evaluate.model_copy(update={"batch_size": batch}),
+            Path(scratch) / "cache",
         )
-        truth = judge.embed(image_folder.open_folder(real, "name a folder of pictures"))
+        truth = extractor.embed(image_folder.open_folder(real, "name a folder of images"))
         found = []
         for seed in range(3):
-            made = Path(place) / f"{sampler.name}-{seed}"
-            generation.generate(model, Order(sampler, seed, count, batch), made)
-            rows = judge.embed(image_folder.open_folder(made, "run again"))
+            made = Path(scratch) / str(seed)
+            generate(model, sampler, count, batch, made, seed)
+            rows = extractor.embed(image_folder.open_folder(made, "run again"))
             found.append(fid.distance(rows.statistics, truth.statistics))
         return found
 
 
-def quality(model: Model, real: Path, count: int, batch: int) -> None:
-    few, many = (distances(model, one, real, count, batch) for one in (FAST, SLOW))
+def quality(model: DiffusionModel, real: Path, count: int, batch: int) -> None:
+    few, many = (distances(model, one, real, count, batch) for one in (DPM_SOLVER, DDPM))
     for name, found in ((f"dpmsolver++ {FEW}", few), (f"ddpm {STEPS} leading", many)):
         print(f"random_feature_distance, {name}: {', '.join(f'{one:.4g}' for one in found)}")
     spread = max(many) - min(many)
@@ -160,9 +174,9 @@ def quality(model: Model, real: Path, count: int, batch: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="generate against DDPMPipeline")
     parser.add_argument("--model", type=Path, help="a trained model's folder")
-    parser.add_argument("--real", type=Path, help="training pictures to measure distances to")
-    parser.add_argument("--count", type=int, default=16, help="pictures of each timing")
-    parser.add_argument("--samples", type=int, default=128, help="pictures of each distance")
+    parser.add_argument("--real", type=Path, help="training images to measure distances to")
+    parser.add_argument("--count", type=int, default=16, help="images of each timing")
+    parser.add_argument("--samples", type=int, default=128, help="images of each distance")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=2, help="times that each is measured")
     parser.add_argument("--pipeline", action="store_true", help=argparse.SUPPRESS)

@@ -1,12 +1,11 @@
-"""What the line costs beside its work: imports, `dvc repro` with nothing to do, `dvc status`.
+"""Overhead of the pipeline: imports, `dvc repro` with nothing to do, `dvc status`.
 
     PYTHONPATH=src python benchmarks/overhead.py [--crops 50000]
 
 Bounds: all imports of a stage take under 1.5 s where it needs no torch, under 8 s where it does;
 `dvc repro` with nothing to do takes under 3 s; `dvc status` with 50,000 crops (as many originals
-and training pictures, and 10,000 samples) under 10 s. Each is the least of three tries, after one
-that warms the disk's cache; beside the wall's seconds stand the processor's, which a busy machine
-moves less.
+and training images, and 10,000 samples) under 10 s. Each is the minimum of three tries, after one
+that warms the disk's cache; beside wall time stands CPU time, which a busy machine distorts less.
 """
 
 import argparse
@@ -21,8 +20,9 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from pttfaces.repository import STAGES
+
 PROJECT = Path(__file__).resolve().parents[1]
-STAGES = ("crawl", "links", "download", "detect", "crop", "curate", "train", "generate", "evaluate")
 TORCH = {"crop", "train", "generate", "evaluate"}
 TRACKED = {"train", "evaluate"}
 
@@ -89,7 +89,7 @@ def dvc(path: Path, *arguments: str) -> None:
 
 
 def timed(path: Path, *command: str) -> tuple[float, float]:
-    """(wall, processor) seconds of the quickest of three tries."""
+    """(wall, CPU) seconds of the quickest of three tries."""
     if command[0] == "dvc":
         command = (sys.executable, "-m", *command)
     tries = []
@@ -106,8 +106,8 @@ def used() -> float:
 
 
 def show(what: str, seconds: tuple[float, float], bound: float) -> None:
-    wall, processor = seconds
-    print(f"{what:<44}{wall:>8.2f}{processor:>8.2f}{bound:>8.1f}", flush=True)
+    wall, cpu = seconds
+    print(f"{what:<44}{wall:>8.2f}{cpu:>8.2f}{bound:>8.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     PYTHONPATH=src python benchmarks/recipes.py --yunet face_detection_yunet_2023mar.onnx
 
 Everything under `train`, `noise_schedule` and `model.dropout` is the preset's, but for what a small
-network and a short training ask of both alike: the network (--channels), the number of pictures
+network and a short training ask of both alike: the network (--channels), the number of images
 seen (--seen: equal compute), batches (the preset's divided by --shrink, so that a short training
 still has updates), the learning rate (the preset's times --rate), and the warm-up, which keeps its
 share of the training. Checkpoints, sample grids and the early stop are left out. The model is the
@@ -12,8 +12,8 @@ one that the recipe's own `select_by` chooses.
 
 The measure, fixed before any result was seen: over three seeds, mean and spread (largest less
 smallest) of
-- x0 error: the validation loss of the chosen model, every held-out picture at every level;
-- distance: `random_feature_distance` (64 dimensions) of --samples samples to the training pictures;
+- x0 error: the validation loss of the chosen model, every held-out image at every level;
+- distance: `random_feature_distance` (64 dimensions) of --samples samples to the training images;
 - faces: share of the samples in which YuNet finds a face, beside real crops' share.
 Both models are sampled alike, dpmsolver++ in 20 trailing steps, so that recipes are compared and
 not samplers. `best` wins a measure where its worst seed beats the other's best.
@@ -33,21 +33,20 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pttfaces import config
-from pttfaces import images as pictures
+from pttfaces import config, images
 from pttfaces.diffusion import distributed, model_folder
-from pttfaces.diffusion.schedule import NoiseProcess
-from pttfaces.diffusion.unet import Architecture
 from pttfaces.evaluation import face_rate as faces
 from pttfaces.evaluation import features, fid, image_folder
 from pttfaces.faces.detectors import Detector, make_detector
 from pttfaces.sampling import samplers
-from pttfaces.sampling.samplers import Sampler
 from pttfaces.training import data, loop, validation
 
 PRESETS = Path(__file__).resolve().parents[1] / "presets"
-SAMPLER = Sampler("dpmsolver++", 20, "trailing")
-PRESET_PICTURES = 15_000  # about what a year of the board gives: what a preset's warm-up is for
+SAMPLER = config.Generate(
+    num_images=1, batch_size=1, sampler="dpmsolver++", timestep_spacing="trailing"
+)
+STEPS = 20
+PRESET_IMAGES = 15_000  # about what a year of the board gives: what a preset's warm-up is for
 
 
 @dataclass(frozen=True)
@@ -60,9 +59,9 @@ class Study:
     shrink: int
     rate: float
     samples: int
-    train_set: data.Pictures
-    holdout: data.Pictures
-    real: image_folder.Pictures
+    train_set: data.ImageSet
+    holdout: data.ImageSet
+    real: image_folder.ImageFolder
     detector: Detector
     extractor: features.Extractor
 
@@ -75,67 +74,70 @@ class Result:
     cpu_s: float
 
 
-def task(study: Study, preset: str, seed: int, changes: Mapping[str, Any]) -> loop.Task:
-    """The preset's training, brought to the study's size; changes: fields of its recipe."""
-    values = config.load(PRESETS / f"{preset}.yaml")
-    noise = {"timesteps", "prediction", "zero_terminal_snr"}
-    given = values.train.model_dump(exclude={*noise, "register_model"})
-    recipe = replace(loop.Recipe(seed, **given), **changes)
-    whole = recipe.epochs * PRESET_PICTURES // recipe.pictures_an_update
+def study_params(study: Study, preset: str, seed: int, changes: Mapping[str, Any]) -> config.Params:
+    """The preset's training, brought to the study's size; changes: keys of its group `train`."""
+    params = config.load(PRESETS / f"{preset}.yaml")
+    recipe = params.train.model_copy(update=changes)
+    whole = recipe.epochs * PRESET_IMAGES // recipe.images_per_update
     size = recipe.batch_size // study.shrink
     updates = study.seen // size
-    epochs = round(updates / (len(study.train_set) // size))
-    small = replace(
-        recipe,
-        batch_size=size,
-        epochs=epochs,
-        learning_rate=recipe.learning_rate * study.rate,
-        warmup_steps=round(recipe.warmup_steps / whole * updates),
-        early_stop=None,
-        sample_every=10**6,
-        sample_images=1,
-        keep_checkpoints=0,
-    )
-    levels = (False,) * len(study.channels)
-    shape = Architecture(study.side, study.channels, 1, levels, values.model.dropout)
-    process = NoiseProcess(values.noise_schedule, **values.train.model_dump(include=noise))
-    return loop.Task(shape, process, small, study.train_set, study.holdout)
+    small: dict[str, Any] = {
+        "batch_size": size,
+        "epochs": round(updates / (len(study.train_set) // size)),
+        "learning_rate": recipe.learning_rate * study.rate,
+        "warmup_steps": round(recipe.warmup_steps / whole * updates),
+        "early_stop": None,
+        "sample_every": 10**6,
+        "sample_images": 1,
+        "keep_checkpoints": 0,
+    }
+    network: dict[str, Any] = {
+        "channels": list(study.channels),
+        "layers_per_block": 1,
+        "attention": [False] * len(study.channels),
+    }
+    update = {
+        "seed": seed,
+        "image_size": study.side,
+        "train": recipe.model_copy(update=small),
+        "model": params.model.model_copy(update=network),
+    }
+    return params.model_copy(update=update)
 
 
-def run(study: Study, one: loop.Task, work: Path) -> Result:
+def run(study: Study, params: config.Params, work: Path) -> Result:
     """Trains, samples and scores."""
     started = time.process_time()
-    loop.train(one, work, lambda report: None)
+    loop.train(params, study.train_set, study.holdout, work, lambda *_: None)
     cpu_s = time.process_time() - started
     model = model_folder.load(work / "best_model", distributed.device())
-    # Picture i is judged at level i modulo their number: repeated, each is judged at every level.
-    every = study.holdout.pixels.repeat_interleave(len(validation.LOG_SNR_LEVELS), 0)
-    judged = replace(study.holdout, pixels=every)
-    x0_error = validation.x0_error(model.network, model.process, judged, 64)
+    # Image i is validated at level i modulo their number: repeated, each is validated at every one.
+    repeated = study.holdout.pixels.repeat_interleave(len(validation.LOG_SNR_LEVELS), 0)
+    x0_error = validation.x0_error(model, replace(study.holdout, pixels=repeated), 64)
     assert x0_error is not None
     made = work / "samples"
     for first in range(0, study.samples, 32):
         indices = range(first, min(first + 32, study.samples))
-        images = samplers.sample(model.network, model.process, SAMPLER, one.recipe.seed, indices)
-        for index, image in zip(indices, images, strict=True):
-            pictures.save_png(made / f"{index:04d}.png", Image.fromarray(image))
+        batch = samplers.sample(model, SAMPLER, STEPS, params.seed, indices)
+        for index, pixels in zip(indices, batch, strict=True):
+            images.save_png(made / f"{index:04d}.png", Image.fromarray(pixels))
     samples = image_folder.open_folder(made, "run again")
     truth = study.extractor.embed_once(study.real).statistics
     distance = fid.distance(study.extractor.embed(samples).statistics, truth)
     return Result(x0_error, distance, face_rate(study, samples), cpu_s)
 
 
-def face_rate(study: Study, shown: image_folder.Pictures) -> float:
+def face_rate(study: Study, shown: image_folder.ImageFolder) -> float:
     with ThreadPoolExecutor(1) as threads:
         return faces.face_rate(shown, study.detector.detect, threads)
 
 
-def shrunk(source: Path, target: Path, side: int) -> data.Pictures:
-    """The pictures of a folder at another size, written to `target` and loaded."""
+def shrunk(source: Path, target: Path, side: int) -> data.ImageSet:
+    """The images of a folder at another size, written to `target` and loaded."""
     for path in sorted(source.glob("*.png")):
         with Image.open(path) as image:
             small = image.convert("RGB").resize((side, side), Image.Resampling.BOX)
-        pictures.save_png(target / path.name, small)
+        images.save_png(target / path.name, small)
     return data.load(target, side)
 
 
@@ -163,17 +165,17 @@ def table(results: dict[str, list[Result]], real: float) -> str:
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="best against seed at equal compute")
     parser.add_argument("--yunet", required=True, help="file of YuNet's weights")
-    parser.add_argument("--pictures", type=Path, default=Path("data/dataset"))
+    parser.add_argument("--images", type=Path, default=Path("data/dataset"))
     parser.add_argument("--out", type=Path, default=Path("study"), help="table and sample grids")
-    parser.add_argument("--side", type=int, default=24, help="pictures are shrunk to this")
+    parser.add_argument("--side", type=int, default=24, help="images are shrunk to this")
     parser.add_argument("--channels", type=int, nargs="+", default=[16, 32, 64, 96])
-    parser.add_argument("--seen", type=int, default=7_000, help="pictures a training sees")
+    parser.add_argument("--seen", type=int, default=7_000, help="images a training sees")
     parser.add_argument("--shrink", type=int, default=4, help="divides the presets' batches")
     parser.add_argument("--rate", type=float, default=5, help="times the presets' learning rates")
     parser.add_argument("--samples", type=int, default=128)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--presets", nargs="+", default=["seed", "best"])
-    parser.add_argument("--change", nargs="*", default=[], help="fields of Recipe, as name=value")
+    parser.add_argument("--change", nargs="*", default=[], help="keys of train, as name=value")
     return parser.parse_args()
 
 
@@ -183,8 +185,8 @@ def main() -> None:
     typed = {key: float(value) if "." in value else int(value) for key, value in changes.items()}
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
-        train_set = shrunk(given.pictures / "train", place / "train", given.side)
-        holdout = shrunk(given.pictures / "holdout", place / "holdout", given.side)
+        train_set = shrunk(given.images / "train", place / "train", given.side)
+        holdout = shrunk(given.images / "holdout", place / "holdout", given.side)
         real = image_folder.open_folder(place / "train", "run `dvc repro curate`")
         evaluate = config.load("presets/demo.yaml").evaluate
         yunet = {"detector": "yunet", "detector_weights": given.yunet}
@@ -211,14 +213,15 @@ def main() -> None:
         for seed in given.seeds:
             for preset in given.presets:
                 work = place / f"{preset}-{seed}"
-                one = task(study, preset, seed, typed)
-                found = run(study, one, work)
+                params = study_params(study, preset, seed, typed)
+                found = run(study, params, work)
                 results.setdefault(preset, []).append(found)
-                updates = one.recipe.epochs * loop.updates_an_epoch(one)
+                steps = loop.steps_per_epoch(params.train, train_set, holdout)
+                updates = params.train.epochs * steps
                 print(f"{preset}, seed {seed}, {updates} updates: {found}", flush=True)
-                shown = pictures.read_rgb(sorted((work / "samples").glob("*.png"))[:64])
-                sheet = pictures.grid(np.asarray(shown), columns=16, scale=2)
-                pictures.save_png(given.out / f"{preset}-{seed}.png", sheet)
+                shown = images.read_rgb(sorted((work / "samples").glob("*.png"))[:64])
+                sheet = images.grid(np.asarray(shown), columns=16, scale=2)
+                images.save_png(given.out / f"{preset}-{seed}.png", sheet)
     text = table(results, crops)
     (given.out / "recipes.md").write_text(text, encoding="utf-8")
     print(text)

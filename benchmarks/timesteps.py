@@ -7,9 +7,9 @@ stands, for a GPU; --only-closed-form trains nothing and takes seconds.
 
 {linear, cosine} × {leading, trailing} × {100, 300, 1000} DDPM steps, and ddim and dpmsolver++ at
 10, 20 and 50: 24 cases, of which two train, and two share an experiment with another. Each is
-scored against the training pictures. Beside it stands what an ideal network would give for Gaussian
-data, by the same samplers. The table and a picture are left in the folder named by --out; the clone
-is left beside them for a look. Started again with the same --out it goes on where it was stopped.
+scored against the training images. Beside it stands what an ideal network would give for Gaussian
+data, by the same samplers. The table and an image are left in the folder named by --out, beside the
+clone. Started again with the same --out it resumes where it was stopped.
 """
 
 import argparse
@@ -22,17 +22,18 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pttfaces import images as pictures
-from pttfaces.diffusion.rng import Purpose, generator
-from pttfaces.diffusion.schedule import NoiseProcess, alpha_bar
-from pttfaces.sampling import samplers as sampling
-from pttfaces.sampling.samplers import Sampler
+from pttfaces import images
+from pttfaces.config import Generate
+from pttfaces.diffusion.rng import Stream, generator_for
+from pttfaces.diffusion.schedule import NoiseSchedule
+from pttfaces.sampling import samplers
 
 PROJECT = Path(__file__).resolve().parents[1]
 TRAINED = 1000  # timesteps of the noise schedule
@@ -53,31 +54,38 @@ SMALL: dict[str, object] = {
 class Case:
     """One experiment: the schedule that is trained and the sampler that is used."""
 
-    schedule: str
-    sampler: Sampler
+    schedule: Any
+    sampler: Any
+    steps: int
+    spacing: Any
 
     @property
     def name(self) -> str:
-        solver = self.sampler.name.replace("+", "p")
-        return f"{self.schedule}-{solver}-{self._visits}-{self.sampler.steps}"
+        # All of the 1,000 timesteps are the same ones in either spacing: one experiment.
+        spacing = "all" if self.steps == TRAINED else self.spacing
+        return f"{self.schedule}-{self.sampler.replace('+', 'p')}-{spacing}-{self.steps}"
 
     @property
-    def _visits(self) -> str:
-        """All of the 1,000 timesteps are the same ones in either spacing: one experiment."""
-        return "all" if self.sampler.steps == TRAINED else self.sampler.spacing
+    def options(self) -> Generate:
+        return Generate(
+            num_images=1, batch_size=1, sampler=self.sampler, timestep_spacing=self.spacing
+        )
+
+    @property
+    def effective_spacing(self) -> str:
+        return samplers.effective_spacing(self.options)
 
     @property
     def caption(self) -> str:
-        one = self.sampler
-        return f"{self.schedule}, {one.name}, {one.steps} steps, {one.visits}"
+        return f"{self.schedule}, {self.sampler}, {self.steps} steps, {self.effective_spacing}"
 
     @property
     def settings(self) -> list[str]:
         chosen = {
             "noise_schedule": self.schedule,
-            "infer_steps": self.sampler.steps,
-            "generate.sampler": self.sampler.name,
-            "generate.timestep_spacing": self.sampler.spacing,
+            "infer_steps": self.steps,
+            "generate.sampler": self.sampler,
+            "generate.timestep_spacing": self.spacing,
         }
         return [word for key, value in chosen.items() for word in ("-S", f"{key}={value}")]
 
@@ -85,8 +93,7 @@ class Case:
 def cases() -> list[Case]:
     slow = [("ddpm", n, spacing) for spacing in ("leading", "trailing") for n in (100, 300, 1000)]
     fast = [(name, n, "trailing") for name in ("ddim", "dpmsolver++") for n in (10, 20, 50)]
-    samplers = [Sampler(*one) for one in slow + fast]  # type: ignore[arg-type]
-    return [Case(schedule, one) for schedule in ("linear", "cosine") for one in samplers]
+    return [Case(schedule, *one) for schedule in ("linear", "cosine") for one in slow + fast]
 
 
 def closed_form(case: Case) -> tuple[float, float, float]:
@@ -94,19 +101,19 @@ def closed_form(case: Case) -> tuple[float, float, float]:
 
     The data: Gaussian pixels of mean 30 and variance 100, whose denoiser is known exactly.
     """
-    process = NoiseProcess(case.schedule, TRAINED, "v_prediction", False)  # type: ignore[arg-type]
-    signal = alpha_bar(process).float()
+    schedule = NoiseSchedule(case.schedule, TRAINED, "v_prediction", False)
+    alpha_bar = schedule.alpha_bar().float()
 
     def ideal(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        share = signal[t][:, None, None, None]
+        share = alpha_bar[t][:, None, None, None]
         alpha, sigma = share.sqrt(), (1 - share).sqrt()
         x0 = MEAN + VARIANCE * alpha / (share * VARIANCE + 1 - share) * (x - alpha * MEAN)
         return alpha * (x - alpha * x0) / sigma - sigma * x0
 
-    source = [generator(1, Purpose.SAMPLE, 0)]
-    start = torch.randn((1, 3, SIDE, SIDE), generator=source[0])
-    x = sampling.denoise_all(ideal, process, case.sampler, start, source, clip=math.inf)
-    first = sampling.first_snr(process, case.sampler)
+    generators, sampler = [generator_for(1, Stream.SAMPLE, 0)], (case.options, case.steps)
+    noise = torch.randn((1, 3, SIDE, SIDE), generator=generators[0])
+    x = samplers.denoise_all(ideal, schedule, *sampler, noise, generators, clip=math.inf)
+    first = samplers.first_snr(schedule, *sampler)
     return first, float(x.std()) / VARIANCE**0.5, float(x.mean()) / MEAN
 
 
@@ -130,7 +137,7 @@ class Clone:
         return done.stdout.decode("utf-8", "replace")
 
     def prepare(self, changes: dict[str, object]) -> None:
-        """The clone, its parameters changed, and the data up to the training pictures."""
+        """The clone, its parameters changed, and the data up to the training images."""
         subprocess.run(["git", "clone", "-q", str(PROJECT), str(self.path)], check=True)
         yaml, file = YAML(), self.path / "params.yaml"
         values = yaml.load(file.read_text(encoding="utf-8"))
@@ -164,20 +171,20 @@ class Clone:
         done = self.results()
         self.run("dvc", "queue", "remove", "--queued", "--failed")  # of a run that was stopped
         by_name = {case.name: case for case in chosen}
-        quick_first = sorted(by_name.items(), key=lambda item: item[1].sampler.steps)
+        quick_first = sorted(by_name.items(), key=lambda item: item[1].steps)
         for name, case in quick_first:
             if name not in done:
                 self.run("dvc", "exp", "run", "--queue", "--name", name, *case.settings)
         self.run("dvc", "exp", "run", "--run-all", "--jobs", jobs)
 
     def samples(self, case: Case) -> np.ndarray:
-        """The pictures (N, H, W, 3) uint8 that a case has made."""
+        """The images (N, H, W, 3) uint8 that a case has made."""
         place = self.path.parent / "samples" / case.name
         if not place.exists():
             place.parent.mkdir(exist_ok=True)
             source = ("data/generated", "--rev", case.name, "--out", str(place))
             self.run("dvc", "get", ".", *source)
-        return pictures.read_rgb(sorted(place.glob("*.png")))
+        return images.read_rgb(sorted(place.glob("*.png")))
 
 
 def score(row: dict[str, str], metric: str) -> str:
@@ -186,14 +193,14 @@ def score(row: dict[str, str], metric: str) -> str:
     return f"{float(cells[0]):.4g}" if cells and cells[0] not in ("", "-", "!") else NONE
 
 
-def contrast(images: np.ndarray) -> float:
-    """Standard deviation of the levels within a picture, in the mean of (N, H, W, 3) pictures."""
-    return float(images.std(axis=(1, 2, 3)).mean())
+def contrast(samples: np.ndarray) -> float:
+    """Standard deviation of the levels within an image, in the mean of (N, H, W, 3) images."""
+    return float(samples.std(axis=(1, 2, 3)).mean())
 
 
-def variety(images: np.ndarray) -> float:
-    """Standard deviation of the mean level from picture to picture: the slowest to be denoised."""
-    return float(images.mean(axis=(1, 2)).std(axis=0).mean())
+def variety(samples: np.ndarray) -> float:
+    """Standard deviation of the mean level from image to image: the slowest to be denoised."""
+    return float(samples.mean(axis=(1, 2)).std(axis=0).mean())
 
 
 def trained_cells(row: dict[str, str], samples: np.ndarray, real: np.ndarray) -> list[str]:
@@ -210,24 +217,24 @@ def table(chosen: list[Case], trained: dict[str, list[str]]) -> str:
     lines = [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
     for case in chosen:
         first, std, mean = closed_form(case)
-        one = case.sampler
-        cells = [case.schedule, one.name, one.visits, str(one.steps), f"{first:.1e}"]
+        spacing, steps = case.effective_spacing, str(case.steps)
+        cells = [case.schedule, case.sampler, spacing, steps, f"{first:.1e}"]
         cells += [f"{std:.3f}", f"{mean:.3f}", *trained.get(case.name, [NONE] * 4)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def picture(samples: dict[Case, np.ndarray]) -> Image.Image:
+def contact_sheet(samples: dict[Case, np.ndarray]) -> Image.Image:
     """The first samples of each case, each schedule's in a column of their own."""
     sheets = []
     for schedule in ("linear", "cosine"):
         sections = [
-            (case.caption, images[:SHOWN])
-            for case, images in samples.items()
+            (case.caption, made[:SHOWN])
+            for case, made in samples.items()
             if case.schedule == schedule
         ]
         if sections:
-            sheets.append(np.asarray(pictures.sheet(sections, SHOWN)))
+            sheets.append(np.asarray(images.sheet(sections, SHOWN)))
     height = max(len(one) for one in sheets)
     level = [np.pad(one, ((0, height - len(one)), (0, 0), (0, 0))) for one in sheets]
     return Image.fromarray(np.concatenate(level, axis=1)).quantize(128)
@@ -238,7 +245,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("study"), help="folder for the results")
     parser.add_argument("--full", action="store_true", help="params.yaml as it stands")
     parser.add_argument("--only-closed-form", action="store_true", help="train nothing")
-    parser.add_argument("--jobs", default="1", help="experiments at work at once")
+    parser.add_argument("--jobs", default="1", help="experiments that run at once")
     parser.add_argument("--only", default="", help="only cases whose name holds this")
     parser.add_argument("--samples", type=int, help="samples an experiment")
     parser.add_argument("--epochs", type=int, help="epochs of each training")
@@ -258,10 +265,10 @@ def main() -> None:
         clone.work_off(chosen, options.jobs)
         results = clone.results()
         samples = {case: clone.samples(case) for case in chosen if case.name in results}
-        real = pictures.read_rgb(sorted((clone.path / "data/dataset/train").glob("*.png")))
-        for case, images in samples.items():
-            trained[case.name] = trained_cells(results[case.name], images, real)
-        picture(samples).save(out / "timesteps.png", optimize=True)
+        real = images.read_rgb(sorted((clone.path / "data/dataset/train").glob("*.png")))
+        for case, made in samples.items():
+            trained[case.name] = trained_cells(results[case.name], made, real)
+        contact_sheet(samples).save(out / "timesteps.png", optimize=True)
     text = table(chosen, trained)
     (out / "table.md").write_text(text, encoding="utf-8")
     print(text)

@@ -1,22 +1,22 @@
-"""Our training against a plain loop after diffusers' tutorial, and what ours spends besides.
+"""Our training against a plain loop after diffusers' tutorial, and its overhead.
 
     PYTHONPATH=src python benchmarks/train.py speed     # both loops in turn, in one run
     PYTHONPATH=src python benchmarks/train.py overhead  # the whole stage of params.yaml
-    PYTHONPATH=src python benchmarks/train.py memory    # 50,000 pictures, with a tiny network
+    PYTHONPATH=src python benchmarks/train.py memory    # 50,000 images, with a tiny network
 
 speed: the network, batch, precision and number of updates of params.yaml in both. The plain loop
-is written for this benchmark: PIL and torchvision load the pictures in a DataLoader, everything
-else is the tutorial's default; it logs the loss of every step, as the tutorial does. Neither
+is written for this benchmark: PIL and torchvision load the images in a DataLoader, everything else
+is the tutorial's default; it logs the loss of every step, as the tutorial does. Neither
 samples or saves meanwhile. Each runs in processes of its own, since ours changes how its process
-keeps memory. Bounds: 1.08 times its images a second on a CPU; 1.8 times on a GPU, at
+allocates memory. Bounds: 1.08 times its images a second on a CPU; 1.8 times on a GPU, at
 the seed's network and batch 64 in bf16 (--preset seed --batch-size 64 --precision bf16), where the
 share of the device's peak is printed, too (--peak-tflops).
-overhead: what is neither forward, backward, optimiser nor averaging of the weights takes less than
+overhead: everything but forward, backward, optimizer and averaging of the weights takes less than
 5 % of the stage's time. Two shares are printed: of data, logging, saving, validation and sampling's
-own work; and of these and what else an update computes beside those four calls (noisy pictures,
-loss, the gradients' norm and their freeing). Needs no data set: without data/dataset it takes
-pictures of noise, as many.
-memory: less than 2 GiB of host memory beyond what a training of 64 pictures takes.
+own work; and of these and the rest of an update beside those four calls (noisy images, loss, the
+gradients' norm and their freeing). Needs no data set: without data/dataset it draws as many images
+of noise.
+memory: less than 2 GiB of host memory beyond what a training of 64 images takes.
 """
 
 import argparse
@@ -32,7 +32,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
 from pttfaces import config, tracking
-from pttfaces.diffusion import distributed, model_folder
-from pttfaces.diffusion.schedule import NoiseProcess
-from pttfaces.diffusion.unet import Architecture, build
+from pttfaces.diffusion import distributed, model_folder, unet
 from pttfaces.training import checkpoint, data, loop, validation
 from pttfaces.training.ema import Ema
 
@@ -59,7 +57,7 @@ TRAINED, HELD_OUT = 347, 37  # as many as the demo's
 
 
 def draw(folder: Path, count: int, size: int) -> Path:
-    """Pictures of soft noise, about as large on disk as a face's."""
+    """Images of soft noise, about as large on disk as a face's."""
     folder.mkdir(parents=True)
     for index in range(count):
         rough = np.random.default_rng(index).integers(0, 256, (8, 8, 3), np.uint8)
@@ -72,39 +70,39 @@ def synchronize() -> None:
         torch.accelerator.synchronize()
 
 
-def small_task(values: config.Params, folder: Path, **changes: Any) -> loop.Task:
-    """The training of params.yaml on other pictures."""
-    noise = {"timesteps", "prediction", "zero_terminal_snr"}
-    given = values.train.model_dump(exclude={*noise, "register_model"})
-    return loop.Task(
-        Architecture(values.image_size, **values.model.model_dump()),
-        NoiseProcess(values.noise_schedule, **values.train.model_dump(include=noise)),
-        replace(loop.Recipe(values.seed, **given), **changes),
-        data.load(folder, values.image_size),
-        data.load(folder / "none", values.image_size),
-    )
+def with_train(params: config.Params, **changes: Any) -> config.Params:
+    """Parameters with other keys of the group `train`."""
+    return params.model_copy(update={"train": params.train.model_copy(update=changes)})
+
+
+def train(params: config.Params, folder: Path, on_epoch: loop.OnEpoch) -> loop.TrainResult:
+    """Trains on the images of a folder, with none held out."""
+    train_set = data.load(folder, params.image_size)
+    holdout = data.load(folder / "none", params.image_size)
+    with tempfile.TemporaryDirectory() as work:
+        return loop.train(params, train_set, holdout, Path(work), on_epoch)
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Images a second of the clock, and of the processor's time, which a busy machine moves less:
-    meant for one thread (OMP_NUM_THREADS=1), since threads that wait for each other count, too."""
+    """Images a second of wall time, and of CPU time, which a busy machine distorts less: meant for
+    one thread (OMP_NUM_THREADS=1), since threads that wait for each other count, too."""
 
-    clock: float
-    processor: float
+    wall: float
+    cpu: float
 
 
-def ours(task: loop.Task) -> Speed:
-    """Of the second of three epochs; the processor's time includes saving the state."""
+def ours(params: config.Params, folder: Path) -> Speed:
+    """Of the second of three epochs; the CPU time includes saving the state."""
     used: list[float] = []
-    with tempfile.TemporaryDirectory() as work:
-        trained = loop.train(task, Path(work), lambda report: used.append(time.process_time()))
-    pictures = loop.updates_an_epoch(task) * task.recipe.pictures_an_update
-    return Speed(trained.reports[1].images_per_s, pictures / (used[1] - used[0]))
+    result = train(params, folder, lambda *_: used.append(time.process_time()))
+    size = params.train.images_per_update
+    images = result.metrics["pictures"] // size * size
+    return Speed(result.epochs[1].images_per_s, images / (used[1] - used[0]))
 
 
 class Folder(Dataset):
-    """A folder of pictures, opened one by one, as the tutorial's data set does."""
+    """A folder of images, opened one by one, as the tutorial's data set does."""
 
     def __init__(self, folder: Path, size: int) -> None:
         self.paths = sorted(folder.glob("*.png"))
@@ -125,112 +123,106 @@ class Folder(Dataset):
             return self.preprocess(image.convert("RGB"))
 
 
-def plain(task: loop.Task, folder: Path, precision: str) -> Speed:
+def plain(params: config.Params, folder: Path) -> Speed:
     """The second epoch of a loop after diffusers' unconditional tutorial."""
-    recipe, size = task.recipe, task.architecture.image_size
+    options, dataset = params.train, Folder(folder, params.image_size)
+    precision = options.precision
     accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
-    network = build(task.architecture, recipe.seed)
-    scheduler = DDPMScheduler(num_train_timesteps=task.process.timesteps)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate)
-    loader = DataLoader(Folder(folder, size), batch_size=recipe.batch_size, shuffle=True)
-    course = get_cosine_schedule_with_warmup(
-        optimizer, recipe.warmup_steps, len(loader) * recipe.epochs
+    model = unet.build(params.model, params.image_size, params.seed)
+    noise_scheduler = DDPMScheduler(num_train_timesteps=options.timesteps)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate)
+    loader = DataLoader(dataset, batch_size=options.batch_size, shuffle=True)
+    lr_scheduler = get_cosine_schedule_with_warmup(
+        optimizer, options.warmup_steps, len(loader) * options.epochs
     )
-    network, optimizer, loader, course = accelerator.prepare(network, optimizer, loader, course)
+    model, optimizer, loader, lr_scheduler = accelerator.prepare(
+        model, optimizer, loader, lr_scheduler
+    )
     for _ in range(2):
         synchronize()
         started, used = time.perf_counter(), time.process_time()
-        for clean in loader:
-            noise = torch.randn(clean.shape, device=clean.device)
-            timesteps = torch.randint(0, 1000, (len(clean),), device=clean.device)
-            noisy = scheduler.add_noise(clean, noise, timesteps)
-            with accelerator.accumulate(network):
-                predicted = network(noisy, timesteps, return_dict=False)[0]
-                loss = functional.mse_loss(predicted, noise)
+        for clean_images in loader:
+            noise = torch.randn(clean_images.shape, device=clean_images.device)
+            timesteps = torch.randint(0, 1000, (len(clean_images),), device=clean_images.device)
+            noisy_images = noise_scheduler.add_noise(clean_images, noise, timesteps)
+            with accelerator.accumulate(model):
+                noise_pred = model(noisy_images, timesteps, return_dict=False)[0]
+                loss = functional.mse_loss(noise_pred, noise)
                 accelerator.backward(loss)
-                accelerator.clip_grad_norm_(network.parameters(), 1.0)
+                accelerator.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
-                course.step()
+                lr_scheduler.step()
                 optimizer.zero_grad()
             loss.detach().item()  # logged at every step
         synchronize()
         seconds, used = time.perf_counter() - started, time.process_time() - used
-    return Speed(len(task.train_set) / seconds, len(task.train_set) / used)
+    return Speed(len(dataset) / seconds, len(dataset) / used)
 
 
-def flops_a_picture(task: loop.Task) -> float:
-    """Floating-point operations of one picture's forward and backward pass."""
-    network, side = build(task.architecture, 0), task.architecture.image_size
+def flops_per_image(params: config.Params) -> float:
+    """Floating-point operations of one image's forward and backward pass."""
+    size = params.image_size
+    model = unet.build(params.model, size, 0)
     with FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, 3, side, side), torch.zeros(1)).sample.sum().backward()
+        model(torch.zeros(1, 3, size, size), torch.zeros(1)).sample.sum().backward()
     return float(counter.get_total_flops())
 
 
-def speed_params(preset: str | None) -> config.Params:
-    return config.load(PROJECT / (f"presets/{preset}.yaml" if preset else "params.yaml"))
-
-
-def speed_task(order: dict[str, Any]) -> tuple[loop.Task, str]:
-    """The training that both sides do, and its precision."""
-    values, folder = speed_params(order["preset"]), Path(order["folder"])
-    precision = order["precision"] or values.train.precision
-    task = small_task(
-        values,
-        folder,
+def speed_params(
+    preset: str | None, batch_size: int | None, precision: str | None
+) -> config.Params:
+    """The training that both sides do."""
+    params = config.load(PROJECT / (f"presets/{preset}.yaml" if preset else "params.yaml"))
+    return with_train(
+        params,
         epochs=3,
-        batch_size=order["batch_size"] or values.train.batch_size,
-        precision=precision,
+        batch_size=batch_size or params.train.batch_size,
+        precision=precision or params.train.precision,
         select_by="train_loss",
         sample_every=10**6,
         sample_images=1,
         keep_checkpoints=0,
     )
-    return task, precision
 
 
 def speed_child(options: argparse.Namespace) -> None:
-    order = json.loads(options.order)
-    task, precision = speed_task(order)
-    sides = {
-        "plain": lambda: plain(task, Path(order["folder"]), precision),
-        "ours": lambda: ours(task),
-    }
-    print(json.dumps(asdict(sides[options.side]())))
+    params = speed_params(*json.loads(options.params))
+    side = {"plain": plain, "ours": ours}[options.side]
+    print(json.dumps(asdict(side(params, options.folder))))
 
 
-def in_a_process(side: str, order: dict[str, Any]) -> Speed:
-    """What one side reaches in a process of its own."""
-    command = [sys.executable, __file__, "speed-child", side, json.dumps(order)]
+def in_a_process(side: str, folder: Path, *params: Any) -> Speed:
+    """The speed of one side in a process of its own."""
+    command = [sys.executable, __file__, "speed-child", side, str(folder), json.dumps(params)]
     printed = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
     return Speed(**json.loads(printed.splitlines()[-1]))
 
 
 def speed(options: argparse.Namespace) -> None:
-    values = speed_params(options.preset)
-    batch = options.batch_size or values.train.batch_size
+    chosen = options.preset, options.batch_size, options.precision
+    params = speed_params(*chosen)
+    batch = params.train.batch_size
     with tempfile.TemporaryDirectory() as scratch:
-        folder = draw(Path(scratch) / "pictures", batch * options.updates, values.image_size)
-        order = {name: getattr(options, name) for name in ("preset", "batch_size", "precision")}
-        order |= {"folder": str(folder)}
-        task, precision = speed_task(order)
+        folder = draw(Path(scratch) / "images", batch * options.updates, params.image_size)
         theirs, own = [], []
         for _ in range(options.rounds):
-            theirs.append(in_a_process("plain", order))
-            own.append(in_a_process("ours", order))
+            theirs.append(in_a_process("plain", folder, *chosen))
+            own.append(in_a_process("ours", folder, *chosen))
             print(f"plain {theirs[-1]}, ours {own[-1]}", flush=True)
     device = distributed.device().type
-    print(f"device {device}, batch {batch}, {precision}, {torch.get_num_threads()} threads")
+    threads = torch.get_num_threads()
+    print(f"device {device}, batch {batch}, {params.train.precision}, {threads} threads")
     bound = 1.08 if device == "cpu" else 1.8
-    for what in ("clock", "processor"):
+    for what in ("wall", "cpu"):
         pairs = [(getattr(x, what), getattr(y, what)) for x, y in zip(own, theirs, strict=True)]
         mine, other = (statistics.median(side) for side in zip(*pairs, strict=True))
         ratios = [x / y for x, y in pairs]
-        print(f"images a second of the {what}: plain loop {other:.2f}, ours {mine:.2f}")
+        print(f"images a second of {what} time: plain loop {other:.2f}, ours {mine:.2f}")
         print(
             f"  ours over the plain loop: {statistics.median(ratios):.3f} times (bound: {bound}); "
             f"rounds from {min(ratios):.3f} to {max(ratios):.3f}"
         )
-    flops = flops_a_picture(task) * statistics.median([one.clock for one in own])
+    flops = flops_per_image(params) * statistics.median([one.wall for one in own])
     print(f"{flops / 1e12:.3f} TFLOP/s of forward and backward passes")
     if options.peak_tflops:
         print(f"{flops / 1e12 / options.peak_tflops:.1%} of the device's peak")
@@ -239,14 +231,14 @@ def speed(options: argparse.Namespace) -> None:
 
 
 def now() -> np.ndarray:
-    """Seconds of the clock and of the processor: the difference of two is what passed."""
+    """Wall time and CPU time, in seconds: the difference of two is what passed."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
 @contextmanager
 def timed(owner: Any, name: str, spent: list[np.ndarray]) -> Iterator[None]:
-    """Collects what each call of a method in the block takes, by `now`, without what timed calls
-    inside it take."""
+    """Collects the time of each call of a method in the block, by `now`, without that of timed
+    calls inside it."""
     method = getattr(owner, name)
 
     def call(*values: Any, **named: Any) -> Any:
@@ -268,30 +260,30 @@ def timed(owner: Any, name: str, spent: list[np.ndarray]) -> Iterator[None]:
         setattr(owner, name, method)
 
 
-_INSIDE: list[np.ndarray] = []  # of the timed calls under way: what timed calls inside them took
+_INSIDE: list[np.ndarray] = []  # per timed call in progress: time of timed calls inside
 _NETWORK: dict[str, list[tuple[Any, str]]] = {
     "forward": [(UNet2DModel, "forward")],
     "backward": [(torch.Tensor, "backward")],
-    "optimiser": [(torch.optim.AdamW, "step")],
-    "average": [(Ema, "update")],
+    "optimizer": [(torch.optim.AdamW, "step")],
+    "average": [(Ema, "step")],
 }
 _UPDATE: dict[str, list[tuple[Any, str]]] = {
-    "gradients' norm": [(loop._Learner, "_clip")],
-    "gradients' freeing": [(loop._Learner, "update")],
+    "gradients' norm": [(loop.Trainer, "clip_gradients")],
+    "gradients' freeing": [(loop.Trainer, "step")],
 }
 _AROUND: dict[str, list[tuple[Any, str]]] = {
     "noise, timesteps, flips": [(loop, "_draw")],
     "batches": [(data, "load"), (data, "batch")],
-    "saving": [(checkpoint.Saver, "save"), (checkpoint, "copied"), (model_folder, "save")],
+    "saving": [(checkpoint.Checkpoint, "save"), (model_folder, "save"), (loop, "cpu_copy")],
     "MLflow": [(tracking, "_start")]
     + [(tracking.Run, name) for name in ("log_metrics", "log_picture", "log_model", "end")],
     "validation": [(validation, "x0_error")],
-    "sample grids": [(loop, "_grid")],
+    "sample grids": [(loop, "_save_grid")],
 }
 
 
 def overhead(options: argparse.Namespace) -> None:
-    """Runs the stage itself in a scratch folder, with clocks at its parts."""
+    """Runs the stage itself in a scratch folder and times its parts."""
     values = config.load()
     parts = _NETWORK | _UPDATE | _AROUND
     spent: dict[str, list[np.ndarray]] = {part: [] for part in parts}
@@ -321,43 +313,39 @@ def overhead(options: argparse.Namespace) -> None:
     around = sum((took[part] for part in _AROUND), np.zeros(2))
     besides = whole - sum(took[part] for part in _NETWORK)
     rest = besides - around - sum(took[part] for part in _UPDATE)
-    print("seconds of the clock and of the processor, without the start of Python and torch")
+    print("seconds of wall and CPU time, without the start of Python and torch")
     for part in _NETWORK:
         print(f"{part:10} {took[part].round(1)} in {len(spent[part])} calls")
     print(f"all else   {besides.round(1)} of {whole.round(1)}, that is")
     for part in [*_AROUND, *_UPDATE]:
         print(f"  {part:24} {took[part].round(2)}")
-    print(f"  {'noisy pictures, loss, ...':24} {rest.round(2)}")
+    print(f"  {'noisy images, loss, ...':24} {rest.round(2)}")
     for what, some in (("data, logging, saving", around), ("all else", besides)):
         shares = some / whole
-        print(
-            f"{what:22} {shares[0]:.1%} of the clock, {shares[1]:.1%} of the processor (bound: 5 %)"
-        )
+        print(f"{what:22} {shares[0]:.1%} of wall time, {shares[1]:.1%} of CPU time (bound: 5 %)")
 
 
 def memory(options: argparse.Namespace) -> None:
-    """Peak memory of two children that train alike, on few and on many pictures."""
+    """Peak memory of two children that train alike, on few and on many images."""
     with tempfile.TemporaryDirectory() as scratch:
         draw(Path(scratch) / "64", 64, 64)
-        draw(Path(scratch) / "many", options.pictures, 64)
+        draw(Path(scratch) / "many", options.images, 64)
         peaks = []
         for name in ("64", "many"):
             command = [sys.executable, __file__, "memory-child", str(Path(scratch) / name)]
             printed = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
             peaks.append(int(printed) / 2**20)
     few, many = peaks
-    print(f"peak with 64 pictures {few:.0f} MiB, with {options.pictures} {many:.0f} MiB")
+    print(f"peak with 64 images {few:.0f} MiB, with {options.images} {many:.0f} MiB")
     print(f"beyond the network's: {many - few:.0f} MiB (bound: 2048)")
 
 
 def memory_child(options: argparse.Namespace) -> None:
-    values = config.load(PROJECT / "presets/demo.yaml")
-    task = small_task(
-        values, options.folder, epochs=1, batch_size=64, select_by="train_loss", sample_images=1
-    )
-    task = replace(task, architecture=Architecture(64, (8, 8), 1, (False, False), 0.0))
-    with tempfile.TemporaryDirectory() as work:
-        loop.train(task, Path(work), lambda report: None)
+    params = config.load(PROJECT / "presets/demo.yaml")
+    params = with_train(params, epochs=1, batch_size=64, select_by="train_loss", sample_images=1)
+    shape = {"channels": [8, 8], "attention": [False, False], "dropout": 0.0}
+    tiny = params.model.model_copy(update=shape)
+    train(params.model_copy(update={"model": tiny}), options.folder, lambda *_: None)
     unit = 1 if sys.platform == "darwin" else 1024
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
 
@@ -375,13 +363,14 @@ def main() -> None:
     one.set_defaults(work=speed)
     one = chosen.add_parser("speed-child")
     one.add_argument("side", choices=["plain", "ours"])
-    one.add_argument("order")
+    one.add_argument("folder", type=Path)
+    one.add_argument("params")
     one.set_defaults(work=speed_child)
     one = chosen.add_parser("overhead", help="the stage of params.yaml")
     one.add_argument("--epochs", type=int, help="fewer than params.yaml's")
     one.set_defaults(work=overhead)
-    one = chosen.add_parser("memory", help="many pictures")
-    one.add_argument("--pictures", type=int, default=50_000)
+    one = chosen.add_parser("memory", help="many images")
+    one.add_argument("--images", type=int, default=50_000)
     one.set_defaults(work=memory)
     one = chosen.add_parser("memory-child")
     one.add_argument("folder", type=Path)

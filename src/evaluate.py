@@ -41,7 +41,12 @@ def main() -> None:
     evaluation = evaluate.score(extractor, sets, options.max_copied)
     figures, distance = evaluation.figures, extractor.distance_name
     if options.repeats > 1:
-        more = generation.other_seeds(MODEL, generation.order_of(params), options.repeats)
+        more = generation.generate_seeds(
+            MODEL,
+            params.generate,
+            params.infer_steps,
+            range(params.seed + 1, params.seed + options.repeats),
+        )
         others = [evaluate.distance(extractor, open_folder(*one), sets.reference) for one in more]
         figures["repeats"] = evaluate.repeats([figures[distance], *others], params.seed)
     rates = face_rate.face_rates(sets.samples, sets.trained, detector.detect)

@@ -1,4 +1,4 @@
-"""Stage generate: samples pictures from the best model; data/generated/, its zip and a grid."""
+"""Stage generate: samples images from the best model; data/generated/, its zip and a grid."""
 
 import shutil
 import sys
@@ -7,52 +7,51 @@ from pathlib import Path
 from pttfaces.stage import run_stage_on_processes
 from pttfaces import archive, config, files, images
 
-MODEL, OUT, ARCHIVE = "models/ddpm/best_model", Path("data/generated"), "data/generated.zip"
-SHOWN = 64
+MODEL, OUT, ARCHIVE = Path("models/ddpm/best_model"), Path("data/generated"), "data/generated.zip"
+GRID_IMAGES = 64
 
 
 def main() -> None:
-    everything = config.load()
-    options = everything.generate
+    params = config.load()
+    options, steps, seed = params.generate, params.infer_steps, params.seed
     from pttfaces.diffusion import distributed, model_folder
     from pttfaces.sampling import generation, samplers
 
-    model = model_folder.load(Path(MODEL), distributed.device())
-    order = generation.order_of(everything)
-    sampler = order.sampler
-    warning = samplers.start_warning(model.process, sampler)
-    if warning and distributed.is_first():
+    model = model_folder.load(MODEL, distributed.device())
+    warning = samplers.start_warning(model.schedule, options, steps)
+    if warning and distributed.is_main_process():
         print(f"warning: {warning}", file=sys.stderr)
-    digest = files.digest_tree(MODEL)
-    with distributed.resuming("generate", generation.determinants(order, digest)) as work:
-        made = generation.generate(model, order, work)
-        if not distributed.is_first():  # which writes what all have made
+    digest = model_folder.digest(MODEL)
+    key = generation.resume_key(options, steps, seed, digest)
+    with distributed.resuming("generate", key) as work:
+        generated = generation.generate(model, options, steps, seed, work)
+        if not distributed.is_main_process():  # which writes the outs
             return
         files.clean_folder(OUT)
-        for path in made.paths:
+        for path in generated.paths:
             shutil.copyfile(path, OUT / path.name)
     archive.pack(OUT, ARCHIVE)
-    shown = images.read_rgb(sorted(OUT.glob("*.png"))[:SHOWN])
+    shown = images.read_rgb(sorted(OUT.glob("*.png"))[:GRID_IMAGES])
     scale = 2 if shown.shape[1] <= 64 else 1
     images.save_png("metrics/pictures/samples.png", images.grid(shown, scale=scale))
-    figures = {
+    metrics = {
         "num_images": options.num_images,
-        "sampler": sampler.name,
-        "infer_steps": sampler.steps,
-        "timestep_spacing": sampler.visits,
-        "first_timestep_snr": float(f"{samplers.first_snr(model.process, sampler):.3g}"),
-        "images_per_s": round(made.images_per_s, 2) or None,  # none where all were there already
+        "sampler": options.sampler,
+        "infer_steps": steps,
+        "timestep_spacing": samplers.effective_spacing(options),
+        "first_timestep_snr": float(f"{samplers.first_snr(model.schedule, options, steps):.3g}"),
+        "images_per_s": round(generated.images_per_s, 2) or None,  # none if all were there already
         "device": distributed.device().type,
-        "processes": distributed.count(),
+        "processes": distributed.num_processes(),
         "precision": "fp32",
-        "seed": everything.seed,
+        "seed": seed,
         "model_digest": digest,
     }
-    files.write_metrics("generate", figures)
-    rate = f"{made.images_per_s:.1f} a second" if made.images_per_s else "made before a kill"
+    files.write_metrics("generate", metrics)
+    speed = f"{generated.images_per_s:.1f} a second" if generated.images_per_s else "all resumed"
     print(
-        f"generate: {options.num_images} pictures by {sampler.name} in {sampler.steps} steps, "
-        f"{rate} on {figures['device']}"
+        f"generate: {options.num_images} images by {options.sampler} in {steps} steps, {speed} on "
+        f"{metrics['device']}"
     )
 
 

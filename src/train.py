@@ -9,70 +9,65 @@ from pttfaces.stage import run_stage_on_processes
 from pttfaces import config, files, tables
 from pttfaces.errors import DataError
 
-DATASET, MODELS, GRIDS = Path("data/dataset"), Path("models"), Path("metrics/pictures/train")
-CURVES = ("epoch", "train_loss", "val_loss", "learning_rate", "grad_norm", "images_per_s")
+DATASET, BEST = Path("data/dataset"), Path("models/ddpm/best_model")
+OUTS = {  # what a training leaves → the stage's outs
+    "best_model": BEST,
+    "last": Path("models/ddpm/last"),
+    "checkpoints": Path("models/checkpoints"),
+    "grids": Path("metrics/pictures/train"),
+}
 
 
 def main() -> None:
-    everything = config.load()
-    options = everything.train
+    params = config.load()
     if not any((DATASET / "train").glob("*.png")):
         raise DataError(
-            f"{DATASET / 'train'} holds no picture to train on; run `dvc repro`, or unpack a zip "
-            "of crops there with `python src/pack.py`."
+            f"{DATASET / 'train'} holds no image to train on; run `dvc repro`, or unpack a zip of "
+            "crops there with `pttfaces pack`."
         )
     from pttfaces import manifest, tracking
-    from pttfaces.diffusion import distributed
-    from pttfaces.diffusion.schedule import NoiseProcess
-    from pttfaces.diffusion.unet import Architecture
+    from pttfaces.diffusion import distributed, model_folder
     from pttfaces.training import checkpoint, data, loop
 
-    if distributed.is_first():
+    if distributed.is_main_process():
         manifest.check(DATASET)
-    noise = {"timesteps", "prediction", "zero_terminal_snr"}
-    task = loop.Task(
-        Architecture(everything.image_size, **everything.model.model_dump()),
-        NoiseProcess(everything.noise_schedule, **options.model_dump(include=noise)),
-        loop.Recipe(everything.seed, **options.model_dump(exclude={*noise, "register_model"})),
-        data.load(DATASET / "train", everything.image_size),
-        data.load(DATASET / "holdout", everything.image_size),
-    )
-    loop.updates_an_epoch(task)  # too few pictures: told before a run begins
-    determinants = loop.determinants(task)
-    with distributed.resuming("train", determinants) as work:
-        if not distributed.is_first():  # which writes and logs for all
-            loop.train(task, work, lambda report: None)
+    train_set = data.load(DATASET / "train", params.image_size)
+    holdout = data.load(DATASET / "holdout", params.image_size)
+    loop.steps_per_epoch(params.train, train_set, holdout)  # too few: an error before a run begins
+    key = loop.resume_key(params, train_set, holdout)
+    with distributed.resuming("train", key) as work:
+        if not distributed.is_main_process():  # which writes and logs for all
+            loop.train(params, train_set, holdout, work, lambda *_: None)
             return
-        if reason := checkpoint.why_anew(work, determinants):
+        if reason := checkpoint.explain_restart(work, key):
             print(f"train: {reason}", file=sys.stderr)
-        with tracking.training_run(everything, task.train_set.digest, work / "mlflow_run") as run:
-            # So that forgetting finds the models that saw a picture, whatever DVC still keeps.
+        with tracking.training_run(params, train_set.digest, work / "mlflow_run") as run:
+            # So that erasure finds the models trained on an image, whatever DVC still keeps.
             names = sorted(path.name for path in (DATASET / "train").glob("*.png"))
-            run.log_text("\n".join(names), tracking.TRAINING_PICTURES)
+            run.log_text("\n".join(names), tracking.TRAINING_IMAGES)
 
-            def on_epoch(report: loop.EpochReport) -> None:
-                figures = {key: getattr(report, key) for key in CURVES[1:]}
-                figures["best_epoch"] = report.epoch if report.is_best else None
-                run.log_metrics(figures, report.epoch)
-                if report.grid:
-                    run.log_picture(report.grid, f"samples/{report.grid.name}")
+            def on_epoch(row: tables.Epoch, is_best: bool, grid: Path | None) -> None:
+                figures = {**asdict(row), "best_epoch": row.epoch if is_best else None}
+                del figures["epoch"]  # the step
+                run.log_metrics(figures, row.epoch)
+                if grid:
+                    run.log_image(grid, f"samples/{grid.name}")
 
-            trained = loop.train(task, work, on_epoch)
-            best = {key: getattr(trained.best, key) for key in ("train_loss", "val_loss")}
-            run.log_metrics({f"best_{key}": value for key, value in best.items()})
-            run.log_tags({"device": trained.device, "precision_used": trained.precision})
-            for source, place in loop.LEAVES.items():
-                shutil.rmtree(MODELS / place, ignore_errors=True)
-                shutil.copytree(work / source, MODELS / place)
-            shutil.rmtree(GRIDS, ignore_errors=True)
-            shutil.copytree(work / "grids", GRIDS)
-            rows = [asdict(report) for report in trained.reports]
-            tables.write_dicts("metrics/plots/epochs.csv", rows, CURVES)
-            model = MODELS / "ddpm" / "best_model"
-            figures = {**trained.figures(task), "model_digest": files.digest_tree(model)}
-            files.write_metrics("train", figures)
-            run.log_model(model, figures["model_digest"], register=options.register_model)
-    print(trained.summary())
+            result = loop.train(params, train_set, holdout, work, on_epoch)
+            for name, out in OUTS.items():
+                shutil.rmtree(out, ignore_errors=True)
+                shutil.copytree(work / name, out)
+            tables.write("metrics/plots/epochs.csv", result.epochs, tables.Epoch)
+            metrics = {**result.metrics, "model_digest": model_folder.digest(BEST)}
+            files.write_metrics("train", metrics)
+            run.log_metrics({f"best_{loss}": metrics[loss] for loss in ("train_loss", "val_loss")})
+            run.log_tags({"device": metrics["device"], "precision_used": metrics["precision"]})
+            run.log_model(BEST, metrics["model_digest"], register=params.train.register_model)
+    val = "" if metrics["val_loss"] is None else f", validation loss {metrics['val_loss']:.4f}"
+    print(
+        f"train: {metrics['parameters'] / 1e6:.1f} million weights, {metrics['epochs']} epochs; "
+        f"best is epoch {metrics['best_epoch']} (training loss {metrics['train_loss']:.4f}{val})"
+    )
 
 
 if __name__ == "__main__":

@@ -210,6 +210,11 @@ class Train(_Group):
         alias="register", description="register the next training's model in MLflow"
     )
 
+    @property
+    def images_per_update(self) -> int:
+        """Images of a weight update, all devices and accumulated batches together."""
+        return self.batch_size * self.gradient_accumulation
+
 
 class Generate(_Group):
     """How images are sampled."""

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -205,11 +205,14 @@ def digest_file(path: str | Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def digest_tree(folder: str | Path) -> str:
-    """SHA-256 over the relative names and contents of all files below `folder`, sorted by name."""
+def digest_tree(folder: str | Path, skip: Collection[str] = ()) -> str:
+    """SHA-256 over the relative names and contents of all files below `folder`, sorted by name.
+
+    skip: relative names to leave out.
+    """
     folder = Path(folder)
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    return digest_json([[name, digest_file(folder / name)] for name in names])
+    return digest_json([[name, digest_file(folder / name)] for name in names if name not in skip])
 
 
 def code_digest(*sources: ModuleType | Path) -> str:

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 EXPERIMENT = "pttfaces"
 MODEL = "pttfaces-ddpm"
 TRAINING_IMAGES = "training_pictures.txt"  # artifact of a training: their file names, one a line
-TRAINING_PICTURES = TRAINING_IMAGES  # until train and erasure use the new name
 _NO_WARNING = "no warning"
 _MAX_RUNS = 50_000  # that MLflow returns at once
 _STARTS = "the next training or evaluation starts one (`dvc repro`)"
@@ -98,8 +97,6 @@ class Run:
                 client.log_artifact(self.id, str(copy), folder or None)
 
         self._attempt(log)
-
-    log_picture = log_image  # until train.py uses the new name
 
     def log_text(self, text: str, name: str) -> None:
         """A text as an artifact called `name`, such as "training_pictures.txt"."""

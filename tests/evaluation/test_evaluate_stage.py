@@ -18,8 +18,8 @@ from ruamel.yaml import YAML
 import evaluate
 from pttfaces import cli, config, files, tables
 from pttfaces.diffusion import model_folder, unet
-from pttfaces.diffusion.schedule import NoiseProcess
-from pttfaces.diffusion.unet import Architecture
+from pttfaces.diffusion.model_folder import DiffusionModel
+from pttfaces.diffusion.schedule import NoiseSchedule
 from pttfaces.errors import DataError, PttFacesError, WeightsError
 from pttfaces.evaluation import evaluate as evaluation
 from pttfaces.evaluation import features, fid, image_folder, random_features, samples
@@ -189,9 +189,10 @@ def test_the_distance_of_other_sampling_seeds_has_a_spread(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'runs.db'}")
-    shape = Architecture(64, (8, 8), 1, (False, False), 0.0)
-    process = NoiseProcess("cosine", 1000, "v_prediction", False)
-    model_folder.save(place / "models/ddpm/best_model", unet.build(shape, seed=0), process, {})
+    shape = settings.group("model", channels=[8, 8], attention=[False, False])
+    schedule = NoiseSchedule("cosine", 1000, "v_prediction", False)
+    model = DiffusionModel(unet.build(shape, 64, seed=0), schedule)
+    model_folder.save(place / "models/ddpm/best_model", model, {})
     set_params(place, repeats=3)
     text = (place / "params.yaml").read_text().replace("num_images: 40", "num_images: 3")
     (place / "params.yaml").write_text(text.replace("infer_steps: 20", "infer_steps: 2"))

@@ -11,13 +11,12 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from pttfaces.diffusion import schedule
+from pttfaces.diffusion.schedule import NoiseSchedule
 from pttfaces.evaluation import evaluate, features, image_folder
 from pttfaces.evaluation.image_folder import ImageFolder
 from pttfaces.sampling import samplers
-from pttfaces.sampling.samplers import Sampler
 
-PROCESS = schedule.NoiseProcess("cosine", 1000, "v_prediction", False)
+SCHEDULE = NoiseSchedule("cosine", 1000, "v_prediction", False)
 SIDE, WIDTH, STEPS, BATCH, SAMPLES = 8, 384, 600, 64, 60
 
 
@@ -53,7 +52,7 @@ class Denoiser(nn.Module):
 
 def samples_of_a_model_trained_on(pixels: np.ndarray) -> np.ndarray:
     """(60, 8, 8, 3) uint8, after the same number of steps however many the images are."""
-    signal = schedule.alpha_bar(PROCESS).float()[:, None, None, None]
+    signal = SCHEDULE.alpha_bar().float()[:, None, None, None]
     alpha, sigma = signal.sqrt(), (1 - signal).sqrt()
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
     with torch.random.fork_rng(devices=[]):
@@ -75,8 +74,8 @@ def samples_of_a_model_trained_on(pixels: np.ndarray) -> np.ndarray:
 
     sources = [torch.Generator().manual_seed(index) for index in range(SAMPLES)]
     start = torch.stack([torch.randn(3, SIDE, SIDE, generator=source) for source in sources])
-    few = Sampler("dpmsolver++", 20, "trailing")
-    made = samplers.denoise_all(velocity, PROCESS, few, start, sources)
+    options = settings.group("generate", sampler="dpmsolver++", timestep_spacing="trailing")
+    made = samplers.denoise_all(velocity, SCHEDULE, options, 20, start, sources)
     levels = made.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
     return levels.permute(0, 2, 3, 1).numpy()
 

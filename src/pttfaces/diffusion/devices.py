@@ -1,11 +1,10 @@
-"""What a device can do for a training: arithmetic, compilation, and a word where it cannot.
+"""What depends on the device: precision, memory format, compilation, the last bits of a result."""
 
-Knows nothing of data, losses or recipes.
-"""
-
+import platform
 import sys
 from typing import Any
 
+import diffusers
 import torch
 from diffusers import UNet2DModel
 
@@ -13,35 +12,49 @@ from pttfaces.diffusion import distributed
 from pttfaces.errors import ParamsError
 
 
-def precision(asked: str) -> str:
-    """The arithmetic that will really be used, fp32, fp16 or bf16; says so where it is another.
+def environment() -> dict[str, Any]:
+    """What decides a result besides data, settings and code: libraries and machine.
+
+    The number of threads is among it: another one sums in another order and changes last bits.
+    """
+    return {
+        "torch": torch.__version__,
+        "diffusers": diffusers.__version__,
+        "device": distributed.device().type,
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def choose_precision(requested: str) -> str:
+    """The precision that the device supports, fp32, fp16 or bf16; prints a line if it is another.
 
     Also lets an NVIDIA GPU use TF32 where float32 is multiplied, and its fastest convolutions.
     """
-    device, used = distributed.device(), asked
+    device, used = distributed.device(), requested
     if device.type == "cpu":
         used = "fp32"
     elif device.type == "cuda":
         torch.backends.cudnn.benchmark = True
         torch.set_float32_matmul_precision("high")
-        if asked == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        if requested == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
             used = "fp16"
-    if used != asked and distributed.is_first():
-        reason = "a CPU is float32" if device.type == "cpu" else "this GPU would be emulated"
-        print(f"train: {asked} on {reason}; going on with {used}.", file=sys.stderr)
+    if used != requested and distributed.is_main_process():
+        where = "a CPU" if device.type == "cpu" else "this GPU"
+        print(f"train: {requested} is not supported on {where}; using {used}.", file=sys.stderr)
     return used
 
 
 def reads_are_free(device: torch.device) -> bool:
-    """Whether Python may look at a tensor's value without waiting for the device."""
+    """Whether Python may read a tensor's value without waiting for the device."""
     return device.type == "cpu"
 
 
 def memory_format(device: torch.device | str) -> torch.memory_format:
-    """How a network's weights lie best in this device's memory.
+    """The fastest layout of a network's weights on this device.
 
-    Channels last where convolutions are made for it: NVIDIA's GPUs and x86 CPUs since AVX2. Others
-    were not tried.
+    Channels last where convolutions are optimized for it: NVIDIA's GPUs and x86 CPUs since AVX2.
+    Others were not measured.
     """
     wide = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
     kind = torch.device(device).type
@@ -49,44 +62,44 @@ def memory_format(device: torch.device | str) -> torch.memory_format:
     return torch.channels_last if last else torch.contiguous_format
 
 
-def compile_for_gpu(network: UNet2DModel, batch_size: int) -> None:
-    """Compiles the network on a GPU; on a CPU that takes longer than it saves: nothing is done."""
+def compile_for_gpu(unet: UNet2DModel, batch_size: int) -> None:
+    """Compiles the network on a GPU; on a CPU compilation takes longer than it saves."""
     if distributed.device().type != "cpu":
-        compile_in_place(network, batch_size)
+        compile_in_place(unet, batch_size)
 
 
-def compile_in_place(network: UNet2DModel, batch_size: int, backend: str = "inductor") -> None:
-    """Compiles the network; one that cannot be compiled stays as it is, and the reason is told.
+def compile_in_place(unet: UNet2DModel, batch_size: int, backend: str = "inductor") -> None:
+    """Compiles the network; where that fails it stays as it is, and a line on stderr says why.
 
-    Tried out at once on an empty batch, in the mode that the network is in, so that a training does
-    not stop for it later.
+    Runs it at once on an empty batch, in the network's current mode, so that a training does not
+    stop for it later.
     """
-    side, device = network.config.sample_size, network.device
-    empty = torch.zeros((batch_size, 3, side, side), device=device)
-    network.compile(backend=backend)
-    try:  # forward alone: the backward pass would set off what several processes do together
-        network(empty, torch.zeros(batch_size, dtype=torch.int64, device=device))
+    size, device = unet.config.sample_size, unet.device
+    empty = torch.zeros((batch_size, 3, size, size), device=device)
+    unet.compile(backend=backend)
+    try:  # forward alone: the backward pass would start the communication between processes
+        unet(empty, torch.zeros(batch_size, dtype=torch.int64, device=device))
     except Exception as error:  # whatever a compiler raises on a machine that lacks its tools
-        network._compiled_call_impl = None
-        if distributed.is_first():
+        unet._compiled_call_impl = None
+        if distributed.is_main_process():
             # The compiler that failed, then why.
             reason = " ".join((str(error).strip() or type(error).__name__).splitlines()[:2])
             print(
-                f"train: the network cannot be compiled here ({reason}); going on without. Set "
-                "train.compile to false to be rid of this line.",
+                f"train: cannot compile the network here ({reason}); training without. Set "
+                "train.compile to false to silence this message.",
                 file=sys.stderr,
             )
 
 
-def check_scale(scaler: Any, epoch: int) -> None:
-    """ParamsError where fp16's scaler (None for other arithmetic) has given up.
+def check_loss_scale(scaler: Any, epoch: int) -> None:
+    """ParamsError where fp16's gradient scaler (None for other precisions) has given up.
 
-    It halves its scale at each overflow and begins at 65,536: below 1 the gradients themselves do
-    not fit.
+    It halves its scale at each overflow, from 65,536 on: below 1 the gradients themselves do not
+    fit.
     """
     if scaler is not None and scaler.get_scale() < 1:
         raise ParamsError(
             f"train.precision fp16 overflows at every update (epoch {epoch}) and does not recover; "
-            "set train.precision to bf16 or fp32, or lower train.learning_rate. What was saved "
-            "before is kept."
+            "set train.precision to bf16 or fp32, or lower train.learning_rate. Saved progress is "
+            "kept."
         )

@@ -1,6 +1,6 @@
-"""Several processes that share one piece of work, as `accelerate launch` or torchrun starts them.
+"""Several processes that share one job, as `accelerate launch` or torchrun starts them.
 
-A process that was started alone is the first of one. Knows nothing of what is shared.
+A process that was started alone is the main one of one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,73 +18,70 @@ T = TypeVar("T")
 
 
 def state() -> PartialState:
-    """accelerate's knowledge of the processes; the first call of a process settles it.
+    """accelerate's state of the processes, which the first call initializes.
 
-    accelerate takes processes on a machine without an accelerator for strangers to each other,
-    unless it is told that the CPU is meant.
+    Without an accelerator, accelerate connects processes only if it is asked for the CPU.
     """
-    asked = parse_flag_from_env("ACCELERATE_USE_CPU")
-    return PartialState(cpu=asked or not torch.accelerator.is_available())
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    return PartialState(cpu=cpu)
 
 
 def device() -> torch.device:
-    """The device that accelerate gives to this process: an accelerator of its own, else the CPU."""
+    """This process's device: an accelerator of its own, else the CPU."""
     return state().device
 
 
-def count() -> int:
-    """How many processes share the work."""
+def num_processes() -> int:
+    """How many processes share the job."""
     return state().num_processes
 
 
-def index() -> int:
-    """Which of them this one is, from 0."""
+def process_index() -> int:
+    """This process's number, from 0."""
     return state().process_index
 
 
-def is_first() -> bool:
-    """Whether this is the process that writes what all have made."""
+def is_main_process() -> bool:
+    """Whether this is the process that writes the results of all."""
     return state().is_main_process
 
 
-def wait() -> None:
-    """Returns when every process has come here. Where one dies, its launcher ends the others."""
+def wait_for_everyone() -> None:
+    """Returns when every process has called it. If one dies, its launcher ends the others."""
     state().wait_for_everyone()
 
 
-def share(work: Sequence[T]) -> list[T]:
-    """This process' part of `work`, which is the same list in each: every n-th piece."""
-    return list(work[state().process_index :: state().num_processes])
+def share(items: Sequence[T]) -> list[T]:
+    """This process's part of `items`, the same list in each process: every n-th item."""
+    return list(items[process_index() :: num_processes()])
 
 
-def from_first(value: T) -> T:
-    """What the first process passes, in every process. All have to call it."""
+def broadcast(value: T) -> T:
+    """The main process's value, in every process. All have to call it."""
     return broadcast_object_list([value])[0]
 
 
 def mean(value: torch.Tensor) -> torch.Tensor:
     """The mean over all processes, in each; does not wait for the device."""
-    return value if count() == 1 else reduce(value, "mean")
+    return value if num_processes() == 1 else reduce(value, "mean")
 
 
 def total(value: float) -> float:
     """The sum over all processes, in each."""
-    if count() == 1:
+    if num_processes() == 1:
         return value
     return float(reduce(torch.tensor(value, dtype=torch.float64, device=device()), "sum"))
 
 
 @contextmanager
-def resuming(name: str, determinants: Any) -> Iterator[Path]:
-    """`workdir.resuming` until dvc has noted it, in which all processes are at work: one folder.
+def resuming(stage: str, key: Any) -> Iterator[Path]:
+    """`workdir.resuming` of a stage that several processes share: one folder for all.
 
-    All enter together and leave together; the first holds the lock for all.
+    All enter together and leave together; the main process holds the lock.
     """
     with ExitStack() as stack:
         folder = None
-        if is_first():
-            folder = str(
-                stack.enter_context(workdir.resuming(name, determinants, until_recorded=True))
-            )
-        yield Path(str(from_first(folder)))
-        wait()
+        if is_main_process():
+            folder = str(stack.enter_context(workdir.resuming(stage, key, until_recorded=True)))
+        yield Path(str(broadcast(folder)))
+        wait_for_everyone()

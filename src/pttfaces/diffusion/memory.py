@@ -1,7 +1,4 @@
-"""The memory of a process that runs networks: what is freed is kept, a lack is told in a sentence.
-
-Knows glibc's allocator, and how torch says on each device that there is no more; not who ran short.
-"""
+"""Memory of a process that runs networks: keeps what it frees, and explains when it runs out."""
 
 import ctypes
 import sys
@@ -14,21 +11,21 @@ from pttfaces.errors import ParamsError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _NEVER = -1
-# Bytes from which a piece is a mapping of its own. Older glibc take 32 MiB at most.
-_LARGEST = (2**30, 2**25)
+# Bytes from which an allocation is a mapping of its own. Older glibc accept 32 MiB at most.
+_MMAP_THRESHOLDS = (2**30, 2**25)
 
 # On a CPU and on Apple's GPUs torch raises a bare RuntimeError, known by its text alone.
-_WORDS = ("allocate memory", "out of memory")
+_OUT_OF_MEMORY = ("allocate memory", "out of memory")
 
 
 def keep_freed() -> None:
-    """Lets this process keep the memory that it frees, for what it asks for next.
+    """Lets this process keep the memory that it frees, for its next allocations.
 
-    glibc gives large pieces back to the kernel, which clears each page anew. A network on a CPU
-    asks for the same large pieces in every layer of every step, and may spend more on pages than on
-    arithmetic. The peak grows by the gaps between pieces in one heap, by a third at most as far as
-    was seen. Meant for the main thread: others' heaps end at 64 MiB, and larger pieces go back.
-    Other C libraries are left as they are.
+    glibc returns large blocks to the kernel, which clears each page when it hands them out again. A
+    network on a CPU allocates the same large blocks in every layer of every step, and may spend
+    more time on pages than on arithmetic. The peak grows by the gaps between blocks in one heap, by
+    a third at most in what was measured. Meant for the main thread: other threads' heaps end at
+    64 MiB, and larger blocks go back. Other C libraries are left as they are.
 
     Source: mallopt(3).
     """
@@ -36,21 +33,19 @@ def keep_freed() -> None:
         return
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # musl has none
         mallopt(_M_TRIM_THRESHOLD, _NEVER)
-        any(mallopt(_M_MMAP_THRESHOLD, size) for size in _LARGEST)
+        any(mallopt(_M_MMAP_THRESHOLD, size) for size in _MMAP_THRESHOLDS)
 
 
 @contextmanager
-def enough_for(what: str, cure: str) -> Iterator[None]:
-    """Turns a lack of memory in the block into a ParamsError.
+def explain_shortage(what: str, remedy: str) -> Iterator[None]:
+    """Turns running out of memory in the block into a ParamsError.
 
-    what: the parameter that decides how much is needed, with its value; cure: what to do.
+    what: the parameter that decides how much is needed, with its value; remedy: what to do.
     """
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not known and not any(words in str(error) for words in _WORDS):
+        if not known and not any(words in str(error) for words in _OUT_OF_MEMORY):
             raise
-        raise ParamsError(
-            f"memory does not suffice for {what} with this network; {cure}."
-        ) from error
+        raise ParamsError(f"out of memory with {what}; {remedy}.") from error

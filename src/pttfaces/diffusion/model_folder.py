@@ -1,6 +1,6 @@
-"""Model folders: diffusers' DDPMPipeline format with a model card, written whole or not at all.
+"""Model folders: diffusers' DDPMPipeline format with a model card, written atomically.
 
-`DDPMPipeline.from_pretrained(folder)` loads what is written here, without this project.
+`DDPMPipeline.from_pretrained(folder)` loads such a folder without this project.
 """
 
 import shutil
@@ -14,9 +14,10 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from pttfaces import files
 from pttfaces.diffusion import devices
-from pttfaces.diffusion.schedule import NoiseProcess, ddpm_scheduler, process_of
+from pttfaces.diffusion.schedule import NoiseSchedule
 from pttfaces.errors import DataError
 
+_CARD_NAME = "README.md"
 _CARD = """---
 library_name: diffusers
 license: other
@@ -24,7 +25,7 @@ license_name: none-given
 pipeline_tag: unconditional-image-generation
 tags: [ddpm, unconditional-image-generation, faces]
 ---
-# A small generator of face pictures
+# Unconditional face generator
 
 An unconditional denoising diffusion model (UNet2DModel), {size}×{size} pixels. Load it with
 `diffusers.DDPMPipeline.from_pretrained(FOLDER)`.
@@ -32,54 +33,62 @@ An unconditional denoising diffusion model (UNet2DModel), {size}×{size} pixels.
 {facts}
 
 ## Use
-The model was trained on pictures of people. Its samples show no real person by intent, but a model
-trained on few pictures can repeat them: compare samples with the training pictures before showing
-any. Do not use it to imitate, identify or judge a person, and do not pass a sample off as a
-photograph. It leans to whatever faces its pictures held more of. The rights to the training
-pictures stay with those who made them and those whom they show; this model comes with no licence
-for uses that they would not allow. A person whose pictures are taken out of the data is taken out
-of the model only by training it again.
+The model was trained on images of people. Its samples are not meant to show any real person, but a
+model trained on few images can reproduce them: compare samples with the training images before
+showing any. Do not use it to imitate, identify or judge a person, and do not present a sample as a
+photograph. It reproduces the biases of its training images. The rights to the training images stay
+with those who made them and those whom they show; this model comes with no license for uses that
+they would not allow. To remove a person from the model, remove their images from the data and train
+it again.
 """
+_CARD_TITLE_0_1 = "# A small generator of face pictures"
 
 
 @dataclass(frozen=True)
-class Model:
-    """A network in evaluation mode, and the noise process it was trained for."""
+class DiffusionModel:
+    """A network in evaluation mode, and the noise schedule it was trained for."""
 
-    network: UNet2DModel
-    process: NoiseProcess
+    unet: UNet2DModel
+    schedule: NoiseSchedule
 
 
-def save(
-    folder: Path, network: UNet2DModel, process: NoiseProcess, facts: Mapping[str, Any]
-) -> None:
-    """Writes `folder` anew: the pipeline and README.md, a card with one line for each fact.
+def save(folder: Path, model: DiffusionModel, facts: Mapping[str, Any]) -> None:
+    """Replaces `folder` by the pipeline and README.md, a card with one line for each fact.
 
     The same network and facts give the same bytes.
     """
     work = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(work, ignore_errors=True)
-    pipeline = DDPMPipeline(unet=network, scheduler=ddpm_scheduler(process))
+    pipeline = DDPMPipeline(unet=model.unet, scheduler=model.schedule.ddpm_scheduler())
     with files.disk_errors():
         pipeline.save_pretrained(work, safe_serialization=True)
     lines = "\n".join(f"- {key}: {value}" for key, value in facts.items())
-    files.write_text(work / "README.md", _CARD.format(size=network.config.sample_size, facts=lines))
+    card = _CARD.format(size=model.unet.config.sample_size, facts=lines)
+    files.write_text(work / _CARD_NAME, card)
     shutil.rmtree(folder, ignore_errors=True)
     work.rename(folder)
 
 
-def load(folder: Path, device: torch.device | str) -> Model:
-    """Reads a model folder; DataError where there is none, or one of another kind."""
+def load(folder: Path, device: torch.device | str) -> DiffusionModel:
+    """Reads a model folder; DataError: it is missing, incomplete, or of another kind."""
     if not (folder / "model_index.json").is_file():
         raise DataError(f"{folder} holds no model; train one with `dvc repro train`.")
     try:
         config = DDPMScheduler.load_config(folder / "scheduler")
-        network = UNet2DModel.from_pretrained(folder / "unet", local_files_only=True)
+        unet = UNet2DModel.from_pretrained(folder / "unet", local_files_only=True)
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{folder} is not a whole diffusers model ({error}); delete it and run "
+            f"{folder} is not a complete diffusers model ({error}); delete it and run "
             "`dvc repro train`."
         ) from None
-    form = devices.memory_format(device)
-    network = network.to(device, memory_format=form).eval().requires_grad_(False)
-    return Model(network, process_of(config, str(folder)))
+    memory_format = devices.memory_format(device)
+    unet = unet.to(device, memory_format=memory_format).eval().requires_grad_(False)
+    return DiffusionModel(unet, NoiseSchedule.from_config(config, str(folder)))
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 over names and contents of a model's weights and configs, not of its card."""
+    card = folder / _CARD_NAME
+    lines = card.read_text(encoding="utf-8", errors="replace").splitlines() if card.exists() else []
+    # Version 0.1 counted the card, too: so MLflow's runs of its models keep their model_digest.
+    return files.digest_tree(folder, skip=() if _CARD_TITLE_0_1 in lines else (_CARD_NAME,))

@@ -6,8 +6,9 @@ from typing import Any
 
 from pttfaces import files
 from pttfaces.config import Params
+from pttfaces.diffusion import model_folder
 from pttfaces.errors import DataError
-from pttfaces.sampling import generation
+from pttfaces.sampling import samplers
 
 RECORDED = ("sampler", "infer_steps", "timestep_spacing", "seed", "model_digest")
 """Those that metrics/evaluate.json repeats, so that a score tells which samples it belongs to."""
@@ -21,14 +22,14 @@ def describe(params: Params, model: Path) -> dict[str, Any]:
     """
     if not model.is_dir():
         raise files.missing(model)
-    sampler = generation.order_of(params).sampler
+    options = params.generate
     return {
-        "num_images": params.generate.num_images,
-        "sampler": sampler.name,
-        "infer_steps": sampler.steps,
-        "timestep_spacing": sampler.visits,
+        "num_images": options.num_images,
+        "sampler": options.sampler,
+        "infer_steps": params.infer_steps,
+        "timestep_spacing": samplers.effective_spacing(options),
         "seed": params.seed,
-        "model_digest": files.digest_tree(model),
+        "model_digest": model_folder.digest(model),
     }
 
 

@@ -1,43 +1,26 @@
-"""Samplers: from noise to pictures by diffusers' schedulers, with every option said.
+"""Samplers: from noise to images by diffusers' schedulers, with every option explicit.
 
-Picture i is a function of (network, settings, seed, i), whatever batch it is sampled in. Knows
-nothing of files, training or where the network came from.
+Image i is a function of (model, options, steps, seed, i), whatever batch it is sampled in.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UNet2DModel
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
-from pttfaces.diffusion.rng import Purpose, generator
-from pttfaces.diffusion.schedule import NoiseProcess, ddpm_scheduler, snr
+from pttfaces.config import Generate
+from pttfaces.diffusion.model_folder import DiffusionModel
+from pttfaces.diffusion.rng import Stream, generator_for
+from pttfaces.diffusion.schedule import NoiseSchedule
 from pttfaces.errors import ParamsError
 
 PURE_NOISE_SNR = 1e-4
-"""Sampling starts from N(0, 1): above this SNR the network expects to see a picture in it."""
+"""Sampling starts from N(0, 1): above this SNR the network expects part of an image in it."""
 
 Denoise = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(noisy (B, C, H, W), timestep (B,)) → prediction (B, C, H, W)."""
-
-
-@dataclass(frozen=True)
-class Sampler:
-    """name: the algorithm; steps: network calls a picture; spacing: which timesteps are visited.
-
-    dpmsolver++ visits steps that are even in log-SNR (`use_lu_lambdas`), whatever the spacing.
-    """
-
-    name: Literal["ddpm", "ddim", "dpmsolver++"]
-    steps: int
-    spacing: Literal["leading", "trailing", "linspace"]
-
-    @property
-    def visits(self) -> str:
-        """The spacing that is really used."""
-        return "even in log-SNR" if self.name == "dpmsolver++" else self.spacing
 
 
 class _DpmSolver(DPMSolverMultistepScheduler):
@@ -47,28 +30,37 @@ class _DpmSolver(DPMSolverMultistepScheduler):
         return sample.clamp(-self.config.sample_max_value, self.config.sample_max_value)
 
 
-def scheduler(process: NoiseProcess, sampler: Sampler, clip: float = 1.0) -> Any:
-    """diffusers' scheduler, its timesteps set; predicted pictures are clipped to [-clip, clip].
+def effective_spacing(options: Generate) -> str:
+    """The spacing that the sampler uses: dpmsolver++ has its own (`use_lu_lambdas`)."""
+    return "even in log-SNR" if options.sampler == "dpmsolver++" else options.timestep_spacing
 
-    ParamsError: combinations that diffusers gets wrong, and more steps than were trained.
+
+def make_scheduler(
+    schedule: NoiseSchedule, options: Generate, steps: int, clip: float = 1.0
+) -> Any:
+    """diffusers' scheduler, its timesteps set; predicted images are clipped to [-clip, clip].
+
+    steps: network calls an image. ParamsError: combinations that diffusers gets wrong, or more
+    steps than the schedule has.
     """
-    _refuse(process, sampler)
-    if sampler.name == "ddpm":
-        result = ddpm_scheduler(process, sampler.spacing, clip)
-    elif sampler.name == "ddim":
-        result = DDIMScheduler(
-            **process.beta_options(),
+    _check(schedule, options, steps)
+    spacing = options.timestep_spacing
+    if options.sampler == "ddpm":
+        scheduler = schedule.ddpm_scheduler(spacing, clip)
+    elif options.sampler == "ddim":
+        scheduler = DDIMScheduler(
+            **schedule.scheduler_options(),
             clip_sample=True,
             clip_sample_range=clip,
             set_alpha_to_one=True,
             thresholding=False,
             dynamic_thresholding_ratio=0.995,
             sample_max_value=1.0,
-            timestep_spacing=sampler.spacing,
+            timestep_spacing=spacing,
         )
     else:
-        result = _DpmSolver(
-            **process.beta_options(),
+        scheduler = _DpmSolver(
+            **schedule.scheduler_options(),
             solver_order=2,
             algorithm_type="dpmsolver++",
             solver_type="midpoint",
@@ -86,125 +78,130 @@ def scheduler(process: NoiseProcess, sampler: Sampler, clip: float = 1.0) -> Any
             thresholding=True,
             dynamic_thresholding_ratio=0.995,
             sample_max_value=clip,
-            timestep_spacing=sampler.spacing,
+            timestep_spacing=spacing,
             use_dynamic_shifting=False,
             time_shift_type="exponential",
         )
-    if sampler.name == "ddpm" and sampler.spacing == "trailing":
+    if options.sampler == "ddpm" and spacing == "trailing":
         # diffusers' own rounding gives one step too many, at timestep -1, for 62 of 1,000 counts.
-        stride = process.timesteps / sampler.steps
-        result.set_timesteps(
-            timesteps=[round(process.timesteps - i * stride) - 1 for i in range(sampler.steps)]
+        stride = schedule.timesteps / steps
+        scheduler.set_timesteps(
+            timesteps=[round(schedule.timesteps - i * stride) - 1 for i in range(steps)]
         )
     else:
-        result.set_timesteps(sampler.steps)
-    if sampler.name == "dpmsolver++":
-        # Else the first index is searched by timestep, and a doubled one starts at the second.
-        result.set_begin_index(0)
-    return result
+        scheduler.set_timesteps(steps)
+    if options.sampler == "dpmsolver++":
+        # Else it looks the first index up by timestep, and a doubled one starts at the second.
+        scheduler.set_begin_index(0)
+    return scheduler
 
 
-def _refuse(process: NoiseProcess, sampler: Sampler) -> None:
-    if sampler.steps > process.timesteps:
+def _check(schedule: NoiseSchedule, options: Generate, steps: int) -> None:
+    if steps > schedule.timesteps:
         raise ParamsError(
-            f"infer_steps is {sampler.steps}; the model was trained with {process.timesteps} "
-            f"timesteps: set infer_steps to at most {process.timesteps}."
+            f"infer_steps is {steps}; the model was trained with {schedule.timesteps} timesteps: "
+            f"set infer_steps to at most {schedule.timesteps}."
         )
-    uneven = process.timesteps % sampler.steps != 0
-    if sampler.name == "ddim" and sampler.spacing == "trailing" and uneven:
+    if options.sampler != "ddim":
+        return
+    if options.timestep_spacing == "trailing" and schedule.timesteps % steps:
         raise ParamsError(
-            f"infer_steps is {sampler.steps}, which does not divide {process.timesteps} timesteps: "
-            "ddim with trailing spacing would aim at steps that it does not visit; set "
-            f"infer_steps to {_even_steps(process, sampler)}, or generate.sampler to dpmsolver++."
+            f"infer_steps is {steps}, which does not divide {schedule.timesteps} timesteps: ddim "
+            "with trailing spacing would aim at steps that it does not visit; set infer_steps to "
+            f"{_nearest_divisor(schedule, steps)}, or generate.sampler to dpmsolver++."
         )
-    if sampler.name == "ddim" and sampler.spacing == "linspace":
+    if options.timestep_spacing == "linspace":
         raise ParamsError(
             "generate.timestep_spacing is linspace with generate.sampler ddim, whose steps are all "
             "of one length and do not fit it; set generate.timestep_spacing to trailing."
         )
 
 
-def _even_steps(process: NoiseProcess, sampler: Sampler) -> int:
-    """The number of steps nearest to the sampler's that divides the process' timesteps."""
-    divisors = [n for n in range(1, process.timesteps + 1) if process.timesteps % n == 0]
-    return min(divisors, key=lambda n: abs(n - sampler.steps))
+def _nearest_divisor(schedule: NoiseSchedule, steps: int) -> int:
+    """The number nearest to `steps` that divides the schedule's timesteps."""
+    divisors = [n for n in range(1, schedule.timesteps + 1) if schedule.timesteps % n == 0]
+    return min(divisors, key=lambda n: abs(n - steps))
 
 
-def first_snr(process: NoiseProcess, sampler: Sampler) -> float:
-    """The signal-to-noise ratio that the network is told of at the first step."""
-    plan = scheduler(process, sampler)
-    if sampler.name == "dpmsolver++":
-        return float(plan.sigmas[0]) ** -2
-    signal = float(plan.alphas_cumprod[plan.timesteps[0]])
-    return signal / (1 - signal)
+def first_snr(schedule: NoiseSchedule, options: Generate, steps: int) -> float:
+    """The signal-to-noise ratio at the first timestep that the network gets."""
+    scheduler = make_scheduler(schedule, options, steps)
+    if options.sampler == "dpmsolver++":
+        return float(scheduler.sigmas[0]) ** -2
+    alpha_bar = float(scheduler.alphas_cumprod[scheduler.timesteps[0]])
+    return alpha_bar / (1 - alpha_bar)
 
 
-def start_warning(process: NoiseProcess, sampler: Sampler) -> str | None:
-    """One sentence where sampling does not start from pure noise, with its cause and its cure."""
-    ratio = first_snr(process, sampler)
-    if ratio <= PURE_NOISE_SNR:
+def start_warning(schedule: NoiseSchedule, options: Generate, steps: int) -> str | None:
+    """One sentence where sampling does not start from pure noise, with its cause and its remedy."""
+    snr = first_snr(schedule, options, steps)
+    if snr <= PURE_NOISE_SNR:
         return None
-    first = int(scheduler(process, sampler).timesteps[0])
-    share = (ratio / (1 + ratio)) ** 0.5
+    first = int(make_scheduler(schedule, options, steps).timesteps[0])
+    share = (snr / (1 + snr)) ** 0.5
     return (
-        f"{sampler.name} with {sampler.steps} {sampler.spacing} steps starts at timestep {first} "
-        f"of {process.timesteps}, where the {process.schedule} schedule still holds {share:.1%} "
-        f"of the picture (SNR {ratio:.1e}), but is given pure noise: colours and contrast come out "
-        f"washed out. Set {', and '.join(_cures(process, sampler))}."
+        f"{options.sampler} with {steps} {options.timestep_spacing} steps starts at timestep "
+        f"{first} of {schedule.timesteps}, where the {schedule.name} schedule still holds "
+        f"{share:.1%} of the image (SNR {snr:.1e}), but gets pure noise: colors and contrast come "
+        f"out washed out. Set {', and '.join(_remedies(schedule, options, steps))}."
     )
 
 
-def _cures(process: NoiseProcess, sampler: Sampler) -> list[str]:
+def _remedies(schedule: NoiseSchedule, options: Generate, steps: int) -> list[str]:
     """Parameters to set, each with its value, so that sampling starts from pure noise."""
-    cures = []
-    if sampler.spacing == "leading" and sampler.name != "dpmsolver++":  # which spaces its own way
-        cures.append("generate.timestep_spacing to trailing")
-        even = _even_steps(process, sampler)
-        if sampler.name == "ddim" and even != sampler.steps:
-            cures.append(f"infer_steps to {even}")
-    if float(snr(process)[-1]) > PURE_NOISE_SNR:  # then even the last timestep is too early
-        if process.prediction == "v_prediction":
-            cures.append("train.zero_terminal_snr to true (this trains again)")
-        else:  # which cannot be told of pure noise; 1,000 steps end near it in either schedule
-            cures.append("train.timesteps to 1000 (this trains again)")
-    return cures
+    remedies = []
+    if options.timestep_spacing == "leading" and options.sampler != "dpmsolver++":
+        remedies.append("generate.timestep_spacing to trailing")
+        divisor = _nearest_divisor(schedule, steps)
+        if options.sampler == "ddim" and divisor != steps:
+            remedies.append(f"infer_steps to {divisor}")
+    if float(schedule.snr()[-1]) > PURE_NOISE_SNR:  # then even the last timestep is too early
+        if schedule.prediction == "v_prediction":
+            remedies.append("train.zero_terminal_snr to true (this trains again)")
+        else:  # epsilon is undefined in pure noise; 1,000 steps end near it in either schedule
+            remedies.append("train.timesteps to 1000 (this trains again)")
+    return remedies
 
 
 @torch.no_grad()
 def denoise_all(
     denoise: Denoise,
-    process: NoiseProcess,
-    sampler: Sampler,
-    start: torch.Tensor,
+    schedule: NoiseSchedule,
+    options: Generate,
+    steps: int,
+    noise: torch.Tensor,
     generators: Sequence[torch.Generator],
     clip: float = 1.0,
 ) -> torch.Tensor:
-    """Runs the sampler from noise `start` (B, C, H, W), one generator a picture for its steps."""
-    plan = scheduler(process, sampler, clip)
-    options: dict[str, dict[str, Any]] = {
+    """Runs the sampler from `noise` (B, C, H, W), with one generator an image for its steps."""
+    scheduler = make_scheduler(schedule, options, steps, clip)
+    step_options: dict[str, dict[str, Any]] = {
         "ddpm": {"generator": list(generators)},
         "ddim": {"eta": 0.0, "use_clipped_model_output": True},
         "dpmsolver++": {},
     }
-    x = start
-    for t in plan.timesteps:
+    x = noise
+    for t in scheduler.timesteps:
         prediction = denoise(x, t.to(x.device).expand(len(x)))
-        x = plan.step(prediction, t, x, **options[sampler.name]).prev_sample
+        x = scheduler.step(prediction, t, x, **step_options[options.sampler]).prev_sample
     return x
 
 
 def sample(
-    network: UNet2DModel,
-    process: NoiseProcess,
-    sampler: Sampler,
-    seed: int,
-    indices: Sequence[int],
+    model: DiffusionModel, options: Generate, steps: int, seed: int, indices: Sequence[int]
 ) -> np.ndarray:
-    """Pictures number `indices` of `seed`: (B, H, W, 3) uint8. The network is in eval mode."""
-    generators = [generator(seed, Purpose.SAMPLE, index) for index in indices]
-    shape = (3, network.config.sample_size, network.config.sample_size)
-    start = torch.stack([torch.randn(shape, generator=one) for one in generators])
-    start = start.to(network.device)
-    images = denoise_all(lambda x, t: network(x, t).sample, process, sampler, start, generators)
+    """Images number `indices` of `seed`: (B, H, W, 3) uint8."""
+    unet = model.unet
+    generators = [generator_for(seed, Stream.SAMPLE, index) for index in indices]
+    shape = (3, unet.config.sample_size, unet.config.sample_size)
+    noise = torch.stack([torch.randn(shape, generator=one) for one in generators])
+    images = denoise_all(
+        lambda x, t: unet(x, t).sample,
+        model.schedule,
+        options,
+        steps,
+        noise.to(unet.device),
+        generators,
+    )
     levels = images.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
     return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -6,25 +6,25 @@ from diffusers import UNet2DModel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
-def decay_at(update: int, decay: float) -> float:
-    """Share of the old average kept at the `update`-th update (from 0): min(decay, (1+n)/(10+n)).
+def decay_at(step: int, decay: float) -> float:
+    """Share of the old average kept at the `step`-th update (from 0): min(decay, (1+n)/(10+n)).
 
     The warm-up forgets the first, random weights within tens of updates, where a constant 0.9999
     would need tens of thousands.
     """
-    return min(decay, (1 + update) / (10 + update))
+    return min(decay, (1 + step) / (10 + step))
 
 
 class Ema:
-    """`network` holds the averaged weights of another, in evaluation mode, ready to sample from."""
+    """`unet` holds the averaged weights of another network, in evaluation mode."""
 
-    def __init__(self, network: UNet2DModel, decay: float) -> None:
+    def __init__(self, unet: UNet2DModel, decay: float) -> None:
         self.decay = decay
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.unet = copy.deepcopy(unet).eval().requires_grad_(False)
         # Listed once: to find them walks through all modules.
-        self._averages, self._weights = list(self.network.parameters()), list(network.parameters())
+        self._averages, self._weights = list(self.unet.parameters()), list(unet.parameters())
 
-    def update(self, update: int) -> None:
-        """average ← d·average + (1−d)·weights with d = decay_at(update), without a device sync."""
-        average = get_ema_multi_avg_fn(decay_at(update, self.decay))
-        average(self._averages, self._weights, update)
+    def step(self, step: int) -> None:
+        """average ← d·average + (1−d)·weights with d = decay_at(step), without a device sync."""
+        average = get_ema_multi_avg_fn(decay_at(step, self.decay))
+        average(self._averages, self._weights, step)

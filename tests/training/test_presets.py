@@ -5,8 +5,8 @@ import torch
 from diffusers import ConfigMixin, DDPMScheduler, UNet2DModel
 
 from pttfaces import config
-from pttfaces.diffusion import schedule, unet
-from pttfaces.diffusion.unet import Architecture
+from pttfaces.diffusion import unet
+from pttfaces.diffusion.schedule import NoiseSchedule
 
 ORIGINAL = {
     "source": "ptt",
@@ -74,7 +74,7 @@ def test_the_seed_s_network_and_schedule_are_the_tutorial_s() -> None:
     values = config.load("presets/seed.yaml")
     blocks = ["DownBlock2D"] * 4 + ["AttnDownBlock2D", "DownBlock2D"]
     with torch.device("meta"):  # shapes alone
-        ours = unet.build(Architecture(64, **values.model.model_dump()), seed=0)
+        ours = unet.build(values.model, 64, seed=0)
         tutorial = UNet2DModel(
             sample_size=64,
             in_channels=3,
@@ -86,12 +86,12 @@ def test_the_seed_s_network_and_schedule_are_the_tutorial_s() -> None:
         )
     assert ours.num_parameters() == tutorial.num_parameters() == 113_673_219
     assert values_of(ours) == values_of(tutorial)
-    process = schedule.NoiseProcess("linear", 1000, "epsilon", False)
-    theirs = DDPMScheduler(num_train_timesteps=1000)
-    assert values_of(schedule.ddpm_scheduler(process, "leading")) == values_of(theirs)
+    schedule = NoiseSchedule.from_params(values)
+    default = DDPMScheduler(num_train_timesteps=1000)
+    assert values_of(schedule.ddpm_scheduler("leading")) == values_of(default)
 
 
-def test_best_trains_the_same_network_on_the_same_pictures() -> None:
+def test_best_trains_the_same_network_on_the_same_images() -> None:
     seed, best = (config.load(f"presets/{name}.yaml").flat() for name in ("seed", "best"))
     same = ["source", "image_size", "blur_threshold", "model.channels", "model.layers_per_block"]
     same += [key for key in seed if key.startswith(("board.", "detect."))]

@@ -30,9 +30,9 @@ pytestmark = pytest.mark.timeout(600)
 
 
 def workplace(folder: Path) -> Path:
-    """A folder in which the stage can run: its parameters and its pictures."""
-    tiny.draw_pictures(folder / "data/dataset/train", 22)
-    tiny.draw_pictures(folder / "data/dataset/holdout", 7)
+    """A folder in which the stage can run: its parameters and its images."""
+    tiny.draw_images(folder / "data/dataset/train", 22)
+    tiny.draw_images(folder / "data/dataset/holdout", 7)
     shutil.copy(REPOSITORY / "presets/demo.yaml", folder / "params.yaml")
     model = {key: SMALL[key] for key in ("image_size", "model.channels", "model.attention")}
     put(folder / "params.yaml", model | CHANGES)
@@ -87,7 +87,7 @@ def killed_and_resumed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     return main, second
 
 
-def test_a_killed_training_goes_on_in_another_clone_and_in_its_own_run(
+def test_a_killed_training_resumes_in_another_clone_and_in_its_own_run(
     killed_and_resumed: tuple[Path, Path],
 ) -> None:
     main, clone = killed_and_resumed
@@ -110,7 +110,7 @@ def test_a_killed_training_goes_on_in_another_clone_and_in_its_own_run(
 def test_two_processes_train_what_one_does_and_one_of_them_writes(
     killed_and_resumed: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    """Batches of five, so that the two hold three pictures and two."""
+    """Batches of five, so that the two hold three images and two."""
     _, alone = killed_and_resumed
     folder = workplace(tmp_path / "two")
     said = finish(folder, PTTFACES_LAUNCHER=TWO)
@@ -129,7 +129,7 @@ def test_two_processes_train_what_one_does_and_one_of_them_writes(
     DDPMPipeline.from_pretrained(folder / "models/ddpm/best_model")
 
 
-def test_a_launcher_that_does_not_exist_is_told(tmp_path: Path) -> None:
+def test_a_launcher_that_does_not_exist_is_named(tmp_path: Path) -> None:
     (tmp_path / "log").touch()
     assert start(tmp_path, PTTFACES_LAUNCHER="no-such-launcher -n 2").wait(PATIENCE_S) == 2
     said = (tmp_path / "log").read_text(encoding="utf-8")

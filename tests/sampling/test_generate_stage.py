@@ -11,25 +11,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import settings
 import tiny_training as tiny
 
 from pttfaces import files, images
-from pttfaces.diffusion import model_folder, unet
+from pttfaces.diffusion import model_folder
 from pttfaces.sampling import generation
-from pttfaces.sampling.generation import Order
-from pttfaces.sampling.samplers import Sampler
 
 REPOSITORY = Path(__file__).parents[2]
 STAGE = str(REPOSITORY / "src/generate.py")
-COUNT, BATCH = 40, 7
-SAMPLER = Sampler("ddpm", 20, "trailing")
+COUNT, BATCH, STEPS = 40, 7, 20
 PATIENCE_S = 300.0
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "best_model"
-    model_folder.save(folder, unet.build(tiny.ARCHITECTURE, seed=0), tiny.COSINE, {})
+    model_folder.save(folder, tiny.model(), {})
     return folder
 
 
@@ -38,8 +36,8 @@ def workplace(folder: Path, model: Path) -> Path:
     text = (REPOSITORY / "presets/demo.yaml").read_text(encoding="utf-8")
     for old, new in (
         ("num_images: 128\n  batch_size: 32", f"num_images: {COUNT}\n  batch_size: {BATCH}"),
-        ("sampler: dpmsolver++", f"sampler: {SAMPLER.name}"),
-        ("infer_steps: 20", f"infer_steps: {SAMPLER.steps}"),
+        ("sampler: dpmsolver++", "sampler: ddpm"),
+        ("infer_steps: 20", f"infer_steps: {STEPS}"),
     ):
         assert old in text
         text = text.replace(old, new)
@@ -71,7 +69,7 @@ def pixels(folder: Path) -> np.ndarray:
     return images.read_rgb(sorted(folder.glob("*.png"))).astype(int)
 
 
-def assert_same_pictures(first: np.ndarray, second: np.ndarray) -> None:
+def assert_same_images(first: np.ndarray, second: np.ndarray) -> None:
     """At most one level apart in 99.9 % of the pixels: rounding depends on the batch."""
     assert first.shape == second.shape
     assert (np.abs(first - second) <= 1).mean() >= 0.999
@@ -102,23 +100,23 @@ def test_killed_at_random_moments_it_leaves_the_undisturbed_folder(
     assert not list((folder / ".resume").iterdir())
 
 
-def test_two_processes_share_the_pictures_and_one_of_them_writes(
+def test_two_processes_share_the_images_and_one_of_them_writes(
     undisturbed: Path, model: Path, tmp_path: Path
 ) -> None:
     folder = workplace(tmp_path / "two", model)
     finish(folder, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     assert metrics(folder)["processes"] == 2
     assert metrics(undisturbed)["processes"] == 1
-    assert_same_pictures(pixels(folder / "data/generated"), pixels(undisturbed / "data/generated"))
+    assert_same_images(pixels(folder / "data/generated"), pixels(undisturbed / "data/generated"))
     said = (folder / "log").read_text(encoding="utf-8")
-    assert said.count("pictures by ddpm") == 1
+    assert said.count("images by ddpm") == 1
     assert not list((folder / ".resume").iterdir())
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 32])
-def test_pictures_are_the_same_in_batches_of_any_size(
+def test_images_are_the_same_in_batches_of_any_size(
     batch_size: int, undisturbed: Path, model: Path, tmp_path: Path
 ) -> None:
-    order = Order(SAMPLER, seed=0, count=COUNT, batch_size=batch_size)
-    generation.generate(model_folder.load(model, "cpu"), order, tmp_path / "made")
-    assert_same_pictures(pixels(tmp_path / "made"), pixels(undisturbed / "data/generated"))
+    options = settings.group("generate", sampler="ddpm", num_images=COUNT, batch_size=batch_size)
+    generation.generate(model_folder.load(model, "cpu"), options, STEPS, 0, tmp_path / "made")
+    assert_same_images(pixels(tmp_path / "made"), pixels(undisturbed / "data/generated"))

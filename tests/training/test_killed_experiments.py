@@ -1,6 +1,6 @@
-"""A training that is killed in an experiment of DVC's goes on when the experiment is run again.
+"""A training that is killed in an experiment of DVC's resumes when the experiment is run again.
 
-Real git and DVC, a real queue with its worker, the real stage on few small pictures.
+Real git and DVC, a real queue with its worker, the real stage on few small images.
 """
 
 import json
@@ -97,7 +97,7 @@ def wait_for(repository: Repository, *states: str) -> str:
     return said
 
 
-def check_that_it_went_on(
+def check_that_it_resumed(
     repository: Repository, experiment: str, said: str, undisturbed: dict[str, object]
 ) -> None:
     """It began where it was killed, its model is the undisturbed one, bit for bit, and it has one
@@ -111,13 +111,13 @@ def check_that_it_went_on(
     assert [run.info.status for run in runs] == ["FINISHED"]
 
 
-def test_a_killed_queue_goes_on(repository: Repository, undisturbed: dict[str, object]) -> None:
+def test_a_killed_queue_resumes(repository: Repository, undisturbed: dict[str, object]) -> None:
     queue = ("dvc", "exp", "run", "--queue", "--name", "queued", *SETTINGS)
     repository.ok(*queue)
     start_queue(repository)
     try:
         kill_in_training(repository)
-        repository.ok("dvc", "queue", "kill", "--force", "queued")  # nobody is left to tell DVC
+        repository.ok("dvc", "queue", "kill", "--force", "queued")  # its processes are dead
         assert "Failed" in wait_for(repository, "Queued", "Running")
         repository.ok(*queue)
         start_queue(repository)
@@ -125,10 +125,10 @@ def test_a_killed_queue_goes_on(repository: Repository, undisturbed: dict[str, o
         said = repository.ok("dvc", "queue", "logs", "queued")
     finally:
         repository.run("dvc", "queue", "stop", "--kill")
-    check_that_it_went_on(repository, "queued", said, undisturbed)
+    check_that_it_resumed(repository, "queued", said, undisturbed)
 
 
-def test_a_killed_temporary_experiment_goes_on(
+def test_a_killed_temporary_experiment_resumes(
     repository: Repository, undisturbed: dict[str, object]
 ) -> None:
     command = ("dvc", "exp", "run", "--temp", "--name", "aside", *SETTINGS)
@@ -142,4 +142,4 @@ def test_a_killed_temporary_experiment_goes_on(
         process.wait(PATIENCE_S)
     ended = repository.run(*command)
     assert ended.returncode == 0, ended.stderr
-    check_that_it_went_on(repository, "aside", ended.stdout + ended.stderr, undisturbed)
+    check_that_it_resumed(repository, "aside", ended.stdout + ended.stderr, undisturbed)

@@ -1,0 +1,35 @@
+"""What depends on the device: compilation, the scale of fp16's losses."""
+
+import pytest
+import tiny_training as tiny
+import torch
+
+from pttfaces.diffusion import devices, unet
+from pttfaces.errors import ParamsError
+
+
+def test_fp16_that_keeps_overflowing_ends_in_a_message() -> None:
+    devices.check_loss_scale(None, 1)
+    devices.check_loss_scale(torch.amp.GradScaler("cpu", init_scale=1.0), 1)
+    with pytest.raises(ParamsError, match=r"epoch 7\) and does not recover; set train\.precision"):
+        devices.check_loss_scale(torch.amp.GradScaler("cpu", init_scale=0.5), 7)
+
+
+def test_a_network_that_cannot_be_compiled_stays_as_it_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    network = unet.build(tiny.MODEL.model_copy(update={"dropout": 0.0}), tiny.SIZE, seed=1)
+    noisy_images, t = torch.randn(2, 3, 16, 16), torch.tensor([3.0, 700.0])
+    expected = network(noisy_images, t).sample
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("no compiler found")
+
+    devices.compile_in_place(network, 2, backend=broken)  # type: ignore[arg-type]
+    said = capsys.readouterr().err
+    assert "no compiler found" in said
+    assert "training without" in said
+    assert torch.equal(network(noisy_images, t).sample, expected)
+    devices.compile_in_place(network, 2, backend="eager")
+    assert capsys.readouterr().err == ""
+    assert torch.allclose(network(noisy_images, t).sample, expected, atol=1e-5)

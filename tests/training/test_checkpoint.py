@@ -1,0 +1,112 @@
+"""The state file of an unfinished training: restored whole or not at all."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import tiny_training as tiny
+import torch
+from damage import DAMAGES, Damage
+from hypothesis import given
+
+from pttfaces.diffusion import model_folder
+from pttfaces.tables import Epoch
+from pttfaces.training import checkpoint, loop
+from pttfaces.training.checkpoint import Checkpoint, TrainingState
+
+
+def row(epoch: int) -> Epoch:
+    return Epoch(epoch, 0.5, None, 1e-3, 1.0, 30.0)
+
+
+@given(DAMAGES)
+def test_a_damaged_state_is_restored_as_it_was_or_not_at_all(
+    tmp_path_factory: pytest.TempPathFactory, damage: Damage
+) -> None:
+    work = tmp_path_factory.mktemp("state")
+    path, saved, fresh = work / "state.pt", torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    initial = fresh.weight.clone()
+    with Checkpoint(work, {"unet": saved}) as writer:
+        writer.save(TrainingState(step=7, epochs=[row(1)]))
+    path.write_bytes(damage.of(path.read_bytes()))
+    with Checkpoint(work, {"unet": fresh}) as reader:
+        state = reader.restore()
+    assert state.step in (0, 7)
+    assert torch.equal(fresh.weight, saved.weight if state.step else initial)
+    assert state.epochs == ([row(1)] if state.step else [])
+
+
+def test_a_saved_state_is_that_of_its_moment_though_the_training_goes_on(tmp_path: Path) -> None:
+    layer = torch.nn.Linear(300, 300)
+    optimizer = torch.optim.AdamW(layer.parameters())
+    state = TrainingState()
+    with Checkpoint(tmp_path, {"unet": layer, "optimizer": optimizer}) as writer:
+        for state.step in (1, 2, 3):
+            layer(torch.ones(300)).sum().backward()
+            optimizer.step()
+            state.epochs.append(row(state.step))
+            writer.save(state)
+            weights = layer.weight.detach().clone()
+            with torch.no_grad():
+                layer.weight.zero_()
+            optimizer.state.clear()
+            state.epochs[-1] = row(99)
+    fresh = torch.nn.Linear(300, 300)
+    again = torch.optim.AdamW(fresh.parameters())
+    with Checkpoint(tmp_path, {"unet": fresh, "optimizer": again}) as reader:
+        restored = reader.restore()
+    assert (restored.step, restored.epochs[-1]) == (3, row(3))
+    assert torch.equal(fresh.weight, weights)
+    assert len(again.state) == 2
+
+
+def test_a_state_that_cannot_be_written_ends_the_training(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    parts = {"unet": torch.nn.Linear(3, 2)}
+    with pytest.raises(FileExistsError), Checkpoint(tmp_path / "file", parts) as writer:
+        writer.save(TrainingState())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows limits no file's size")
+@pytest.mark.parametrize("saved", ["state", "model"])
+def test_an_error_of_the_disk_is_not_hidden_by_torch_or_safetensors(
+    tmp_path: Path, saved: str
+) -> None:
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    model = tiny.model()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large") as raised:
+            if saved == "state":
+                with Checkpoint(tmp_path, {"unet": model.unet}) as writer:
+                    writer.save(TrainingState())
+            else:
+                model_folder.save(tmp_path / "model", model, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert raised.value.errno == errno.EFBIG
+
+
+def test_a_training_that_starts_over_says_why(tmp_path: Path) -> None:
+    sets = tiny.draw_sets(tmp_path)
+    folders = [tmp_path / ".resume" / name for name in ("train-a", "train-b")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    before = loop.resume_key(tiny.params(), *sets)
+    assert checkpoint.explain_restart(folders[0], before) is None
+    (folders[0] / "state.pt").write_bytes(b"unfinished")
+    assert checkpoint.explain_restart(folders[0], before) is None
+    other = loop.resume_key(tiny.params(learning_rate=0.5), *sets)
+    said = checkpoint.explain_restart(folders[1], {**other, "training_images": "f" * 64})
+    digest = sets[0].digest[:8]
+    assert said == (
+        "starting over: the unfinished training used another configuration "
+        "(train.learning_rate 0.001, now 0.5; "
+        f"training_images {digest}, now ffffffff). Restore it to resume."
+    )
+    (folders[0] / "belongs_to.json").write_text('{"recipe.learning_rate": 0.001}\n')
+    said = checkpoint.explain_restart(folders[1], other)
+    assert said == "starting over: the unfinished training is version 0.1's."
