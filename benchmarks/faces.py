@@ -136,9 +136,24 @@ def workspace(contents: Iterable[bytes], **changes: Any) -> Iterator[Path]:
 
 
 def ledger_row(number: int, sha256: str, article: str) -> LedgerRow:
-    url, path = f"https://i.example/{number}", f"{sha256[:2]}/{sha256}.png"
-    link, answer = (article, 0, "body", url), ("ok", "", 1, 200, url)
-    return LedgerRow(*link, *answer, None, sha256, "PNG", None, None, path)
+    url = f"https://i.example/{number}"
+    return LedgerRow(
+        article=article,
+        position=0,
+        place="body",
+        url=url,
+        status="ok",
+        error="",
+        attempts=1,
+        http_status=200,
+        final_url=url,
+        bytes=None,
+        sha256=sha256,
+        format="PNG",
+        width=None,
+        height=None,
+        path=f"{sha256[:2]}/{sha256}.png",
+    )
 
 
 def write_tables(rows: Sequence[LedgerRow]) -> None:
@@ -365,7 +380,10 @@ def another_threshold(count: int) -> None:
             link, name = ledger_row(number, digest, f"M.{number // 8}"), f"{digest[:16]}-0.png"
             (Path("data/crops") / name).write_bytes(some[number % len(some)])
             phash, sharpness = rng.bytes(32).hex(), round(float(rng.lognormal(6, 1)), 2)
-            rows.append(Crop(name, link.path, 0, sharpness, *[1.0] * 7, phash))
+            measures = dict.fromkeys(("face_px", "upscale", "brightness", "score"), 1.0)
+            pose = dict.fromkeys(("yaw", "pitch", "roll"), 1.0)
+            place = {"crop": name, "image": link.path, "face": 0, "phash": phash}
+            rows.append(Crop(**place, sharpness=sharpness, **measures, **pose))
             ledger.append(link)
         tables.write("data/crops.csv", rows, Crop)
         write_tables(ledger)

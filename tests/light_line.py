@@ -18,19 +18,16 @@ import numpy as np
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pttfaces import workdir
-from pttfaces import stage as cli
-from pttfaces import denylist
-from pttfaces import files
-from pttfaces import manifest
-from pttfaces import config as params
+from pttfaces.stage import run_stage
+from pttfaces import config, denylist, files, manifest, workdir
+from pttfaces.diffusion import model_folder
 
 NAME = Path(sys.argv[0]).stem
 
 
 def main():
     stage = YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"][NAME]
-    everything = params.load()
+    everything = config.load()
     flat = everything.flat()
     if denylist.DENIED in stage["deps"]:
         denylist.in_force()
@@ -47,11 +44,11 @@ def main():
     figures.pop("seconds")
     if NAME == "train":
         figures |= {
-            "model_digest": files.digest_tree("models/ddpm/best_model"),
+            "model_digest": model_folder.digest(Path("models/ddpm/best_model")),
             "data_digest": files.digest_tree("data/dataset/train"),
         }
     if NAME in ("generate", "evaluate"):
-        digest = files.digest_tree("models/ddpm/best_model")
+        digest = model_folder.digest(Path("models/ddpm/best_model"))
         figures |= {"infer_steps": flat["infer_steps"], "model_digest": digest}
         count = "num_images" if NAME == "generate" else "generated"
         figures |= {count: flat["generate.num_images"], "seed": flat["seed"]}
@@ -62,19 +59,21 @@ def main():
     if NAME == "train":
         from pttfaces import tracking
 
-        with workdir.resuming("train", key, until_recorded=True) as work, tracking.training_run(
-            everything, figures["data_digest"], work / "mlflow_run"
-        ) as run:
+        with (
+            workdir.resuming("train", key, until_recorded=True) as work,
+            tracking.training_run(everything, figures["data_digest"], work / "mlflow_run") as run,
+        ):
             run.log_metrics({"train_loss": 0.5}, step=1)
             run.log_model(Path("models/ddpm/best_model"), figures["model_digest"], register=True)
     if NAME == "evaluate":
         from pttfaces import tracking
 
-        with workdir.resuming("evaluate", key, until_recorded=True) as work, tracking.evaluation_run(
-            everything, figures["model_digest"], work / "mlflow_run"
-        ) as run:
+        with (
+            workdir.resuming("evaluate", key, until_recorded=True) as work,
+            tracking.evaluation_run(everything, figures["model_digest"], work / "mlflow_run") as run,
+        ):
             run.log_metrics({"random_feature_distance": figures["random_feature_distance"]})
-            run.log_picture("metrics/pictures/nearest.png", "nearest.png")
+            run.log_image("metrics/pictures/nearest.png", "nearest.png")
     print(f"{NAME}: done")
 
 
@@ -86,31 +85,31 @@ def leave(path, key):
     elif path.name == "blur.csv":
         files.write_text(path, "variance,crops\\n50,2\\n100,3\\n200,4\\n")
     elif path.suffix == ".png":
-        picture(path, key)
+        leave_image(path, key)
     elif path.suffix:
         files.write_text(path, key)
     elif path.name == "dataset":
         for side in ("train", "holdout"):
-            picture(path / side / "a.png", key)
+            leave_image(path / side / "a.png", key)
         manifest.write(path)
     elif path.name == "ddpm":
         files.write_text(path / "best_model/weights.bin", key)
     elif path.name == "train":
         for epoch in (1, 2):
-            picture(path / f"epoch-{epoch:04d}.png", key)
+            leave_image(path / f"epoch-{epoch:04d}.png", key)
     else:
-        picture(path / "a.png", key)
+        leave_image(path / "a.png", key)
 
 
-def picture(path, key):
-    from pttfaces import images as pictures
+def leave_image(path, key):
+    from pttfaces import images
 
     colour = np.frombuffer(bytes.fromhex(key[:6]), np.uint8)
-    pictures.save_png(path, Image.fromarray(np.broadcast_to(colour, (8, 8, 3)).copy()))
+    images.save_png(path, Image.fromarray(np.broadcast_to(colour, (8, 8, 3)).copy()))
 
 
 if __name__ == "__main__":
-    cli.run_stage(main)
+    run_stage(main)
 """
 
 

@@ -18,7 +18,6 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import IO, Any
 
 from pttfaces.errors import DataError
@@ -213,19 +212,6 @@ def digest_tree(folder: str | Path, skip: Collection[str] = ()) -> str:
     folder = Path(folder)
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     return digest_json([[name, digest_file(folder / name)] for name in names if name not in skip])
-
-
-def code_digest(*sources: ModuleType | Path) -> str:
-    """SHA-256 over names and bytes of source files: for the key of what such code computed.
-
-    sources: a module (its own file; of a package `__init__.py` alone), or a path: a file, or a
-    folder for the `*.py` right in it. Their order does not matter.
-    """
-    paths: list[Path] = []
-    for source in sources:
-        path = Path(str(source.__file__)) if isinstance(source, ModuleType) else source
-        paths += path.glob("*.py") if path.is_dir() else [path]
-    return digest_json(sorted([path.name, digest_file(path)] for path in paths))
 
 
 def missing(path: str | Path) -> DataError:

@@ -371,17 +371,6 @@ def test_two_runs_never_work_on_the_same_at_once(
     assert child.communicate(timeout=60)[0] == b"inside 0\n"
 
 
-def test_a_codes_digest_is_that_of_its_sources_wherever_they_lie(tmp_path: Path) -> None:
-    for room in ("here", "there"):
-        fill(tmp_path / room, {"one.py": b"1", "two.py": b"2", "notes.md": room.encode()})
-    one, two = tmp_path / "here" / "one.py", tmp_path / "here" / "two.py"
-    digest = files.code_digest(one, two)
-    assert digest == files.code_digest(two, one) == files.code_digest(tmp_path / "there")
-    assert files.code_digest(files) == files.code_digest(Path(files.__file__))
-    two.write_bytes(b"3")
-    assert files.code_digest(one, two) != digest
-
-
 def test_a_file_in_a_folders_place_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a folder; name a file"):
         files.write_text(tmp_path, "text")
