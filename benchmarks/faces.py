@@ -380,10 +380,9 @@ def another_threshold(count: int) -> None:
             link, name = ledger_row(number, digest, f"M.{number // 8}"), f"{digest[:16]}-0.png"
             (Path("data/crops") / name).write_bytes(some[number % len(some)])
             phash, sharpness = rng.bytes(32).hex(), round(float(rng.lognormal(6, 1)), 2)
-            measures = dict.fromkeys(("face_px", "upscale", "brightness", "score"), 1.0)
-            pose = dict.fromkeys(("yaw", "pitch", "roll"), 1.0)
-            place = {"crop": name, "image": link.path, "face": 0, "phash": phash}
-            rows.append(Crop(**place, sharpness=sharpness, **measures, **pose))
+            face_px = upscale = brightness = yaw = pitch = roll = score = 1.0
+            measures = (sharpness, face_px, upscale, brightness, yaw, pitch, roll, score)
+            rows.append(Crop(name, link.path, 0, *measures, phash))
             ledger.append(link)
         tables.write("data/crops.csv", rows, Crop)
         write_tables(ledger)

@@ -70,7 +70,7 @@ def main():
 
         with (
             workdir.resuming("evaluate", key, until_recorded=True) as work,
-            tracking.evaluation_run(everything, figures["model_digest"], work / "mlflow_run") as run,
+            tracking.evaluation_run(everything, digest, work / "mlflow_run") as run,
         ):
             run.log_metrics({"random_feature_distance": figures["random_feature_distance"]})
             run.log_image("metrics/pictures/nearest.png", "nearest.png")
