@@ -25,7 +25,7 @@ from aiohttp import web
 from bs4 import BeautifulSoup, FeatureNotFound
 
 from pttfaces.board.article_page import parse_article
-from pttfaces.board.client import Client
+from pttfaces.board.client import PageClient
 from pttfaces.board.index_page import parse_index
 from pttfaces.board.page_cache import Page
 from pttfaces.demo import pages
@@ -82,7 +82,7 @@ def served() -> Iterator[str]:
         process.join()
 
 
-def ours(urls: list[str], rate: float) -> float:
+def read_pages(urls: list[str], rate: float) -> float:
     """Seconds from the first request to the last page parsed, without robots.txt."""
 
     def read(page: Page) -> tuple[int, bool]:
@@ -90,7 +90,7 @@ def ours(urls: list[str], rate: float) -> float:
             return len(parse_index(page.text, page.url).rows), True
         return len(parse_article(page.text).links), True
 
-    with Client(LoopbackHosts(), rate) as client:
+    with PageClient(LoopbackHosts(), rate) as client:
         client.fetch(urls[0])
         started = time.perf_counter()
         found = list(client.get_all(((url, None) for url in urls), read))
@@ -133,34 +133,35 @@ def median_ms(work: Callable[[], object], times: int) -> float:
 
 def parsers(times: int) -> None:
     for kind, text, index in (("index", index_text(), True), ("article", article_text(), False)):
-        mine = median_ms(
+        our_ms = median_ms(
             partial(parse_index, text, URL) if index else partial(parse_article, text), times
         )
         print(f"parsing, {kind} page of {len(text.encode()) / 1024:.0f} KiB:")
-        print(f"  selectolax (ours)              {mine:8.2f} ms")
+        print(f"  selectolax (ours)              {our_ms:8.2f} ms")
         for parser in ("html.parser", "lxml"):
             try:
-                theirs = median_ms(partial(read_with, text, parser, index), times)
+                peer_ms = median_ms(partial(read_with, text, parser, index), times)
             except FeatureNotFound:
                 print(f"  BeautifulSoup, {parser:12}         is not installed")
                 continue
             print(
-                f"  BeautifulSoup, {parser:12}    {theirs:8.2f} ms, {theirs / mine:.1f} times ours"
+                f"  BeautifulSoup, {parser:12}    {peer_ms:8.2f} ms, "
+                f"{peer_ms / our_ms:.1f} times ours"
             )
 
 
 def speed(base: str, count: int, rounds: int, query: str, name: str) -> None:
     for kind in ("bbs/Test/index", "article/"):
         urls = [f"{base}/{kind}{n}.html{query}" for n in range(count)]
-        mine, theirs = [], []
+        ours, peers = [], []
         for _ in range(rounds):
-            theirs.append(loop(urls) / count)
-            mine.append(ours(urls, 1e6) / count)
-        our, their = statistics.median(mine), statistics.median(theirs)
+            peers.append(loop(urls) / count)
+            ours.append(read_pages(urls, 1e6) / count)
+        our_s, peer_s = statistics.median(ours), statistics.median(peers)
         kind = "index pages" if "index" in kind else "articles   "
         print(
-            f"{kind}, {name}: ours {1 / our:7.1f} a second, the loop {1 / their:6.1f}: "
-            f"{their / our:.1f} times (bound: 1)"
+            f"{kind}, {name}: ours {1 / our_s:7.1f} a second, the loop {1 / peer_s:6.1f}: "
+            f"{peer_s / our_s:.1f} times (bound: 1)"
         )
 
 
@@ -174,7 +175,7 @@ def main() -> None:
         shares = []
         for _ in range(options.rounds):
             # Without the time that the last response takes after its request.
-            seconds = ours(urls, RATE) - DELAY_S
+            seconds = read_pages(urls, RATE) - DELAY_S
             shares.append((options.count - 1) / seconds / RATE)
         print(
             f"rate {RATE} a second, responses after {DELAY_S * 1000:.0f} ms: "

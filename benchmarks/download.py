@@ -148,7 +148,7 @@ async def plain(urls: Sequence[str], concurrency: int) -> None:
         await asyncio.gather(*(fetch(session, number, url) for number, url in enumerate(urls)))
 
 
-def ours(order: dict[str, Any]) -> dict[str, Any]:
+def download_links(order: dict[str, Any]) -> dict[str, Any]:
     """`pttfaces.download` with all its checks, from links to ledger."""
     from pttfaces.config import Download
     from pttfaces.denylist import DenyList
@@ -192,7 +192,7 @@ def part(name: str, order: Any) -> None:
         seconds = time.perf_counter() - started
         print(json.dumps({"seconds": seconds, "files": count("images")}))
     else:
-        print(json.dumps(ours(order)))
+        print(json.dumps(download_links(order)))
 
 
 # --- the runs
@@ -287,8 +287,8 @@ def run_gallery_dl(program: Path, folder: Path, urls: Sequence[str]) -> Result:
 
 
 @contextmanager
-def scratch(place: Path | None) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(dir=place))
+def scratch(parent: Path | None) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(dir=parent))
     try:
         yield folder
     finally:
@@ -343,7 +343,7 @@ def against_peers(options: argparse.Namespace, concurrency: int) -> None:
             print(f"{peer} was left out; it is looked for in {options.peers / peer}")
 
 
-def with_everything_there(options: argparse.Namespace) -> None:
+def second_run(options: argparse.Namespace) -> None:
     links = options.links
     print(f"\n{links} links, small images, 128 at once, and the same run again:")
     with server(3_000, 6_000) as port, scratch(options.scratch) as folder:
@@ -370,9 +370,9 @@ def dead_host(options: argparse.Namespace, concurrency: int) -> None:
         ratios = []
         for _ in range(options.rounds):
             pair = []
-            for wanted in (alive, urls):
+            for asked in (alive, urls):
                 with scratch(options.scratch) as folder:
-                    order = {"urls": wanted, "hosts": hosts, "concurrency": concurrency}
+                    order = {"urls": asked, "hosts": hosts, "concurrency": concurrency}
                     pair.append(run_part("ours", folder, **order))
             ratios.append((pair[1].seconds / pair[0].seconds, pair))
     ratio, (without, with_it) = sorted(ratios, key=lambda item: item[0])[(len(ratios) - 1) // 2]
@@ -404,7 +404,7 @@ def main() -> None:
         for concurrency in options.concurrency:
             against_peers(options, concurrency)
     if options.only in (None, "again"):
-        with_everything_there(options)
+        second_run(options)
     if options.only in (None, "dead"):
         for concurrency in options.concurrency:
             dead_host(options, concurrency)

@@ -44,7 +44,7 @@ from pttfaces.demo import drawing
 from pttfaces.faces.alignment import FaceCropper
 from pttfaces.faces.detectors import Detector, Face, make_detector
 from pttfaces.faces.detectors.retinaface import RetinaFaceDetector
-from pttfaces.tables import Article, Crop, LedgerRow
+from pttfaces.tables import Article, CropRow, LedgerRow
 
 PROJECT = Path(__file__).resolve().parents[1]
 DEMO = config.load(PROJECT / "presets/demo.yaml")
@@ -107,8 +107,8 @@ def took(work: Callable[[], Any]) -> Took:
     return Took(time.perf_counter() - clock, time.process_time() - cores)
 
 
-def ratio(theirs: Took, ours: Took) -> str:
-    return f"{theirs.clock / ours.clock:.2f} ({theirs.cores / ours.cores:.2f})"
+def ratio(peer: Took, own: Took) -> str:
+    return f"{peer.clock / own.clock:.2f} ({peer.cores / own.cores:.2f})"
 
 
 # --- our side: the stages themselves, in a folder as download leaves it
@@ -281,7 +281,7 @@ def sparse_weights() -> dict[str, torch.Tensor]:
 def against_the_original(known: Sequence[Known], yunet: str | None, turns: int) -> None:
     print(f"\n## The whole of detect, crop, curate: {len(known)} images, {cores()}\n")
     weights = sparse_weights()
-    theirs, ours, small = [], [], []
+    peer, own, small = [], [], []
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "retinaface.pth"
         torch.save(weights, path)
@@ -291,19 +291,19 @@ def against_the_original(known: Sequence[Known], yunet: str | None, turns: int) 
             for image in known:
                 files.write_bytes(folder / image.name, image.content)
             original, detector = Original(weights, known), KnownFaces(path, known)
-            theirs.append(took(lambda: original.run(folder)))  # noqa: B023
+            peer.append(took(lambda: original.run(folder)))  # noqa: B023
             with workspace(contents, detect__detector="retinaface"):
-                ours.append(took(lambda: our_stages(detector)))  # noqa: B023
+                own.append(took(lambda: our_stages(detector)))  # noqa: B023
             if yunet:
                 with workspace(contents, detect__detector="yunet", detect__weights=yunet):
                     small.append(took(lambda: our_stages(make_detector(options("yunet", yunet)))))
     print("| | detector calls | s (of all cores) | times faster (by all cores) |")
     print("| --- | --- | --- | --- |")
-    print(f"| face-crop-plus twice, RetinaFace | {original.calls} | {min(theirs)} | 1 |")
-    faster = ratio(min(theirs), min(ours))
-    print(f"| ours, the same RetinaFace | {detector.calls} | {min(ours)} | {faster} |")
+    print(f"| face-crop-plus twice, RetinaFace | {original.calls} | {min(peer)} | 1 |")
+    faster = ratio(min(peer), min(own))
+    print(f"| ours, the same RetinaFace | {detector.calls} | {min(own)} | {faster} |")
     if yunet:
-        faster = ratio(min(theirs), min(small))
+        faster = ratio(min(peer), min(small))
         print(f"| ours, YuNet | {len(known)} | {min(small)} | {faster} |")
     print(f"\n(the best of {turns} turns each; random weights, known landmarks)")
 
@@ -382,9 +382,9 @@ def another_threshold(count: int) -> None:
             phash, sharpness = rng.bytes(32).hex(), round(float(rng.lognormal(6, 1)), 2)
             face_px = upscale = brightness = yaw = pitch = roll = score = 1.0
             measures = (sharpness, face_px, upscale, brightness, yaw, pitch, roll, score)
-            rows.append(Crop(name, link.path, 0, *measures, phash))
+            rows.append(CropRow(name, link.path, 0, *measures, phash))
             ledger.append(link)
-        tables.write("data/crops.csv", rows, Crop)
+        tables.write("data/crops.csv", rows, CropRow)
         write_tables(ledger)
         with redirect_stdout(sys.stderr):
             time_taken = took(curate.main)

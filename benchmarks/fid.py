@@ -119,12 +119,12 @@ class Commands:
         with (folder / "params.yaml").open("w", encoding="utf-8") as handle:
             YAML().dump(values, handle)
 
-    def theirs(self, *arguments: str) -> Run:
+    def run_pytorch_fid(self, *arguments: str) -> Run:
         options = ["--dims", str(self.dims), "--batch-size", str(self.batch_size)]
         common = ["-W", "ignore", "-m", "pytorch_fid", "--device", "cpu", "--num-workers", "0"]
         return measure([*common, *options, *arguments], self.folder)
 
-    def ours(self, *arguments: str) -> Run:
+    def run_pttfaces(self, *arguments: str) -> Run:
         return measure(["-m", "pttfaces", "distance", *arguments], self.folder)
 
     def clear_cache(self) -> None:
@@ -136,35 +136,37 @@ def show(name: str, run: Run) -> None:
     print(f"{name:42} {run.number:14.7g} {cost}", flush=True)
 
 
-def ratio(bound: str, theirs: Run, ours: Run) -> None:
-    wall, processor = theirs.wall_s / ours.wall_s, theirs.processor_s / ours.processor_s
+def ratio(bound: str, peer: Run, own: Run) -> None:
+    wall, processor = peer.wall_s / own.wall_s, peer.processor_s / own.processor_s
     print(f"{bound}: {wall:.2f} times ({processor:.2f} by the processor)", flush=True)
 
 
 def compare(commands: Commands, first: str, second: str) -> None:
-    theirs = commands.theirs(first, second)
-    show("pytorch-fid, two folders", theirs)
-    ours = commands.ours(first, second)
-    show("ours, two folders", ours)
+    peer = commands.run_pytorch_fid(first, second)
+    show("pytorch-fid, two folders", peer)
+    own = commands.run_pttfaces(first, second)
+    show("ours, two folders", own)
     commands.clear_cache()
-    commands.ours("--save", "ours.npz", second)
-    known = commands.ours(first, second)
+    commands.run_pttfaces("--save", "pttfaces.npz", second)
+    known = commands.run_pttfaces(first, second)
     show("ours, reference known", known)
-    commands.theirs("--save-stats", second, "theirs.npz")
-    read = commands.ours(first, "theirs.npz")
+    commands.run_pytorch_fid("--save-stats", second, "pytorch_fid.npz")
+    read = commands.run_pttfaces(first, "pytorch_fid.npz")
     show("ours, by pytorch-fid's .npz", read)
-    back = commands.theirs(first, "ours.npz")
+    back = commands.run_pytorch_fid(first, "pttfaces.npz")
     show("pytorch-fid, by our .npz", back)
-    difference = max(abs(run.number / theirs.number - 1) for run in (ours, known, read, back))
+    difference = max(abs(run.number / peer.number - 1) for run in (own, known, read, back))
     print(f"the numbers differ by {difference:.1e} at most (bound: 1e-4)")
-    ratio("two folders (bound: at least 1.5)", theirs, ours)
-    ratio("reference known (bound: at least 5)", theirs, known)
+    ratio("two folders (bound: at least 1.5)", peer, own)
+    ratio("reference known (bound: at least 5)", peer, known)
 
 
 def memory(commands: Commands, count: int) -> None:
     few = draw(commands.folder / "few", count, 2)
     many = draw(commands.folder / "many", 8 * count, 2)
-    peaks = [commands.ours("--save", "any.npz", str(folder)).peak_mib for folder in (few, many)]
+    peaks = [
+        commands.run_pttfaces("--save", "any.npz", str(folder)).peak_mib for folder in (few, many)
+    ]
     grown = peaks[1] - peaks[0]
     print(f"memory: {peaks[0]:.0f} MiB for {count} images, {grown:+.0f} MiB for 8 times as many")
 

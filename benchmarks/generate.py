@@ -67,9 +67,9 @@ def timed_network(model: DiffusionModel) -> Any:
     inside: list[float] = []
     forward = model.unet.forward
 
-    def timed(*values: Any, **named: Any) -> Any:
+    def timed(*values: Any, **keywords: Any) -> Any:
         results: list[Any] = []
-        inside.append(seconds(lambda: results.append(forward(*values, **named))))
+        inside.append(seconds(lambda: results.append(forward(*values, **keywords))))
         return results[0]
 
     model.unet.forward = timed
@@ -95,7 +95,9 @@ def generate(
     generation.generate(model, options, steps, seed, folder)
 
 
-def ours(model: DiffusionModel, sampler: tuple[Any, Any, int], count: int, batch: int) -> float:
+def generate_seconds(
+    model: DiffusionModel, sampler: tuple[Any, Any, int], count: int, batch: int
+) -> float:
     """Seconds that our generate takes for `count` images, writing included."""
     with tempfile.TemporaryDirectory() as folder:
         return seconds(lambda: generate(model, sampler, count, batch, Path(folder)))
@@ -125,16 +127,16 @@ def pipeline_child(model: DiffusionModel, count: int, batch: int) -> float:
 
 def speed(model: DiffusionModel, options: argparse.Namespace) -> None:
     count, batch = options.count, options.batch_size
-    ours(model, ("dpmsolver++", "trailing", 2), batch, batch)  # warm up
-    theirs, equal, fast, shares = [], [], [], []
+    generate_seconds(model, ("dpmsolver++", "trailing", 2), batch, batch)  # warm up
+    pipelines, equal, fast, shares = [], [], [], []
     for _ in range(options.rounds):
-        theirs.append(pipeline_in_a_process() / count)
-        equal.append(ours(model, DDPM, count, batch) / count)
-        fast.append(ours(model, DPM_SOLVER, count, batch) / count)
+        pipelines.append(pipeline_in_a_process() / count)
+        equal.append(generate_seconds(model, DDPM, count, batch) / count)
+        fast.append(generate_seconds(model, DPM_SOLVER, count, batch) / count)
         with timed_network(model) as inside:
-            whole = ours(model, DPM_SOLVER, 2 * count, batch)
+            whole = generate_seconds(model, DPM_SOLVER, 2 * count, batch)
         shares.append(sum(inside) / whole)
-    pipeline, same, few = map(statistics.median, (theirs, equal, fast))
+    pipeline, same, few = map(statistics.median, (pipelines, equal, fast))
     print(f"DDPMPipeline, {STEPS} steps        {1 / pipeline:8.2f} images/s")
     print(f"ours, ddpm, {STEPS} leading steps  {1 / same:8.2f} images/s")
     print(f"ours, dpmsolver++, {FEW} steps      {1 / few:8.2f} images/s")
@@ -158,14 +160,16 @@ def distances(
             made = Path(scratch) / str(seed)
             generate(model, sampler, count, batch, made, seed)
             rows = extractor.embed(image_folder.open_folder(made, "run again"))
-            found.append(fid.distance(rows.statistics, truth.statistics))
+            found.append(fid.frechet_distance(rows.statistics, truth.statistics))
         return found
 
 
 def quality(model: DiffusionModel, real: Path, count: int, batch: int) -> None:
-    few, many = (distances(model, one, real, count, batch) for one in (DPM_SOLVER, DDPM))
+    few, many = (distances(model, sampler, real, count, batch) for sampler in (DPM_SOLVER, DDPM))
     for name, found in ((f"dpmsolver++ {FEW}", few), (f"ddpm {STEPS} leading", many)):
-        print(f"random_feature_distance, {name}: {', '.join(f'{one:.4g}' for one in found)}")
+        print(
+            f"random_feature_distance, {name}: {', '.join(f'{distance:.4g}' for distance in found)}"
+        )
     spread = max(many) - min(many)
     worse = statistics.mean(few) - statistics.mean(many)
     print(f"dpmsolver++ is worse by {worse:.4g} (bound: the spread of three seeds, {spread:.4g})")
@@ -182,7 +186,9 @@ def main() -> None:
     parser.add_argument("--pipeline", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     model = (
-        model_folder.load(options.model, distributed.device()) if options.model else demo_model()
+        model_folder.load_model(options.model, distributed.device())
+        if options.model
+        else demo_model()
     )
     if options.pipeline:
         print(pipeline_child(model, options.count, options.batch_size))

@@ -53,12 +53,12 @@ def main() -> None:
     few = samples[:FEW]
     started, before = time.perf_counter(), time.process_time()
     memorization.nearest([few], trained)
-    ours = time.perf_counter() - started, time.process_time() - before
+    own = time.perf_counter() - started, time.process_time() - before
     started, before = time.perf_counter(), time.process_time()
     index = NearestNeighbors(n_neighbors=2, algorithm="brute").fit(trained).kneighbors(few)[1]
-    theirs = time.perf_counter() - started, time.process_time() - before
-    print(f"{len(few)} samples: ours {ours[0]:.1f} s ({ours[1]:.1f} s of the processor),")
-    print(f"scikit-learn's brute force {theirs[0]:.1f} s ({theirs[1]:.1f} s of the processor)")
+    peer = time.perf_counter() - started, time.process_time() - before
+    print(f"{len(few)} samples: ours {own[0]:.1f} s ({own[1]:.1f} s of the processor),")
+    print(f"scikit-learn's brute force {peer[0]:.1f} s ({peer[1]:.1f} s of the processor)")
     print(f"the same image for {(index[:, 0] == found.index[:FEW]).mean():.2%} of them")
 
 

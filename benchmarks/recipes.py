@@ -110,7 +110,7 @@ def run(study: Study, params: config.Params, work: Path) -> Result:
     started = time.process_time()
     loop.train(params, study.train_set, study.holdout, work, lambda *_: None)
     cpu_s = time.process_time() - started
-    model = model_folder.load(work / "best_model", distributed.device())
+    model = model_folder.load_model(work / "best_model", distributed.device())
     # Image i is validated at level i modulo their number: repeated, each is validated at every one.
     repeated = study.holdout.pixels.repeat_interleave(len(validation.LOG_SNR_LEVELS), 0)
     x0_error = validation.x0_error(model, replace(study.holdout, pixels=repeated), 64)
@@ -123,7 +123,7 @@ def run(study: Study, params: config.Params, work: Path) -> Result:
             images.save_png(made / f"{index:04d}.png", Image.fromarray(pixels))
     samples = image_folder.open_folder(made, "run again")
     truth = study.extractor.embed_once(study.real).statistics
-    distance = fid.distance(study.extractor.embed(samples).statistics, truth)
+    distance = fid.frechet_distance(study.extractor.embed(samples).statistics, truth)
     return Result(x0_error, distance, face_rate(study, samples), cpu_s)
 
 
@@ -138,7 +138,7 @@ def shrunk(source: Path, target: Path, side: int) -> data.ImageSet:
         with Image.open(path) as image:
             small = image.convert("RGB").resize((side, side), Image.Resampling.BOX)
         images.save_png(target / path.name, small)
-    return data.load(target, side)
+    return data.load_images(target, side)
 
 
 def spread(values: Sequence[float], form: str) -> str:
@@ -152,10 +152,10 @@ def table(results: dict[str, list[Result]], real: float) -> str:
     ]
     for name, found in results.items():
         cells = [
-            spread([one.x0_error for one in found], ".4f"),
-            spread([one.distance for one in found], ".2f"),
-            spread([one.faces for one in found], ".1%"),
-            spread([one.cpu_s for one in found], ".0f"),
+            spread([result.x0_error for result in found], ".4f"),
+            spread([result.distance for result in found], ".2f"),
+            spread([result.faces for result in found], ".1%"),
+            spread([result.cpu_s for result in found], ".0f"),
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     lines.append(f"| real crops | | | {real:.1%} | |")
@@ -184,16 +184,16 @@ def main() -> None:
     changes = dict(text.split("=") for text in given.change)
     typed = {key: float(value) if "." in value else int(value) for key, value in changes.items()}
     with tempfile.TemporaryDirectory() as scratch:
-        place = Path(scratch)
-        train_set = shrunk(given.images / "train", place / "train", given.side)
-        holdout = shrunk(given.images / "holdout", place / "holdout", given.side)
-        real = image_folder.open_folder(place / "train", "run `dvc repro curate`")
+        folder = Path(scratch)
+        train_set = shrunk(given.images / "train", folder / "train", given.side)
+        holdout = shrunk(given.images / "holdout", folder / "holdout", given.side)
+        real = image_folder.open_folder(folder / "train", "run `dvc repro curate`")
         evaluate = config.load("presets/demo.yaml").evaluate
         yunet = {"detector": "yunet", "detector_weights": given.yunet}
         # A quarter of the enlarged image's side.
         face_options = evaluate.model_copy(update=yunet).face_detector(min_size=given.side)
         detector = make_detector(face_options)
-        extractor = features.make_extractor(evaluate, place / "cache")
+        extractor = features.make_extractor(evaluate, folder / "cache")
         study = Study(
             tuple(given.channels),
             given.side,
@@ -212,7 +212,7 @@ def main() -> None:
         results: dict[str, list[Result]] = {}
         for seed in given.seeds:
             for preset in given.presets:
-                work = place / f"{preset}-{seed}"
+                work = folder / f"{preset}-{seed}"
                 params = study_params(study, preset, seed, typed)
                 found = run(study, params, work)
                 results.setdefault(preset, []).append(found)

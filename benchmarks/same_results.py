@@ -72,8 +72,12 @@ IGNORED = {"seconds", "images_per_s", "model_digest"}
 IGNORED_FILES = re.compile(r"README\.md$")  # the model card
 # Where the parsers and the tests' pages are: the first place that a commit has.
 PLACES = {
-    "index": ["pttfaces.board.index:parse_index"],
-    "article": ["pttfaces.board.articles:parse_article", "pttfaces.board.article:parse_article"],
+    "index": ["pttfaces.board.index_page:parse_index", "pttfaces.board.index:parse_index"],
+    "article": [
+        "pttfaces.board.article_page:parse_article",
+        "pttfaces.board.articles:parse_article",
+        "pttfaces.board.article:parse_article",
+    ],
     "links": ["pttfaces.board.links:sort_links"],
     "routes": ["hostile.board:routes", "support.hostile.board:routes"],
     "host": ["hostile.board:BOARD", "support.hostile.board:BOARD"],
@@ -112,9 +116,9 @@ def stop(sentence: str, code: int) -> NoReturn:
 def environment() -> dict[str, str]:
     """What a clone's commands start with: this Python first, nothing of this checkout's."""
     drop = ("DVC_", "MLFLOW_", "GIT_", "MAKE", "MFLAGS", "PYTHONPATH", "PTTFACES_", "IMGUR_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(drop)}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
-    return kept | {"PATH": path, "DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(drop)}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
+    return variables | {"PATH": path, "DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
 def call(clone: Path, *command: str | Path, given: str = "", path: str = "") -> str:
@@ -175,8 +179,8 @@ def run_demo(commit: str, clone: Path) -> None:
 def check_run(commit: str, clone: Path) -> None:
     """Stops unless a kept clone has a finished run of the commit."""
     lock = clone / "dvc.lock"
-    noted = lock.read_text(encoding="utf-8") if lock.is_file() else ""
-    if commit_of("HEAD", clone) != commit or "\n  evaluate:\n" not in noted:
+    text = lock.read_text(encoding="utf-8") if lock.is_file() else ""
+    if commit_of("HEAD", clone) != commit or "\n  evaluate:\n" not in text:
         stop(f"error: {clone} is no finished run of {commit[:9]}; leave it out.", 2)
     check_imports(clone)
 
@@ -246,10 +250,12 @@ def compare_pixels(base: bytes, head: bytes) -> str:
     import numpy as np
     from PIL import Image
 
-    one, other = (np.asarray(Image.open(io.BytesIO(x)).convert("RGBA"), int) for x in (base, head))
-    if one.shape != other.shape:
-        return f"{one.shape} pixels, now {other.shape}"
-    largest = int(np.abs(one - other).max())
+    before, after = (
+        np.asarray(Image.open(io.BytesIO(x)).convert("RGBA"), int) for x in (base, head)
+    )
+    if before.shape != after.shape:
+        return f"{before.shape} pixels, now {after.shape}"
+    largest = int(np.abs(before - after).max())
     return f"pixels differ by up to {largest}/255" if largest > 1 else ""
 
 
@@ -285,16 +291,16 @@ def contents(path: Path) -> dict[str, bytes]:
 
 
 def compare_output(base: Path, head: Path, path: str, tolerance: float) -> str:
-    one, other = contents(base / path), contents(head / FILES.get(path, path))
-    if not one or not other:
-        return f"nothing is there in {'HEAD' if one else 'BASE'}"
-    for name in sorted({*one, *other}):
+    before, after = contents(base / path), contents(head / FILES.get(path, path))
+    if not before or not after:
+        return f"nothing is there in {'HEAD' if before else 'BASE'}"
+    for name in sorted({*before, *after}):
         if IGNORED_FILES.search(name):
             continue
-        if name not in one or name not in other:
-            return f"{name} is only in {'BASE' if name in one else 'HEAD'}"
+        if name not in before or name not in after:
+            return f"{name} is only in {'BASE' if name in before else 'HEAD'}"
         whole = f"{path}/{name}" if name else path
-        if found := compare_file(whole, one[name], other[name], tolerance):
+        if found := compare_file(whole, before[name], after[name], tolerance):
             return f"{name}: {found}" if name else found
     return ""
 
@@ -310,12 +316,12 @@ def outputs(clone: Path) -> dict[str, str]:
 
 def compare(base: Path, head: Path) -> Iterator[tuple[str, str]]:
     """(what, first difference or "") for everything that is compared."""
-    ours, theirs = outputs(base), outputs(head)
-    for path, stage in ours.items():
+    before, after = outputs(base), outputs(head)
+    for path, stage in before.items():
         if FILES.get(path, path):
             yield path, compare_output(base, head, path, TOLERANCE if stage in TOLERANT else 0.0)
-    for path in theirs:
-        if path not in ours and path not in FILES.values() and NEW.get(path) != ():
+    for path in after:
+        if path not in before and path not in FILES.values() and NEW.get(path) != ():
             yield path, "a new output of HEAD, which NEW does not name"
     runs = [[flat(run) for run in json.loads(driver(clone, "tracked"))] for clone in (base, head)]
     yield "mlflow", compare_records("mlflow", runs[0], runs[1], 0.0)
@@ -334,7 +340,7 @@ def driver(clone: Path, name: str, given: str = "") -> str:
     return call(clone, "-P", __file__, "--driver", name, given=given, path=paths)
 
 
-def place(name: str) -> Any:
+def resolve(name: str) -> Any:
     """The parser, or what the tests have, that a commit keeps in one of PLACES."""
     errors = []
     for where in PLACES[name]:
@@ -343,7 +349,7 @@ def place(name: str) -> Any:
             return getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
             errors.append(f"{where}: {error}")
-    stop(f"{name} is at none of its PLACES in {Path.cwd()}; add its place there. {errors}", 1)
+    stop(f"{name} is at none of its PLACES in {Path.cwd()}; add where it is. {errors}", 1)
 
 
 class Request:
@@ -359,7 +365,7 @@ class Request:
 
 def pages() -> dict[str, str]:
     """Name -> text of every hostile page, of each one's half, and of 400 of shuffled tags."""
-    handler = place("routes")()[place("host")]
+    handler = resolve("routes")()[resolve("host")]
 
     def asked(paths: list[str]) -> dict[str, str]:
         requests = [Request(path) for path in dict.fromkeys(paths)]
@@ -370,7 +376,7 @@ def pages() -> dict[str, str]:
     found = asked([f"/bbs/Beauty/index{number}.html" for number in (1, 2, 3)])
     links = re.findall(r'href="(/bbs/Beauty/[MG]\.[^"]*\.html)"', "".join(found.values()))
     found |= asked(links)
-    wraps = (place("index_page"), place("article_page"))
+    wraps = (resolve("index_page"), resolve("article_page"))
     for wrap in wraps:
         for name, part in vars(sys.modules[wrap.__module__]).items():
             if name.isupper() and isinstance(part, str):
@@ -390,13 +396,13 @@ def plain(value: Any) -> Any:
         return [plain(getattr(value, field.name)) for field in dataclasses.fields(value)]
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
-    return [plain(one) for one in value] if isinstance(value, list | tuple) else value
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def read() -> dict[str, dict[str, Any]]:
     """What each parser makes of each page of the standard input, or which error it raises."""
     texts: dict[str, str] = json.load(sys.stdin)
-    index, article, links = place("index"), place("article"), place("links")
+    index, article, links = resolve("index"), resolve("article"), resolve("links")
     url = "https://www.ptt.cc/bbs/Beauty/index.html"
     parsers: dict[str, Callable[[str], Any]] = {
         "index": lambda text: index(text, url),
@@ -408,8 +414,8 @@ def read() -> dict[str, dict[str, Any]]:
         try:
             return plain(parse(text))
         except Exception as error:  # our own errors may have other names
-            ours = type(error).__module__.startswith("pttfaces.")
-            return f"raises {'an error of ours' if ours else repr(error)}"
+            is_ours = type(error).__module__.startswith("pttfaces.")
+            return f"raises {'an error of ours' if is_ours else repr(error)}"
 
     return {
         name: {page: outcome(parse, text) for page, text in texts.items()}
@@ -424,8 +430,8 @@ def tracked() -> list[dict[str, Any]]:
     client = MlflowClient(f"sqlite:///{Path.cwd()}/mlflow.db")
 
     def artifacts(run: str, folder: str | None = None) -> Iterator[str]:
-        for one in client.list_artifacts(run, folder):
-            yield from artifacts(run, one.path) if one.is_dir else [one.path]
+        for entry in client.list_artifacts(run, folder):
+            yield from artifacts(run, entry.path) if entry.is_dir else [entry.path]
 
     found: list[dict[str, Any]] = []
     for experiment in client.search_experiments(order_by=["name ASC"]):
@@ -461,7 +467,7 @@ def speed(base: Path, head: Path, rounds: int) -> bool:
             (copy / "params.yaml").write_text(text, encoding="utf-8")
         for number in range(rounds):
             for side in (0, 1) if number % 2 == 0 else (1, 0):
-                for what, value in one_round(copies[side]).items():
+                for what, value in time_round(copies[side]).items():
                     spent.setdefault(what, ([], []))[side].append(value)
     good = True
     for what, pair in spent.items():
@@ -482,7 +488,7 @@ def speed(base: Path, head: Path, rounds: int) -> bool:
     return good
 
 
-def one_round(copy: Path) -> dict[str, float]:
+def time_round(copy: Path) -> dict[str, float]:
     """Seconds of each stage from nothing; the shares of `benchmarks/train.py overhead`, in %."""
     found = {}
     for stage in TIMED:
@@ -518,14 +524,16 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = (options.keep or Path(scratch)).resolve()
         commits = [commit_of(name) for name in (options.base, options.head)]
-        kept = [options.base_results, options.head_results]
-        clones = [run.resolve() if run else folder / s for run, s in zip(kept, SIDES, strict=True)]
-        for commit, clone, run in zip(commits, clones, kept, strict=True):
+        results = [options.base_results, options.head_results]
+        clones = [
+            run.resolve() if run else folder / s for run, s in zip(results, SIDES, strict=True)
+        ]
+        for commit, clone, run in zip(commits, clones, results, strict=True):
             if run:
                 check_run(commit, clone)
             elif clone.exists():
                 stop(f"error: {clone} exists; name another folder for --keep.", 2)
-        for commit, clone, run in zip(commits, clones, kept, strict=True):
+        for commit, clone, run in zip(commits, clones, results, strict=True):
             if not run:
                 run_demo(commit, clone)
         good = True

@@ -88,33 +88,35 @@ class Drawer:
         return buffer.getvalue()
 
 
-def clone(place: Path) -> None:
+def clone(project: Path) -> None:
     """The project as it is committed, with parameters that do not wait for this machine."""
-    subprocess.run(["git", "clone", "--quiet", PROJECT, place], check=True)
-    text = (place / "presets/demo.yaml").read_text(encoding="utf-8")
+    subprocess.run(["git", "clone", "--quiet", PROJECT, project], check=True)
+    text = (project / "presets/demo.yaml").read_text(encoding="utf-8")
     for slow, quick in RATES.items():
         assert slow in text
         text = text.replace(slow, quick)
-    (place / "params.yaml").write_text(text, encoding="utf-8")
-    subprocess.run([sys.executable, "src/inputs.py"], cwd=place, check=True)
+    (project / "params.yaml").write_text(text, encoding="utf-8")
+    subprocess.run([sys.executable, "src/inputs.py"], cwd=project, check=True)
 
 
-def run(place: Path, stage: str, port: int) -> Measured:
+def run(project: Path, stage: str, port: int) -> Measured:
     """Runs one stage under dvc."""
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         LOOPBACK_VARIABLE: ",".join(f"{host}={port}" for host in HOSTS),
         "DVC_NO_ANALYTICS": "1",
     }
-    began, log = time.monotonic(), place.with_name("log")
+    began, log = time.monotonic(), project.with_name("log")
     command = ["dvc", "repro", "--single-item", stage]
     with log.open("w") as handle:
-        child = subprocess.Popen(command, cwd=place, env=environment, stdout=handle, stderr=handle)
+        child = subprocess.Popen(
+            command, cwd=project, env=environment, stdout=handle, stderr=handle
+        )
         _, status, used = os.wait4(child.pid, 0)  # of the child and all that it waited for
     if status:
         sys.exit(log.read_text(encoding="utf-8"))
     seconds = time.monotonic() - began
-    cache = [path for path in (place / ".dvc/cache/files").rglob("*") if path.is_file()]
+    cache = [path for path in (project / ".dvc/cache/files").rglob("*") if path.is_file()]
     return Measured(
         stage,
         seconds,
@@ -150,14 +152,14 @@ def main() -> None:
     drawer = Drawer()
     board, links = synthetic_board(articles), articles * IMAGES_AN_ARTICLE
     with tempfile.TemporaryDirectory() as scratch, serve(board, draw=drawer) as port:
-        place = Path(scratch) / "year"
-        clone(place)
+        project = Path(scratch) / "year"
+        clone(project)
         print(f"{articles} articles, {links} links, {os.cpu_count()} cores\n")
         columns = ("stage", "seconds", "CPU seconds", "peak MiB", "DVC's cache MiB", "its files")
         print(f"| {' | '.join(columns)} |\n{'| --- ' * len(columns)}|")
         for stage in STAGES:
             serving = time.process_time()
-            found = run(place, stage, port)
+            found = run(project, stage, port)
             print(
                 f"| {stage} | {found.seconds:.0f} | {found.cpu_s:.0f} | {found.peak_mib:.0f} "
                 f"| {found.cache_mib:.0f} | {found.cache_files} |",
@@ -166,7 +168,7 @@ def main() -> None:
             serving = time.process_time() - serving
             if serving > 1:
                 print(f"  {stage}: the site took {serving:.0f} s of CPU", file=sys.stderr)
-        print("\n" + (place / "metrics/curate.json").read_text(encoding="utf-8"))
+        print("\n" + (project / "metrics/curate.json").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ class Case:
 def cases() -> list[Case]:
     slow = [("ddpm", n, spacing) for spacing in ("leading", "trailing") for n in (100, 300, 1000)]
     fast = [(name, n, "trailing") for name in ("ddim", "dpmsolver++") for n in (10, 20, 50)]
-    return [Case(schedule, *one) for schedule in ("linear", "cosine") for one in slow + fast]
+    return [Case(schedule, *how) for schedule in ("linear", "cosine") for how in slow + fast]
 
 
 def closed_form(case: Case) -> tuple[float, float, float]:
@@ -123,10 +123,10 @@ class Clone:
     def __init__(self, path: Path) -> None:
         self.path = path
         drop = ("DVC_", "MLFLOW_", "GIT_")
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(drop)}
+        variables = {key: value for key, value in os.environ.items() if not key.startswith(drop)}
         who = ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL")
         search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self.environment = {**kept, **dict.fromkeys(who, "study@localhost"), "PATH": search}
+        self.environment = {**variables, **dict.fromkeys(who, "study@localhost"), "PATH": search}
         self.environment["DVC_NO_ANALYTICS"] = "1"
 
     def run(self, *command: str) -> str:
@@ -143,10 +143,10 @@ class Clone:
         values = yaml.load(file.read_text(encoding="utf-8"))
         for key, changed in changes.items():
             *groups, last = key.split(".")
-            place = values
+            values_at = values
             for group in groups:
-                place = place[group]
-            place[last] = changed
+                values_at = values_at[group]
+            values_at[last] = changed
         with file.open("w", encoding="utf-8", newline="\n") as handle:
             yaml.dump(values, handle)
         self.run(sys.executable, "src/inputs.py")
@@ -163,8 +163,8 @@ class Clone:
         rows = csv.DictReader(io.StringIO(self.run("dvc", "exp", "show", "--csv")))
         under_way = ("Queued", "Running", "Failed")  # those show their baseline's figures
         ended = (row for row in rows if row.get("State") not in under_way)
-        named = {row["Experiment"]: row for row in ended if row.get("Experiment")}
-        return {name: row for name, row in named.items() if score(row, "generated") != NONE}
+        experiments = {row["Experiment"]: row for row in ended if row.get("Experiment")}
+        return {name: row for name, row in experiments.items() if score(row, "generated") != NONE}
 
     def work_off(self, chosen: list[Case], jobs: str) -> None:
         """Queues the cases that have no result yet, and runs the queue."""
@@ -179,12 +179,12 @@ class Clone:
 
     def samples(self, case: Case) -> np.ndarray:
         """The images (N, H, W, 3) uint8 that a case has made."""
-        place = self.path.parent / "samples" / case.name
-        if not place.exists():
-            place.parent.mkdir(exist_ok=True)
-            source = ("data/generated", "--rev", case.name, "--out", str(place))
+        folder = self.path.parent / "samples" / case.name
+        if not folder.exists():
+            folder.parent.mkdir(exist_ok=True)
+            source = ("data/generated", "--rev", case.name, "--out", str(folder))
             self.run("dvc", "get", ".", *source)
-        return images.read_rgb(sorted(place.glob("*.png")))
+        return images.read_rgb(sorted(folder.glob("*.png")))
 
 
 def score(row: dict[str, str], metric: str) -> str:
@@ -235,8 +235,8 @@ def contact_sheet(samples: dict[Case, np.ndarray]) -> Image.Image:
         ]
         if sections:
             sheets.append(np.asarray(images.sheet(sections, SHOWN)))
-    height = max(len(one) for one in sheets)
-    level = [np.pad(one, ((0, height - len(one)), (0, 0), (0, 0))) for one in sheets]
+    height = max(len(sheet) for sheet in sheets)
+    level = [np.pad(sheet, ((0, height - len(sheet)), (0, 0), (0, 0))) for sheet in sheets]
     return Image.fromarray(np.concatenate(level, axis=1)).quantize(128)
 
 

@@ -77,8 +77,8 @@ def with_train(params: config.Params, **changes: Any) -> config.Params:
 
 def train(params: config.Params, folder: Path, on_epoch: loop.OnEpoch) -> loop.TrainResult:
     """Trains on the images of a folder, with none held out."""
-    train_set = data.load(folder, params.image_size)
-    holdout = data.load(folder / "none", params.image_size)
+    train_set = data.load_images(folder, params.image_size)
+    holdout = data.load_images(folder / "none", params.image_size)
     with tempfile.TemporaryDirectory() as work:
         return loop.train(params, train_set, holdout, Path(work), on_epoch)
 
@@ -92,7 +92,7 @@ class Speed:
     cpu: float
 
 
-def ours(params: config.Params, folder: Path) -> Speed:
+def our_speed(params: config.Params, folder: Path) -> Speed:
     """Of the second of three epochs; the CPU time includes saving the state."""
     used: list[float] = []
     result = train(params, folder, lambda *_: used.append(time.process_time()))
@@ -187,7 +187,7 @@ def speed_params(
 
 def speed_child(options: argparse.Namespace) -> None:
     params = speed_params(*json.loads(options.params))
-    side = {"plain": plain, "ours": ours}[options.side]
+    side = {"plain": plain, "ours": our_speed}[options.side]
     print(json.dumps(asdict(side(params, options.folder))))
 
 
@@ -204,17 +204,17 @@ def speed(options: argparse.Namespace) -> None:
     batch = params.train.batch_size
     with tempfile.TemporaryDirectory() as scratch:
         folder = draw(Path(scratch) / "images", batch * options.updates, params.image_size)
-        theirs, own = [], []
+        peers, own = [], []
         for _ in range(options.rounds):
-            theirs.append(in_a_process("plain", folder, *chosen))
+            peers.append(in_a_process("plain", folder, *chosen))
             own.append(in_a_process("ours", folder, *chosen))
-            print(f"plain {theirs[-1]}, ours {own[-1]}", flush=True)
+            print(f"plain {peers[-1]}, ours {own[-1]}", flush=True)
     device = distributed.device().type
     threads = torch.get_num_threads()
     print(f"device {device}, batch {batch}, {params.train.precision}, {threads} threads")
     bound = 1.08 if device == "cpu" else 1.8
     for what in ("wall", "cpu"):
-        pairs = [(getattr(x, what), getattr(y, what)) for x, y in zip(own, theirs, strict=True)]
+        pairs = [(getattr(x, what), getattr(y, what)) for x, y in zip(own, peers, strict=True)]
         mine, other = (statistics.median(side) for side in zip(*pairs, strict=True))
         ratios = [x / y for x, y in pairs]
         print(f"images a second of {what} time: plain loop {other:.2f}, ours {mine:.2f}")
@@ -222,7 +222,7 @@ def speed(options: argparse.Namespace) -> None:
             f"  ours over the plain loop: {statistics.median(ratios):.3f} times (bound: {bound}); "
             f"rounds from {min(ratios):.3f} to {max(ratios):.3f}"
         )
-    flops = flops_per_image(params) * statistics.median([one.wall for one in own])
+    flops = flops_per_image(params) * statistics.median([speed.wall for speed in own])
     print(f"{flops / 1e12:.3f} TFLOP/s of forward and backward passes")
     if options.peak_tflops:
         print(f"{flops / 1e12 / options.peak_tflops:.1%} of the device's peak")
@@ -241,11 +241,11 @@ def timed(owner: Any, name: str, spent: list[np.ndarray]) -> Iterator[None]:
     calls inside it."""
     method = getattr(owner, name)
 
-    def call(*values: Any, **named: Any) -> Any:
+    def call(*values: Any, **keywords: Any) -> Any:
         synchronize()
         started = now()
         _INSIDE.append(np.zeros(2))
-        result = method(*values, **named)
+        result = method(*values, **keywords)
         synchronize()
         took = now() - started
         spent.append(took - _INSIDE.pop())
@@ -288,18 +288,18 @@ def overhead(options: argparse.Namespace) -> None:
     parts = _NETWORK | _UPDATE | _AROUND
     spent: dict[str, list[np.ndarray]] = {part: [] for part in parts}
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as clocks:
-        place = Path(scratch)
+        folder = Path(scratch)
         text = Path("params.yaml").read_text(encoding="utf-8")
         if options.epochs:
             text = text.replace(f"epochs: {values.train.epochs}", f"epochs: {options.epochs}")
-        (place / "params.yaml").write_text(text, encoding="utf-8")
+        (folder / "params.yaml").write_text(text, encoding="utf-8")
         dataset = Path("data/dataset").resolve()
         if dataset.is_dir():
-            shutil.copytree(dataset, place / "data/dataset")
+            shutil.copytree(dataset, folder / "data/dataset")
         else:
-            draw(place / "data/dataset/train", TRAINED, values.image_size)
-            draw(place / "data/dataset/holdout", HELD_OUT, values.image_size)
-        os.chdir(place)
+            draw(folder / "data/dataset/train", TRAINED, values.image_size)
+            draw(folder / "data/dataset/holdout", HELD_OUT, values.image_size)
+        os.chdir(folder)
         os.environ.pop("DVC_ROOT", None)
         stage: Callable[[], None] = runpy.run_path(str(PROJECT / "src/train.py"))["main"]
         for part, methods in parts.items():
@@ -353,28 +353,28 @@ def memory_child(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="training: speed, overhead, memory")
     chosen = parser.add_subparsers(required=True)
-    one = chosen.add_parser("speed", help="against a plain loop")
-    one.add_argument("--preset", help="in place of params.yaml")
-    one.add_argument("--batch-size", type=int)
-    one.add_argument("--precision", choices=["fp32", "fp16", "bf16"])
-    one.add_argument("--updates", type=int, default=20, help="of an epoch; two a round")
-    one.add_argument("--rounds", type=int, default=5)
-    one.add_argument("--peak-tflops", type=float, help="of the device, in this precision")
-    one.set_defaults(work=speed)
-    one = chosen.add_parser("speed-child")
-    one.add_argument("side", choices=["plain", "ours"])
-    one.add_argument("folder", type=Path)
-    one.add_argument("params")
-    one.set_defaults(work=speed_child)
-    one = chosen.add_parser("overhead", help="the stage of params.yaml")
-    one.add_argument("--epochs", type=int, help="fewer than params.yaml's")
-    one.set_defaults(work=overhead)
-    one = chosen.add_parser("memory", help="many images")
-    one.add_argument("--images", type=int, default=50_000)
-    one.set_defaults(work=memory)
-    one = chosen.add_parser("memory-child")
-    one.add_argument("folder", type=Path)
-    one.set_defaults(work=memory_child)
+    command = chosen.add_parser("speed", help="against a plain loop")
+    command.add_argument("--preset", help="in place of params.yaml")
+    command.add_argument("--batch-size", type=int)
+    command.add_argument("--precision", choices=["fp32", "fp16", "bf16"])
+    command.add_argument("--updates", type=int, default=20, help="of an epoch; two a round")
+    command.add_argument("--rounds", type=int, default=5)
+    command.add_argument("--peak-tflops", type=float, help="of the device, in this precision")
+    command.set_defaults(work=speed)
+    command = chosen.add_parser("speed-child")
+    command.add_argument("side", choices=["plain", "ours"])
+    command.add_argument("folder", type=Path)
+    command.add_argument("params")
+    command.set_defaults(work=speed_child)
+    command = chosen.add_parser("overhead", help="the stage of params.yaml")
+    command.add_argument("--epochs", type=int, help="fewer than params.yaml's")
+    command.set_defaults(work=overhead)
+    command = chosen.add_parser("memory", help="many images")
+    command.add_argument("--images", type=int, default=50_000)
+    command.set_defaults(work=memory)
+    command = chosen.add_parser("memory-child")
+    command.add_argument("folder", type=Path)
+    command.set_defaults(work=memory_child)
     options = parser.parse_args()
     options.work(options)
 

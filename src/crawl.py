@@ -5,7 +5,7 @@ import time
 from pttfaces.stage import run_stage
 from pttfaces import denylist, files, source, tables, workdir
 from pttfaces.board.article_ids import SETTLED_AFTER_S, Span
-from pttfaces.board.client import Client
+from pttfaces.board.client import PageClient
 from pttfaces.board.index_page import IndexRow
 from pttfaces.board.listing import filter_rows, list_rows
 from pttfaces.board.page_cache import IndexPageCache
@@ -43,9 +43,9 @@ def read_rows(params: Params, base_url: str, span: Span) -> list[IndexRow]:
     cache = IndexPageCache(workdir.cache_dir("listings") / files.digest_json(site)[:16])
     with (
         workdir.resuming("crawl", [*site, str(span)]) as work,
-        workdir.exclusive("crawl", source.lock_key(params)),
+        workdir.exclusive("crawl", source.board_lock_key(params)),
         source.connect(params) as hosts,
-        Client(hosts, board.rate_per_s) as client,
+        PageClient(hosts, board.rate_per_s) as client,
     ):
         settled = now - SETTLED_AFTER_S
         return list_rows(client, base_url, board.name, span, work, cache, settled)

@@ -15,15 +15,15 @@ def main() -> None:
     if not faces:
         raise DataError("data/detections.csv has no face; see `dvc repro detect`.")
     cropper, target = alignment.FaceCropper(options), files.clean_folder("data/crops")
-    rows: list[tables.Crop] = []
+    rows: list[tables.CropRow] = []
     with progress("crop", len(faces), " images") as bar:
         for cropped in alignment.crop_all(faces, Path("data/raw"), target, cropper):
             rows += cropped
             bar.update()
-    tables.write("data/crops.csv", rows, tables.Crop)
+    tables.write("data/crops.csv", rows, tables.CropRow)
     histogram = quality.sharpness_histogram(row.sharpness for row in rows)
     tables.write("metrics/plots/blur.csv", histogram, tables.SharpnessBin)
-    files.write_metrics("crop", alignment.summary(rows, detected=sum(map(len, faces))))
+    files.write_metrics("crop", alignment.crop_metrics(rows, detected=sum(map(len, faces))))
     print(f"crop: {len(rows)} crops of {options.size}×{options.size} from {len(faces)} images")
 
 

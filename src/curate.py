@@ -16,7 +16,7 @@ def main() -> None:
     params = config.load()
     options, threshold = params.curate, params.blur_threshold
     candidates = provenance.candidates(
-        tables.read("data/crops.csv", tables.Crop),
+        tables.read("data/crops.csv", tables.CropRow),
         tables.read("data/ledger.csv", tables.LedgerRow),
         tables.read_jsonl("data/articles.jsonl", tables.Article),
     )
@@ -32,14 +32,14 @@ def main() -> None:
         if row.split == splits.HOLDOUT:
             (TRAIN / row.crop).replace(HOLDOUT / row.crop)
     tables.write("data/dataset.csv", rows, tables.DatasetRow)
-    counts = summary.summary(rows, groups)
+    counts = summary.curation_metrics(rows, groups)
     files.write_metrics("curate", counts)
     sheet = figures.contact_sheet(rows, CROPS, threshold)
     images.save_png("metrics/pictures/contact_sheet.png", sheet)
     files.write_bytes("metrics/plots/blur.png", figures.sharpness_chart(rows, threshold))
     summary.check_enough(counts)
-    manifest.write(DATASET)
-    print(f"curate: {summary.describe(counts)}")
+    manifest.write_manifest(DATASET)
+    print(f"curate: {summary.describe_curation(counts)}")
     if hint := summary.explain_empty_holdout(counts, options.holdout):
         print(hint, file=sys.stderr)
 

@@ -20,7 +20,7 @@ def main() -> None:
             rows += detection.table_rows(image.path, found, detector)
             bar.update()
     tables.write("data/detections.csv", rows, tables.Detection)
-    figures = detection.summary(rows)
+    figures = detection.detection_metrics(rows)
     files.write_metrics("detect", {"detector": detector.name, **figures})
     if not figures["faces"]:
         raise DataError(

@@ -26,9 +26,9 @@ def main() -> None:
     from pttfaces.faces.detectors import make_detector
     from pttfaces.sampling import generation
 
-    made = samples.describe(params, MODEL)
+    made = samples.sample_settings(params, MODEL)
     if GENERATED.exists():
-        samples.check(files.read_json(GENERATED), made)
+        samples.check_settings(files.read_json(GENERATED), made)
     sets = evaluate.EvaluationSets(
         samples=open_folder(*SAMPLES),
         trained=open_folder(*FOLDERS["train"]),
@@ -47,12 +47,12 @@ def main() -> None:
             params.infer_steps,
             range(params.seed + 1, params.seed + options.repeats),
         )
-        others = [evaluate.distance(extractor, open_folder(*one), sets.reference) for one in more]
+        others = [evaluate.distance(extractor, open_folder(*each), sets.reference) for each in more]
         figures["repeats"] = evaluate.repeats([figures[distance], *others], params.seed)
     rates = face_rate.face_rates(sets.samples, sets.trained, detector.detect)
     figures |= {"reference": name, "face_rate": {"detector": options.detector, **rates}}
     figures |= {key: made[key] for key in samples.RECORDED}
-    figures = evaluate.rounded(figures)
+    figures = evaluate.round_figures(figures)
     for title, image in evaluation.images.items():
         images.save_png(SHEETS / title, image)
     near, shares = evaluation.neighbours, evaluation.distances

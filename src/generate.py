@@ -17,7 +17,7 @@ def main() -> None:
     from pttfaces.diffusion import distributed, model_folder
     from pttfaces.sampling import generation, samplers
 
-    model = model_folder.load(MODEL, distributed.device())
+    model = model_folder.load_model(MODEL, distributed.device())
     warning = samplers.start_warning(model.schedule, options, steps)
     if warning and distributed.is_main_process():
         print(f"warning: {warning}", file=sys.stderr)

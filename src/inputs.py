@@ -32,17 +32,17 @@ FIRST_CONTENT = {  # byte for byte: its digest is in git
 def main() -> None:
     missing = []
     for file, text in FIRST_CONTENT.items():
-        place, empty = Path(file), repository.object_id(text.encode())
-        if place.name == "README.txt":  # of a folder, whose list DVC records
-            place = place.parent
+        path, empty = Path(file), repository.object_id(text.encode())
+        if path.name == "README.txt":  # of a folder, whose list DVC records
+            path = path.parent
             listed = repository.folder_list([(empty, "README.txt")])
             empty = f"{repository.object_id(listed)}.dir"
-        if place.exists():
+        if path.exists():
             continue
-        if recorded(place) <= {empty}:
+        if recorded_digests(path) <= {empty}:
             files.write_text(file, text)
         else:  # an empty deny list in place of the real one would readmit everyone
-            missing.append(place.as_posix())
+            missing.append(path.as_posix())
     if missing:
         raise DataError(
             f"this commit has {' and '.join(missing)}, which {'are' if missing[1:] else 'is'} not "
@@ -55,12 +55,12 @@ def main() -> None:
     print(f"inputs: data/inbox, data/reference and {DENIED} are ready.")
 
 
-def recorded(place: Path) -> set[str]:
+def recorded_digests(path: Path) -> set[str]:
     """The digests of a place in data/inputs.dvc and in dvc.lock, of the stages that read it."""
     outs = repository.digests(repository.read_yaml_file(denylist.INPUTS), "outs")
     stages = repository.value_at(repository.read_yaml_file("dvc.lock"), "stages") or {}
     read = (repository.digests(entry, "deps") for entry in stages.values())
-    found = {outs.get(place.name), *(deps.get(place.as_posix()) for deps in read)}
+    found = {outs.get(path.name), *(deps.get(path.as_posix()) for deps in read)}
     return {digest for digest in found if digest}
 
 

@@ -7,7 +7,7 @@ from pttfaces.stage import run_stage
 from pttfaces import denylist, files, source, tables, workdir
 from pttfaces.board import albums, articles
 from pttfaces.board.article_ids import RECENT_MAX_AGE_S
-from pttfaces.board.client import Client
+from pttfaces.board.client import PageClient
 from pttfaces.board.hosts import HostRules
 from pttfaces.board.links import ImageLink
 from pttfaces.board.page_cache import PageCache
@@ -34,7 +34,7 @@ def main() -> None:
     if params.source == "inbox":
         print("links: source is inbox, so there is no article to read.")
     else:
-        print(articles.summary(reads))
+        print(articles.describe_links(reads))
 
 
 def read_all(
@@ -45,15 +45,15 @@ def read_all(
     auth = albums.ClientId(os.environ.get(albums.CLIENT_ID, "")) if how == "api" else None
     site = [source.base_url(params), params.board.name, source.cache_namespace(params)]
 
-    def wanted(link: ImageLink) -> bool:
-        allowed_place = params.links.pushes or link.place == "body"
-        return allowed_place and not articles.is_denied(link, deny)
+    def may_open(link: ImageLink) -> bool:
+        is_allowed_place = params.links.pushes or link.place == "body"
+        return is_allowed_place and not articles.is_denied(link, deny)
 
     with (
         workdir.resuming("links", site) as work,
-        workdir.exclusive("links", source.lock_key(params)),
+        workdir.exclusive("links", source.board_lock_key(params)),
         source.connect(params) as hosts,
-        Client(hosts, rate) as client,
+        PageClient(hosts, rate) as client,
     ):
         # The demo's pages never change, but hold for these parameters only.
         recent = PageCache(work, RECENT_MAX_AGE_S if params.source == "ptt" else float("inf"))
@@ -62,9 +62,9 @@ def read_all(
         reads = list(articles.read_articles(client, listed, cache_for, rules))
         if how == "leave":
             return reads
-        with Client(hosts, rate, auth=auth) as image_client:
+        with PageClient(hosts, rate, auth=auth) as image_client:
             album_source = albums.ALBUM_SOURCES[how]
-            return albums.open_albums(image_client, reads, album_source, cache_for, wanted, rules)
+            return albums.open_albums(image_client, reads, album_source, cache_for, may_open, rules)
 
 
 if __name__ == "__main__":

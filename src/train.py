@@ -30,9 +30,9 @@ def main() -> None:
     from pttfaces.training import checkpoint, data, loop
 
     if distributed.is_main_process():
-        manifest.check(DATASET)
-    train_set = data.load(DATASET / "train", params.image_size)
-    holdout = data.load(DATASET / "holdout", params.image_size)
+        manifest.check_manifest(DATASET)
+    train_set = data.load_images(DATASET / "train", params.image_size)
+    holdout = data.load_images(DATASET / "holdout", params.image_size)
     loop.steps_per_epoch(params.train, train_set, holdout)  # too few: an error before a run begins
     key = loop.resume_key(params, train_set, holdout)
     with distributed.resuming("train", key) as work:

@@ -91,7 +91,7 @@ def leave(path, key):
     elif path.name == "dataset":
         for side in ("train", "holdout"):
             leave_image(path / side / "a.png", key)
-        manifest.write(path)
+        manifest.write_manifest(path)
     elif path.name == "ddpm":
         files.write_text(path / "best_model/weights.bin", key)
     elif path.name == "train":

@@ -81,7 +81,7 @@ def draw_images(folder: Path, count: int, size: int = SIZE) -> data.ImageSet:
         Image.fromarray(np.where(inside, disc, ground).astype(np.uint8)).save(
             folder / f"{index:03d}.png"
         )
-    return data.load(folder, size)
+    return data.load_images(folder, size)
 
 
 def draw_sets(

@@ -57,10 +57,10 @@ def preset(name: str, force: bool) -> None:
     """Write params.yaml from presets/NAME.yaml: demo, seed or best."""
     path = PRESETS / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(one.stem for one in PRESETS.glob("*.yaml")))
+        known = ", ".join(sorted(path.stem for path in PRESETS.glob("*.yaml")))
         raise ParamsError(f"there is no preset {name!r}; choose one of {known}.")
-    wanted = config.read(path)
-    config.check(wanted, str(path))
+    values = config.read(path)
+    config.check(values, str(path))
     if not force and PARAMS.exists() and _has_uncommitted_edits():
         raise ParamsError(
             "params.yaml has edits that are neither committed nor a preset; commit them, or add "
@@ -68,7 +68,7 @@ def preset(name: str, force: bool) -> None:
         )
     found = repository.read_yaml_file(PARAMS)
     before = files.flatten(found) if isinstance(found, dict) else {}
-    after = files.flatten(wanted)
+    after = files.flatten(values)
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key):
             print(f"  {key}: {before.get(key)} -> {after.get(key)}")
@@ -96,7 +96,7 @@ def trace(file: str) -> None:
 
     with dvc_store.open_store(Path()) as store:
         provenance = findings.read_tables(Path(), store)
-        _say(messages.trace(provenance, targets.identify(file)))
+        _say(messages.trace(provenance, targets.table_key(file)))
 
 
 @commands.command(cls=_Command)
@@ -123,12 +123,12 @@ def forget(dry_run: bool, purge: bool, **names: tuple[str, ...]) -> None:
     from pttfaces.denylist import DENIED, DenyList
     from pttfaces.erasure import dvc_store, findings, messages, targets
 
-    wanted = targets.entries(**names)
-    if not (wanted or purge):
+    entries = targets.entries(**names)
+    if not (entries or purge):
         raise click.UsageError("Name what to forget, or add --purge.")
     with dvc_store.open_store(Path()) as store:
         everyone = [*DenyList.read(DENIED).lines(), *denylist.forgotten().lines()]
-        denied = DenyList.of(wanted or everyone)
+        denied = DenyList.of(entries or everyone)
         found = findings.Findings(Path(), store, denied, config.load())
         added = None
         if not dry_run:  # first: `| head` ends the command while it prints
@@ -160,7 +160,7 @@ def history(name: str | None) -> None:
         _say(texts.table(tracking.all_runs()))
         return
     known = revisions.all_revisions()
-    revision = revisions.find(name, known)
+    revision = revisions.find_revision(name, known)
     try:
         runs = tracking.all_runs()
     except DataError as error:
@@ -211,13 +211,13 @@ def pack(source: Path, target: Path | None, unpack: bool, list_images: bool) -> 
     if list_images:
         if target:
             raise click.UsageError("--manifest takes one folder.")
-        print(f"{source / manifest.NAME}: {manifest.write(source)} images")
+        print(f"{source / manifest.NAME}: {manifest.write_manifest(source)} images")
         return
     if target is None:
         raise click.UsageError(
             "Name what to pack and the zip, or with --unpack the zip and a folder."
         )
-    count = manifest.unpack(source, target) if unpack else archive.pack(source, target)
+    count = manifest.unpack_dataset(source, target) if unpack else archive.pack(source, target)
     print(f"{target}: {count} files from {source}")
 
 
@@ -251,7 +251,7 @@ def distance(first: Path, second: Path | None, save: Path | None) -> None:
         for path in filter(None, (first, second))
     ]
     if save:
-        extractor.write_statistics(save, evaluate.statistics(extractor, sets[0]))
+        extractor.write_statistics(save, evaluate.statistics_of(extractor, sets[0]))
         print(f"{save}: {options.dims} dimensions of {first}, {options.features}")
         if workdir.find_file(options.reference) == save:
             print("evaluate.reference names it; run `dvc repro --force --single-item evaluate`")

@@ -102,14 +102,14 @@ def read_json(path: str | Path) -> Any:
         raise DataError(f"{path} is not JSON ({error}); delete it and run `dvc repro`.") from None
 
 
-def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def write_json_lines(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes one JSON object a line (JSON Lines), atomically."""
     with atomic(path) as handle:
         for row in rows:
             handle.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
 
 
-def read_jsonl(path: str | Path, fields: Iterable[str] = ()) -> list[dict[str, Any]]:
+def read_json_lines(path: str | Path, fields: Iterable[str] = ()) -> list[dict[str, Any]]:
     """The objects of a JSON Lines file.
 
     DataError: no such file, or a line that is not a JSON object or lacks one of `fields`.

@@ -15,7 +15,7 @@ _MAX_NAMED = 3
 _DATASET = Path("data/dataset")
 
 
-def write(folder: Path) -> int:
+def write_manifest(folder: Path) -> int:
     """Lists every PNG below `folder`, by relative name and digest, in its manifest; how many.
 
     DataError: there is none, or no such folder.
@@ -28,7 +28,7 @@ def write(folder: Path) -> int:
     return len(rows)
 
 
-def check(folder: Path) -> None:
+def check_manifest(folder: Path) -> None:
     """DataError: the images below `folder` are not those of its manifest.
 
     A folder without a manifest is not checked.
@@ -51,7 +51,7 @@ def check(folder: Path) -> None:
         )
 
 
-def unpack(source: Path, target: Path) -> int:
+def unpack_dataset(source: Path, target: Path) -> int:
     """Unpacks a zip of images, writes a missing manifest, and returns the number of files.
 
     Warns on stderr where `target` is the data set's folder and train cannot use its content.
@@ -60,7 +60,7 @@ def unpack(source: Path, target: Path) -> int:
     count = archive.unpack(source, target)
     if _has_images(target):
         if not (target / NAME).exists():
-            write(target)
+            write_manifest(target)
     elif target.resolve() == _DATASET.resolve():
         print(f"warning: {_why_unusable(target)}", file=sys.stderr)
     return count

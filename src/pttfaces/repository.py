@@ -95,7 +95,7 @@ def folder_list(files: Iterable[tuple[str, str]]) -> bytes:
 def entries_of(content: bytes) -> list[tuple[str, str]] | None:
     """(MD5, relative path) of the files in a folder's list; None where it is damaged."""
     try:
-        return [(str(one["md5"]), str(one["relpath"])) for one in json.loads(content)]
+        return [(str(entry["md5"]), str(entry["relpath"])) for entry in json.loads(content)]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 

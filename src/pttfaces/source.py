@@ -64,6 +64,6 @@ def cache_namespace(params: Params) -> Any:
     return ["demo", DEMO_VERSION, params.demo.model_dump(), params.board.name, params.board.year]
 
 
-def lock_key(params: Params) -> str:
+def board_lock_key(params: Params) -> str:
     """The key of the lock for stages that read the board: they share one rate limit."""
     return f"board-{files.digest_json([base_url(params), cache_namespace(params)])[:16]}"

@@ -127,7 +127,7 @@ class Detection:
 
 
 @dataclass(frozen=True, slots=True)
-class Crop:
+class CropRow:
     """A crop and its quality: a row of data/crops.csv.
 
     crop: file name in data/crops; image: path below data/raw; face: number in the image; sharpness:
@@ -155,7 +155,7 @@ class DatasetRow:
     """A crop from its source to its split: a row of data/dataset.csv.
 
     article, author, url: where its image was found first ("" for articles and authors of local
-    files); sha256: of the image; face … score: as in `Crop`; split: train, holdout, or "" where
+    files); sha256: of the image; face … score: as in `CropRow`; split: train, holdout, or "" where
     `reason` says why it is left out; duplicate_of: the crop that stays in its place. A denied crop
     has neither article, author nor url.
     """
@@ -223,7 +223,7 @@ def write(path: str | Path, rows: Iterable[Any], row: type) -> None:
     """Writes a CSV table of `row` objects, atomically."""
     names, forms = columns(row), [form for _, form in _converters(row)]
     # Not `astuple`, which copies every cell: that takes seconds for a year's ledger.
-    cells = ([getattr(one, name) for name in names] for one in rows)
+    cells = ([getattr(item, name) for name in names] for item in rows)
     write_csv(
         path, names, ([f(cell) for f, cell in zip(forms, line, strict=True)] for line in cells)
     )
@@ -266,7 +266,7 @@ def read_csv(path: str | Path) -> "pd.DataFrame":
 
 def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
     """Writes rows as JSON Lines, atomically."""
-    files.write_jsonl(path, (asdict(row) for row in rows))
+    files.write_json_lines(path, (asdict(row) for row in rows))
 
 
 def read_jsonl(path: str | Path, row: type[Row]) -> list[Row]:
@@ -278,8 +278,8 @@ def read_jsonl(path: str | Path, row: type[Row]) -> list[Row]:
     described: Any = row
     needed = [field.name for field in fields(described) if field.default is MISSING]
     return [
-        row(**{name: one[name] for name in names if name in one})
-        for one in files.read_jsonl(path, needed)
+        row(**{name: entry[name] for name in names if name in entry})
+        for entry in files.read_json_lines(path, needed)
     ]
 
 

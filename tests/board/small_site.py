@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 from requests.auth import AuthBase
 
 from pttfaces.board.article_ids import Span, posted_at
-from pttfaces.board.client import Client, RetryPolicy
+from pttfaces.board.client import PageClient, RetryPolicy
 from pttfaces.board.index_page import IndexRow
 from pttfaces.board.listing import list_rows
 from pttfaces.board.page_cache import IndexPageCache
@@ -26,13 +26,13 @@ YEAR = Span.of_days(2024, "0101", "1231")
 Answer = tuple[int, dict[str, str], str]
 
 
-def fast_client(hosts: LoopbackHosts | None = None, auth: AuthBase | None = None) -> Client:
+def fast_client(hosts: LoopbackHosts | None = None, auth: AuthBase | None = None) -> PageClient:
     """A client with a high rate and short waits."""
-    return Client(hosts or LoopbackHosts(), 1000, RETRIES, auth)
+    return PageClient(hosts or LoopbackHosts(), 1000, RETRIES, auth)
 
 
 @contextmanager
-def demo_client(board: DemoBoard) -> Iterator[Client]:
+def demo_client(board: DemoBoard) -> Iterator[PageClient]:
     """A client of the demo site, which serves a board at BASE."""
     with serve(board) as port, fast_client(LoopbackHosts(dict.fromkeys(HOSTS, port))) as client:
         yield client
@@ -106,7 +106,7 @@ def without_gate(board: DemoBoard) -> Callable[[str], Answer]:
     return answer
 
 
-def rows_of(client: Client, base: str, board: str, span: Span, folder: Path) -> list[IndexRow]:
+def rows_of(client: PageClient, base: str, board: str, span: Span, folder: Path) -> list[IndexRow]:
     """A listing that `folder` resumes, on a board where nothing is settled."""
     return list_rows(
         client, base, board, span, folder, IndexPageCache(folder / "ranges"), settled=0

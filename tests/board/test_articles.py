@@ -14,7 +14,7 @@ from small_site import (
     server,
 )
 
-from pttfaces.board.articles import count_links, filter_links, read_articles, summary
+from pttfaces.board.articles import count_links, describe_links, filter_links, read_articles
 from pttfaces.board.hosts import HostRules
 from pttfaces.board.listing import filter_rows
 from pttfaces.board.page_cache import PageCache
@@ -40,7 +40,9 @@ def test_read_articles_gives_each_its_status(tmp_path: Path) -> None:
     counts = count_links(reads, RULES)
     assert counts["unresolved"] == 3
     assert counts["repeated"]
-    assert summary(reads).endswith("; 2 articles could not be read (data/articles_read.csv).")
+    assert describe_links(reads).endswith(
+        "; 2 articles could not be read (data/articles_read.csv)."
+    )
     posted = {url for read in reads for link in read.links.images if (url := link.url)}
     assert not {url for url in posted if "cache.ptt" in url}
     # Every address leads to an image of the site.

@@ -8,7 +8,7 @@ import pytest
 from small_site import RETRIES, YEAR, Answer, fast_client, rows_of, server
 
 from pttfaces.board.articles import read_articles
-from pttfaces.board.client import Client, RetryPolicy
+from pttfaces.board.client import PageClient, RetryPolicy
 from pttfaces.board.hosts import HostRules
 from pttfaces.board.page_cache import Page, PageCache
 from pttfaces.errors import SiteError
@@ -77,7 +77,7 @@ def test_get_all_keeps_and_uses_the_rate() -> None:
         time.sleep(0.05)
         return 200, {}, ""
 
-    with server(answer) as (base, asked), Client(LoopbackHosts(), 40) as client:
+    with server(answer) as (base, asked), PageClient(LoopbackHosts(), 40) as client:
         list(client.get_all(((f"{base}/{n}", None) for n in range(41)), unparsed))
     times = [at for path, at, _ in asked if path != "/robots.txt"]
     assert 1.0 <= times[-1] - times[0] + 0.01 < 1.9  # one after another: 2
@@ -145,7 +145,7 @@ def test_fetch_waits_longer_after_each_failure() -> None:
         return (404, {}, "") if path == "/robots.txt" else next(answers)
 
     retries = RetryPolicy(attempts=4, first_wait_s=0.1)
-    with server(answer) as (base, asked), Client(LoopbackHosts(), 1000, retries) as client:
+    with server(answer) as (base, asked), PageClient(LoopbackHosts(), 1000, retries) as client:
         assert client.fetch(f"{base}/x").text == "here"
     times = [at for _, at, _ in asked[1:]]
     first, second, third = (later - earlier for earlier, later in itertools.pairwise(times))
@@ -185,7 +185,7 @@ def test_fetch_reads_robots_txt_by_its_standard() -> None:
 def test_fetch_when_redirects_are_endless_raises_within_the_rate() -> None:
     with (
         server(lambda path: (302, {"Location": "/round"}, "")) as (base, asked),
-        Client(LoopbackHosts(), 50) as client,
+        PageClient(LoopbackHosts(), 50) as client,
         pytest.raises(SiteError, match="redirects more than 10 times"),
     ):
         started = time.monotonic()  # a busy machine's server may record the first request late

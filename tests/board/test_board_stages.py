@@ -73,7 +73,7 @@ def test_stages_write_tables_that_match_their_metrics(
 ) -> None:
     crawl.main()
     links.main()
-    articles, found = files.read_jsonl(OUTPUTS[0]), files.read_jsonl(OUTPUTS[1])
+    articles, found = files.read_json_lines(OUTPUTS[0]), files.read_json_lines(OUTPUTS[1])
     assert len(articles) == metrics("crawl")["kept"] == 8
     assert list(articles[0]) == ["id", "url", "title", "author", "date", "nrec"]
     assert {article["date"][:4] for article in articles} == {"2024"}
@@ -100,12 +100,12 @@ def test_links_without_pushes_are_of_the_body(configure: Configure) -> None:
     configure(links__pushes=False)
     crawl.main()
     links.main()
-    assert {row["place"] for row in files.read_jsonl(OUTPUTS[1])} == {"body"}
+    assert {row["place"] for row in files.read_json_lines(OUTPUTS[1])} == {"body"}
 
 
 def test_stages_leave_out_denied_authors(configure: Configure) -> None:
     crawl.main()
-    denied = files.read_jsonl(OUTPUTS[0])[0]
+    denied = files.read_json_lines(OUTPUTS[0])[0]
     Path("data/denylist.txt").write_text(f"author:{denied['author']}\n")
     links.main()
     assert metrics("links")["denied"] == 1
@@ -130,7 +130,7 @@ def test_crawl_of_a_future_year_raises_data_error(configure: Configure) -> None:
 
 def test_crawl_of_days_without_a_post_raises_data_error(configure: Configure) -> None:
     crawl.main()
-    days = {row["date"][5:].replace("-", "") for row in files.read_jsonl(OUTPUTS[0])}
+    days = {row["date"][5:].replace("-", "") for row in files.read_json_lines(OUTPUTS[0])}
     day = next(f"03{n:02}" for n in range(1, 32) if f"03{n:02}" not in days)
     configure(board__dates=[day, day])
     with pytest.raises(DataError, match=r"no article of Beauty from .* passes the filters"):
@@ -147,7 +147,7 @@ def test_stages_read_a_settled_year_once(configure: Configure) -> None:
     # The site is down; its cached pages serve other filters, too.
     configure(source="ptt", board__base_url=address, board__min_nrec=-100)
     crawl.main()
-    assert len(files.read_jsonl(OUTPUTS[0])) == 8 + 6
+    assert len(files.read_json_lines(OUTPUTS[0])) == 8 + 6
     configure(source="ptt", board__base_url=address)
     crawl.main()
     links.main()
@@ -174,7 +174,7 @@ def test_links_opens_albums_by_page_or_by_api_or_leaves_them(
     for how in ("leave", "page", "api"):
         configure(links__albums=how)
         links.main()
-        found[how] = files.read_jsonl(OUTPUTS[1])
+        found[how] = files.read_json_lines(OUTPUTS[1])
         assert metrics("links")["unresolved"] == (1 if how == "leave" else 0)
     assert found["page"] == found["api"]
     (left,) = [row for row in found["leave"] if row["url"] is None]
@@ -202,7 +202,7 @@ def test_stages_wait_for_another_run_that_reads_the_board(configure: Configure) 
     crawl.main()
     started: list[subprocess.Popen[str]] = []
     try:
-        with workdir.exclusive("test", source.lock_key(load())):
+        with workdir.exclusive("test", source.board_lock_key(load())):
             configure(board__dates=["0101", "0630"])
             for stage in (crawl, links):
                 process = subprocess.Popen(
@@ -226,7 +226,7 @@ def test_stages_wait_for_another_run_that_reads_the_board(configure: Configure) 
 def test_stages_that_read_no_board_do_not_wait(configure: Configure) -> None:
     configure(source="inbox")
     params = load()
-    with workdir.exclusive("test", source.lock_key(params)):
+    with workdir.exclusive("test", source.board_lock_key(params)):
         crawl.main()
         links.main()
-    assert files.read_jsonl(OUTPUTS[1]) == []
+    assert files.read_json_lines(OUTPUTS[1]) == []

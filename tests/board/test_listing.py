@@ -23,7 +23,7 @@ from small_site import (
 )
 
 from pttfaces.board.article_ids import Span, posted_at
-from pttfaces.board.client import Client
+from pttfaces.board.client import PageClient
 from pttfaces.board.index_page import IndexRow
 from pttfaces.board.listing import filter_rows, list_rows
 from pttfaces.board.page_cache import IndexPageCache
@@ -32,7 +32,7 @@ from pttfaces.denylist import DenyList
 from pttfaces.errors import DataError, SiteError
 
 
-def listed(client: Client, folder: Path, span: Span = YEAR) -> list[str]:
+def listed(client: PageClient, folder: Path, span: Span = YEAR) -> list[str]:
     rows = rows_of(client, BASE, "Test", span, folder)
     return [row.id for row in rows if row.id and posted_at(row.id) in span]
 

@@ -8,15 +8,15 @@ import settings
 from pttfaces.curation import filters, splits
 from pttfaces.curation.provenance import Candidate, Provenance
 from pttfaces.denylist import DenyList
-from pttfaces.tables import Crop, DatasetRow
+from pttfaces.tables import CropRow, DatasetRow
 
 NOBODY = DenyList()
 BLUR_THRESHOLD = 100.0
-USUAL = Crop("", "", 0, 500.0, 200.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, "")
+USUAL = CropRow("", "", 0, 500.0, 200.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, "")
 
 
 def candidate(number: int, article: str = "M.1704074641.A.001", **quality: Any) -> Candidate:
-    """A crop that looks like no other one, of an image of its own; quality: columns of `Crop`."""
+    """A crop that looks like no other, of a separate image; quality: columns of `CropRow`."""
     source = Provenance(article, f"by-{article}", f"https://i.example/{number}.jpg")
     names = {"crop": f"{number:016x}-0.png", "phash": f"{2 ** (number % 200):064x}"}
     return Candidate(replace(USUAL, **names | quality), f"{number:064x}", (source,))

@@ -11,7 +11,7 @@ from pttfaces.errors import DataError
 def figures(candidates: list[Candidate], holdout: float = 0.1, **limits: Any) -> dict[str, Any]:
     rows = filtered(candidates, **limits)
     groups = grouped(candidates, rows)
-    return summary.summary(splits.split_rows(rows, groups, holdout), groups)
+    return summary.curation_metrics(splits.split_rows(rows, groups, holdout), groups)
 
 
 def test_every_crop_is_counted_once() -> None:
@@ -20,7 +20,9 @@ def test_every_crop_is_counted_once() -> None:
     assert (counts["crops"], counts["kept"], counts["left_out"]["blurred"]) == (5, 4, 1)
     assert (counts["train"], counts["train_series"]) == (3, 3)
     assert (counts["holdout"], counts["holdout_series"]) == (1, 1)
-    assert summary.describe(counts) == "3 crops to train on, 1 held out; left out: 1 blurred"
+    assert (
+        summary.describe_curation(counts) == "3 crops to train on, 1 held out; left out: 1 blurred"
+    )
 
 
 def test_one_crop_is_too_few() -> None:

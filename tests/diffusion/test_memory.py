@@ -38,7 +38,7 @@ from pathlib import Path
 from pttfaces.sampling import generation
 from pttfaces.diffusion import model_folder
 options = settings.group("generate", sampler="ddim", num_images=1, batch_size=1)
-model = model_folder.load(Path(sys.argv[1], "model"), "cpu")
+model = model_folder.load_model(Path(sys.argv[1], "model"), "cpu")
 generation.generate(model, options, 2, 0, Path(sys.argv[1]))
 """
 EMBEDS = """
@@ -86,7 +86,7 @@ def test_memory_that_a_network_frees_serves_its_next_layer(
     tmp_path: Path, usual: int, work: str
 ) -> None:
     tiny.draw_sets(tmp_path)
-    model_folder.save(tmp_path / "model", tiny.model(), {})
+    model_folder.save_model(tmp_path / "model", tiny.model(), {})
     assert allocated_bytes(tmp_path, work) < usual / 2
     assert usual >= 40 * BLOCK
 

@@ -13,23 +13,23 @@ from pttfaces.errors import DataError
 
 def test_a_missing_incomplete_or_foreign_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no model; train one"):
-        model_folder.load(tmp_path / "nothing", "cpu")
+        model_folder.load_model(tmp_path / "nothing", "cpu")
     half = tmp_path / "half"
-    model_folder.save(half, tiny.model(), {})
+    model_folder.save_model(half, tiny.model(), {})
     next((half / "unet").glob("*.safetensors")).unlink()
     with pytest.raises(DataError, match="not a complete diffusers model"):
-        model_folder.load(half, "cpu")
+        model_folder.load_model(half, "cpu")
     foreign = tmp_path / "foreign"
     scheduler = DDPMScheduler(beta_schedule="scaled_linear")
     DDPMPipeline(tiny.build(), scheduler).save_pretrained(foreign)
     with pytest.raises(DataError, match="scaled_linear"):
-        model_folder.load(foreign, "cpu")
+        model_folder.load_model(foreign, "cpu")
 
 
 def test_the_digest_is_of_weights_and_configs_and_not_of_the_card(tmp_path: Path) -> None:
-    model_folder.save(tmp_path / "one", tiny.model(), {"epoch": 1})
-    model_folder.save(tmp_path / "two", tiny.model(), {"epoch": 2})
-    model_folder.save(tmp_path / "other", tiny.model(seed=1), {"epoch": 1})
+    model_folder.save_model(tmp_path / "one", tiny.model(), {"epoch": 1})
+    model_folder.save_model(tmp_path / "two", tiny.model(), {"epoch": 2})
+    model_folder.save_model(tmp_path / "other", tiny.model(seed=1), {"epoch": 1})
     digest = model_folder.digest(tmp_path / "one")
     assert model_folder.digest(tmp_path / "two") == digest
     assert model_folder.digest(tmp_path / "other") != digest
@@ -41,7 +41,7 @@ def test_the_digest_is_of_weights_and_configs_and_not_of_the_card(tmp_path: Path
 
 
 def test_a_model_of_version_0_1_keeps_the_digest_of_all_its_files(tmp_path: Path) -> None:
-    model_folder.save(tmp_path / "model", tiny.model(), {})
+    model_folder.save_model(tmp_path / "model", tiny.model(), {})
     card = "---\nlibrary_name: diffusers\n---\n# A small generator of face pictures\n\n- epoch: 1\n"
     (tmp_path / "model/README.md").write_text(card, encoding="utf-8")
     assert model_folder.digest(tmp_path / "model") == files.digest_tree(tmp_path / "model")

@@ -630,7 +630,7 @@ KILLED = links_to(*(f"http://{'ab'[at % 2]}.test/{at}.jpg" for at in range(120))
 def known_urls() -> set[str]:
     """The URLs whose results are on disk."""
     paths = Path(".cache/download").glob("*.jsonl")
-    return {url for path in paths for url in result_cache.read(path)}
+    return {url for path in paths for url in result_cache.read_cache(path)}
 
 
 async def sized(request: Request) -> None:

@@ -47,7 +47,7 @@ def test_a_damaged_cache_has_no_wrong_result(
         written = dict(cache.results)
     content = path.read_bytes()
     path.write_bytes(damage.of(content))
-    results = result_cache.read(path)
+    results = result_cache.read_cache(path)
     assert results.items() <= written.items()
     if damage.change and content[int(damage.place * len(content))] != ord("\n"):
         assert len(results) == 2, "the other lines are whole"

@@ -46,7 +46,7 @@ def set_params(place: Path, **changes: object) -> None:
 
 def record_samples() -> dict[str, Any]:
     """Writes metrics/generate.json as generate does, and returns it."""
-    made = samples.describe(config.load(), MODEL)
+    made = samples.sample_settings(config.load(), MODEL)
     files.write_json("metrics/generate.json", made)
     return made
 
@@ -192,7 +192,7 @@ def test_the_distance_of_other_sampling_seeds_has_a_spread(
     shape = settings.group("model", channels=[8, 8], attention=[False, False])
     schedule = NoiseSchedule("cosine", 1000, "v_prediction", False)
     model = DiffusionModel(unet.build(shape, 64, seed=0), schedule)
-    model_folder.save(place / "models/ddpm/best_model", model, {})
+    model_folder.save_model(place / "models/ddpm/best_model", model, {})
     set_params(place, repeats=3)
     text = (place / "params.yaml").read_text().replace("num_images: 40", "num_images: 3")
     (place / "params.yaml").write_text(text.replace("infer_steps: 20", "infer_steps: 2"))
@@ -277,7 +277,7 @@ def test_statistics_alone_are_kept_without_features_until_these_are_asked_for(pl
     assert kept.stat().st_size < 64 * 64 * 8 + 4000
     found = extractor.embed_once(trained)
     assert len(found.rows) == 90
-    assert fid.distance(found.statistics, statistics) < 1e-6
+    assert fid.frechet_distance(found.statistics, statistics) < 1e-6
     assert evaluation.distance(extractor, trained, trained) < 1e-6
 
 

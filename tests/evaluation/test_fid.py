@@ -14,7 +14,7 @@ from pytorch_fid.fid_score import calculate_frechet_distance, compute_statistics
 
 from pttfaces.errors import DataError
 from pttfaces.evaluation import fid
-from pttfaces.evaluation.fid import Statistics, distance, statistics
+from pttfaces.evaluation.fid import Statistics, frechet_distance, statistics
 
 
 def random_features(count: int, dims: int, seed: int) -> np.ndarray:
@@ -26,7 +26,7 @@ def random_features(count: int, dims: int, seed: int) -> np.ndarray:
 def test_gaussians_with_diagonal_covariances_have_the_distance_of_the_closed_form() -> None:
     mu1, mu2 = np.array([0.0, 1.0, 2.0]), np.array([1.0, 1.0, -1.0])
     std1, std2 = np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 0.5])
-    found = distance(Statistics(mu1, np.diag(std1**2)), Statistics(mu2, np.diag(std2**2)))
+    found = frechet_distance(Statistics(mu1, np.diag(std1**2)), Statistics(mu2, np.diag(std2**2)))
     assert found == pytest.approx(np.square(mu1 - mu2).sum() + np.square(std1 - std2).sum())
 
 
@@ -37,8 +37,8 @@ def test_it_agrees_with_pytorch_fid(dims: int, seed: int) -> None:
     first = statistics(random_features(10 * dims + 10, dims, seed))
     second = statistics(random_features(12 * dims + 10, dims, seed + 1))
     theirs = calculate_frechet_distance(first.mu, first.sigma, second.mu, second.sigma)
-    assert distance(first, second) == pytest.approx(theirs, rel=1e-6, abs=1e-6)
-    assert distance(second, first) == pytest.approx(theirs, rel=1e-6, abs=1e-6)
+    assert frechet_distance(first, second) == pytest.approx(theirs, rel=1e-6, abs=1e-6)
+    assert frechet_distance(second, first) == pytest.approx(theirs, rel=1e-6, abs=1e-6)
 
 
 def test_statistics_are_those_of_pytorch_fid() -> None:
@@ -51,21 +51,21 @@ def test_statistics_are_those_of_pytorch_fid() -> None:
 @pytest.mark.parametrize("count", [40, 2000])
 def test_a_set_has_no_distance_from_itself_even_with_fewer_rows_than_dimensions(count: int) -> None:
     found = statistics(random_features(count, 256, 3) * 10)
-    assert distance(found, found) < 1e-6
+    assert frechet_distance(found, found) < 1e-6
 
 
 def test_a_shift_is_found_where_both_covariances_are_singular() -> None:
     features = random_features(40, 256, 3)
     moved = statistics(features + 0.5)
-    assert distance(statistics(features), moved) == pytest.approx(256 * 0.25, rel=1e-9)
+    assert frechet_distance(statistics(features), moved) == pytest.approx(256 * 0.25, rel=1e-9)
 
 
 def test_a_constant_set_has_the_distance_of_a_point() -> None:
     features = random_features(500, 8, 1)
     point = statistics(np.zeros((5, 8)))
     expected = np.square(features.mean(axis=0)).sum() + np.trace(np.cov(features, rowvar=False))
-    assert distance(statistics(features), point) == pytest.approx(expected)
-    assert distance(point, statistics(features)) == pytest.approx(expected)
+    assert frechet_distance(statistics(features), point) == pytest.approx(expected)
+    assert frechet_distance(point, statistics(features)) == pytest.approx(expected)
 
 
 def test_the_floor_shrinks_with_the_number_of_images_and_says_how_many_it_took() -> None:
@@ -85,7 +85,7 @@ def test_pytorch_fid_reads_our_statistics_and_we_read_its(tmp_path: Path) -> Non
     np.testing.assert_array_equal(sigma, ours.sigma)
     np.savez_compressed(tmp_path / "theirs.npz", mu=mu, sigma=sigma)  # as its save_fid_stats does
     back, beside = fid.read_npz(tmp_path / "theirs.npz", 64)
-    assert distance(back, ours) < 1e-9
+    assert frechet_distance(back, ours) < 1e-9
     assert beside == {}
 
 

@@ -108,10 +108,10 @@ def test_a_file_that_holds_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.pth"
     torch.save({"weight": torch.zeros(3)}, path)
     with pytest.raises(WeightsError, match=r"other\.pth does not hold the weights"):
-        inception.load(path, 64)
+        inception.load_inception(path, 64)
     torch.save({"weight": Trap()}, path)
     with pytest.raises(WeightsError, match=r"other\.pth does not hold the weights"):
-        inception.load(path, 64)
+        inception.load_inception(path, 64)
     path.write_bytes(b"hello")
     with pytest.raises(WeightsError, match=r"other\.pth does not hold the weights"):
-        inception.load(path, 64)
+        inception.load_inception(path, 64)

@@ -42,7 +42,7 @@ def distance_of() -> Callable[[np.ndarray], float]:
     """Images → their distance to 256 drawn ones."""
     network = RandomVGG(64)
     real = fid.statistics(features(network, drawn(256, 1)))
-    return lambda images: fid.distance(fid.statistics(features(network, images)), real)
+    return lambda images: fid.frechet_distance(fid.statistics(features(network, images)), real)
 
 
 def grows(values: list[float]) -> bool:

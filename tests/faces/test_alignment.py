@@ -119,7 +119,7 @@ def test_crops_are_written_measured_and_named_after_their_image(
     assert sorted(p.name for p in (tmp_path / "crops").iterdir()) == [row.crop for row in rows]
     assert {row.face_px for row in rows} == {120}
     assert all(row.sharpness > 0 and 0 < row.brightness < 255 for row in rows)
-    assert alignment.summary(rows, detected=6)["not_aligned"] == 3
+    assert alignment.crop_metrics(rows, detected=6)["not_aligned"] == 3
 
 
 def detected(image: str, number: int, points: np.ndarray) -> Detection:
@@ -129,4 +129,4 @@ def detected(image: str, number: int, points: np.ndarray) -> Detection:
 
 
 def test_without_a_crop_the_summary_has_no_medians() -> None:
-    assert alignment.summary([], detected=2) == {"crops": 0, "not_aligned": 2, "upscaled": 0}
+    assert alignment.crop_metrics([], detected=2) == {"crops": 0, "not_aligned": 2, "upscaled": 0}

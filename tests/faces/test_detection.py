@@ -173,7 +173,7 @@ def test_broken_images_and_those_without_a_face_have_a_row_with_the_reason(
     listed = stored(tmp_path, b"<html>", portraits[0].png())
     rows = table(listed, tmp_path, Counting(min_size=4000))
     assert [row.reason for row in rows] == ["cannot be decoded: not a picture", "no face"]
-    counts = detection.summary(rows)
+    counts = detection.detection_metrics(rows)
     assert (counts["pictures"], counts["unreadable"], counts["without_face"]) == (2, 1, 1)
 
 

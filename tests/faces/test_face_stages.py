@@ -58,7 +58,7 @@ def test_from_images_to_a_data_set(workspace: Workspace, posted: list[Posted]) -
     assert set(kept["split"]) == {"train", "holdout"}
     assert all(kept.groupby("article")["split"].nunique() == 1)
     assert set(table[table["article"] != ""]["author"]) <= {f"byM.{n}" for n in range(4)}
-    manifest.check(root / "data/dataset")
+    manifest.check_manifest(root / "data/dataset")
     listed = tables.read_csv("data/dataset/manifest.csv")["picture"]
     assert sorted(listed) == sorted(kept["split"] + "/" + kept["crop"])
     for side in ("train", "holdout"):

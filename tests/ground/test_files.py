@@ -212,8 +212,8 @@ def test_json_lines_come_back_as_they_were(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, object]]
 ) -> None:
     path = tmp_path_factory.mktemp("jsonl") / "rows.jsonl"
-    files.write_jsonl(path, rows)
-    assert files.read_jsonl(path) == rows
+    files.write_json_lines(path, rows)
+    assert files.read_json_lines(path) == rows
 
 
 @given(st.binary(max_size=200), st.integers(0, 300))
@@ -222,10 +222,10 @@ def test_json_that_was_cut_off_or_damaged_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, noise: bytes, end: int
 ) -> None:
     path = tmp_path_factory.mktemp("json") / "rows.jsonl"
-    files.write_jsonl(path, [{"title": "表特", "nrec": number} for number in range(5)])
+    files.write_json_lines(path, [{"title": "表特", "nrec": number} for number in range(5)])
     path.write_bytes(path.read_bytes()[:end] + noise)
     with contextlib.suppress(DataError):
-        assert all(isinstance(row, dict) for row in files.read_jsonl(path))
+        assert all(isinstance(row, dict) for row in files.read_json_lines(path))
     with contextlib.suppress(DataError):
         files.read_json(path)
 
@@ -235,10 +235,10 @@ def test_damaged_rows_have_all_their_fields_or_are_refused(
     tmp_path_factory: pytest.TempPathFactory, damage: Damage
 ) -> None:
     path = tmp_path_factory.mktemp("json") / "rows.jsonl"
-    files.write_jsonl(path, [{"title": "表特", "nrec": number} for number in range(3)])
+    files.write_json_lines(path, [{"title": "表特", "nrec": number} for number in range(3)])
     path.write_bytes(damage.of(path.read_bytes()))
     with contextlib.suppress(DataError):
-        for row in files.read_jsonl(path, ["title", "nrec"]):
+        for row in files.read_json_lines(path, ["title", "nrec"]):
             assert row.keys() == {"title", "nrec"}
 
 
@@ -246,12 +246,12 @@ def test_a_cut_json_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"a": 1}\n{"a": ')
     with pytest.raises(DataError, match="line 2"):
-        files.read_jsonl(path)
+        files.read_json_lines(path)
 
 
 def test_a_missing_file_of_json_lines_says_what_makes_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="dvc repro"):
-        files.read_jsonl(tmp_path / "none.jsonl")
+        files.read_json_lines(tmp_path / "none.jsonl")
 
 
 def test_a_digest_of_a_folder_follows_names_and_contents(tmp_path: Path) -> None:

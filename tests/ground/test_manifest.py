@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
     files.write_text(tmp_path / "dvc.yaml", "")  # a checkout, to `pttfaces`
     for name in ("train/a.png", "train/b.png", "holdout/c.png", "notes.txt"):
         files.write_bytes(tmp_path / name, name.encode())
-    assert manifest.write(tmp_path) == 3
+    assert manifest.write_manifest(tmp_path) == 3
     return tmp_path
 
 
@@ -29,7 +29,7 @@ def test_a_folder_is_as_its_manifest_lists_it(folder: Path) -> None:
     table = tables.read_csv(folder / "manifest.csv")
     assert list(table["picture"]) == ["holdout/c.png", "train/a.png", "train/b.png"]
     assert table["sha256"][0] == files.digest_bytes(b"holdout/c.png")
-    manifest.check(folder)
+    manifest.check_manifest(folder)
 
 
 @pytest.mark.parametrize(
@@ -45,26 +45,26 @@ def test_a_folder_is_as_its_manifest_lists_it(folder: Path) -> None:
 def test_what_differs_is_named(folder: Path, change: Callable[[Path], object]) -> None:
     change(folder)
     with pytest.raises(DataError, match=r"differs from its manifest\.csv.*/b\.png.*--manifest"):
-        manifest.check(folder)
+        manifest.check_manifest(folder)
 
 
 def test_of_many_that_differ_three_are_named(tmp_path: Path) -> None:
     for number in range(5):
         files.write_bytes(tmp_path / f"{number}.png", b"")
-    manifest.write(tmp_path)
+    manifest.write_manifest(tmp_path)
     for path in tmp_path.glob("*.png"):
         path.unlink()
     with pytest.raises(DataError, match=r"0\.png, 1\.png, 2\.png and 2 more"):
-        manifest.check(tmp_path)
+        manifest.check_manifest(tmp_path)
 
 
 def test_a_damaged_manifest_is_an_error_and_a_missing_one_is_not(folder: Path) -> None:
     path = folder / "manifest.csv"
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(DataError):
-        manifest.check(folder)
+        manifest.check_manifest(folder)
     path.unlink()
-    manifest.check(folder)
+    manifest.check_manifest(folder)
 
 
 @pytest.mark.parametrize(
@@ -107,13 +107,13 @@ def test_images_of_ones_own_become_a_data_set(folder: Path) -> None:
     (folder / "manifest.csv").unlink()
     ended = pack("--manifest", ".")
     assert (ended.returncode, ended.stdout) == (0, "manifest.csv: 3 images\n")
-    manifest.check(folder)
+    manifest.check_manifest(folder)
     archive.pack(folder, folder / "with.zip")
     (folder / "manifest.csv").unlink()
     archive.pack(folder, folder / "without.zip")
     for name in ("with", "without"):
         assert pack("--unpack", f"{name}.zip", name).returncode == 0
-        manifest.check(folder / name)
+        manifest.check_manifest(folder / name)
         assert len(tables.read_csv(folder / name / "manifest.csv")) == 3
     for wrong in (["--manifest", "train", "other"], ["train"], ["--unpack", "train"]):
         assert pack(*wrong).returncode == 2

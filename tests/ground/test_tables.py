@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pttfaces import tables
 from pttfaces.errors import DataError
-from pttfaces.tables import Crop, Fixed2
+from pttfaces.tables import CropRow, Fixed2
 
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\r\n")) | st.from_regex(
     r"[=+@'-][\w().-]{0,8}", fullmatch=True
@@ -95,9 +95,9 @@ def test_a_missing_table_says_what_makes_it(tmp_path: Path) -> None:
 
 def test_the_column_blur_of_version_0_1_is_read_as_sharpness(tmp_path: Path) -> None:
     path = tmp_path / "crops.csv"
-    row = Crop("a-0.png", "a.jpg", 0, 12.5, 60.0, 1.0, 90.0, 0.0, 0.0, 0.0, 0.9, "ab" * 32)
-    tables.write(path, [row, replace(row, face=1)], Crop)
+    row = CropRow("a-0.png", "a.jpg", 0, 12.5, 60.0, 1.0, 90.0, 0.0, 0.0, 0.0, 0.9, "ab" * 32)
+    tables.write(path, [row, replace(row, face=1)], CropRow)
     text = path.read_text("utf-8")
     assert ",sharpness," in text
     path.write_text(text.replace(",sharpness,", ",blur,"), encoding="utf-8")
-    assert tables.read(path, Crop) == [row, replace(row, face=1)]
+    assert tables.read(path, CropRow) == [row, replace(row, face=1)]

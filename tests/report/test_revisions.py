@@ -132,7 +132,7 @@ def test_an_experiment_whose_name_another_has_is_brought_back_by_its_commit(
     commits.append(experiment(repository, "fine", 4.0))
 
     def bring_back(name: str) -> list[str]:
-        revision = revisions.find(name, revisions.all_revisions())
+        revision = revisions.find_revision(name, revisions.all_revisions())
         assert revision is not None
         return revision.commands
 

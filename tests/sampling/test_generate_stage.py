@@ -27,7 +27,7 @@ PATIENCE_S = 300.0
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "best_model"
-    model_folder.save(folder, tiny.model(), {})
+    model_folder.save_model(folder, tiny.model(), {})
     return folder
 
 
@@ -118,5 +118,5 @@ def test_images_are_the_same_in_batches_of_any_size(
     batch_size: int, undisturbed: Path, model: Path, tmp_path: Path
 ) -> None:
     options = settings.group("generate", sampler="ddpm", num_images=COUNT, batch_size=batch_size)
-    generation.generate(model_folder.load(model, "cpu"), options, STEPS, 0, tmp_path / "made")
+    generation.generate(model_folder.load_model(model, "cpu"), options, STEPS, 0, tmp_path / "made")
     assert_same_images(pixels(tmp_path / "made"), pixels(undisturbed / "data/generated"))

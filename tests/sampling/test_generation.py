@@ -29,8 +29,8 @@ STEPS, SEED = 5, 2
 @pytest.fixture
 def model(tmp_path: Path) -> DiffusionModel:
     folder = tmp_path / "model"
-    model_folder.save(folder, tiny.model(), {"epoch": 1})
-    return model_folder.load(folder, "cpu")
+    model_folder.save_model(folder, tiny.model(), {"epoch": 1})
+    return model_folder.load_model(folder, "cpu")
 
 
 def test_images_finished_before_a_kill_are_kept_and_the_rest_is_the_same(
@@ -58,11 +58,11 @@ def test_several_seeds_give_the_images_that_each_gives_alone(
 ) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     folder, seeds = tmp_path / "model", (3, 4)
-    model_folder.save(folder, tiny.model(), {})
+    model_folder.save_model(folder, tiny.model(), {})
     made = generation.generate_seeds(folder, OPTIONS, STEPS, seeds)
     for seed, (work, _) in zip(seeds, made, strict=True):
         alone = tmp_path / str(seed)
-        generation.generate(model_folder.load(folder, "cpu"), OPTIONS, STEPS, seed, alone)
+        generation.generate(model_folder.load_model(folder, "cpu"), OPTIONS, STEPS, seed, alone)
         assert files.digest_tree(work) == files.digest_tree(alone)
     assert not list((tmp_path / ".resume").iterdir())
 

@@ -11,8 +11,8 @@ import pandas as pd
 from repository import Repository
 
 from pttfaces import files, tables
-from pttfaces.board.articles import STATUSES as READ
-from pttfaces.board.listing import REASONS
+from pttfaces.board.articles import ARTICLE_STATUSES as READ
+from pttfaces.board.listing import ROW_REASONS
 from pttfaces.download.result import STATUSES as FETCHED
 
 
@@ -26,14 +26,14 @@ def check_funnel(repository: Repository) -> None:
 
 def _check_board(repository: Repository, data: Path) -> None:
     crawl, links = repository.metrics("crawl"), repository.metrics("links")
-    articles = files.read_jsonl(data / "articles.jsonl")
+    articles = files.read_json_lines(data / "articles.jsonl")
     names = [article["id"] for article in articles]
-    assert set(crawl["left_out"]) == set(REASONS)
+    assert set(crawl["left_out"]) == set(ROW_REASONS)
     assert crawl["rows_seen"] == crawl["kept"] + sum(crawl["left_out"].values())
     assert crawl["kept"] == len(names) == len(set(names))
 
     read = tables.read_csv(data / "articles_read.csv")
-    posted = files.read_jsonl(data / "links.jsonl")
+    posted = files.read_json_lines(data / "links.jsonl")
     unread = set(names) - set(read["article"])
     assert len(read) + len(unread) == len(names), "an article is read twice, or is none of the list"
     assert len(unread) <= links["denied"]
@@ -53,7 +53,7 @@ def _check_board(repository: Repository, data: Path) -> None:
 
 def _check_pictures(repository: Repository, data: Path) -> set[str]:
     download = repository.metrics("download")
-    posted = files.read_jsonl(data / "links.jsonl")
+    posted = files.read_json_lines(data / "links.jsonl")
     ledger = tables.read_csv(data / "ledger.csv")
     from_links = ledger[ledger["place"] != "inbox"]
     assert list(zip(from_links["article"], from_links["position"], strict=True)) == [

@@ -74,7 +74,7 @@ def test_a_hostile_board_goes_through_and_the_funnel_adds_up(
     check_texts(repository, said.stdout + said.stderr)
     check_secrets(repository, said.stdout + said.stderr)
 
-    article = files.read_jsonl(data / "articles.jsonl")[4]
+    article = files.read_json_lines(data / "articles.jsonl")[4]
     table = tables.read_csv(data / "dataset.csv")
     crop = table["crop"][table["article"] == article["id"]].iloc[0]
     shown = repository.ok("python", "-m", "pttfaces", "trace", crop)
@@ -87,7 +87,7 @@ def check_texts(repository: Repository, said: str) -> None:
     assert "Traceback" not in said
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", said)
     data = repository.path / "data"
-    titles = {article["title"] for article in files.read_jsonl(data / "articles.jsonl")}
+    titles = {article["title"] for article in files.read_json_lines(data / "articles.jsonl")}
     assert set(TITLES[:4]) <= titles
     for path in data.glob("*.csv"):
         with path.open(encoding="utf-8", newline="") as handle:

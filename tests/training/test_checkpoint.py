@@ -84,7 +84,7 @@ def test_an_error_of_the_disk_is_not_hidden_by_torch_or_safetensors(
                 with Checkpoint(tmp_path, {"unet": model.unet}) as writer:
                     writer.save(TrainingState())
             else:
-                model_folder.save(tmp_path / "model", model, {})
+                model_folder.save_model(tmp_path / "model", model, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert raised.value.errno == errno.EFBIG

@@ -122,15 +122,15 @@ def test_a_model_folder_is_a_diffusers_pipeline_with_a_card(tmp_path: Path) -> N
     sampled = pipeline(batch_size=1, num_inference_steps=2, output_type="np").images
     assert sampled.shape == (1, 16, 16, 3)
     card = (work / "best_model" / "README.md").read_text(encoding="utf-8")
-    digest, best = data.load(tmp_path / "train", 16).digest, result.metrics["best_epoch"]
+    digest, best = data.load_images(tmp_path / "train", 16).digest, result.metrics["best_epoch"]
     for words in (digest, f"epoch: {best}"):
         assert words in card
     assert "images of people" in card
     assert "license: other" in card
     assert "learning_rate 0.001" in card
-    loaded = model_folder.load(work / "best_model", "cpu")
+    loaded = model_folder.load_model(work / "best_model", "cpu")
     assert loaded.schedule == tiny.COSINE
-    found = validation.x0_error(loaded, data.load(tmp_path / "holdout", 16), 4)
+    found = validation.x0_error(loaded, data.load_images(tmp_path / "holdout", 16), 4)
     assert found == pytest.approx(result.metrics["val_loss"], rel=1e-5)
 
 
@@ -277,7 +277,7 @@ def test_eight_images_are_learnt_by_heart(tmp_path: Path) -> None:
     work.mkdir()
     result = loop.train(params, repeated, eight, work, quiet)
     assert result.epochs[-1].train_loss < 0.05
-    model = model_folder.load(work / "last", "cpu")
+    model = model_folder.load_model(work / "last", "cpu")
     options = settings.group("generate", sampler="dpmsolver++", timestep_spacing="trailing")
     samples = samplers.sample(model, options, 20, 0, range(16))
     known = eight.pixels.permute(0, 2, 3, 1).numpy().reshape(8, -1).astype(float)

@@ -20,7 +20,7 @@ def test_images_that_do_not_fit_in_memory_are_mapped_and_train_the_same(
     monkeypatch.delenv("DVC_ROOT", raising=False)
     in_memory = tiny.draw_images(tmp_path / "train", 18)
     monkeypatch.setattr(data, "MAX_IN_MEMORY", 0)
-    mapped = data.load(tmp_path / "train", 16)
+    mapped = data.load_images(tmp_path / "train", 16)
     assert (mapped.digest, mapped.pixels.tolist()) == (in_memory.digest, in_memory.pixels.tolist())
     digests = []
     for name, images in (("a", in_memory), ("b", mapped)):
@@ -34,10 +34,10 @@ def test_images_that_do_not_fit_in_memory_are_mapped_and_train_the_same(
 def test_an_image_of_another_size_or_kind_is_named(tmp_path: Path) -> None:
     tiny.draw_images(tmp_path, 2, size=12)
     with pytest.raises(DataError, match=r"000\.png is 12×12.*16×16"):
-        data.load(tmp_path, 16)
+        data.load_images(tmp_path, 16)
     (tmp_path / "000.png").write_bytes(b"<html>")
     with pytest.raises(DataError, match=r"000\.png cannot be decoded"):
-        data.load(tmp_path, 12)
+        data.load_images(tmp_path, 12)
 
 
 def test_the_digest_is_of_pixels_and_names(tmp_path: Path) -> None:
@@ -45,9 +45,9 @@ def test_the_digest_is_of_pixels_and_names(tmp_path: Path) -> None:
     path = tmp_path / "001.png"
     pixels = np.asarray(Image.open(path))
     Image.fromarray(pixels).save(path, compress_level=0)
-    assert data.load(tmp_path, 16).digest == first
+    assert data.load_images(tmp_path, 16).digest == first
     Image.fromarray(255 - pixels).save(path)
-    assert data.load(tmp_path, 16).digest != first
+    assert data.load_images(tmp_path, 16).digest != first
 
 
 def test_a_batch_holds_pixels_from_minus_one_to_one_and_mirrors_flips(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ def test_validation_loss_is_the_same_number_twice_and_for_any_batch(tmp_path: Pa
     first = validation.x0_error(model, held_out, 4)
     assert validation.x0_error(model, held_out, 4) == first
     assert validation.x0_error(model, held_out, 11) == pytest.approx(first, rel=1e-5)
-    assert validation.x0_error(model, data.load(tmp_path / "none", 16), 4) is None
+    assert validation.x0_error(model, data.load_images(tmp_path / "none", 16), 4) is None
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine"])

@@ -14,7 +14,7 @@ import requests
 from requests.auth import AuthBase
 
 from pttfaces.board.articles import ArticleRead
-from pttfaces.board.client import Client
+from pttfaces.board.client import PageClient
 from pttfaces.board.hosts import HostedImage, HostRules
 from pttfaces.board.links import ImageLink, sort_links
 from pttfaces.board.page_cache import Page, PageCache
@@ -91,14 +91,16 @@ ALBUM_SOURCES = {
 
 
 def open_albums(
-    client: Client,
+    client: PageClient,
     reads: Sequence[ArticleRead],
     source: AlbumSource,
     cache_for: Callable[[Article], PageCache],
-    wanted: Callable[[ImageLink], bool],
+    may_open: Callable[[ImageLink], bool],
     rules: HostRules,
 ) -> list[ArticleRead]:
-    """Articles with the images of the wanted albums in place of the links to these albums.
+    """Articles with links to albums replaced by the albums' images.
+
+    may_open: whether a link's album may be opened; the other albums stay links.
 
     ParamsError: the API rejects the client id.
     """
@@ -106,7 +108,7 @@ def open_albums(
         link.key: (source.address(link.album), cache_for(read.article))
         for read in reads
         for link in read.links.images
-        if link.album and wanted(link)
+        if link.album and may_open(link)
     }
 
     def parse(page: Page) -> tuple[list[HostedImage], bool]:

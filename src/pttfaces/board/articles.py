@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from pttfaces.board.article_ids import SETTLED_AFTER_S, posted_at
 from pttfaces.board.article_page import ArticlePage, PostedLink, parse_article
-from pttfaces.board.client import Client
+from pttfaces.board.client import PageClient
 from pttfaces.board.hosts import HostRules
 from pttfaces.board.html import title_of
 from pttfaces.board.links import ArticleLinks, ImageLink, sort_links
@@ -20,7 +20,7 @@ from pttfaces.errors import SiteError
 from pttfaces.progress import progress
 from pttfaces.tables import Article, Link
 
-STATUSES = ("ok", "empty", "truncated", "gone", "malformed", "refused", "failed")
+ARTICLE_STATUSES = ("ok", "empty", "truncated", "gone", "malformed", "refused", "failed")
 
 _GONE = (404, 410)
 # So many in a row mean that the site is at fault, not the articles: it is too busy after all
@@ -32,9 +32,10 @@ _MAX_FAILED, _MAX_UNREADABLE = 5, 10
 class ArticleRead:
     """An article that was read, with its links.
 
-    status: one of STATUSES: ok, empty (nothing in it), truncated (the site cut out its middle; the
-    rest counts), gone (404), malformed (no article page, or no page at all at its address), refused
-    (403 and the like), failed (the site was too busy at every attempt); posted: links as posted.
+    status: one of ARTICLE_STATUSES: ok, empty (no content), truncated (the site cut out its middle;
+    the rest counts), gone (404), malformed (no article page, or no page at all at its address),
+    refused (403 or another error), failed (the site was too busy at every attempt); posted: links
+    as posted.
     """
 
     article: Article
@@ -44,7 +45,7 @@ class ArticleRead:
 
 
 def read_articles(
-    client: Client,
+    client: PageClient,
     articles: Sequence[Article],
     cache_for: Callable[[Article], PageCache],
     rules: HostRules,
@@ -83,10 +84,10 @@ def filter_links(read: ArticleRead, pushes: bool, deny: DenyList) -> tuple[Artic
 
     pushes: also use the links in pushes.
     """
-    wanted = [link for link in read.links.images if pushes or link.place == "body"]
-    allowed = [link for link in wanted if not is_denied(link, deny)]
+    considered = [link for link in read.links.images if pushes or link.place == "body"]
+    allowed = [link for link in considered if not is_denied(link, deny)]
     links = replace(read.links, images=tuple(allowed))
-    return replace(read, links=links), len(wanted) - len(allowed)
+    return replace(read, links=links), len(considered) - len(allowed)
 
 
 def is_denied(link: ImageLink, deny: DenyList) -> bool:
@@ -115,7 +116,7 @@ def count_links(reads: Iterable[ArticleRead], rules: HostRules) -> dict[str, obj
     statuses = Counter(read.status for read in reads)
     places = Counter(link.place for link in images)
     return {
-        "articles": {status: statuses[status] for status in STATUSES},
+        "articles": {status: statuses[status] for status in ARTICLE_STATUSES},
         "links": len(images),
         "unresolved": sum(link.url is None for link in images),
         "repeated": sum(read.links.repeated for read in reads),
@@ -126,7 +127,7 @@ def count_links(reads: Iterable[ArticleRead], rules: HostRules) -> dict[str, obj
     }
 
 
-def summary(reads: Sequence[ArticleRead]) -> str:
+def describe_links(reads: Sequence[ArticleRead]) -> str:
     """The stage's result in one sentence."""
     images = [link for read in reads for link in read.links.images]
     unresolved = sum(link.url is None for link in images)

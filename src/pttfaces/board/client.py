@@ -40,10 +40,10 @@ class PageError(SiteError):
     """
 
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 # Turns a page into a value, and says whether the page is final: one that is not (it may be a
 # temporary error) is not cached. Called from several threads.
-Parser: TypeAlias = Callable[[Page], tuple[T, bool]]
+Parser: TypeAlias = Callable[[Page], tuple[_T, bool]]
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class RateLimiter:
             self._interval_s = max(self._interval_s, 1 / rate_per_s)
 
 
-class Client:
+class PageClient:
     """Requests pages from any number of threads; use as a context manager.
 
     rate_per_s: at most so many requests a second, all threads together; auth: adds credentials to
@@ -140,7 +140,7 @@ class Client:
                 return self._fetch_through_gate(url)
         return self._fetch_through_gate(url)
 
-    def get(self, url: str, parse: Parser[T], cache: PageCache | None = None) -> T:
+    def get(self, url: str, parse: Parser[_T], cache: PageCache | None = None) -> _T:
         """The parsed page of a URL: from `cache`, else from the site and then cached if final.
 
         Raises what `fetch` and `parse` raise.
@@ -159,16 +159,16 @@ class Client:
     def get_all(
         self,
         urls: Iterable[tuple[str, PageCache | None]],
-        parse: Parser[T],
-        on_page_error: Callable[[str], T] | None = None,
-    ) -> Iterator[T]:
+        parse: Parser[_T],
+        on_page_error: Callable[[str], _T] | None = None,
+    ) -> Iterator[_T]:
         """The parsed pages of (URL, cache) pairs, in order, with several requests in flight.
 
         Requests start in the same order, at most `CONCURRENCY` ahead of what is consumed.
         on_page_error: a URL → the value for it where it leads to no page; else PageError is raised.
         """
 
-        def get(url: str, cache: PageCache | None) -> T:
+        def get(url: str, cache: PageCache | None) -> _T:
             try:
                 return self.get(url, parse, cache)
             except PageError:
@@ -176,7 +176,7 @@ class Client:
                     raise
                 return on_page_error(url)
 
-        pending: deque[Future[T]] = deque()
+        pending: deque[Future[_T]] = deque()
         with ThreadPoolExecutor(CONCURRENCY) as pool:
             try:
                 for url, cache in urls:

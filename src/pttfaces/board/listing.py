@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urljoin
 
 from pttfaces.board.article_ids import RECENT_MAX_AGE_S, Span, day_of, posted_at
-from pttfaces.board.client import Client
+from pttfaces.board.client import PageClient
 from pttfaces.board.html import title_of
 from pttfaces.board.index_page import IndexRow
 from pttfaces.board.page_cache import IndexPageCache, IndexPageRead, Page, PageCache, PageRange
@@ -23,7 +23,7 @@ from pttfaces.tables import Article
 
 ANNOUNCEMENT = "[公告]"
 
-REASONS = (
+ROW_REASONS = (
     "other_date",
     "deleted",
     "unknown_id",
@@ -36,7 +36,7 @@ REASONS = (
 
 
 def list_rows(
-    client: Client,
+    client: PageClient,
     base_url: str,
     board: str,
     span: Span,
@@ -65,7 +65,7 @@ def list_rows(
 def filter_rows(
     rows: Iterable[IndexRow], base_url: str, span: Span, min_nrec: int | None, deny: DenyList
 ) -> tuple[list[Article], dict[str, int]]:
-    """The articles that pass the filters, and how many rows each of REASONS left out.
+    """The articles that pass the filters, and how many rows each of ROW_REASONS left out.
 
     min_nrec: least popularity, where a blank one counts as 0; None leaves out the blank ones
     instead, as the original project did.
@@ -82,13 +82,13 @@ def filter_rows(
             articles.append(
                 Article(row.id, url, row.title, row.author, day_of(time), row.nrec or 0)
             )
-    return articles, {reason: left_out[reason] for reason in REASONS}
+    return articles, {reason: left_out[reason] for reason in ROW_REASONS}
 
 
 def _reason(
     row: IndexRow, time: int | None, span: Span, min_nrec: int | None, deny: DenyList
 ) -> str:
-    """Why a row is left out, one of REASONS; "" if it passes."""
+    """Why a row is left out, one of ROW_REASONS; "" if it passes."""
     if time is None:
         return "unknown_id" if row.href else "deleted"
     if time not in span:
@@ -105,7 +105,7 @@ def _reason(
 
 
 def _read_pages(
-    client: Client, base_url: str, board: str, span: Span, work: Path, settled: int
+    client: PageClient, base_url: str, board: str, span: Span, work: Path, settled: int
 ) -> list[IndexPageRead]:
     """The pages with posts of `span`, oldest first.
 
@@ -144,7 +144,7 @@ class _Reader:
     edges: cache of the pages that find the first and last page; pages: of those between them.
     """
 
-    client: Client
+    client: PageClient
     base_url: str
     board: str
     edges: PageCache
@@ -160,23 +160,23 @@ class _Reader:
         read = [newest] if top == newest.index.number else []
         numbers = range(top - len(read), bottom - 1, -1)
         with progress("index pages", len(numbers), " pages") as bar:
-            for page in self.read_all(numbers) if concurrently else map(self.read_one, numbers):
+            for page in self.read_pages(numbers) if concurrently else map(self.read_page, numbers):
                 read.append(page)
                 bar.update()
         # The first rows may have moved further down meanwhile.
         while bottom > 1 and all(time >= span.start for page in read for time in page.index.times):
             bottom -= 1
-            read.append(self.read_one(bottom))
+            read.append(self.read_page(bottom))
         return read[::-1]
 
     def newest(self) -> IndexPageRead:
         return self.client.get(self._url(""), self._parse_newest, self.edges)
 
-    def read_all(self, numbers: Iterable[int]) -> Iterator[IndexPageRead]:
+    def read_pages(self, numbers: Iterable[int]) -> Iterator[IndexPageRead]:
         urls = ((self._url(number), self.pages) for number in numbers)
         return map(self._require, self.client.get_all(urls, _parse_older))
 
-    def read_one(self, number: int) -> IndexPageRead:
+    def read_page(self, number: int) -> IndexPageRead:
         return self._require(self.client.get(self._url(number), _parse_older, self.pages))
 
     def rows_stand_still(self) -> bool:

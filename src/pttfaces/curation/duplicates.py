@@ -17,15 +17,15 @@ def find_duplicates(hashes: Sequence[str], max_bits: int) -> list[int | None]:
     those stay that are not alike.
     """
     words = _words(hashes)
-    kept = np.empty_like(words)
+    compared = np.empty_like(words)  # its first columns: the words of `originals`
     originals: list[int] = []
     found: list[int | None] = []
     for index, word in enumerate(words.T):
-        near = np.flatnonzero(_count_differing(kept[:, : len(originals)], word) <= max_bits)
+        near = np.flatnonzero(_count_differing(compared[:, : len(originals)], word) <= max_bits)
         if len(near):
             found.append(originals[near[0]])
         else:
-            kept[:, len(originals)] = word
+            compared[:, len(originals)] = word
             originals.append(index)
             found.append(None)
     return found

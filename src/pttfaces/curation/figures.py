@@ -10,7 +10,7 @@ from PIL import Image
 
 from pttfaces import images
 from pttfaces.curation.export import downscale_file
-from pttfaces.curation.filters import BLURRED, DENIED, REASONS
+from pttfaces.curation.filters import BLURRED, CROP_REASONS, DENIED
 from pttfaces.curation.splits import HOLDOUT, TRAIN
 from pttfaces.faces.parallel import ordered_map
 from pttfaces.faces.quality import SHARPNESS_EDGES, sharpness_histogram
@@ -45,7 +45,7 @@ def sheet_sections(
         names = [row.crop for row in rows if row.split == split]
         sections.append((f"{caption}: {len(names)}", names))
     captions = {BLURRED: f"{BLURRED}, variance of the Laplacian below {blur_threshold:g}"}
-    for reason in REASONS:
+    for reason in CROP_REASONS:
         if names := [row.crop for row in rows if row.reason == reason]:
             caption = f"left out ({captions.get(reason, reason)}): {len(names)}"
             sections.append((caption, [] if reason == DENIED else names))

@@ -7,18 +7,18 @@ from pttfaces.config import Curate
 from pttfaces.curation.duplicates import find_duplicates
 from pttfaces.curation.provenance import Candidate, Provenance
 from pttfaces.denylist import DenyList
-from pttfaces.tables import Crop, DatasetRow, columns
+from pttfaces.tables import CropRow, DatasetRow, columns
 
 DENIED, BLURRED, DUPLICATE = "denied", "blurred", "duplicate"
 SMALL, ENLARGED, DARK, BRIGHT = "face too small", "enlarged too much", "too dark", "too bright"
 TURNED, UNSURE = "head turned too far", "detector too unsure"
 NO_FACE_AGAIN = "no face when cropped again"
-REASONS = (
+CROP_REASONS = (
     *(DENIED, BLURRED, SMALL, ENLARGED, DARK, BRIGHT, TURNED, UNSURE),
     *(DUPLICATE, NO_FACE_AGAIN),
 )
 
-_SHARED_COLUMNS = [name for name in columns(Crop) if name in columns(DatasetRow)]
+_SHARED_COLUMNS = [name for name in columns(CropRow) if name in columns(DatasetRow)]
 
 
 def filter_crops(
@@ -68,8 +68,8 @@ def _is_denied(candidate: Candidate, deny: DenyList) -> bool:
     )
 
 
-def _find_fault(crop: Crop, options: Curate, blur_threshold: float) -> str:
-    """The first of REASONS for which a crop's quality is out of bounds; "" for none."""
+def _find_fault(crop: CropRow, options: Curate, blur_threshold: float) -> str:
+    """The first of CROP_REASONS for which a crop's quality is out of bounds; "" for none."""
     checks = (
         (BLURRED, crop.sharpness, blur_threshold, None),
         (SMALL, crop.face_px, options.min_face_px, None),

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from pttfaces.errors import DataError
 from pttfaces.faces.quality import HASH_BITS
-from pttfaces.tables import Article, Crop, LedgerRow
+from pttfaces.tables import Article, CropRow, LedgerRow
 
 _INBOX = "inbox:"
 _HASH = re.compile(rf"[0-9a-f]{{{HASH_BITS // 4}}}")
@@ -38,13 +38,13 @@ class Candidate:
     sha256: of the image; sources: every place where it was found, the first one first.
     """
 
-    crop: Crop
+    crop: CropRow
     sha256: str
     sources: tuple[Provenance, ...]
 
 
 def candidates(
-    crops: Sequence[Crop], ledger: Iterable[LedgerRow], articles: Iterable[Article]
+    crops: Sequence[CropRow], ledger: Iterable[LedgerRow], articles: Iterable[Article]
 ) -> list[Candidate]:
     """Every crop with its sources, in the order of the crops. DataError: a damaged hash."""
     authors = {article.id: article.author for article in articles}

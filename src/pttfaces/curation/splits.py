@@ -34,9 +34,9 @@ def group_crops(
             group = parents[group]
         return group
 
-    def join(one: str, other: str) -> None:
-        first, second = sorted((root(one), root(other)))
-        parents[second] = first
+    def join(first: str, second: str) -> None:
+        kept_root, joined_root = sorted((root(first), root(second)))
+        parents[joined_root] = kept_root
 
     allowed = [
         candidate for candidate, row in zip(candidates, rows, strict=True) if row.reason != DENIED
@@ -45,8 +45,8 @@ def group_crops(
         for source in candidate.sources:
             join(candidate.sources[0].group, source.group)
     clear = [candidate for candidate in allowed if candidate.crop.sharpness >= _MIN_SHARPNESS]
-    for one, other in find_pairs([candidate.crop.phash for candidate in clear], duplicate_bits):
-        join(clear[one].sources[0].group, clear[other].sources[0].group)
+    for first, second in find_pairs([candidate.crop.phash for candidate in clear], duplicate_bits):
+        join(clear[first].sources[0].group, clear[second].sources[0].group)
     return {candidate.crop.crop: root(candidate.sources[0].group) for candidate in allowed}
 
 

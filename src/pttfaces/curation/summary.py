@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pttfaces.curation import filters
-from pttfaces.curation.filters import REASONS
+from pttfaces.curation.filters import CROP_REASONS
 from pttfaces.curation.splits import HOLDOUT, TRAIN
 from pttfaces.errors import DataError
 from pttfaces.tables import DatasetRow
@@ -24,7 +24,7 @@ _REMEDIES = {
 }
 
 
-def summary(rows: Sequence[DatasetRow], groups: Mapping[str, str]) -> dict[str, Any]:
+def curation_metrics(rows: Sequence[DatasetRow], groups: Mapping[str, str]) -> dict[str, Any]:
     """The figures of metrics/curate.json, where groups are called series.
 
     groups: as `splits.group_crops` returns them.
@@ -41,11 +41,11 @@ def summary(rows: Sequence[DatasetRow], groups: Mapping[str, str]) -> dict[str, 
         "holdout": splits[HOLDOUT],
         "train_series": series[TRAIN],
         "holdout_series": series[HOLDOUT],
-        "left_out": {reason: reasons[reason] for reason in REASONS},
+        "left_out": {reason: reasons[reason] for reason in CROP_REASONS},
     }
 
 
-def describe(figures: Mapping[str, Any]) -> str:
+def describe_curation(figures: Mapping[str, Any]) -> str:
     """A summary's figures as a sentence."""
     left_out = ", ".join(f"{count} {why}" for why, count in figures["left_out"].items() if count)
     return (
@@ -70,10 +70,10 @@ def check_enough(figures: Mapping[str, Any]) -> None:
     if figures["kept"] >= _MIN_CROPS:
         return
     counts = figures["left_out"]
-    most = max(counts, key=counts.__getitem__)
-    remedy = f"{_REMEDIES[most]} or " if most in _REMEDIES and counts[most] else ""
+    reason = max(counts, key=counts.__getitem__)
+    remedy = f"{_REMEDIES[reason]} or " if reason in _REMEDIES and counts[reason] else ""
     raise DataError(
         f"{figures['kept']} of {figures['crops']} crops can be used, and training needs at least "
-        f"{_MIN_CROPS} ({describe(figures)}); look at metrics/pictures/contact_sheet.png, then "
-        f"{remedy}add images (data/inbox/)."
+        f"{_MIN_CROPS} ({describe_curation(figures)}); look at metrics/pictures/contact_sheet.png, "
+        f"then {remedy}add images (data/inbox/)."
     )

@@ -119,8 +119,8 @@ class _Site:
         host, path = (request.host or "").rsplit(":", 1)[0].lower(), request.path
         in_browser = host in (LOOPBACK, "localhost")
         if in_browser:
-            named = _WITH_HOST.fullmatch(path)
-            host, path = (named[1].lower(), named[2] or "/") if named else (BOARD_HOST, path)
+            match = _WITH_HOST.fullmatch(path)
+            host, path = (match[1].lower(), match[2] or "/") if match else (BOARD_HOST, path)
         if host == BOARD_HOST:
             response = await self._board_page(request, path)
         else:

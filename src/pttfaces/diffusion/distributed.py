@@ -14,7 +14,7 @@ from accelerate.utils import broadcast_object_list, parse_flag_from_env, reduce
 
 from pttfaces import workdir
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def state() -> PartialState:
@@ -51,12 +51,12 @@ def wait_for_everyone() -> None:
     state().wait_for_everyone()
 
 
-def share(items: Sequence[T]) -> list[T]:
+def share(items: Sequence[_T]) -> list[_T]:
     """This process's part of `items`, the same list in each process: every n-th item."""
     return list(items[process_index() :: num_processes()])
 
 
-def broadcast(value: T) -> T:
+def broadcast(value: _T) -> _T:
     """The main process's value, in every process. All have to call it."""
     return broadcast_object_list([value])[0]
 

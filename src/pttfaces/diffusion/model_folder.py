@@ -52,7 +52,7 @@ class DiffusionModel:
     schedule: NoiseSchedule
 
 
-def save(folder: Path, model: DiffusionModel, facts: Mapping[str, Any]) -> None:
+def save_model(folder: Path, model: DiffusionModel, facts: Mapping[str, Any]) -> None:
     """Replaces `folder` by the pipeline and README.md, a card with one line for each fact.
 
     The same network and facts give the same bytes.
@@ -69,7 +69,7 @@ def save(folder: Path, model: DiffusionModel, facts: Mapping[str, Any]) -> None:
     work.rename(folder)
 
 
-def load(folder: Path, device: torch.device | str) -> DiffusionModel:
+def load_model(folder: Path, device: torch.device | str) -> DiffusionModel:
     """Reads a model folder; DataError: it is missing, incomplete, or of another kind."""
     if not (folder / "model_index.json").is_file():
         raise DataError(f"{folder} holds no model; train one with `dvc repro train`.")

@@ -39,11 +39,11 @@ _HEADERS = {
 
 
 class Answer(NamedTuple):
-    """What one request came to.
+    """The outcome of one request.
 
-    status: as in the ledger, or "redirect" to `location`, or "body", which is for `Client.inspect`.
-    retry: another request may end otherwise; for a body: if its end is missing. retry_after:
-    seconds that the host asks for. min_bytes: see `Result`.
+    status: as in the ledger, or "redirect" to `location`, or "body", to be passed to
+    `ImageClient.inspect`. retry: whether another request may have another outcome; for a body: only
+    if its end is missing. retry_after: seconds that the host asks for. min_bytes: see `Result`.
     """
 
     status: str
@@ -69,10 +69,10 @@ class Answer(NamedTuple):
         return self.status != "refused_address" and (code is None or code == 403 or code >= 500)
 
 
-class Client:
+class ImageClient:
     """Connections to public addresses and to `hosts`; an asynchronous context manager.
 
-    wanted: whether an image is to be stored; the others are inspected and dropped.
+    should_store: whether an image is to be stored; the others are inspected and dropped.
     """
 
     def __init__(
@@ -80,9 +80,10 @@ class Client:
         hosts: LoopbackHosts,
         store: ImageStore,
         options: Download,
-        wanted: Callable[[ImageInfo], bool],
+        should_store: Callable[[ImageInfo], bool],
     ) -> None:
-        self._hosts, self._store, self._options, self._wanted = hosts, store, options, wanted
+        self._hosts, self._store, self._options = hosts, store, options
+        self._should_store = should_store
         self._max_bytes = options.max_bytes
         self._too_large = f"larger than {options.max_mib:g} MiB"
 
@@ -214,7 +215,7 @@ class Client:
 
     def _inspect_and_store(self, part: Part) -> ImageInfo:
         image = part.inspect()
-        if self._wanted(image):
+        if self._should_store(image):
             self._store.add(part, image)
         return image
 

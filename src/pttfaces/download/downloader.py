@@ -11,7 +11,7 @@ from pttfaces import files, tables, workdir
 from pttfaces.config import Download
 from pttfaces.denylist import DenyList
 from pttfaces.download import ledger, result_cache
-from pttfaces.download.client import Client
+from pttfaces.download.client import ImageClient
 from pttfaces.download.image_type import NotAnImageError, identify
 from pttfaces.download.local_files import list_files, read_file
 from pttfaces.download.result import RETRYABLE, ImageInfo, Result, apply_limits
@@ -26,10 +26,10 @@ from pttfaces.tables import LedgerRow, Link
 
 @dataclass(frozen=True)
 class DownloadSummary:
-    """What came of a download.
+    """The outcome of a download.
 
-    metrics: see `ledger.metrics`; requested: URLs requested in this run; restored: images that came
-    back from `.cache/originals`.
+    metrics: see `ledger.download_metrics`; requested: URLs requested in this run; restored: images
+    that came back from `.cache/originals`.
     """
 
     metrics: dict[str, Any]
@@ -76,13 +76,13 @@ def download(
     data = Path(data)
     store = ImageStore(data / "raw")
 
-    def wanted(image: ImageInfo) -> bool:
-        return apply_limits(image, options).kept and not deny.denies(sha256=image.sha256)
+    def should_store(image: ImageInfo) -> bool:
+        return apply_limits(image, options).keep and not deny.denies(sha256=image.sha256)
 
     def is_settled(result: Result) -> bool:
         """Whether no request is needed."""
         if image := result.image:
-            if not wanted(image) or deny.denies(url=result.final_url):
+            if not should_store(image) or deny.denies(url=result.final_url):
                 return True
             return store.has(image) or store.restore(image)
         if result.min_bytes is not None:
@@ -94,7 +94,7 @@ def download(
 
     urls = ledger.allowed_urls(links, deny)
     path = result_cache.cache_path(cache_namespace)
-    results = result_cache.read(path)
+    results = result_cache.read_cache(path)
     to_request = missing(results)
     if to_request:  # otherwise there is no need to wait for another run
         lock = workdir.exclusive("download", result_cache.lock_key(cache_namespace))
@@ -105,10 +105,12 @@ def download(
                 for known in _results_of_clone(data / "ledger.csv", unknown, store):
                     cache.add([known])
             to_request = missing(results)
-            client = Client(hosts, store, options, wanted)
+            client = ImageClient(hosts, store, options, should_store)
             asyncio.run(_request(to_request, len(urls), cache, client, options))
     inbox = data / "inbox"
-    local_files = [read_file(file, inbox, store, options, wanted) for file in list_files(inbox)]
+    local_files = [
+        read_file(file, inbox, store, options, should_store) for file in list_files(inbox)
+    ]
     allowed = {url: results[url] for url in urls}
     rows = ledger.build_rows(links, allowed, local_files, options, deny)
     tables.write(data / "ledger.csv", rows, LedgerRow)
@@ -116,7 +118,7 @@ def download(
     _check(rows, allowed)
     store.sweep(ledger.image_paths(rows))
     store.delete_originals(_denied_digests(rows, results, deny))
-    return DownloadSummary(ledger.metrics(rows), len(to_request), store.restored)
+    return DownloadSummary(ledger.download_metrics(rows), len(to_request), store.restored)
 
 
 def _results_of_clone(
@@ -138,7 +140,7 @@ def _results_of_clone(
 
 
 async def _request(
-    urls: Sequence[str], total: int, cache: ResultCache, client: Client, options: Download
+    urls: Sequence[str], total: int, cache: ResultCache, client: ImageClient, options: Download
 ) -> None:
     if not urls:
         return
@@ -181,7 +183,7 @@ def _check(rows: Sequence[LedgerRow], results: Mapping[str, Result]) -> None:
             "the network and data/ledger.csv, then run the same command again."
         )
     if not ledger.image_paths(rows):
-        counts = ledger.metrics(rows)["status"]
+        counts = ledger.download_metrics(rows)["status"]
         found = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         remedy = (
             "put photographs into data/inbox, or admit more of the board with `board` and `links` "

@@ -12,8 +12,8 @@ from pttfaces.config import Download
 from pttfaces.denylist import DenyList
 from pttfaces.download.local_files import LocalFile
 from pttfaces.download.result import (
-    EXTENSIONS,
     FAILED,
+    FORMAT_EXTENSIONS,
     STATUSES,
     ImageInfo,
     Result,
@@ -62,9 +62,9 @@ def build_rows(
         sha256 = format_name = path = ""
         width = height = None
         if image:
-            status, error, kept = apply_limits(image, options)
+            status, error, keep = apply_limits(image, options)
             sha256, size, format_name, width, height, _ = image
-            path = image.path if kept else ""
+            path = image.path if keep else ""
         if deny.denies(sha256=sha256) or (final_url != url and deny.denies(url=final_url)):
             status, error, path = "denied", "", ""
         if path in seen:
@@ -109,7 +109,11 @@ def read_results(path: Path) -> Iterator[tuple[str, Result]]:
     file, and forged rows, are left out."""
     with suppress(DataError):
         for row in tables.read(path, LedgerRow):
-            if row.place != "inbox" and row.format in EXTENSIONS and _SHA256.fullmatch(row.sha256):
+            if (
+                row.place != "inbox"
+                and row.format in FORMAT_EXTENSIONS
+                and _SHA256.fullmatch(row.sha256)
+            ):
                 size, width, height = row.bytes or 0, row.width or 0, row.height or 0
                 image = ImageInfo(row.sha256, size, row.format, width, height, True)
                 if row.path == image.path:
@@ -130,7 +134,7 @@ def failed_urls(rows: Sequence[LedgerRow]) -> list[str]:
     return list(dict.fromkeys(failed))
 
 
-def metrics(rows: Sequence[LedgerRow]) -> dict[str, Any]:
+def download_metrics(rows: Sequence[LedgerRow]) -> dict[str, Any]:
     """Counts: links, local files, images and their bytes, rows by status, images by format."""
     images = [row for row in rows if row.path and row.status != "duplicate"]
     statuses = Counter(row.status for row in rows)

@@ -38,7 +38,7 @@ def read_file(
     folder: str | Path,
     store: ImageStore,
     options: Download,
-    wanted: Callable[[ImageInfo], bool],
+    should_store: Callable[[ImageInfo], bool],
 ) -> LocalFile:
     """Inspects a file of `list_files` and copies it into the store when it is wanted."""
     name = path.relative_to(folder).as_posix()
@@ -60,7 +60,7 @@ def read_file(
             image = part.inspect()
         except NotAnImageError as error:
             return LocalFile(url, Result("not_an_image", str(error)))
-        if wanted(image):
+        if should_store(image):
             store.add(part, image)
     return LocalFile(url, Result("ok", image=image))
 

@@ -30,11 +30,11 @@ PLACEHOLDERS = frozenset(
         "9b5936f4006146e4e1e9025b474c02863c0b5614132ad40db4b925a10e8bfbb9",
     }
 )
-EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "GIF": "gif", "WEBP": "webp", "AVIF": "avif"}
+FORMAT_EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "GIF": "gif", "WEBP": "webp", "AVIF": "avif"}
 
 
 class ImageInfo(NamedTuple):
-    """What an image's bytes say: format (a key of EXTENSIONS), pixels from the header.
+    """What an image's bytes say: format (a key of FORMAT_EXTENSIONS), pixels from the header.
 
     whole: the format's end marker is there. width and height are 0 where the file is cut before
     the header that has them.
@@ -50,7 +50,7 @@ class ImageInfo(NamedTuple):
     @property
     def path(self) -> str:
         """Its path below data/raw: `ab/abcdef….jpg`."""
-        return f"{self.sha256[:2]}/{self.sha256}.{EXTENSIONS[self.format]}"
+        return f"{self.sha256[:2]}/{self.sha256}.{FORMAT_EXTENSIONS[self.format]}"
 
 
 class Result(NamedTuple):
@@ -71,11 +71,11 @@ class Result(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """An image's status under the limits, with the reason, and whether its bytes are kept."""
+    """An image's status under the limits, with the reason, and whether to keep its bytes."""
 
     status: str
     error: str
-    kept: bool
+    keep: bool
 
 
 def apply_limits(image: ImageInfo, options: Download) -> Verdict:

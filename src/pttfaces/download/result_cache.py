@@ -69,7 +69,7 @@ def lock_key(cache_namespace: Any) -> str:
     return f"download-{_digest(cache_namespace)}"
 
 
-def read(path: Path) -> dict[str, Result]:
+def read_cache(path: Path) -> dict[str, Result]:
     """The results in a file, without opening it for writing; none where there is no file."""
     results: dict[str, Result] = {}
     if path.exists():

@@ -27,7 +27,7 @@ _DNS_THREADS = 32  # the default of few threads would let dead names block all l
 
 
 class Fetcher(Protocol):
-    """Makes one request and inspects its body: a Client."""
+    """Makes one request and inspects its body: an ImageClient."""
 
     async def get(self, url: URL) -> Answer: ...
 

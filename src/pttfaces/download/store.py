@@ -18,13 +18,13 @@ from typing import Self
 
 from pttfaces import files, workdir
 from pttfaces.download.image_type import identify
-from pttfaces.download.result import EXTENSIONS, ImageInfo
+from pttfaces.download.result import FORMAT_EXTENSIONS, ImageInfo
 
 _PARTS = ".parts"
 _MAX_IN_MEMORY = 2**20  # bytes of one part
 _MAX_ALL_IN_MEMORY = 64 * 2**20  # and of all parts together
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)  # Windows' has it
-_ORIGINAL = re.compile(rf"[0-9a-f]{{2}}/[0-9a-f]{{64}}\.({'|'.join(EXTENSIONS.values())})")
+_ORIGINAL = re.compile(rf"[0-9a-f]{{2}}/[0-9a-f]{{64}}\.({'|'.join(FORMAT_EXTENSIONS.values())})")
 
 
 class Part:
@@ -119,8 +119,8 @@ class ImageStore:
     def __init__(self, root: str | Path) -> None:
         self.bytes_in_memory = self.restored = 0
         self._root = str(root)
-        place = files.digest_json(str(Path(root).resolve()))[:16]
-        self._mtimes_file = workdir.cache_dir("raw") / f"{place}.txt"
+        root_digest = files.digest_json(str(Path(root).resolve()))[:16]
+        self._mtimes_file = workdir.cache_dir("raw") / f"{root_digest}.txt"
         self._mtimes = _read_mtimes(self._mtimes_file)
         self._originals = workdir.cache_dir("originals")
         # An experiment's own folder is temporary: it leaves the originals to the main folder, which

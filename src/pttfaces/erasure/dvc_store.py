@@ -156,8 +156,12 @@ class DvcStore:
         """The MD5 of the outs in dvc.lock of stages that read `path` as it is in the folder."""
         file = self.root / path
         oid = object_id(file.read_bytes() if file.exists() else b"")
-        entries = [one for one in self._current_entries() if digests(one, "deps").get(path) == oid]
-        return {out for entry in entries for out in digests(entry, "outs").values()}
+        return {
+            out
+            for entry in self._current_entries()
+            if digests(entry, "deps").get(path) == oid
+            for out in digests(entry, "outs").values()
+        }
 
     def read(self, oid: str) -> bytes | None:
         """An object's bytes, from the cache or else a remote; None if no store has it."""
@@ -184,11 +188,11 @@ class DvcStore:
             item for run in self.stage_runs for item in (*run.outs.items(), *run.deps.items())
         )
         rewritten = ((path, oid) for entries in self.folders.values() for oid, path in entries)
-        named = {oid: path for path, oid in (*of_runs, *rewritten) if path in _TABLE_PATHS}
-        for oid, content in self.files_except(self.members | named.keys()):
+        paths = {oid: path for path, oid in (*of_runs, *rewritten) if path in _TABLE_PATHS}
+        for oid, content in self.files_except(self.members | paths.keys()):
             if name := table_name(content):
-                named[oid] = f"data/{name}"
-        return named
+                paths[oid] = f"data/{name}"
+        return paths
 
     @cached_property
     def folders(self) -> dict[str, list[tuple[str, str]]]:

@@ -13,7 +13,7 @@ from pttfaces.curation.duplicates import find_alike
 from pttfaces.denylist import DENIED, KINDS, DenyList
 from pttfaces.erasure import mlflow_runs, working_files
 from pttfaces.erasure.dvc_store import DvcStore, ObjectStore, StageRun
-from pttfaces.erasure.mlflow_runs import Run, RunHistory
+from pttfaces.erasure.mlflow_runs import RunHistory, RunRecord
 from pttfaces.erasure.provenance import (
     ID_LENGTH,
     TABLES,
@@ -43,8 +43,8 @@ class Models:
 
     experiments: list[str]
     commits: list[str]
-    runs: list[Run]
-    unchecked_runs: list[Run]
+    runs: list[RunRecord]
+    unchecked_runs: list[RunRecord]
     unchecked_revisions: list[str]
     history: RunHistory
     mlflow_error: str = ""
@@ -131,9 +131,9 @@ class Findings:
         clear -= {run.id for run in self._suspected_runs()}
         return working_files.mlflow_sheets(self.root, clear) if self.crops else []
 
-    def mlflow_artifacts(self) -> tuple[list[tuple[Run, str]], dict[str, str]]:
+    def mlflow_artifacts(self) -> tuple[list[tuple[RunRecord, str]], dict[str, str]]:
         """MLflow's artifacts that may show the images; what cannot be read, with the reason."""
-        artifacts: list[tuple[Run, str]] = []
+        artifacts: list[tuple[RunRecord, str]] = []
         unreadable: dict[str, str] = {}
         for run in self._suspected_runs():
             try:
@@ -142,7 +142,7 @@ class Findings:
                 unreadable[f"MLflow run {run.id}"] = str(error)
         return artifacts, unreadable
 
-    def _suspected_runs(self) -> list[Run]:
+    def _suspected_runs(self) -> list[RunRecord]:
         """The runs whose model was, or may have been, trained on the images."""
         runs = [*self.models.runs, *self.models.unchecked_runs]
         of_models = self.models.history.of_models({run.model for run in runs})
@@ -172,8 +172,8 @@ class Findings:
         yield from self._denied.entries.get("article", ())
         addresses = set(self._denied.entries.get("url", ()))
         for origin in self.origins:
-            named = self._denied.denies(author=origin.poster, url=origin.url)
-            if named or origin.article in self.articles:
+            is_denied = self._denied.denies(author=origin.poster, url=origin.url)
+            if is_denied or origin.article in self.articles:
                 addresses |= {origin.url, origin.posted, origin.final_url}
         yield from (address + end for address in addresses - {""} for end in _ADDRESS_ENDS)
 
@@ -237,8 +237,8 @@ class Findings:
         deny_lists = {run.deps.get(DENIED, "") for run in self.store.stage_runs}
         known = (self.store.members - self.store.tables.keys()) | deny_lists
         for oid, content in self.store.files_except(known):
-            named = working_files.contains_any(content, self.search_terms)
-            if named and not _is_deny_list(content):
+            matches = working_files.contains_any(content, self.search_terms)
+            if matches and not _is_deny_list(content):
                 yield oid
 
     def _folders_read(self, run: StageRun, folder: str) -> set[str]:
@@ -251,10 +251,10 @@ class Findings:
             for other in self.store.stage_runs
             if any(run.deps.get(path) == oid for path, oid in other.outs.items())
         ]
-        named = {
+        versions = {
             other.outs.get(folder) or self.store.folder_read_by(other, folder) for other in before
         }
-        return named - {""} or {""}
+        return versions - {""} or {""}
 
     def _may_contain(self, folder: str) -> bool:
         unknown = folder not in self.store.folders
@@ -387,7 +387,7 @@ def _delete_objects(store: ObjectStore, found: Findings) -> int:
     store.add_folder((new, tables[old]) for old, new in rewritten.items())
     removed = objects.images | objects.tables
     for folder in sorted(objects.folders & store.ids):
-        store.add_folder(one for one in found.store.folders[folder] if one[0] not in removed)
+        store.add_folder(entry for entry in found.store.folders[folder] if entry[0] not in removed)
     return deleted + store.delete(objects.folders) + store.delete(objects.tables)
 
 

@@ -29,14 +29,13 @@ def images(found: Findings) -> Iterator[str]:
     for origin in found.origins:
         if not origin.sha256 and (origin.article, origin.url) in fetched:
             continue  # from a table written before it was fetched
-        yield f"  image {origin.sha256[:ID_LENGTH] or '(not fetched)'}  {_place(origin)}"
+        yield f"  image {origin.sha256[:ID_LENGTH] or '(not fetched)'}  {_describe_origin(origin)}"
     for name, row in found.crops.items():
-        yield f"  crop {name}  {_fate(row)}"
+        yield f"  crop {name}  {_describe_crop(row)}"
     if found.look_alikes:
         yield "these crops look the same, and stay; to forget one, too: --crop NAME"
-        yield from (
-            f"  crop {name}  {_fate(found.tables.crop(name))}" for name in found.look_alikes
-        )
+        for name in found.look_alikes:
+            yield f"  crop {name}  {_describe_crop(found.tables.crop(name))}"
 
 
 def models(found: Findings) -> Iterator[str]:
@@ -99,20 +98,20 @@ def trace(provenance: ProvenanceTables, name: str) -> Iterator[str]:
             "data/dataset, or an image of data/raw. Generated images come from no article."
         )
     if row:
-        yield f"crop     {name}, face {row.get('face', '')}: {_fate(row)}"
+        yield f"crop     {name}, face {row.get('face', '')}: {_describe_crop(row)}"
         measures = (f"{key} {row[key]}" for key in _MEASURES if row.get(key))
         yield f"measures {', '.join(measures)}"
     image = origins[0]
     yield f"image    {image.sha256}" + (f", data/raw/{image.path}" if image.path else "")
     for origin in origins:
-        yield f"from     {_place(origin)}"
+        yield f"from     {_describe_origin(origin)}"
         if origin.title:
             yield f"         {origin.date} {origin.title}"
         if origin.posted and origin.posted != origin.url:
             yield f"         posted as {origin.posted}"
 
 
-def _place(origin: Origin) -> str:
+def _describe_origin(origin: Origin) -> str:
     if not origin.article:
         return origin.url
     by = f" by {origin.author}" if origin.author else ""
@@ -120,7 +119,7 @@ def _place(origin: Origin) -> str:
     return f"{origin.article}{by}{push}  {origin.url}"
 
 
-def _fate(row: Mapping[str, Any] | None) -> str:
+def _describe_crop(row: Mapping[str, Any] | None) -> str:
     if not row or "reason" not in row:
         return "not in data/dataset.csv"
     if row["split"]:

@@ -19,7 +19,7 @@ _PAGE_SIZE = 1000
 
 
 @dataclass(frozen=True)
-class Run:
+class RunRecord:
     """A run that MLflow has, possibly a deleted one.
 
     model: digest of its model, "" without one; artifacts: where its artifacts are.
@@ -45,14 +45,14 @@ class ModelVersion:
 class RunHistory:
     """The store's runs of training and evaluation, and its registered versions."""
 
-    runs: list[Run]
+    runs: list[RunRecord]
     versions: list[ModelVersion]
 
-    def of_models(self, digests: set[str]) -> list[Run]:
+    def of_models(self, digests: set[str]) -> list[RunRecord]:
         """The runs that made or scored one of the models."""
         return [run for run in self.runs if run.model in digests]
 
-    def registered(self, runs: list[Run]) -> list[ModelVersion]:
+    def registered(self, runs: list[RunRecord]) -> list[ModelVersion]:
         """The versions that one of the runs made."""
         ids = {run.id for run in runs}
         return [version for version in self.versions if version.run_id in ids]
@@ -74,7 +74,7 @@ def read_history() -> RunHistory:
         return RunHistory(list(_runs(client)), versions)
 
 
-def training_images(run: Run) -> list[str] | None:
+def training_images(run: RunRecord) -> list[str] | None:
     """File names of the images that a run was trained on; None if it did not log them.
 
     OSError: its artifacts cannot be read.
@@ -88,13 +88,13 @@ def training_images(run: Run) -> list[str] | None:
         return Path(artifacts.download_artifacts(name, scratch)).read_text("utf-8").splitlines()
 
 
-def sheets(run: Run) -> list[str]:
+def sheets(run: RunRecord) -> list[str]:
     """Names of a run's artifacts that show training images. OSError: they cannot be read."""
     with _as_os_errors():
         return [entry.path for entry in _artifacts(run).list_artifacts() if entry.path in _SHEETS]
 
 
-def delete_artifact(run: Run, name: str) -> None:
+def delete_artifact(run: RunRecord, name: str) -> None:
     """Deletes an artifact. OSError: the store refuses or cannot be reached."""
     with _as_os_errors():
         _artifacts(run).delete_artifacts(name)
@@ -106,7 +106,7 @@ def version_deletion(version: ModelVersion) -> str:
     return f'python -c "from mlflow import MlflowClient; MlflowClient().{call}"'
 
 
-def run_deletions(runs: list[Run]) -> list[str]:
+def run_deletions(runs: list[RunRecord]) -> list[str]:
     """The commands that delete runs, with models and all else that they logged."""
     ids = [run.id for run in runs]
     collect = f"mlflow gc --backend-store-uri sqlite:///mlflow.db --run-ids {','.join(ids)}"
@@ -122,13 +122,13 @@ def _as_os_errors() -> Iterator[None]:
         raise OSError((str(error).strip() or type(error).__name__).split("\n")[0]) from None
 
 
-def _artifacts(run: Run) -> Any:
+def _artifacts(run: RunRecord) -> Any:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     return get_artifact_repository(run.artifacts)
 
 
-def _runs(client: "MlflowClient") -> Iterator[Run]:
+def _runs(client: "MlflowClient") -> Iterator[RunRecord]:
     from mlflow.entities import ViewType
 
     experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
@@ -137,7 +137,7 @@ def _runs(client: "MlflowClient") -> Iterator[Run]:
     search = partial(client.search_runs, [experiment.experiment_id], "", ViewType.ALL, _PAGE_SIZE)
     for run in _pages(search):
         tags = run.data.tags
-        yield Run(
+        yield RunRecord(
             run.info.run_id,
             run.info.run_name or "",
             tags.get("stage", ""),

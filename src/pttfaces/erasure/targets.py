@@ -37,7 +37,7 @@ def entries(
             raise ParamsError(f"--sha256 {digest}: a digest has 64 hex digits; write all of them.")
         found.append(f"sha256:{digest.lower()}")
     for file in crop:
-        name = identify(file)
+        name = table_key(file)
         found.append(f"crop:{name}" if CROP.fullmatch(name) else f"sha256:{name}")
     for entry in found:
         if " #" in entry or len(entry.splitlines()) != 1 or misfit(entry):
@@ -46,7 +46,7 @@ def entries(
     return found
 
 
-def identify(file: str) -> str:
+def table_key(file: str) -> str:
     """What the tables know a file by: a crop's file name, or the SHA-256 of an image's bytes.
 
     ParamsError: a file that does not exist and whose name is not a crop's.

@@ -69,7 +69,7 @@ def score(extractor: Extractor, sets: EvaluationSets, max_copied: float) -> Eval
         reference = files.digest_file(sets.reference)
     features = extractor.embed(sets.samples)
     figures: dict[str, Any] = {
-        extractor.distance_name: fid.distance(features.statistics, statistics),
+        extractor.distance_name: fid.frechet_distance(features.statistics, statistics),
         "features": extractor.name,
         "dims": extractor.dims,
         "network": extractor.digest[:_DIGEST_LENGTH],
@@ -207,10 +207,10 @@ def distance(extractor: Extractor, first: ImageFolder | Path, second: ImageFolde
     """
     if isinstance(first, ImageFolder) and isinstance(second, ImageFolder):
         check_same_size(first, second)
-    return fid.distance(statistics(extractor, first), statistics(extractor, second))
+    return fid.frechet_distance(statistics_of(extractor, first), statistics_of(extractor, second))
 
 
-def statistics(extractor: Extractor, images: ImageFolder | Path) -> fid.Statistics:
+def statistics_of(extractor: Extractor, images: ImageFolder | Path) -> fid.Statistics:
     """Statistics of a folder's images (cached), or those in a `.npz`."""
     if isinstance(images, ImageFolder):
         return extractor.statistics_once(images)
@@ -251,12 +251,12 @@ def warnings(figures: Mapping[str, Any], copy_warning: str | None) -> list[str]:
     return [*few, copy_warning] if copy_warning else few
 
 
-def rounded(figures: Mapping[str, Any]) -> dict[str, Any]:
+def round_figures(figures: Mapping[str, Any]) -> dict[str, Any]:
     """Figures, however nested, to six significant digits: further ones differ between machines."""
     short = dict(figures)
     for key, value in figures.items():
         if isinstance(value, Mapping):
-            short[key] = rounded(value)
+            short[key] = round_figures(value)
         elif isinstance(value, float):
             short[key] = float(f"{value:.6g}")
     return short

@@ -19,7 +19,7 @@ _ENLARGE = 4
 _MAX_IMAGES = 1000  # gives a share to 3 % at worst; slow detectors need seconds an image
 
 
-class Face(Protocol):
+class FaceLike(Protocol):
     """A detector's face, as far as it matters here."""
 
     @property
@@ -27,11 +27,11 @@ class Face(Protocol):
         """How many eyes were seen (0..2)."""
 
 
-Detect = Callable[[np.ndarray], Sequence[Face]]
+DetectFaces = Callable[[np.ndarray], Sequence[FaceLike]]
 """An image (H, W, 3) uint8 RGB → the faces in it; called from several threads at once."""
 
 
-def face_rates(samples: ImageFolder, real: ImageFolder, detect: Detect) -> dict[str, float]:
+def face_rates(samples: ImageFolder, real: ImageFolder, detect: DetectFaces) -> dict[str, float]:
     """The face_rate of samples ("generated") and of as many real images ("real")."""
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         return {
@@ -40,7 +40,7 @@ def face_rates(samples: ImageFolder, real: ImageFolder, detect: Detect) -> dict[
         }
 
 
-def face_rate(images: ImageFolder, detect: Detect, threads: Executor) -> float:
+def face_rate(images: ImageFolder, detect: DetectFaces, threads: Executor) -> float:
     """The share of images (0..1) in which `detect` finds a face with both eyes.
 
     Both eyes, because a cascade alone takes nearly every smear for a face. Images are enlarged four

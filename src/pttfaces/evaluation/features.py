@@ -129,7 +129,7 @@ def make_extractor(options: Evaluate, cache: Path) -> Extractor:
         from pttfaces.evaluation import inception  # takes seconds
 
         path = inception.find_weights(options.weights, options.weights_sha256)
-        network, digest = inception.load(path, options.dims), files.digest_file(path)
+        network, digest = inception.load_inception(path, options.dims), files.digest_file(path)
         version = inception.CACHE_VERSION
         published = digest.startswith(inception.SHA256_PREFIX)
         names = ("fid", "kid") if published else ("inception_distance", "inception_kid")

@@ -61,7 +61,7 @@ def statistics(features: np.ndarray) -> Statistics:
     return moments.statistics()
 
 
-def distance(first: Statistics, second: Statistics) -> float:
+def frechet_distance(first: Statistics, second: Statistics) -> float:
     """|mu1 − mu2|² + tr(S1 + S2 − 2 (S1 S2)^½), never below 0.
 
     tr (S1 S2)^½ = tr (Aᵀ S2 A)^½ with S1 = A Aᵀ, which needs the eigenvalues of a symmetric matrix
@@ -88,8 +88,8 @@ def _root(sigma: np.ndarray) -> np.ndarray:
     except np.linalg.LinAlgError:
         pass
     values, vectors = np.linalg.eigh(sigma)
-    kept = values > values[-1] * len(values) * np.finfo(np.float64).eps
-    return vectors[:, kept] * np.sqrt(values[kept])
+    nonzero = values > values[-1] * len(values) * np.finfo(np.float64).eps
+    return vectors[:, nonzero] * np.sqrt(values[nonzero])
 
 
 def floor(features: np.ndarray, count: int, seed: int = 0) -> tuple[float, int]:
@@ -101,7 +101,7 @@ def floor(features: np.ndarray, count: int, seed: int = 0) -> tuple[float, int]:
     taken = min(count, len(features) // 2)
     order = np.random.default_rng(seed).permutation(len(features))
     some, rest = features[order[:taken]], features[order[taken:]]
-    return distance(statistics(some), statistics(rest)), taken
+    return frechet_distance(statistics(some), statistics(rest)), taken
 
 
 def write_npz(path: str | Path, values: Statistics, **more: np.ndarray) -> None:

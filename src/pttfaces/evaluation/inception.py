@@ -101,7 +101,7 @@ def find_weights(given: str | None, sha256: str | None = None) -> Path:
         ) from None
 
 
-def load(path: Path, dims: int) -> FIDInception:
+def load_inception(path: Path, dims: int) -> FIDInception:
     """The network with the weights of a file, from which only tensors are unpickled.
 
     WeightsError: the file holds something else.

@@ -14,7 +14,7 @@ RECORDED = ("sampler", "infer_steps", "timestep_spacing", "seed", "model_digest"
 """Those that metrics/evaluate.json repeats, so that a score tells which samples it belongs to."""
 
 
-def describe(params: Params, model: Path) -> dict[str, Any]:
+def sample_settings(params: Params, model: Path) -> dict[str, Any]:
     """What decides the samples, under the names that it has in metrics/generate.json.
 
     model: the folder of the model that they are sampled from.
@@ -33,7 +33,7 @@ def describe(params: Params, model: Path) -> dict[str, Any]:
     }
 
 
-def check(recorded: Mapping[str, Any], described: Mapping[str, Any]) -> None:
+def check_settings(recorded: Mapping[str, Any], described: Mapping[str, Any]) -> None:
     """DataError: generate recorded other samples than params.yaml and the model describe.
 
     A key that one of the two lacks is not compared.

@@ -14,7 +14,7 @@ from pttfaces import config, files, images
 from pttfaces.faces import quality
 from pttfaces.faces.detection import DetectionCache, face_px, landmarks
 from pttfaces.faces.parallel import ordered_map
-from pttfaces.tables import Crop, Detection
+from pttfaces.tables import CropRow, Detection
 
 # face-crop-plus warps with bilinear interpolation, which skips pixels when it shrinks by more.
 _MAX_SHRINKING = 2.0
@@ -69,14 +69,14 @@ def crop_name(image: str, number: int) -> str:
 
 def crop_all(
     faces: Iterable[Sequence[Detection]], folder: Path, target: Path, cropper: FaceCropper
-) -> Iterator[list[Crop]]:
+) -> Iterator[list[CropRow]]:
     """Crops the faces of each image below `folder` to PNG files; yields their rows.
 
     faces: those of one image together; target: an empty folder for the crops. A face that cannot be
     aligned has no row. On all cores, in the order of the images.
     """
 
-    def crop(detections: Sequence[Detection]) -> list[Crop]:
+    def crop(detections: Sequence[Detection]) -> list[CropRow]:
         pixels = images.decode((folder / detections[0].image).read_bytes())
         rows = (_crop_face(pixels, face, target, cropper) for face in detections)
         return [row for row in rows if row]
@@ -86,7 +86,7 @@ def crop_all(
 
 def _crop_face(
     pixels: np.ndarray, face: Detection, target: Path, cropper: FaceCropper
-) -> Crop | None:
+) -> CropRow | None:
     assert face.face is not None  # these two: see faces_by_image
     assert face.score is not None
     points = landmarks(face)
@@ -97,7 +97,7 @@ def _crop_face(
     # Not atomic: after a kill the folder is made again, and syncing each file takes longer than
     # everything else.
     (target / name).write_bytes(images.png_bytes(Image.fromarray(aligned.pixels)))
-    return Crop(
+    return CropRow(
         crop=name,
         image=face.image,
         face=face.face,
@@ -142,7 +142,7 @@ def crop_again(path: Path, cache: DetectionCache, cropper: FaceCropper) -> np.nd
     return aligned.pixels if aligned else None
 
 
-def summary(rows: Sequence[Crop], detected: int) -> dict[str, Any]:
+def crop_metrics(rows: Sequence[CropRow], detected: int) -> dict[str, Any]:
     """The figures of metrics/crop.json; detected: how many faces were to be cropped."""
     figures: dict[str, Any] = {
         "crops": len(rows),

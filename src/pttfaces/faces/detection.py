@@ -180,7 +180,7 @@ def _row(image: str, found: SearchResult, number: int, face: Face) -> Detection:
     return Detection(image, found.width, found.height, number, **reals, eyes_found=face.eyes_found)
 
 
-def summary(rows: Sequence[Detection]) -> dict[str, Any]:
+def detection_metrics(rows: Sequence[Detection]) -> dict[str, Any]:
     """The figures of metrics/detect.json; eyes_found_share: faces of which both eyes were seen."""
     faces = [row for row in rows if not row.reason]
     images = len({row.image for row in rows})

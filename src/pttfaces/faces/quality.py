@@ -28,7 +28,7 @@ _FIT = np.linalg.pinv(_HEAD - _HEAD.mean(axis=0))
 
 
 @dataclass(frozen=True)
-class Pose:
+class HeadPose:
     """How a head is turned, in degrees: yaw to the right of the image, pitch upwards, roll
     clockwise; 0 looks at the viewer."""
 
@@ -54,7 +54,7 @@ def brightness(rgb: np.ndarray) -> float:
     return float(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).mean())
 
 
-def pose(landmarks: np.ndarray) -> Pose:
+def pose(landmarks: np.ndarray) -> HeadPose:
     """How the head is turned, from its landmarks (5, 2) in any image's pixels.
 
     The orthographic fit of a generic head (POS: DeMenthon & Davis, 1995) to the landmarks with the
@@ -69,7 +69,7 @@ def pose(landmarks: np.ndarray) -> Pose:
     away = np.cross(right, down)
     yaw = np.arctan2(-right[2], away[2])
     pitch = np.arcsin(np.clip(down[2], -1, 1))
-    return Pose(*(float(np.degrees(angle)) for angle in (yaw, pitch, roll)))
+    return HeadPose(*(float(np.degrees(angle)) for angle in (yaw, pitch, roll)))
 
 
 def perceptual_hash(rgb: np.ndarray) -> str:

@@ -62,7 +62,7 @@ class ScoredResult:
         return 1 / rate if rate else None
 
 
-def metrics() -> dict[str, dict[str, Any]]:
+def stage_metrics() -> dict[str, dict[str, Any]]:
     """Stage → its figures, without stages that have not run since the model was last trained.
 
     DataError: no stage has run.

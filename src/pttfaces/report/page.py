@@ -19,7 +19,7 @@ _MADE_BY = {"samples": "generate", "density": "evaluate", "nearest": "evaluate"}
 
 def render() -> str:
     """The page as HTML, of the working folder; DataError: no stage has run."""
-    figures = data.metrics()
+    figures = data.stage_metrics()
     results = data.results()
     own = results[0] if results and "this folder" in results[0].names else None
     environment = Environment(

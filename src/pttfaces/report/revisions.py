@@ -112,15 +112,15 @@ def holds(revision: Revision, tags: Mapping[str, str], figures: Mapping[str, flo
     )
 
 
-def find(name: str, revisions: list[Revision]) -> Revision | None:
+def find_revision(name: str, revisions: list[Revision]) -> Revision | None:
     """The experiment of that name, or the commit that git knows by it: HEAD, a branch, a hash.
 
     Of several experiments of one name, that from HEAD, as DVC chooses, or else the newest.
     """
-    experiments = [one for one in revisions if one.kind == "experiment" and one.name == name]
+    experiments = [r for r in revisions if r.kind == "experiment" and r.name == name]
     if experiments:
         head = git("rev-parse", "HEAD").strip()
-        return next((one for one in experiments if one.baseline == head), experiments[0])
+        return next((r for r in experiments if r.baseline == head), experiments[0])
     commit = git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
     if not commit:
         return None

@@ -86,7 +86,7 @@ def generate_seeds(
     Yields a folder of images, which lasts until the next one is asked for, and what to do if it is
     empty. Finished images survive a kill, as in `generate`.
     """
-    model = model_folder.load(model_path, distributed.device())
+    model = model_folder.load_model(model_path, distributed.device())
     digest = model_folder.digest(model_path)
     for seed in seeds:
         with workdir.resuming("evaluate", resume_key(options, steps, seed, digest)) as work:

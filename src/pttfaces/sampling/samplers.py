@@ -194,7 +194,7 @@ def sample(
     unet = model.unet
     generators = [generator_for(seed, Stream.SAMPLE, index) for index in indices]
     shape = (3, unet.config.sample_size, unet.config.sample_size)
-    noise = torch.stack([torch.randn(shape, generator=one) for one in generators])
+    noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
     images = denoise_all(
         lambda x, t: unet(x, t).sample,
         model.schedule,

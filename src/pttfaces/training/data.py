@@ -31,7 +31,7 @@ class ImageSet:
         return len(self.pixels)
 
 
-def load(folder: Path, size: int) -> ImageSet:
+def load_images(folder: Path, size: int) -> ImageSet:
     """Decodes every PNG of `folder`, which may be empty or missing; all are size × size, RGB.
 
     DataError: a file that is no image, or an image of another size.

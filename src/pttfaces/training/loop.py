@@ -215,7 +215,9 @@ class Trainer:
         """`clip_grad_norm_` without its walk through all modules, and without a multiplication by 1
         where reading the norm costs nothing and shows that there is nothing to clip."""
         # Each .grad makes a Python object.
-        norm = get_total_norm([grad for one in self.weights if (grad := one.grad) is not None])
+        norm = get_total_norm(
+            [grad for weight in self.weights if (grad := weight.grad) is not None]
+        )
         free = devices.reads_are_free(self.device)
         if not free or self.max_grad_norm / (norm + 1e-6) < 1:
             clip_grads_with_norm_(self.weights, self.max_grad_norm, norm)
@@ -366,7 +368,7 @@ def _save_checkpoint(
     folder = work / "checkpoints"
     folder.mkdir(exist_ok=True)
     facts = _facts(params, train_set, model, row)
-    model_folder.save(folder / f"epoch-{row.epoch:04d}", model, facts)
+    model_folder.save_model(folder / f"epoch-{row.epoch:04d}", model, facts)
     for old in sorted(folder.glob("epoch-*"))[: -params.train.keep_checkpoints]:
         shutil.rmtree(old)
 
@@ -384,9 +386,9 @@ def _finish(
     model = trainer.eval_model()
     if distributed.is_main_process():
         (work / "checkpoints").mkdir(exist_ok=True)
-        model_folder.save(work / "last", model, _facts(params, train_set, model, last))
+        model_folder.save_model(work / "last", model, _facts(params, train_set, model, last))
         model.unet.load_state_dict(state.best_weights)
-        model_folder.save(work / "best_model", model, _facts(params, train_set, model, best))
+        model_folder.save_model(work / "best_model", model, _facts(params, train_set, model, best))
     speeds = [row.images_per_s for row in state.epochs]
     metrics = {
         "epochs": last.epoch,
