@@ -1,4 +1,4 @@
-"""Stage crawl: lists a board's articles that pass the filters → data/articles.jsonl."""
+"""Stage crawl: lists a board's articles that pass the filters in data/articles.jsonl."""
 
 import time
 
@@ -15,7 +15,7 @@ from pttfaces.errors import DataError
 
 def main() -> None:
     params = load()
-    deny = denylist.in_force()
+    deny = denylist.load_for_stage()
     board, base_url = params.board, source.base_url(params)
     span = Span.of_days(board.year, *board.dates)
     rows = [] if params.source == "inbox" else read_rows(params, base_url, span)

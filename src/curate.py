@@ -15,12 +15,12 @@ TRAIN, HOLDOUT = DATASET / splits.TRAIN, DATASET / splits.HOLDOUT
 def main() -> None:
     params = config.load()
     options, threshold = params.curate, params.blur_threshold
-    candidates = provenance.candidates(
+    candidates = provenance.trace_crops(
         tables.read("data/crops.csv", tables.CropRow),
         tables.read("data/ledger.csv", tables.LedgerRow),
         tables.read_jsonl("data/articles.jsonl", tables.Article),
     )
-    deny = denylist.in_force()
+    deny = denylist.load_for_stage()
     files.clean_folder(DATASET)
     for folder in (TRAIN, HOLDOUT):
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""Stage download: data/links.jsonl and data/inbox → data/raw, data/ledger.csv, data/failed.txt."""
+"""Stage download: gets the images of links and data/inbox; writes data/raw and data/ledger.csv."""
 
 from pttfaces.stage import run_stage
 from pttfaces import config, denylist, files, source, tables
@@ -8,7 +8,7 @@ from pttfaces.download import download
 def main() -> None:
     params = config.load()
     links = tables.read_jsonl("data/links.jsonl", tables.Link)
-    deny = denylist.in_force()
+    deny = denylist.load_for_stage()
     namespace = source.cache_namespace(params)
     with source.connect(params) as hosts:
         summary = download(links, hosts, namespace, params.download, deny)

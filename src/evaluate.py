@@ -1,4 +1,4 @@
-"""Stage evaluate: scores the samples; metrics/evaluate.json, sheets of images, an MLflow run."""
+"""Stage evaluate: scores the samples; writes metrics, sheets of images and an MLflow run."""
 
 import os
 import sys
@@ -48,7 +48,7 @@ def main() -> None:
             range(params.seed + 1, params.seed + options.repeats),
         )
         others = [evaluate.distance(extractor, open_folder(*each), sets.reference) for each in more]
-        figures["repeats"] = evaluate.repeats([figures[distance], *others], params.seed)
+        figures["repeats"] = evaluate.summarize_repeats([figures[distance], *others], params.seed)
     rates = face_rate.face_rates(sets.samples, sets.trained, detector.detect)
     figures |= {"reference": name, "face_rate": {"detector": options.detector, **rates}}
     figures |= {key: made[key] for key in samples.RECORDED}
@@ -65,7 +65,7 @@ def main() -> None:
         workdir.resuming("evaluate", same, until_recorded=True) as work,
         tracking.evaluation_run(params, made["model_digest"], work / "mlflow_run") as run,
     ):
-        run.log_metrics(evaluate.numbers(figures))
+        run.log_metrics(evaluate.flat_numbers(figures))
         run.log_tags({key: str(figures[key]) for key in (*evaluate.COMPARABLE, "reference")})
         for title in ("samples.png", *evaluation.images):
             run.log_image(SHEETS / title, title)

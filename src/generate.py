@@ -1,4 +1,4 @@
-"""Stage generate: samples images from the best model; data/generated/, its zip and a grid."""
+"""Stage generate: samples images from the best model; writes data/generated/, a zip and a grid."""
 
 import shutil
 import sys
@@ -25,7 +25,7 @@ def main() -> None:
     key = generation.resume_key(options, steps, seed, digest)
     with distributed.resuming("generate", key) as work:
         generated = generation.generate(model, options, steps, seed, work)
-        if not distributed.is_main_process():  # which writes the outs
+        if not distributed.is_main_process():  # only the main process writes the outs
             return
         files.clean_folder(OUT)
         for path in generated.paths:
@@ -40,7 +40,7 @@ def main() -> None:
         "infer_steps": steps,
         "timestep_spacing": samplers.effective_spacing(options),
         "first_timestep_snr": float(f"{samplers.first_snr(model.schedule, options, steps):.3g}"),
-        "images_per_s": round(generated.images_per_s, 2) or None,  # none if all were there already
+        "images_per_s": round(generated.images_per_s, 2) or None,  # null if no image was missing
         "device": distributed.device().type,
         "processes": distributed.num_processes(),
         "precision": "fp32",

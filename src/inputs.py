@@ -1,7 +1,7 @@
-"""Stage inputs: makes the three places that a person may fill, so that `dvc repro` works at once.
+"""Stage inputs: creates the user's input folders and deny list, so that `dvc repro` works at once.
 
-data/inputs.dvc is DVC's record of them: what a person puts there is versioned, and an experiment
-never overwrites it. A clone whose commit has something there that was not pulled is told so.
+data/inputs.dvc is DVC's record of them: what a user puts there is versioned, and an experiment
+never overwrites it. A clone that has not pulled this content gets an error that says what to run.
 """
 
 from pathlib import Path
@@ -33,7 +33,7 @@ def main() -> None:
     missing = []
     for file, text in FIRST_CONTENT.items():
         path, empty = Path(file), repository.object_id(text.encode())
-        if path.name == "README.txt":  # of a folder, whose list DVC records
+        if path.name == "README.txt":  # DVC records a folder by the list of its files
             path = path.parent
             listed = repository.folder_list([(empty, "README.txt")])
             empty = f"{repository.object_id(listed)}.dir"
@@ -46,7 +46,7 @@ def main() -> None:
     if missing:
         raise DataError(
             f"this commit has {' and '.join(missing)}, which {'are' if missing[1:] else 'is'} not "
-            f"here; run `dvc pull {' '.join(missing)}`, or copy from where it was written."
+            f"here; run `dvc pull {' '.join(missing)}`, or copy it from where it was made."
         )
     files.make_editable(DENIED)
     if added := DenyList.add(DENIED, denylist.forgotten().lines()):
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def recorded_digests(path: Path) -> set[str]:
-    """The digests of a place in data/inputs.dvc and in dvc.lock, of the stages that read it."""
+    """The digests of a path in data/inputs.dvc and, of the stages that read it, in dvc.lock."""
     outs = repository.digests(repository.read_yaml_file(denylist.INPUTS), "outs")
     stages = repository.value_at(repository.read_yaml_file("dvc.lock"), "stages") or {}
     read = (repository.digests(entry, "deps") for entry in stages.values())

@@ -1,4 +1,4 @@
-"""Stage links: finds the images that articles link → data/links.jsonl, data/articles_read.csv."""
+"""Stage links: finds the images that articles link; writes data/links.jsonl."""
 
 import os
 from functools import partial
@@ -18,7 +18,7 @@ from pttfaces.tables import Article, ArticleStatus
 
 def main() -> None:
     params = load()
-    deny = denylist.in_force()
+    deny = denylist.load_for_stage()
     rules = HostRules(source.host_aliases(params))
     listed = tables.read_jsonl("data/articles.jsonl", Article)
     allowed = [a for a in listed if not deny.denies(article=a.id, author=a.author)]
@@ -55,7 +55,7 @@ def read_all(
         source.connect(params) as hosts,
         PageClient(hosts, rate) as client,
     ):
-        # The demo's pages never change, but hold for these parameters only.
+        # The demo's pages never change, but are valid for these parameters only.
         recent = PageCache(work, RECENT_MAX_AGE_S if params.source == "ptt" else float("inf"))
         settled = PageCache(workdir.cache_dir("pages")) if params.source == "ptt" else recent
         cache_for = partial(articles.choose_cache, settled=settled, recent=recent)

@@ -1,4 +1,4 @@
-"""Stage train: learns a diffusion model from data/dataset; models/, curves and sample grids."""
+"""Stage train: trains a diffusion model on data/dataset; writes models, curves and sample grids."""
 
 import shutil
 import sys
@@ -33,16 +33,16 @@ def main() -> None:
         manifest.check_manifest(DATASET)
     train_set = data.load_images(DATASET / "train", params.image_size)
     holdout = data.load_images(DATASET / "holdout", params.image_size)
-    loop.steps_per_epoch(params.train, train_set, holdout)  # too few: an error before a run begins
+    loop.steps_per_epoch(params.train, train_set, holdout)  # raises before a run begins
     key = loop.resume_key(params, train_set, holdout)
     with distributed.resuming("train", key) as work:
-        if not distributed.is_main_process():  # which writes and logs for all
+        if not distributed.is_main_process():  # only the main process writes and logs
             loop.train(params, train_set, holdout, work, lambda *_: None)
             return
         if reason := checkpoint.explain_restart(work, key):
             print(f"train: {reason}", file=sys.stderr)
         with tracking.training_run(params, train_set.digest, work / "mlflow_run") as run:
-            # So that erasure finds the models trained on an image, whatever DVC still keeps.
+            # Erasure finds the models trained on an image by this list, even without the data set.
             names = sorted(path.name for path in (DATASET / "train").glob("*.png"))
             run.log_text("\n".join(names), tracking.TRAINING_IMAGES)
 

@@ -30,7 +30,7 @@ def main():
     everything = config.load()
     flat = everything.flat()
     if denylist.DENIED in stage["deps"]:
-        denylist.in_force()
+        denylist.load_for_stage()
     wanted = [key for key in stage["params"]]
     mine = {k: v for k, v in flat.items() if any(k == w or k.startswith(w + ".") for w in wanted)}
     read = [Path(dep) for dep in stage["deps"] if not dep.startswith(("src/", "metrics/"))]

@@ -1,4 +1,4 @@
-"""`python -m pttfaces` is the command `pttfaces`."""
+"""Runs the command `pttfaces` for `python -m pttfaces`."""
 
 from pttfaces.cli import main
 

@@ -1,4 +1,4 @@
-"""Zip archives: packing a folder reproducibly, unpacking an untrusted one safely."""
+"""Packs a folder into a reproducible zip archive, and unpacks an untrusted one safely."""
 
 import errno
 import shutil
@@ -10,8 +10,8 @@ from pathlib import Path
 from pttfaces.errors import DataError
 from pttfaces.files import atomic
 
-# What zipfile raises for a file that is not a zip, or a damaged one, besides an OSError (EINVAL)
-# for an offset before the file's start.
+# What zipfile raises for a file that is not a zip, or a damaged one; for an offset before the start
+# of the file it raises an OSError (EINVAL).
 NO_ZIP = (
     zipfile.BadZipFile,
     RuntimeError,  # an encrypted part; NotImplementedError: an unknown compression
@@ -52,7 +52,7 @@ def unpack(archive: str | Path, folder: str | Path) -> int:
     """Unpacks a zip into a new or empty `folder`; returns the number of files.
 
     The folder appears whole or not at all. DataError: no zip, or a damaged one; names that lead
-    outside the folder, are there twice or are too long; links, encryption or a compression other
+    outside the folder, appear twice or are too long; links, encryption or a compression other
     than deflate; or a folder that already holds something.
     """
     archive, folder = Path(archive), Path(folder)
@@ -90,7 +90,7 @@ def unpack(archive: str | Path, folder: str | Path) -> int:
             folder.rmdir()
         work.replace(folder)
     except (*NO_ZIP, OSError) as error:
-        # Other troubles are the disk's.
+        # Any other OSError is the disk's.
         if not isinstance(error, NO_ZIP) and error.errno != errno.EINVAL:
             raise
         raise DataError(f"{archive} is not a readable zip archive.") from None
@@ -106,7 +106,7 @@ def _parts(entry: zipfile.ZipInfo) -> list[str]:
 def _fault(entry: zipfile.ZipInfo) -> str:
     """Why a file of a zip is not unpacked, as the end of a sentence; "" where it is."""
     parts = _parts(entry)
-    # A colon anywhere: on Windows a part with a drive's letter leads to that drive.
+    # No colon anywhere: on Windows a part with a drive's letter leads to that drive.
     if ".." in parts or parts[0] == "" or any(":" in part for part in parts):
         return "leads outside the folder"
     if entry.external_attr >> 16 & 0o170000 == 0o120000:

@@ -1,4 +1,4 @@
-"""The command `pttfaces`: everything besides the stages, run in the project's folder."""
+"""Defines the command `pttfaces`, for everything that is not a stage of the pipeline."""
 
 import sys
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ def main() -> NoReturn:
 
 
 class _Command(click.Command):
-    """A command that runs in a checkout only; its help is there everywhere."""
+    """A command that runs only in a checkout; its help is available anywhere."""
 
     def invoke(self, context: click.Context) -> Any:
         if not Path("dvc.yaml").is_file():
@@ -44,7 +44,7 @@ class _Command(click.Command):
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def commands() -> None:
-    """Commands besides the stages of PTT Faces, run in the project's folder.
+    """Manage a project of PTT Faces; run these commands in its folder.
 
     `dvc repro` runs the pipeline itself.
     """
@@ -96,7 +96,7 @@ def trace(file: str) -> None:
 
     with dvc_store.open_store(Path()) as store:
         provenance = findings.read_tables(Path(), store)
-        _say(messages.trace(provenance, targets.table_key(file)))
+        _print_lines(messages.trace(provenance, targets.table_key(file)))
 
 
 @commands.command(cls=_Command)
@@ -112,8 +112,8 @@ def trace(file: str) -> None:
 def forget(dry_run: bool, purge: bool, **names: tuple[str, ...]) -> None:
     """Put people or images on the deny list, and delete what is stored of them.
 
-    After `dvc repro` nobody who was named is in a data set, nor in a model trained from then on.
-    Options may be repeated. --purge alone deletes the bytes of everybody on the deny list.
+    After `dvc repro` they are in no data set and in no model trained from then on.
+    Options may be repeated. --purge alone deletes the bytes of everyone on the deny list.
 
     \b
     pttfaces forget --author someone --dry-run
@@ -134,14 +134,14 @@ def forget(dry_run: bool, purge: bool, **names: tuple[str, ...]) -> None:
         if not dry_run:  # first: `| head` ends the command while it prints
             added = DenyList.add(DENIED, found.entries())
             DenyList.add(workdir.root() / denylist.FORGOTTEN, found.entries())
-        _say(messages.images(found))
-        _say(messages.models(found))
-        _say(messages.stored(found))
+        _print_lines(messages.images(found))
+        _print_lines(messages.models(found))
+        _print_lines(messages.stored(found))
         if added is None:
             print("This was a dry run: nothing has changed.")
             return
         print(f"{DENIED}: {added} entries added")
-        _say(findings.purge(found) if purge else messages.THEN_PURGE)
+        _print_lines(findings.purge(found) if purge else messages.THEN_PURGE)
         print(messages.REPRO)
 
 
@@ -157,7 +157,7 @@ def history(name: str | None) -> None:
     from pttfaces.report import revisions
 
     if name is None:
-        _say(texts.table(tracking.all_runs()))
+        _print_lines(texts.table(tracking.all_runs()))
         return
     known = revisions.all_revisions()
     revision = revisions.find_revision(name, known)
@@ -169,13 +169,13 @@ def history(name: str | None) -> None:
         print(printable(f"warning: {error}"), file=sys.stderr)
         runs = []
     if revision:
-        _say(texts.of_revision(revision, runs))
+        _print_lines(texts.describe_revision(revision, runs))
         return
     fits = [run for run in runs if run.info.run_id.startswith(name)] if len(name) >= 4 else []
     if len(fits) != 1:
         what = f"the first digits of {len(fits)} runs" if fits else "no run, experiment or commit"
         raise DataError(f"{name} is {what}; `pttfaces history` lists the runs.")
-    _say(texts.of_run(fits[0], known))
+    _print_lines(texts.describe_run(fits[0], known))
 
 
 @commands.command(cls=_Command)
@@ -282,6 +282,6 @@ def site(port: int) -> None:
             print("The demo board has stopped.")
 
 
-def _say(lines: Iterable[str]) -> None:
+def _print_lines(lines: Iterable[str]) -> None:
     for line in lines:
         print(printable(line))  # titles and a shared store's names are untrusted text

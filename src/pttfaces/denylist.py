@@ -1,7 +1,7 @@
-"""Reads data/denylist.txt, the articles, authors, addresses, images and crops that must stay out.
+"""Reads the deny list: the articles, authors, addresses, images and crops that must stay out.
 
-Every stage that adds data honours it. DVC versions the list, so the one of an earlier commit lacks
-who was forgotten since; data/forgotten.txt, which neither git nor DVC versions, has everyone.
+Every stage that adds data applies data/denylist.txt. DVC versions it, so an earlier commit's list
+lacks later entries; data/forgotten.txt, which is not versioned, keeps them all.
 """
 
 import re
@@ -25,11 +25,11 @@ EMPTY = (  # the list of a fresh clone, byte for byte: its digest is known
 ARTICLE = re.compile(r"[MG]\.([0-9]{8,10})\.A(?:\.[0-9A-F]{1,4})?")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 CROP = re.compile(r"[0-9a-f]{16}-[0-9]+\.png")
-# The form of each kind's values, and its description; another value could match nothing.
+# The form of each kind's values, and its description; any other value could never match.
 _FORMS = {
     "article": (ARTICLE, "an article's id, such as article:M.1704074641.A.0F3"),
     "author": (re.compile(r"[^\s#]+"), "author: and a user id, without blanks and #"),
-    # A link may be posted without its scheme; a file of the inbox may have blanks in its name.
+    # A link may be posted without its scheme; an inbox file's name may contain blanks.
     "url": (
         re.compile(r"(?i:https?:)?//\S+|inbox:.+"),
         "url: and a whole address, http://… or https://…, as data/ledger.csv has it, or url:inbox: "
@@ -39,7 +39,7 @@ _FORMS = {
     "crop": (CROP, "crop: and a crop's file name, such as crop:0123456789abcdef-0.png"),
 }
 KINDS = tuple(_FORMS)
-_ANY_CASE = {"author", "sha256"}  # the board's user names and hex digits are the same in any case
+_ANY_CASE = {"author", "sha256"}  # compared in lower case
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class DenyList:
         """Reads a file of `kind:value` lines; `#` begins a comment line or, after a space, the rest
         of a line. Without a file nothing is denied.
 
-        DataError: a line that is no entry or could match nothing, such as a misspelt one.
+        DataError: a line that is not an entry or could never match, such as a misspelt one.
         """
         try:
             text = Path(path).read_text(encoding="utf-8-sig")
@@ -65,13 +65,13 @@ class DenyList:
 
     @classmethod
     def of(cls, lines: Iterable[str], name: str = "the deny list") -> "DenyList":
-        """From the lines of a file, which messages call `name`; DataError as in `read`."""
+        """Parses the lines of a file, called `name` in messages; DataError as in `read`."""
         entries: dict[str, set[str]] = {kind: set() for kind in KINDS}
         for number, line in enumerate(lines, 1):
             entry = "" if line.lstrip().startswith("#") else line.split(" #")[0].strip()
             if not entry:
                 continue
-            if form := misfit(entry):
+            if form := expected_form(entry):
                 raise DataError(f"{name}, line {number}, is {entry!r}; allowed is {form}.")
             if " #" in line and entry.startswith("url:inbox:"):
                 raise DataError(
@@ -88,15 +88,15 @@ class DenyList:
             f"{kind}:{value}" for kind, values in self.entries.items() for value in values
         )
 
-    def lacks(self, lines: Iterable[str]) -> list[str]:
-        """The lines whose entries this list does not have, each once."""
+    def missing_lines(self, lines: Iterable[str]) -> list[str]:
+        """The lines whose entries are not in this list, each once."""
         present, unique = set(self.lines()), dict.fromkeys(lines)
         return [line for line in unique if not present.issuperset(DenyList.of([line]).lines())]
 
     @classmethod
     def add(cls, path: str | Path, lines: Iterable[str]) -> int:
-        """Adds the lines whose entries a file lacks; returns how many."""
-        path, new = Path(path), cls.read(path).lacks(lines)
+        """Adds the lines whose entries are not in a file yet; returns how many."""
+        path, new = Path(path), cls.read(path).missing_lines(lines)
         text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
         if new:
             ending = "" if not text or text.endswith("\n") else "\n"
@@ -112,9 +112,9 @@ class DenyList:
         sha256: str = "",
         crop: str = "",
     ) -> bool:
-        """Whether any of the names given is denied; an empty one never is.
+        """Whether any of the given names is denied; an empty name never is.
 
-        A crop is denied by any crop of its image: the number of the face may have changed.
+        A crop is denied if any crop of its image is: the number of the face may have changed.
         """
         for kind, name in (
             ("article", article),
@@ -134,26 +134,26 @@ class DenyList:
 
 
 def forgotten() -> DenyList:
-    """Everyone who was ever forgotten in this repository; experiments in clones see it, too."""
+    """Everything ever forgotten in this repository, also for experiments that run in clones."""
     return DenyList.read(workdir.root() / FORGOTTEN)
 
 
-def in_force() -> DenyList:
-    """The deny list, for a stage. DataError: it lacks an entry of data/forgotten.txt or of the
-    current commit's list.
+def load_for_stage() -> DenyList:
+    """Reads the deny list and checks that it is complete.
 
     Makes the file editable, too: dvc makes it a read-only link into its cache after every change.
+    DataError: it lacks an entry of data/forgotten.txt or of the current commit's list.
     """
     files.make_editable(DENIED)
     deny = DenyList.read(DENIED)
-    if missing := deny.lacks(forgotten().lines()):
+    if missing := deny.missing_lines(forgotten().lines()):
         raise DataError(
             f"{DENIED} lacks {len(missing)} entries of {FORGOTTEN}; run `dvc repro --force "
             "--single-item inputs` to add them, and queue experiments again. To withdraw one, "
             "remove it from both files."
         )
     record = next(filter(_committed_digest, (INPUTS, _OLD_RECORD)), INPUTS)
-    if missing := deny.lacks(_committed_entries(_committed_digest(record))):
+    if missing := deny.missing_lines(_committed_entries(_committed_digest(record))):
         raise DataError(
             f"{DENIED} lacks {len(missing)} entries of the current commit's (after a `git pull`?); "
             f"run `git checkout HEAD {record}` and `dvc checkout --force {DENIED}`. If you removed "
@@ -177,7 +177,7 @@ def _committed_entries(digest: str) -> list[str]:
     current = repository.object_id(path.read_bytes()) if path.exists() else ""
     if digest in ("", current, repository.object_id(EMPTY.encode())):
         return []
-    content = repository.cached(digest)
+    content = repository.read_cached(digest)
     if content is None:
         raise DataError(
             f"{DENIED} is not the current commit's, which is not here (after a `git pull`?); "
@@ -186,7 +186,7 @@ def _committed_entries(digest: str) -> list[str]:
     return DenyList.of(content.decode("utf-8-sig").splitlines(), f"{DENIED} of HEAD").lines()
 
 
-def misfit(entry: str) -> str:
+def expected_form(entry: str) -> str:
     """What is allowed instead of `entry`; "" if it is an entry of a deny list."""
     kind, value = _parts(entry)
     if kind not in _FORMS:

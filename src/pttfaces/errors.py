@@ -1,10 +1,10 @@
-"""The tree of errors that a person can do something about.
+"""Defines the errors that a user can do something about.
 
     PttFacesError        anything below; a stage prints it as one sentence and ends with exit code 2
-    ├── ParamsError      params.yaml says something that cannot be
-    ├── SiteError        the board or a picture host does not answer as it should
-    ├── DataError        there is too little, or something else than expected, to work on
-    └── WeightsError     a network's weights are missing or are not the ones expected
+    ├── ParamsError      params.yaml holds a value that is not allowed
+    ├── SiteError        the board or an image host does not respond as expected
+    ├── DataError        the data is missing, too little or not as expected
+    └── WeightsError     a network's weights are missing or not the expected ones
 
 A message says what was wrong, where, what was expected and what to do next. Anything else that is
 raised is a bug and keeps its stack trace.
@@ -17,19 +17,19 @@ _BIDI = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\
 
 
 class PttFacesError(Exception):
-    """One sentence for a person; the base of all errors of this project."""
+    """The base of all errors of this project; its text is a sentence for the user."""
 
 
 class ParamsError(PttFacesError):
-    """params.yaml (or a command's argument) holds something that is not allowed."""
+    """params.yaml (or a command's argument) holds a value that is not allowed."""
 
 
 class SiteError(PttFacesError):
-    """A site is down, refuses, or serves something else than it should."""
+    """A site is down, refuses requests, or serves something unexpected."""
 
 
 class DataError(PttFacesError):
-    """The data at hand cannot be worked on: too few, unreadable, or of the wrong form."""
+    """The data cannot be used: it is missing, too little, unreadable, or of the wrong form."""
 
 
 class WeightsError(PttFacesError):
@@ -37,7 +37,7 @@ class WeightsError(PttFacesError):
 
 
 def printable(text: str) -> str:
-    """Text from elsewhere (a title, a file name, a server's message) as a terminal may show it.
+    """Untrusted text (a title, a file name, a server's message), safe to show on a terminal.
 
     Control characters and those that change the direction of writing become escapes: they could
     move the cursor, or make a line read as another (Trojan Source, CVE-2021-42574). Line feeds and

@@ -1,4 +1,4 @@
-"""Atomic writes, JSON and digests of files.
+"""Writes files atomically, reads and writes JSON, and computes digests.
 
 Every write goes to a temporary name in the same folder and is renamed: whenever the writer is
 killed, a reader never sees half a file.
@@ -41,8 +41,8 @@ def atomic(path: str | Path) -> Iterator[IO[bytes]]:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
-        Path(name).chmod(0o644)  # mkstemp's 0600 would lock out whoever shares the folder
-        if sys.platform == "win32" and path.exists():  # it replaces no read-only file of DVC's
+        Path(name).chmod(0o644)  # mkstemp's 0600 would lock out other users
+        if sys.platform == "win32" and path.exists():  # it does not replace DVC's read-only files
             path.chmod(stat.S_IWRITE)
         Path(name).replace(path)
     except BaseException:
@@ -73,9 +73,9 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 
 def make_editable(path: str | Path) -> None:
-    """Replaces a link into DVC's cache by a file of its own, for a file that a person edits.
+    """Replaces a link into DVC's cache by a copy, so that a person can edit the file.
 
-    Such a link is read-only, and an editor that insists would change the cached version as well.
+    Such a link is read-only, and an editor that overrides this would change the cached version.
     """
     path = Path(path)
     if path.exists() and (path.stat().st_nlink > 1 or not path.stat().st_mode & stat.S_IWUSR):
@@ -97,7 +97,7 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise missing(path) from None
+        raise missing_file_error(path) from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON ({error}); delete it and run `dvc repro`.") from None
 
@@ -117,7 +117,7 @@ def read_json_lines(path: str | Path, fields: Iterable[str] = ()) -> list[dict[s
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise missing(path) from None
+        raise missing_file_error(path) from None
     except UnicodeDecodeError:
         raise DataError(f"{path} is not UTF-8; delete it and run `dvc repro`.") from None
     rows: list[Any] = []
@@ -146,7 +146,7 @@ def unseal(record: bytes) -> bytes | None:
 
 
 def _object(line: str) -> dict[str, Any] | None:
-    """The JSON object in a line; None where there is none."""
+    """The JSON object in a line; None if it holds none."""
     with contextlib.suppress(ValueError, RecursionError):
         value = json.loads(line)
         return value if isinstance(value, dict) else None
@@ -214,5 +214,6 @@ def digest_tree(folder: str | Path, skip: Collection[str] = ()) -> str:
     return digest_json([[name, digest_file(folder / name)] for name in names if name not in skip])
 
 
-def missing(path: str | Path) -> DataError:
+def missing_file_error(path: str | Path) -> DataError:
+    """The error to raise for a file that an earlier stage should have made."""
     return DataError(f"{path} does not exist; run `dvc repro`, which makes what comes before it.")

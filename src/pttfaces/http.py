@@ -1,4 +1,4 @@
-"""Shared by both web clients: the User-Agent, the Retry-After header, and hosts on loopback.
+"""Provides both web clients with the User-Agent, the Retry-After header and hosts on loopback.
 
 `LoopbackHosts` maps host names to servers on this machine (the embedded demo board, a test's
 server, a local mirror); requests to all other names go to the network.

@@ -18,7 +18,7 @@ _DATASET = Path("data/dataset")
 def write_manifest(folder: Path) -> int:
     """Lists every PNG below `folder`, by relative name and digest, in its manifest; how many.
 
-    DataError: there is none, or no such folder.
+    DataError: no PNG, or no such folder.
     """
     found = _digests(folder)
     if not found:

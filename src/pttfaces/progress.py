@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, one plain line every 15 seconds in a log."""
+"""Shows the progress of long work: a bar on a terminal, a line every 15 seconds in a log."""
 
 import io
 import sys

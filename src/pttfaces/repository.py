@@ -1,4 +1,4 @@
-"""What git and DVC know of the project: git's output, dvc.yaml, dvc.lock and DVC's digests."""
+"""Reads what git and DVC record of the project: git's output, dvc.yaml, dvc.lock, DVC's digests."""
 
 import hashlib
 import json
@@ -11,13 +11,13 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 STAGES = ("crawl", "links", "download", "detect", "crop", "curate", "train", "generate", "evaluate")
-"""The stages of dvc.yaml in their order, without `inputs`, which measures nothing."""
+"""The stages of dvc.yaml in their order, without `inputs`, which writes no metrics."""
 
 
 def git(*arguments: str, cwd: str | Path | None = None) -> str:
-    """What git prints; "" where it fails or is not installed.
+    """The output of a git command; "" if it fails or git is not installed.
 
-    Whatever a person's settings add to a log, such as signatures, is left out.
+    A log has no signatures, whatever the user's settings are.
     """
     command = ["git", "-c", "log.showSignature=false", *arguments]
     try:
@@ -28,7 +28,7 @@ def git(*arguments: str, cwd: str | Path | None = None) -> str:
 
 
 def read_yaml(text: str) -> Any:
-    """The plain values of a YAML text; None where it is not YAML."""
+    """The plain values of a YAML text; None if it is not YAML."""
     try:
         return YAML(typ="safe", pure=True).load(text)
     except (YAMLError, ValueError, LookupError, RecursionError):
@@ -36,13 +36,13 @@ def read_yaml(text: str) -> Any:
 
 
 def read_yaml_file(path: str | Path) -> Any:
-    """The plain values of a YAML file; None where it is not YAML, or not there."""
+    """The plain values of a YAML file; None if it is not YAML, or does not exist."""
     path = Path(path)
     return read_yaml(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def value_at(values: Any, *keys: str) -> Any:
-    """The value below these keys, one inside the other; None where there is none."""
+    """The value under these nested keys; None if there is none."""
     for key in keys:
         values = values.get(key) if isinstance(values, dict) else None
     return values
@@ -79,7 +79,7 @@ def digests(entry: Any, side: str) -> dict[str, str]:
 
 
 def object_id(content: bytes) -> str:
-    """The MD5 by which DVC knows a file."""
+    """The MD5 that identifies a file in DVC."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
@@ -92,7 +92,7 @@ def folder_list(files: Iterable[tuple[str, str]]) -> bytes:
     return json.dumps(entries, sort_keys=True).encode()
 
 
-def entries_of(content: bytes) -> list[tuple[str, str]] | None:
+def parse_folder_list(content: bytes) -> list[tuple[str, str]] | None:
     """(MD5, relative path) of the files in a folder's list; None where it is damaged."""
     try:
         return [(str(entry["md5"]), str(entry["relpath"])) for entry in json.loads(content)]
@@ -100,8 +100,8 @@ def entries_of(content: bytes) -> list[tuple[str, str]] | None:
         return None
 
 
-def cached(oid: str) -> bytes | None:
-    """An object in DVC's cache; None where it is not there."""
+def read_cached(oid: str) -> bytes | None:
+    """The bytes of an object in DVC's cache; None if it is not there."""
     from dvc.repo import Repo  # takes most of a second
 
     with Repo() as repo:

@@ -1,4 +1,4 @@
-"""Which site a run reads: the embedded demo board, a real board, or only the local photographs.
+"""Chooses the site that a run reads: the embedded demo board, a real board, or none at all.
 
 `demo/` is imported here and by `pttfaces site`, and only for `source: demo`.
 """
@@ -44,7 +44,7 @@ def base_url(params: Params) -> str:
 
 
 def host_aliases(params: Params) -> Mapping[str, str]:
-    """Host name → the image host whose links look alike; the demo's stand in for real ones."""
+    """Host name → the image host with links of the same form; the demo's replace real ones."""
     if params.source != "demo":
         return {}
     from pttfaces.demo import site
@@ -53,9 +53,9 @@ def host_aliases(params: Params) -> Mapping[str, str]:
 
 
 def cache_namespace(params: Params) -> Any:
-    """Which web the addresses belong to (JSON types): what is cached for a URL holds there only.
+    """The web that URLs belong to (JSON types): what is cached for a URL is valid there only.
 
-    The demo's URLs lead to other pages and images under other parameters.
+    The demo's URLs lead to different pages and images under different parameters.
     """
     if params.source != "demo":
         return "web"

@@ -1,4 +1,4 @@
-"""How a stage or a command starts and ends: one sentence for a user's mistake, exit code 2.
+"""Runs a stage or a command; a user's mistake ends it with one sentence and exit code 2.
 
 Scripts import this first: from then on Ctrl-C and SIGTERM end in a sentence, also while slower
 imports are still running.
@@ -53,7 +53,7 @@ def run(main: Callable[[], None]) -> NoReturn:
     A SIGTERM is treated as Ctrl-C, so that `finally` blocks run. Other errors keep their stack
     trace: they are bugs.
     """
-    for stream in (sys.stdout, sys.stderr):  # titles are Chinese; a Windows console may not be
+    for stream in (sys.stdout, sys.stderr):  # titles are Chinese; a Windows console may lack it
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -83,7 +83,7 @@ def run(main: Callable[[], None]) -> NoReturn:
 
 
 def run_stage(main: Callable[[], None]) -> NoReturn:
-    """Runs a stage as `run` does, alone in its working folder, and no longer than its DVC.
+    """Runs a stage as `run` does, alone in its working folder, until it ends or DVC does.
 
     When DVC is killed, its stage would continue; the next `dvc repro` would start the same stage
     again, and both would write the same outs. Of several processes that share one stage (torchrun's
@@ -161,7 +161,7 @@ def run_stage_on_processes(main: Callable[[], None]) -> NoReturn:
 def _stop_with_dvc() -> None:
     """Stops this process as a SIGTERM does when the DVC that started it is gone.
 
-    Nobody would record in dvc.lock what it makes from then on. Windows cannot tell that a parent
+    What the stage makes after that is never recorded in dvc.lock. Windows cannot tell that a parent
     has ended.
     """
     if "DVC_ROOT" not in os.environ or os.name == "nt":
@@ -187,7 +187,7 @@ def _exit(sentence: str, code: int) -> NoReturn:
 
 
 def _print_exception(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """Prints an exception outside of `run`; of an interruption one sentence."""
+    """Prints an exception raised outside `run`; for an interruption, one sentence."""
     if _stop_requested.is_set() or issubclass(kind, KeyboardInterrupt):
         print(_INTERRUPTED, file=sys.stderr)
     else:

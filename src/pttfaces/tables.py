@@ -1,4 +1,4 @@
-"""The tables that stages write: one dataclass a row, and reading and writing them.
+"""Defines the tables that stages write, one dataclass each, and reads and writes them.
 
 A field is a column, in the file's order. Its type says how a cell is read and written: `int | None`
 and `float | None` may be empty, `Fixed2` has two decimals.
@@ -63,7 +63,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class ArticleStatus:
-    """What became of an article: a row of data/articles_read.csv."""
+    """The outcome of reading an article: a row of data/articles_read.csv."""
 
     article: str
     status: str
@@ -72,7 +72,7 @@ class ArticleStatus:
 
 @dataclass(frozen=True, slots=True)
 class LedgerRow:
-    """What became of a link or a local file: a row of data/ledger.csv.
+    """The outcome of a link or a local file: a row of data/ledger.csv.
 
     place: body, push or inbox (where article and position are empty); path: below data/raw, ""
     where no bytes are kept.
@@ -132,7 +132,7 @@ class CropRow:
 
     crop: file name in data/crops; image: path below data/raw; face: number in the image; sharpness:
     variance of the Laplacian; face_px: shorter side of the face's box, in pixels of the image;
-    upscale: crop pixels an image pixel; brightness: mean grey, 0…255; yaw, pitch, roll: of the
+    upscale: crop pixels per image pixel; brightness: mean grey, 0…255; yaw, pitch, roll: of the
     head, in degrees; score: the detector's, 0…1; phash: perceptual hash, in hex.
     """
 
@@ -249,7 +249,7 @@ def read(path: str | Path, row: type[Row]) -> list[Row]:
             row(*(parse(line[index].removeprefix("'")) for index, parse in cells)) for line in lines
         ]
     except FileNotFoundError:
-        raise files.missing(path) from None
+        raise files.missing_file_error(path) from None
     except (ValueError, csv.Error) as error:
         raise DataError(
             f"{path} is not a valid table ({error}); delete it and run `dvc repro`."
@@ -292,7 +292,7 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[A
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows([_inert(cell) for cell in row] for row in rows)
+    writer.writerows([_escape_formula(cell) for cell in row] for row in rows)
     files.write_text(path, text.getvalue())
 
 
@@ -301,13 +301,13 @@ def write_dicts(path: str | Path, rows: Iterable[Mapping[str, Any]], header: Seq
     write_csv(path, header, ([row.get(name) for name in header] for row in rows))
 
 
-def _inert(cell: Any) -> Any:
+def _escape_formula(cell: Any) -> Any:
     risky = isinstance(cell, str) and cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell)
     return f"'{cell}" if risky else cell
 
 
 def _converters(row: Any) -> list[tuple[Callable[[str], Any], Callable[[Any], Any]]]:
-    """For each column, what reads a cell and what writes one."""
+    """For each column, the function that parses a cell and the one that formats it."""
     hints = typing.get_type_hints(row, include_extras=True)
     return [_converter(hints[name]) for name in columns(row)]
 

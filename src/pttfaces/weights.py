@@ -26,7 +26,7 @@ def find(
 ) -> Path:
     """The file of weights called `name`, with its digest checked.
 
-    given: the path that the user named, as `workdir.find_file` finds it; if set, no other counts.
+    given: the path that the user named, as `workdir.find_file` finds it; if set, no other is used.
     candidates: where the file may be already, in order of preference; a download goes to the first.
     url: where the file is published; None: it cannot be downloaded.
     sha256: the expected digest, or its first hex digits; None: no digest was ever published.

@@ -1,4 +1,4 @@
-"""Where work lives besides DVC's outs: `.cache/` for what lasts, `.resume/` for half-done work."""
+"""Manages the folders `.cache/`, for lasting results, and `.resume/`, for half-done work."""
 
 import contextlib
 import os
@@ -15,11 +15,11 @@ from pttfaces.errors import DataError
 from pttfaces.files import digest_json, read_json, write_json
 from pttfaces.repository import lock_entries
 
-DONE = "done.json"  # in a folder of `resuming`: finished, and DVC has not recorded it yet
+DONE = "done.json"  # in a folder of `resuming`: finished, but not yet recorded by DVC
 
 
 def root() -> Path:
-    """The main repository's folder, where state that outlives a stage lies.
+    """The main repository's folder, which keeps state that outlives a stage.
 
     DVC sets DVC_ROOT to it even where a queued experiment runs in a temporary clone; a stage that
     is run by hand runs in the repository itself.
@@ -37,7 +37,7 @@ def find_file(path: str | Path) -> Path:
 
 
 def cache_dir(name: str) -> Path:
-    """`.cache/<name>`: results that hold whatever the parameters are, keyed by content."""
+    """`.cache/<name>`: results that are valid under any parameters, keyed by content."""
     folder = root() / ".cache" / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -49,18 +49,18 @@ def test_an_earlier_commit_s_list_is_refused(
     LIST.parent.mkdir()
     git("init")
     commit(denylist.EMPTY)
-    assert denylist.in_force().lines() == []
+    assert denylist.load_for_stage().lines() == []
     for text in ("author:ann\n", "author:ann\nauthor:bob\n"):
         commit(text)
-        assert denylist.in_force().lines() == text.split()
+        assert denylist.load_for_stage().lines() == text.split()
     for earlier in ("", "author:ann\n"):
         LIST.write_text(earlier)
         with pytest.raises(DataError, match=r"entries of the current commit's.*\.dvc first"):
-            denylist.in_force()
+            denylist.load_for_stage()
     LIST.write_text("author:ann\nauthor:bob\nauthor:cy\n")  # added, and not committed yet
-    assert len(denylist.in_force().lines()) == 3
+    assert len(denylist.load_for_stage().lines()) == 3
     commit("author:ann\n")  # removed on purpose
-    assert denylist.in_force().lines() == ["author:ann"]
+    assert denylist.load_for_stage().lines() == ["author:ann"]
 
 
 def test_a_commit_s_list_that_was_not_pulled_is_an_error(repository: Path) -> None:
@@ -71,4 +71,4 @@ def test_a_commit_s_list_that_was_not_pulled_is_an_error(repository: Path) -> No
     git("commit", "-m", "x")
     LIST.write_text("author:bob\n")
     with pytest.raises(DataError, match=r"`dvc pull data/denylist\.txt`"):
-        denylist.in_force()
+        denylist.load_for_stage()

@@ -81,11 +81,11 @@ def test_whoever_was_forgotten_is_on_every_list(capsys: pytest.CaptureFixture[st
     Path("data/forgotten.txt").write_text("author:someone\narticle:M.1704074641.A\n")
     Path(DENIED).write_text("author:other\n")
     with pytest.raises(DataError, match="lacks 2 entries"):
-        denylist.in_force()
+        denylist.load_for_stage()
     inputs.main()
     assert "data/denylist.txt: 2 entries of data/forgotten.txt added" in capsys.readouterr().out
     names = ("someone", "other")
-    assert all(denylist.in_force().denies(author=name) for name in names)
+    assert all(denylist.load_for_stage().denies(author=name) for name in names)
     before = Path(DENIED).read_bytes()
     inputs.main()
     assert Path(DENIED).read_bytes() == before
@@ -112,18 +112,18 @@ def test_list_that_lacks_entries_of_the_current_commit_is_refused_by_every_stage
     Path(INPUTS).write_text("outs:\n- path: denylist.txt\n  hash: md5\n")
     for text in ("author:ann\n", "author:ann\nauthor:bob\n"):
         commit(text)
-        assert denylist.in_force().lines() == text.split()
+        assert denylist.load_for_stage().lines() == text.split()
     for older in ("", "author:ann\n", "author:bob\nauthor:cat\n"):
         Path(DENIED).write_text(older)
         with pytest.raises(DataError, match=rf"lacks \d entries of the current.*commit {INPUTS}"):
-            denylist.in_force()
+            denylist.load_for_stage()
     Path(DENIED).write_text("author:cat\nauthor:bob\nauthor:ann\n")
-    assert denylist.in_force().lines() == ["author:ann", "author:bob", "author:cat"]
+    assert denylist.load_for_stage().lines() == ["author:ann", "author:bob", "author:cat"]
     commit("author:ann\n")  # bob was removed on purpose
-    assert denylist.in_force().lines() == ["author:ann"]
+    assert denylist.load_for_stage().lines() == ["author:ann"]
     for path in Path(".dvc/cache").rglob("*"):
         if path.is_file():
             path.unlink()
     Path(DENIED).write_text("author:ann\nauthor:dan\n")
     with pytest.raises(DataError, match=r"not the current commit's.*`dvc pull data/denylist.txt`"):
-        denylist.in_force()
+        denylist.load_for_stage()

@@ -90,10 +90,10 @@ def test_a_revision_has_no_figures_of_an_older_model_or_older_samples(
     repository: Repository, change: Callable[[], None], left: list[str]
 ) -> None:
     change()
-    here = revisions.here()
+    here = revisions.working_folder()
     assert [stage for stage, figures in here.metrics.items() if figures] == left
     evaluation = {"model_digest": "a"}, {"infer_steps": 20.0, "fid": 3.0}
-    assert revisions.holds(here, *evaluation) == ("evaluate" in left)
+    assert revisions.holds_result(here, *evaluation) == ("evaluate" in left)
 
 
 def test_figures_that_do_not_say_what_newer_ones_do_are_read_as_before(
@@ -106,10 +106,10 @@ def test_figures_that_do_not_say_what_newer_ones_do_are_read_as_before(
     assert here.samples == commit.samples
     assert len(data.results()) == 1
     write("generate", {"num_images": 8})
-    assert revisions.here().evaluate == {}
+    assert revisions.working_folder().evaluate == {}
     without = {key: value for key, value in FIGURES["generate"].items() if key != "num_images"}
     Path("metrics/generate.json").write_text(json.dumps(without))
-    assert revisions.here().evaluate["fid"] == 3.0
+    assert revisions.working_folder().evaluate["fid"] == 3.0
 
 
 def test_results_of_one_score_and_other_samples_are_two(repository: Repository) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pttfaces.denylist import ARTICLE
 
 TAIPEI = datetime.timezone(datetime.timedelta(hours=8))  # no summer time since 1979
-# At this age nobody adds pushes to an article any more: its row and its page no longer change.
+# At this age an article gets no more pushes: its row and its page no longer change.
 SETTLED_AFTER_S = 30 * 86400
 # A page that may still change is requested again once its cached copy is this old.
 RECENT_MAX_AGE_S = 86400.0
@@ -21,7 +21,7 @@ def posted_at(article: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def id_of(href: str) -> str | None:
+def article_id_in(href: str) -> str | None:
     """The article id at the end of a link's path; None if there is none."""
     match = _HREF.search(href)
     return match[1] if match else None

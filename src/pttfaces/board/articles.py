@@ -52,7 +52,7 @@ def read_articles(
 ) -> Iterator[ArticleRead]:
     """Reads articles and yields them in order, with their albums as links without an address.
 
-    SiteError: the site is down, or serves something else than articles.
+    SiteError: the site is down, or serves something other than articles.
     """
     failed = unreadable = 0
     requests = ((article.url, cache_for(article)) for article in articles)
@@ -108,8 +108,8 @@ def count_links(reads: Iterable[ArticleRead], rules: HostRules) -> dict[str, obj
     """Counts articles by status, and image links by place, kind and host, for metrics/links.json.
 
     other: links to no image; repeated: links to an image that the same article links already.
-    Hosts without a rule of their own are counted together as "other": these numbers are in git,
-    which must not show whose own site an article links.
+    Hosts without a rule are counted together as "other": these numbers are in git, which must not
+    reveal the personal sites that articles link.
     """
     reads = list(reads)
     images = [link for read in reads for link in read.links.images]

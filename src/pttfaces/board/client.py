@@ -1,4 +1,4 @@
-"""An HTTP client for a board: a rate limit, retries, robots.txt, the 18+ gate, cached pages."""
+"""Requests a board's pages, with a rate limit, retries, robots.txt, the 18+ gate and a cache."""
 
 import random
 import threading
@@ -120,7 +120,7 @@ class PageClient:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._closed.set()  # ends the waits of requests whose result nobody needs any more
+        self._closed.set()  # ends the waits of abandoned requests
         self._session.close()
 
     def fetch(self, url: str) -> Page:

@@ -152,7 +152,7 @@ class HostRules:
         return [self._to_alias(image) for image in images]
 
     def has(self, host: str) -> bool:
-        """Whether a host has a rule of its own."""
+        """Whether there is a rule for a host."""
         return host in RULES or host in self.aliases
 
     def _to_alias(self, image: HostedImage) -> HostedImage:

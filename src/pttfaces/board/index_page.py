@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from pttfaces.board.article_ids import id_of, posted_at
+from pttfaces.board.article_ids import article_id_in, posted_at
 from pttfaces.board.html import Node, has_class, parse_html, text_at, title_of
 from pttfaces.errors import SiteError
 
@@ -82,7 +82,7 @@ def _parse_row(block: Node) -> IndexRow:
     link = block.css_first("div.title > a[href]")
     href = (link.attributes["href"] or "") if link else ""
     return IndexRow(
-        id=id_of(href),
+        id=article_id_in(href),
         href=href,
         title=text_at(block, "div.title > a[href]" if link else "div.title"),
         author=text_at(block, "div.author"),

@@ -111,10 +111,10 @@ def _with_albums(
 
 
 def _split(url: str, page_url: str) -> SplitResult | None:
-    """The parts of an absolute HTTP address; None if it is none."""
+    """The parts of an absolute HTTP address; None for any other text."""
     try:
         parts = urlsplit(urljoin(page_url, url))
-        port = parts.port  # raises ValueError if it is none
+        port = parts.port  # raises ValueError if it is not a number
     except ValueError:
         return None
     usable = parts.scheme in ("http", "https") and parts.hostname and port != 0

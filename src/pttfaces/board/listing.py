@@ -1,6 +1,6 @@
 """Lists the articles of a range of time on a board, and filters them.
 
-The index pages are found by bisecting on the times in article ids, so no page number is given.
+The index pages are found by bisecting on the times in article ids.
 """
 
 import shutil
@@ -67,7 +67,7 @@ def filter_rows(
 ) -> tuple[list[Article], dict[str, int]]:
     """The articles that pass the filters, and how many rows each of ROW_REASONS left out.
 
-    min_nrec: least popularity, where a blank one counts as 0; None leaves out the blank ones
+    min_nrec: minimum popularity, where a blank one counts as 0; None leaves out the blank ones
     instead, as the original project did.
     """
     articles: list[Article] = []
@@ -123,10 +123,10 @@ def _read_pages(
         reader = _Reader(client, base_url, board, edges=cache, pages=cache)
         with suppress(_PagesLostError):
             pages = reader.read(span, concurrently=True)
-            if not pages or reader.rows_stand_still():
+            if not pages or reader.rows_unmoved():
                 return pages
         again.mkdir(parents=True)
-    # A cache of their own for the pages that find the edges: they are older than the pages above
+    # A separate cache for the pages that find the edges: they are older than the pages above
     # them, so this reading may not use them.
     edges, pages_again = (PageCache(again / name, max_age_s) for name in ("edges", "pages"))
     reader = _Reader(client, base_url, board, edges, pages_again)
@@ -179,7 +179,7 @@ class _Reader:
     def read_page(self, number: int) -> IndexPageRead:
         return self._require(self.client.get(self._url(number), _parse_older, self.pages))
 
-    def rows_stand_still(self) -> bool:
+    def rows_unmoved(self) -> bool:
         """Whether the newest page's rows, and so all older ones, are where they were at first.
 
         Requests the page again; further posts at its end, and some that were deleted in place,

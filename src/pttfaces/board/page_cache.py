@@ -29,7 +29,7 @@ class Page:
 
 @dataclass(frozen=True)
 class PageCache:
-    """Pages below `folder`, by the digest of their URL; those older than max_age_s are missing."""
+    """Pages below `folder`, by the digest of their URL; those older than max_age_s do not count."""
 
     folder: Path
     max_age_s: float = float("inf")

@@ -1,6 +1,6 @@
 """Finds crops that look the same by their perceptual hashes, however they were encoded or resized.
 
-Hashes are of equal length, in hex; two are alike when at most `max_bits` of their bits differ.
+Hashes are of equal length, in hex; two are similar when at most `max_bits` of their bits differ.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,8 +13,8 @@ _WORD_BYTES = 8
 def find_duplicates(hashes: Sequence[str], max_bits: int) -> list[int | None]:
     """For each hash the index of the one that it is a duplicate of; None for one that stays.
 
-    hashes: the preferred ones first. An original is no duplicate itself: of a chain of look-alikes
-    those stay that are not alike.
+    hashes: the preferred ones first. An original is not a duplicate itself: of a chain of
+    look-alikes, those stay that are not similar to each other.
     """
     words = _words(hashes)
     compared = np.empty_like(words)  # its first columns: the words of `originals`
@@ -32,7 +32,7 @@ def find_duplicates(hashes: Sequence[str], max_bits: int) -> list[int | None]:
 
 
 def find_pairs(hashes: Sequence[str], max_bits: int) -> Iterator[tuple[int, int]]:
-    """The indices (first, second) of every two hashes that are alike."""
+    """The indices (first, second) of every two hashes that are similar."""
     words = _words(hashes)
     for second, word in enumerate(words.T):
         near = np.flatnonzero(_count_differing(words[:, :second], word) <= max_bits)
@@ -40,7 +40,7 @@ def find_pairs(hashes: Sequence[str], max_bits: int) -> Iterator[tuple[int, int]
 
 
 def find_alike(hashes: Sequence[str], others: Sequence[str], max_bits: int) -> list[int]:
-    """The indices in `others` of hashes that are alike one of `hashes`."""
+    """The indices in `others` of hashes that are similar to one of `hashes`."""
     if not hashes or not others:
         return []
     words = _words(others)

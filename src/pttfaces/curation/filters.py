@@ -33,8 +33,8 @@ def filter_crops(
     A crop is denied if any source of its image is. Of crops that look alike the one with the
     largest face in its image stays; of equals, the first.
 
-    blur_threshold: least sharpness; without_face: names of crops on which no face was found again,
-    of which the look-alikes stay.
+    blur_threshold: minimum sharpness; without_face: names of crops on which no face was found
+    again, whose look-alikes stay.
     """
 
     def reason(candidate: Candidate) -> str:

@@ -24,7 +24,7 @@ class Provenance:
     @property
     def group(self) -> str:
         """What is never split between training and hold-out: an article, or a sub-folder of the
-        inbox; an image directly in the inbox is a group of its own."""
+        inbox; an image directly in the inbox is its own group."""
         if self.article:
             return f"article:{self.article}"
         path = PurePosixPath(self.url.removeprefix(_INBOX))
@@ -43,7 +43,7 @@ class Candidate:
     sources: tuple[Provenance, ...]
 
 
-def candidates(
+def trace_crops(
     crops: Sequence[CropRow], ledger: Iterable[LedgerRow], articles: Iterable[Article]
 ) -> list[Candidate]:
     """Every crop with its sources, in the order of the crops. DataError: a damaged hash."""

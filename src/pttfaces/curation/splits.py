@@ -12,7 +12,7 @@ from pttfaces.tables import DatasetRow
 
 TRAIN, HOLDOUT = "train", "holdout"
 
-_MIN_SHARPNESS = 1.0  # below it a crop shows nothing: all such hashes are alike
+_MIN_SHARPNESS = 1.0  # below it a crop shows nothing: all such hashes are similar
 
 
 def group_crops(

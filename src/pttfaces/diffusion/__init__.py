@@ -1,1 +1,1 @@
-"""The U-Net, the noise schedule, random streams and devices, shared by training and sampling."""
+"""Holds what training and sampling share: U-Net, noise schedule, random streams and devices."""

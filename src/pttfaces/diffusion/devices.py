@@ -1,4 +1,4 @@
-"""What depends on the device: precision, memory format, compilation, the last bits of a result."""
+"""Chooses what depends on the device: precision, memory format and compilation."""
 
 import platform
 import sys
@@ -13,9 +13,9 @@ from pttfaces.errors import ParamsError
 
 
 def environment() -> dict[str, Any]:
-    """What decides a result besides data, settings and code: libraries and machine.
+    """What else decides a result, apart from data, settings and code: libraries and machine.
 
-    The number of threads is among it: another one sums in another order and changes last bits.
+    This includes the number of threads, which decides the order of sums and so the last bits.
     """
     return {
         "torch": torch.__version__,

@@ -1,6 +1,6 @@
-"""Several processes that share one job, as `accelerate launch` or torchrun starts them.
+"""Coordinates processes that share one job, as `accelerate launch` or torchrun starts them.
 
-A process that was started alone is the main one of one.
+A process that was started alone is the main process.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ def state() -> PartialState:
 
 
 def device() -> torch.device:
-    """This process's device: an accelerator of its own, else the CPU."""
+    """This process's device: its own accelerator, else the CPU."""
     return state().device
 
 

@@ -1,4 +1,4 @@
-"""Memory of a process that runs networks: keeps what it frees, and explains when it runs out."""
+"""Keeps the memory that a network's process frees for reuse, and explains when it runs out."""
 
 import ctypes
 import sys
@@ -11,14 +11,14 @@ from pttfaces.errors import ParamsError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _NEVER = -1
-# Bytes from which an allocation is a mapping of its own. Older glibc accept 32 MiB at most.
+# Bytes from which an allocation gets its own mapping. Older glibc accept 32 MiB at most.
 _MMAP_THRESHOLDS = (2**30, 2**25)
 
 # On a CPU and on Apple's GPUs torch raises a bare RuntimeError, known by its text alone.
 _OUT_OF_MEMORY = ("allocate memory", "out of memory")
 
 
-def keep_freed() -> None:
+def keep_freed_memory() -> None:
     """Lets this process keep the memory that it frees, for its next allocations.
 
     glibc returns large blocks to the kernel, which clears each page when it hands them out again. A

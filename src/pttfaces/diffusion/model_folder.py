@@ -1,4 +1,4 @@
-"""Model folders: diffusers' DDPMPipeline format with a model card, written atomically.
+"""Reads and writes model folders: diffusers' DDPMPipeline format with a model card.
 
 `DDPMPipeline.from_pretrained(folder)` loads such a folder without this project.
 """

@@ -1,4 +1,4 @@
-"""Counter-based random streams: (seed, stream, index) names a generator.
+"""Derives random generators from counters: (seed, stream, index) names one.
 
 No generator carries state from one draw to the next, so a resumed training, or an image that is
 sampled in another batch, draws the same numbers.

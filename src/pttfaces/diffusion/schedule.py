@@ -1,4 +1,4 @@
-"""The noise schedule: x_t = α_t·x_0 + σ_t·ε with α_t² = ᾱ_t, and what the network predicts of it.
+"""Defines the noise schedule, x_t = α_t·x_0 + σ_t·ε with α_t² = ᾱ_t, and the network's target.
 
 Symbols as in DDPM (arXiv 2006.11239), v-prediction (2202.00512) and min-SNR weighting (2303.09556).
 """
@@ -45,7 +45,7 @@ class NoiseSchedule:
     def from_config(cls, config: Mapping[str, Any], source: str) -> Self:
         """The schedule of a saved scheduler's config.
 
-        source: where the config lies. DataError: a schedule that this project does not have.
+        source: the config's folder, for messages. DataError: not a schedule of this project.
         """
         cosine = config.get("beta_schedule") == _BETAS["cosine"]
         schedule = cls(
@@ -57,8 +57,8 @@ class NoiseSchedule:
         for key, value in schedule.scheduler_options().items():
             if config.get(key, value) != value:
                 raise DataError(
-                    f"{source} was trained with {key} {config.get(key)!r}, which is none of this "
-                    "project's noise schedules; train a model with `dvc repro train`."
+                    f"{source} was trained with {key} {config.get(key)!r}, which is not a noise "
+                    "schedule of this project; train a model with `dvc repro train`."
                 )
         return schedule
 

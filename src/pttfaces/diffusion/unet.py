@@ -1,4 +1,4 @@
-"""The network: a diffusers UNet2DModel in the shape of the unconditional tutorial, any size."""
+"""Builds the network: a UNet2DModel in the shape of diffusers' unconditional tutorial, any size."""
 
 import math
 from collections.abc import Sequence
@@ -56,8 +56,8 @@ def set_training(unet: UNet2DModel) -> None:
     """`unet.train()` without the copies that diffusers' residual blocks make in training mode.
 
     There a block turns the input of its shortcut to channels first, and a channels-last convolution
-    turns it back, likewise on the way backward: a tenth of a step on a CPU. Nothing else reads a
-    block's mode; its dropout is a module of its own.
+    turns it back, and again in the backward pass: a tenth of a step on a CPU. Nothing else reads a
+    block's mode; its dropout is a separate module.
     """
     unet.train()
     for block in unet.modules():

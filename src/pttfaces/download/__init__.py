@@ -1,4 +1,4 @@
-"""Downloads linked images, reads local photographs, and writes what became of each to a ledger."""
+"""Downloads linked images, reads local photographs, and lists the outcome of each in a ledger."""
 
 from pttfaces.download.downloader import DownloadSummary, download
 

@@ -1,4 +1,4 @@
-"""Which URLs and addresses may be fetched: http and https, and public addresses only.
+"""Restricts what may be fetched to http and https URLs and to public addresses.
 
 An address is checked where the socket is made, after every look-up and every redirect: a name whose
 second look-up gives a private address is refused then.
@@ -16,9 +16,9 @@ _REFUSED = [
     ipaddress.ip_network(text)
     for text in (
         "0.0.0.0/8",
-        "100.64.0.0/10",  # shared by providers; a cloud's metadata service lies in it
+        "100.64.0.0/10",  # shared by providers; contains a cloud's metadata service
         "168.63.129.16/32",  # Azure's metadata service
-        "192.0.0.0/24",  # protocol assignments; a cloud's metadata service lies in it
+        "192.0.0.0/24",  # protocol assignments; contains a cloud's metadata service
         "192.88.99.0/24",
         "2001::/32",  # Teredo, and 6to4 below: an IPv4 address in disguise
         "2002::/16",

@@ -1,6 +1,6 @@
-"""The HTTP client: makes one request, reads the response within all limits, and says what it is.
+"""Makes single HTTP requests, reads responses within all limits and identifies their images.
 
-Redirects and retries are the scheduler's. Error messages have no port, address or time in them, so
+The scheduler handles redirects and retries. Error messages contain no port, address or time, so
 that the ledger is the same in every run. Bodies are inspected and stored in a worker thread, so
 that the next responses are read meanwhile.
 """
@@ -206,9 +206,9 @@ class ImageClient:
         return None
 
     def inspect(self, answer: Answer, callback: Callable[[Answer | Exception], None]) -> None:
-        """Has `callback` called with what a body is, when the image is stored if it is wanted.
+        """Identifies a body, stores its image if `should_store`, then calls `callback`.
 
-        An exception instead is the disk's.
+        The callback gets the answer for the image, or the disk's exception.
         """
         assert answer.body
         self._worker.submit(answer.body, partial(self._inspected, answer, callback))

@@ -1,4 +1,4 @@
-"""The download from end to end: requests what is missing, reads local files, writes the ledger."""
+"""Runs a download: requests what is missing, reads local files, writes the ledger."""
 
 import asyncio
 import time
@@ -192,6 +192,6 @@ def _check(rows: Sequence[LedgerRow], results: Mapping[str, Result]) -> None:
         if counts.get("too_large") == max(counts.values(), default=0) > 0:
             remedy = "raise download.max_mib or download.max_megapixels in params.yaml"
         raise DataError(
-            f"there is no image to go on with ({found or 'no link, and nothing in data/inbox'}); "
+            f"there is no image to work with ({found or 'no link, and nothing in data/inbox'}); "
             f"{remedy}."
         )

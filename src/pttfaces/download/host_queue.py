@@ -1,8 +1,8 @@
-"""One host's queue: how many requests at once, how often, and when to give up on the host.
+"""Queues one host's requests: how many at once, how often, and when to give up on the host.
 
 A queue starts half open, or with eight requests if that is more, and opens with every answer, up to
 the limit: fast at first, by one when the host has failed before. It halves with every failure of
-the host, so that a dead host soon holds next to nothing of what the hosts share. When a host asks
+the host, so that a dead host soon occupies almost none of the shared slots. When a host asks
 for fewer requests, the rate is halved, and rises again slowly. Times are numbers that the caller
 passes.
 """

@@ -1,4 +1,4 @@
-"""What a file is, by its bytes alone: format, size in pixels, and whether its end is there.
+"""Identifies an image file by its bytes: format, size in pixels, and whether its end is there.
 
 JPEG, PNG, GIF, WebP and AVIF; nothing is decoded. The bytes are untrusted: each parser here is
 linear in the file and bounded, while a few megabytes can keep a decoder busy for minutes.
@@ -46,7 +46,7 @@ def image_format(head: bytes) -> str:
 
 
 def identify(data: Bytes, sha256: str) -> ImageInfo:
-    """What an image file is; NotAnImageError says why it is none. sha256: of `data`, in hex."""
+    """What an image file is; NotAnImageError says why it is not one. sha256: of `data`, in hex."""
     name = image_format(data[:HEAD_BYTES])
     width, height, whole = _parse(name, data)
     return ImageInfo(sha256, len(data), name, width, height, whole)
@@ -72,7 +72,7 @@ def _parse(name: str, data: Bytes) -> tuple[int, int, bool]:
 
 
 def _parse_jpeg(data: Bytes) -> Iterator[tuple[int, int]]:
-    """ITU T.81, annex B. An embedded preview lies inside a segment, so its end is not taken."""
+    """ITU T.81, annex B. An embedded preview is inside a segment, which is skipped."""
     width = height = 0
     offset = 2
     while found := _JPEG_MARKER.search(data, offset):
@@ -121,7 +121,7 @@ def _parse_gif(data: Bytes) -> Iterator[tuple[int, int]]:
         if block == 0x21:
             offset += 2
         elif block == 0x2C:
-            # An image may reach beyond the screen, and decoders then make room for it.
+            # An image may reach beyond the screen, which decoders then enlarge.
             left, top, frame_width, frame_height = (
                 _u16(data, offset + field, "little") for field in (1, 3, 5, 7)
             )

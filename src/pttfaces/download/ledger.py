@@ -1,4 +1,4 @@
-"""The ledger, data/ledger.csv: a row for every link and every local file, in their order."""
+"""Builds data/ledger.csv, a row for every link and every local file, in their order."""
 
 import re
 from collections import Counter

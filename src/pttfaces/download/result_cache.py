@@ -1,4 +1,4 @@
-"""The results by URL, on disk as they come in: a line of JSON with a checksum for each.
+"""Caches results on disk as they come in, by URL: a line of JSON with a checksum for each.
 
 A line is the URL and the list of a `Result`'s fields, with the `ImageInfo` as a list in it. A kill
 costs at most the line that is being written; a damaged line is ignored.
@@ -15,8 +15,8 @@ from pttfaces import files, workdir
 from pttfaces.download.result import ImageInfo, Result
 
 CACHE_VERSION = 1
-"""Raise it when the client or `image_type` would judge a response differently: all results before
-are ignored then, and every URL is requested again."""
+"""Raise it when the client or `image_type` would give another result for a response: all earlier
+results are then ignored, and every URL is requested again."""
 
 _ENCODE = json.JSONEncoder(ensure_ascii=False).encode  # `dumps` would make one for each line
 
@@ -28,7 +28,7 @@ class ResultCache:
         self._path = path
         self.results: dict[str, Result] = {}
         lines = self._load()
-        if lines > 2 * len(self.results) + 1000:  # tries of what keeps failing add up
+        if lines > 2 * len(self.results) + 1000:  # repeated failures add up
             self._rewrite()
         self._handle = path.open("ab")
 
@@ -65,7 +65,7 @@ def cache_path(cache_namespace: Any) -> Path:
 
 
 def lock_key(cache_namespace: Any) -> str:
-    """The key of the lock that whoever adds results holds."""
+    """The key of the lock for adding results."""
     return f"download-{_digest(cache_namespace)}"
 
 

@@ -1,4 +1,4 @@
-"""The folder of originals, data/raw: each file under the digest of its bytes, whole or not at all.
+"""Stores originals in data/raw, each under the digest of its bytes, whole or not at all.
 
 Bytes that come in are held in memory, those of a large image in a file under `.parts/` of the same
 folder; every file is written there, and renamed when it is whole.
@@ -153,7 +153,7 @@ class ImageStore:
         return False
 
     def restore(self, image: ImageInfo) -> bool:
-        """Brings an image back that `sweep` moved away; False where there is none to bring."""
+        """Brings an image back that `sweep` moved away; False if it is not there."""
         original, target = self._originals / image.path, Path(self._root, image.path)
         if not original.is_file():
             return False

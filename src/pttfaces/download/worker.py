@@ -1,4 +1,4 @@
-"""A worker thread that does an event loop's slow work in batches.
+"""Does an event loop's slow work in batches, in a worker thread.
 
 The loop's thread and this one wait for each other wherever one of them uses the disk or the
 network. At a thousand images a second the waits cost more than the work, and a second thread, or

@@ -15,11 +15,11 @@ from pttfaces.erasure.provenance import TABLES, is_named_after, table_name
 from pttfaces.errors import DataError
 from pttfaces.repository import (
     digests,
-    entries_of,
     folder_list,
     git,
     lock_entries,
     object_id,
+    parse_folder_list,
     read_yaml,
 )
 
@@ -180,8 +180,8 @@ class DvcStore:
     def tables(self) -> dict[str, str]:
         """MD5 → path of every version of a provenance table, the current ones first.
 
-        Besides what stages read and wrote these are tables that an earlier deletion has rewritten,
-        which folders of their own list, and tables that nothing names: DVC's run cache has no
+        Apart from those that stages read or wrote, these are tables that an earlier deletion
+        rewrote, which separate folders list, and tables that nothing names: DVC's run cache has no
         stages with persisted outs, and git only what was committed.
         """
         of_runs = (
@@ -201,7 +201,7 @@ class DvcStore:
         for store in self.stores:
             for oid in sorted(store.ids - found.keys()):
                 if oid.endswith(".dir"):
-                    entries = entries_of(store.read(oid))
+                    entries = parse_folder_list(store.read(oid))
                     if entries is not None:
                         found[oid] = entries
         return found

@@ -80,7 +80,7 @@ class Findings:
         self.look_alikes = self._find_look_alikes(params.curate.duplicate_bits)
         self._rules = HostRules(source.host_aliases(params))
         self.search_terms = [term.encode() for term in sorted(self._search_terms())]
-        self._up_to_date = self._made_without_them()
+        self._up_to_date = self._find_up_to_date()
         self.objects = self._find_objects()
         self.models = self._find_models()
 
@@ -177,9 +177,9 @@ class Findings:
                 addresses |= {origin.url, origin.posted, origin.final_url}
         yield from (address + end for address in addresses - {""} for end in _ADDRESS_ENDS)
 
-    def _made_without_them(self) -> set[str]:
-        """Objects made since the images are on the deny list: they may name what they leave out."""
-        if DenyList.read(self.root / DENIED).lacks(self.entries()):
+    def _find_up_to_date(self) -> set[str]:
+        """Objects made since the images are denied: these may name what they leave out."""
+        if DenyList.read(self.root / DENIED).missing_lines(self.entries()):
             return set()
         return self.store.current_outs_made_with(DENIED)
 
@@ -375,7 +375,7 @@ def purge(found: Findings) -> Iterator[str]:
 def _delete_objects(store: ObjectStore, found: Findings) -> int:
     """Deletes from the cache or a remote; returns how many objects.
 
-    What remains of the affected folders and tables is stored under a list of its own: it leads to
+    What remains of the affected folders and tables is stored under a new list: it leads to
     other people's images in old versions when they ask.
     """
     objects, tables = found.objects, found.store.tables

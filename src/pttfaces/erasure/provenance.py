@@ -1,4 +1,4 @@
-"""Where every image was found and what was made of it, joined from current and old tables."""
+"""Traces every image to its sources and its crops, by joining current and old tables."""
 
 import csv
 import io

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pttfaces import files
 from pttfaces.board import article_ids
-from pttfaces.denylist import CROP, SHA256, misfit
+from pttfaces.denylist import CROP, SHA256, expected_form
 from pttfaces.errors import ParamsError
 
 
@@ -20,11 +20,11 @@ def entries(
     """The names as entries of the deny list, kind:value. ParamsError: a name that cannot be one."""
     found = []
     for address in url:
-        article_id = article_ids.id_of(address)
+        article_id = article_ids.article_id_in(address)
         found.append(f"article:{article_id}" if article_id else f"url:{address}")
     for name in article:
         is_id = article_ids.posted_at(name) is not None
-        article_id = name if is_id else article_ids.id_of(name)
+        article_id = name if is_id else article_ids.article_id_in(name)
         if article_id is None:
             raise ParamsError(
                 f"--article {name} is no article; write its id, such as M.1704074641.A.0F3, or its "
@@ -40,8 +40,8 @@ def entries(
         name = table_key(file)
         found.append(f"crop:{name}" if CROP.fullmatch(name) else f"sha256:{name}")
     for entry in found:
-        if " #" in entry or len(entry.splitlines()) != 1 or misfit(entry):
-            form = misfit(entry) or "a plain name, on one line and without ' #'"
+        if " #" in entry or len(entry.splitlines()) != 1 or expected_form(entry):
+            form = expected_form(entry) or "a plain name, on one line and without ' #'"
             raise ParamsError(f"{entry!r} cannot be an entry of the deny list; allowed is {form}.")
     return found
 

@@ -1,4 +1,4 @@
-"""Finds what lies outside DVC's storage: the working folder, .cache, .resume, old experiments."""
+"""Finds images and tables outside DVC's storage: the working folder, .cache, .resume, MLflow."""
 
 import gzip
 import os

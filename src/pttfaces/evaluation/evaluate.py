@@ -82,7 +82,7 @@ def score(extractor: Extractor, sets: EvaluationSets, max_copied: float) -> Eval
         figures |= floor_and_kid(extractor, features.rows, rows)
         overlap = prdc.overlap(features.rows, rows)
         figures |= overlap.figures()
-    else:  # density.png needs real features all the same
+    else:  # density.png still needs real features
         overlap = prdc.overlap(features.rows, extractor.embed_once(sets.trained).rows)
     by_kind = memorization_by_kind(extractor, sets, features.rows)
     copies = {kind: found.figures() for kind, found in by_kind.items()}
@@ -217,7 +217,7 @@ def statistics_of(extractor: Extractor, images: ImageFolder | Path) -> fid.Stati
     return extractor.read_statistics(images)
 
 
-def repeats(distances: Iterable[float], first_seed: int) -> dict[str, Any]:
+def summarize_repeats(distances: Iterable[float], first_seed: int) -> dict[str, Any]:
     """Summarizes the distances of two or more sampling seeds, each with as many samples."""
     values = list(distances)
     return {
@@ -262,7 +262,7 @@ def round_figures(figures: Mapping[str, Any]) -> dict[str, Any]:
     return short
 
 
-def numbers(figures: Mapping[str, Any]) -> dict[str, float]:
+def flat_numbers(figures: Mapping[str, Any]) -> dict[str, float]:
     """The numbers among figures, on one level: {"face_rate": {"real": 0.9}} → face_rate_real."""
     flat = files.flatten(figures, "_")
     return {key: float(value) for key, value in flat.items() if isinstance(value, int | float)}

@@ -1,4 +1,4 @@
-"""face_rate: the share of images in which a detector finds a face with both eyes.
+"""Computes face_rate: the share of images in which a detector finds a face with both eyes.
 
 A detector's rate on real images is the ceiling for samples.
 """
@@ -14,7 +14,7 @@ from PIL import Image
 from pttfaces.evaluation.image_folder import ImageFolder
 from pttfaces.progress import progress
 
-# Detectors were made for images of some hundred pixels; both sides are enlarged alike.
+# Detectors were made for images of some hundred pixels; both sets are enlarged in the same way.
 _ENLARGE = 4
 _MAX_IMAGES = 1000  # gives a share to 3 % at worst; slow detectors need seconds an image
 

@@ -1,4 +1,4 @@
-"""Features of images by one of two networks, computed once for the same images."""
+"""Computes features of images by one of two networks, once for the same images."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -108,7 +108,7 @@ class Extractor:
         if len(images) < 2:
             raise DataError(f"{images.folder} holds one image; a score needs two at least.")
         device = _device()
-        memory.keep_freed()
+        memory.keep_freed_memory()
         with progress(f"features of {images.folder}", len(images), " images") as bar:
             for batch in images.batches(self.batch_size):
                 with torch.inference_mode():
@@ -121,8 +121,8 @@ class Extractor:
 def make_extractor(options: Evaluate, cache: Path) -> Extractor:
     """The extractor that evaluate.features names; cache: a folder for what it computes.
 
-    Scores by other weights than pytorch-fid's, which evaluate.weights_sha256 allows, have names of
-    their own. WeightsError: weights are missing, or have a wrong digest.
+    Scores by other weights than pytorch-fid's, which evaluate.weights_sha256 allows, have other
+    names. WeightsError: weights are missing, or have a wrong digest.
     """
     network: torch.nn.Module
     if options.features == "inception":

@@ -1,4 +1,4 @@
-"""The Fréchet distance of two sets of features and its statistics, as pytorch-fid computes them.
+"""Computes the Fréchet distance of two sets of features, and its statistics, as pytorch-fid does.
 
 Heusel et al. 2017; with features of pytorch-fid's Inception the distance is FID.
 """

@@ -1,4 +1,4 @@
-"""A folder of images of one size, read in batches to bound memory."""
+"""Reads a folder of images of one size in batches, to bound memory."""
 
 import hashlib
 from collections.abc import Iterator

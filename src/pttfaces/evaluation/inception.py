@@ -1,4 +1,4 @@
-"""pytorch-fid's Inception network, with weights whose digest is checked.
+"""Loads pytorch-fid's Inception network, with weights whose digest is checked.
 
 Importing it takes seconds (torchvision).
 """
@@ -81,7 +81,7 @@ def find_weights(given: str | None, sha256: str | None = None) -> Path:
     """The file of weights: the given one, torch.hub's, or downloaded to where torch.hub has it.
 
     sha256: the digest (or its first digits) of other weights, in the file `given`.
-    WeightsError: as `weights.find`; says how to do without.
+    WeightsError: as `weights.find`; the message also says how to evaluate without these weights.
     """
     name = FID_WEIGHTS_URL.rsplit("/", 1)[1]
     cached = Path(torch.hub.get_dir()) / "checkpoints" / name

@@ -1,4 +1,4 @@
-"""KID, the kernel distance of two sets of features (Bińkowski et al. 2018).
+"""Computes KID, the kernel distance of two sets of features (Bińkowski et al. 2018).
 
 Unlike the Fréchet distance its mean does not depend on the number of samples, so that runs of
 different size can be compared.

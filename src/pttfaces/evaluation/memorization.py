@@ -1,4 +1,4 @@
-"""Memorization: the nearest real images of every sample, and the share of samples that are copies.
+"""Finds the nearest real images of every sample, and the share of samples that are copies.
 
 With photographs of people this is a check of privacy as much as of quality. A mirrored copy is a
 copy, too.

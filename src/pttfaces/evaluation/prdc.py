@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage: how far two sets of features fill the same space.
+"""Computes precision, recall, density and coverage of two sets of features.
 
 Precision and recall as improved by Kynkäänniemi et al. 2019, density and coverage by Naeem et al.
 2020; a set's manifold is the union of balls around its rows, each of which reaches to its k-th
@@ -21,7 +21,7 @@ class Overlap:
     """How samples and real images fill each other's manifolds.
 
     precision, density: of the samples in the real manifold; recall, coverage: of the real images
-    among the samples. Each is near 1 where the two are alike; density may be above 1.
+    among the samples. Each is near 1 where the two are similar; density may be above 1.
     rows (S,): indices of the samples that were used; densities (S,): in how many real balls each of
     them lies, over k; realism (S,): the greatest ratio of a real ball's radius to the distance from
     its centre (Kynkäänniemi et al.), above 1 in the manifold.

@@ -1,4 +1,4 @@
-"""Features of a VGG with random weights, which compare runs without Inception's weights.
+"""Computes features by a VGG with random weights, to compare runs without Inception's weights.
 
 As in Naeem et al. 2020 ("Reliable fidelity and diversity metrics for generative models"). Their
 distances grow with noise, blur and missing variety, but are no FID and mean nothing beside one.

@@ -1,4 +1,4 @@
-"""How the samples under evaluation were made, and whether generate recorded the same."""
+"""Describes how the samples should have been made, and checks that generate recorded the same."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +21,7 @@ def sample_settings(params: Params, model: Path) -> dict[str, Any]:
     DataError: there is no such folder.
     """
     if not model.is_dir():
-        raise files.missing(model)
+        raise files.missing_file_error(model)
     options = params.generate
     return {
         "num_images": options.num_images,

@@ -24,7 +24,7 @@ _MAX_SHRINKING = 2.0
 class AlignedFace:
     """A cropped face.
 
-    pixels: (size, size, 3) uint8 RGB; upscale: crop pixels an image pixel (above 1 where the face
+    pixels: (size, size, 3) uint8 RGB; upscale: crop pixels per image pixel (above 1 where the face
     is smaller in the image than in the crop).
     """
 
@@ -126,7 +126,7 @@ def _shrink(image: np.ndarray, points: np.ndarray, factor: float) -> tuple[np.nd
     height, width = image.shape[:2]
     size = max(1, round(width * factor)), max(1, round(height * factor))
     ratio = np.array([size[0] / width, size[1] / height])
-    # Whole coordinates lie at a pixel's centre, not at its corner.
+    # Whole coordinates are at a pixel's centre, not at its corner.
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA), (points + 0.5) * ratio - 0.5
 
 

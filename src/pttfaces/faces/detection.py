@@ -41,7 +41,7 @@ class SearchResult:
 class DetectionCache:
     """A detector whose results are kept by content, detector and CACHE_VERSION.
 
-    folder: for one small file an image, so that a kill loses only the images in progress.
+    folder: for one small file per image, so that a kill loses only the images in progress.
     """
 
     def __init__(self, folder: Path, detector: Detector) -> None:
@@ -147,7 +147,7 @@ def _read(path: Path) -> bytes:
         ) from None
 
 
-def select(faces: Sequence[Face], which: str) -> list[tuple[int, Face]]:
+def select_faces(faces: Sequence[Face], which: str) -> list[tuple[int, Face]]:
     """The faces that count, each with its number in `faces` (largest first).
 
     which: detect.faces: "largest" and "best" (highest score) give one face at most, "all" every
@@ -168,7 +168,7 @@ def table_rows(image: str, found: SearchResult, detector: Detector) -> list[Dete
     """
     if found.reason:
         return [Detection(image, reason=found.reason)]
-    chosen = select(detector.within_limits(found.faces), detector.options.faces)
+    chosen = select_faces(detector.within_limits(found.faces), detector.options.faces)
     if not chosen:
         return [Detection(image, found.width, found.height, reason="no face")]
     return [_row(image, found, number, face) for number, face in chosen]

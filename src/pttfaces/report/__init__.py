@@ -1,1 +1,1 @@
-"""Shows the history of runs on the terminal, and the report as one HTML page without network."""
+"""Shows the history of runs on the terminal, and writes the report as one offline HTML page."""

@@ -1,4 +1,4 @@
-"""Charts as SVG that takes its colours from the page, so that one drawing fits light and dark.
+"""Draws charts as SVG in the colours of the page, so that one drawing fits light and dark.
 
 matplotlib draws with placeholder colours, which are replaced by the page's CSS variables; text
 stays text. Charts are small, so that a phone shows them without shrinking their letters.
@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
 # Placeholder colour → the page's variable. Series also differ in lightness, marker and line style,
-# so that nobody has to tell them apart by hue.
+# so that hue is not needed to tell them apart.
 _COLOURS = {
     "#010101": "var(--ink)",
     "#020202": "var(--muted)",

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pttfaces import files
 from pttfaces.errors import DataError
-from pttfaces.report.revisions import DISTANCES, Revision, all_revisions, here
+from pttfaces.report.revisions import DISTANCES, Revision, all_revisions, working_folder
 from pttfaces.repository import STAGES, read_yaml, value_at
 
 IMAGES = Path("metrics/pictures")
@@ -73,7 +73,7 @@ def stage_metrics() -> dict[str, dict[str, Any]]:
             found[stage] = files.read_json(f"metrics/{stage}.json")
     if not found:
         raise DataError("there is nothing to report yet; run `make repro` or `dvc repro` first.")
-    outdated = {stage for stage, figures in here().metrics.items() if not figures}
+    outdated = {stage for stage, figures in working_folder().metrics.items() if not figures}
     return {stage: figures for stage, figures in found.items() if stage not in outdated}
 
 
@@ -84,9 +84,9 @@ def funnel(figures: Mapping[str, Mapping[str, Any]]) -> list[FunnelStep]:
     steps = [
         _step("rows of the board", crawl.get("rows_seen")),
         _step("articles kept", crawl.get("kept"), crawl.get("left_out")),
-        _step("articles read", _ok(links, "articles"), _but_ok(links, "articles")),
+        _step("articles read", _ok(links, "articles"), _all_but_ok(links, "articles")),
         _step("image links", links.get("links"), {"unresolved": links.get("unresolved")}),
-        _step("images downloaded", download.get("pictures"), _but_ok(download, "status")),
+        _step("images downloaded", download.get("pictures"), _all_but_ok(download, "status")),
         _step("images with a face", detect.get("with_face"), no_face),
         _step("crops", crop.get("crops"), {"not aligned": crop.get("not_aligned")}),
         _step("images of the data set", curate.get("kept"), curate.get("left_out")),
@@ -214,5 +214,5 @@ def _ok(figures: Mapping[str, Any], key: str) -> Any:
     return figures.get(key, {}).get("ok")
 
 
-def _but_ok(figures: Mapping[str, Any], key: str) -> dict[str, Any]:
+def _all_but_ok(figures: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {reason: count for reason, count in figures.get(key, {}).items() if reason != "ok"}

@@ -1,10 +1,10 @@
-"""The history as text: a table of all runs, and what belongs to one run or one revision."""
+"""Formats the history as text: a table of all runs, and what belongs to a run or a revision."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from pttfaces.report.revisions import DISTANCES, Revision, holds
+from pttfaces.report.revisions import DISTANCES, Revision, holds_result
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -29,10 +29,10 @@ def table(runs: Sequence["Run"]) -> list[str]:
     ]
 
 
-def of_run(run: "Run", revisions: Sequence[Revision]) -> list[str]:
+def describe_run(run: "Run", revisions: Sequence[Revision]) -> list[str]:
     """What a run is, where its result is, and the commands that restore it."""
     tags = run.data.tags
-    holding = [revision for revision in revisions if holds(revision, tags, run.data.metrics)]
+    holding = [revision for revision in revisions if holds_result(revision, tags, run.data.metrics)]
     lines = [
         f"run         {run.info.run_id}",
         f"what        {_what(run)}, {run.info.status}, began {_began(run)}",
@@ -54,9 +54,9 @@ def of_run(run: "Run", revisions: Sequence[Revision]) -> list[str]:
     return lines
 
 
-def of_revision(revision: Revision, runs: Sequence["Run"]) -> list[str]:
+def describe_revision(revision: Revision, runs: Sequence["Run"]) -> list[str]:
     """What an experiment or commit holds, its runs, and the commands that restore it."""
-    own = [run for run in runs if holds(revision, run.data.tags, run.data.metrics)]
+    own = [run for run in runs if holds_result(revision, run.data.tags, run.data.metrics)]
     listed = [f"{run.info.run_id}  {_what(run)}: {_figures(run)}" for run in own]
     scores = [f"{key} {revision.evaluate[key]:g}" for key in DISTANCES if key in revision.evaluate]
     return [

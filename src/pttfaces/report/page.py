@@ -10,7 +10,7 @@ from pttfaces import files
 from pttfaces.report import charts, data
 from pttfaces.report.charts import Series
 from pttfaces.report.data import IMAGES, ScoredResult
-from pttfaces.report.revisions import here
+from pttfaces.report.revisions import working_folder
 
 _MAX_TRAININGS = 6
 _SHORT = 8  # digits of a digest
@@ -40,7 +40,7 @@ def render() -> str:
         charts=_comparisons(results, own),
         copies=_flat(figures.get("evaluate", {}).get("copies", {})),
         seconds=[(stage, each["seconds"]) for stage, each in figures.items() if "seconds" in each],
-        settings=data.settings(here()),
+        settings=data.settings(working_folder()),
         digests={
             "data": figures.get("train", {}).get("data_digest", ""),
             "model": figures.get("train", {}).get("model_digest", ""),
@@ -88,7 +88,7 @@ def _sharpness(figures: Mapping[str, Any]) -> Markup:
     edges, counts = ([row.get(key) for row in rows] for key in ("variance", "crops"))
     if len(rows) < 3 or None in edges or None in counts:
         return Markup("")
-    bound = data.settings(here()).get("blur_threshold")
+    bound = data.settings(working_folder()).get("blur_threshold")
     title = f"Sharpness of {figures.get('crop', {}).get('crops', 'the')} crops"
     return Markup(
         charts.histogram(
@@ -216,7 +216,7 @@ def _flat(figures: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _text(path: str) -> str:
-    return here().read(path)
+    return working_folder().read(path)
 
 
 def _duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Revisions of the project (working folder, experiments, commits) with their figures, from git.
+"""Reads the project's revisions (working folder, experiments, commits) and their figures from git.
 
 A revision's metrics name the digests of its data and model; an MLflow run carries the same digests,
 which leads from a run to the revisions that hold its result, and back.
@@ -76,14 +76,14 @@ class Revision:
         return [f"git checkout {self.name}", "dvc checkout"] if self.kind == "commit" else []
 
 
-def here() -> Revision:
+def working_folder() -> Revision:
     """The working folder."""
     return _revision("folder", "this folder", "")
 
 
 def all_revisions() -> list[Revision]:
     """The working folder, all experiments, and every commit that changed a figure, newest first."""
-    revisions = [here()]
+    revisions = [working_folder()]
     experiments = list(_experiments())
     names = Counter(name for name, _, _ in experiments)
     for name, baseline, commit in experiments:
@@ -96,7 +96,7 @@ def all_revisions() -> list[Revision]:
     return revisions
 
 
-def holds(revision: Revision, tags: Mapping[str, str], figures: Mapping[str, float]) -> bool:
+def holds_result(revision: Revision, tags: Mapping[str, str], figures: Mapping[str, float]) -> bool:
     """Whether a revision has the result of an MLflow run, given its tags and last metrics.
 
     A training is identified by its model's digest, an evaluation by that, the steps and the score.

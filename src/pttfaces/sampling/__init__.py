@@ -1,1 +1,1 @@
-"""Samplers, and the generation of many images that survives a kill."""
+"""Samples images from a model, and resumes the generation of many after a kill."""

@@ -64,7 +64,7 @@ def generate(
     own, sampled = distributed.share(missing), sum(len(batch) for batch in missing)
     initial = count - sum(len(batch) for batch in own)
     started = time.monotonic()
-    memory.keep_freed()
+    memory.keep_freed_memory()
     with (
         progress("generate", count, " images", initial) as bar,
         memory.explain_shortage(f"generate.batch_size {size}", "halve generate.batch_size"),

@@ -1,4 +1,4 @@
-"""Samplers: from noise to images by diffusers' schedulers, with every option explicit.
+"""Turns noise into images by diffusers' schedulers, with every option explicit.
 
 Image i is a function of (model, options, steps, seed, i), whatever batch it is sampled in.
 """

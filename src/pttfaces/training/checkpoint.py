@@ -1,4 +1,4 @@
-"""The state of an unfinished training on disk: saving it, restoring it, and what it belongs to.
+"""Saves and restores the state of an unfinished training, and explains why one starts over.
 
 A state file is written atomically, so a kill at any moment leaves the one before it.
 """
@@ -39,7 +39,7 @@ class TrainingState:
 
 
 class Checkpoint:
-    """The state file in a training's work folder; writes in a thread while the training goes on.
+    """The state file in a training's work folder; writes in a thread while the training continues.
 
     parts: objects with `state_dict()` and `load_state_dict()`. Used as a context manager: when the
     block ends, with or without an error, the last state that was saved is on disk.

@@ -1,4 +1,4 @@
-"""Training images: a folder of PNG files, decoded once, cut into batches."""
+"""Loads training images from a folder of PNG files and cuts them into batches."""
 
 import hashlib
 import tempfile

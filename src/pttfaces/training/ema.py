@@ -1,4 +1,4 @@
-"""The exponential moving average of a network's weights, with a warm-up for short trainings."""
+"""Averages a network's weights exponentially, with a warm-up for short trainings."""
 
 import copy
 

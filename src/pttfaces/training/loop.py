@@ -1,4 +1,4 @@
-"""The training loop, to be read top to bottom beside diffusers' train_unconditional.py.
+"""Trains the network, in one loop with the order of diffusers' train_unconditional.py.
 
 Every draw is a function of (seed, step): the order of images, flips, timesteps, noise and dropout.
 So the state is weights, optimizer and a step count; a resumed training ends with the same weights,
@@ -120,11 +120,11 @@ def train(
                 bar.update(update_size)
                 due = time.monotonic() - last_save > 60 * options.save_every_minutes
                 if due and state.step % epoch_steps and distributed.is_main_process():
-                    state.loss_sum, state.norm_sum = _finite(loss_sum, epoch), norm_sum.item()
+                    state.loss_sum, state.norm_sum = _check_finite(loss_sum, epoch), norm_sum.item()
                     checkpoint.save(state)
                     last_save = time.monotonic()
 
-            train_loss = _finite(loss_sum, epoch) / epoch_steps
+            train_loss = _check_finite(loss_sum, epoch) / epoch_steps
             grad_norm = norm_sum.item() / epoch_steps
             speed = (state.step - first_step) * update_size / (time.monotonic() - started)
             devices.check_loss_scale(trainer.accelerator.scaler, epoch)
@@ -161,7 +161,7 @@ class Trainer:
 
     def __init__(self, params: Params) -> None:
         options, self.device = params.train, distributed.device()
-        memory.keep_freed()
+        memory.keep_freed_memory()
         self.schedule = NoiseSchedule.from_params(params)
         self.precision = devices.choose_precision(options.precision)
         mixed = "no" if self.precision == "fp32" else self.precision
@@ -232,7 +232,7 @@ def resume_key(params: Params, train_set: ImageSet, holdout: ImageSet) -> dict[s
         "image_size": params.image_size,
         "noise_schedule": params.noise_schedule,
         "model": params.model.model_dump(),
-        "train": _deciding(params.train),
+        "train": _decisive_options(params.train),
         "training_images": train_set.digest,
         "held_out_images": holdout.digest,
         "processes": distributed.num_processes(),
@@ -240,7 +240,7 @@ def resume_key(params: Params, train_set: ImageSet, holdout: ImageSet) -> dict[s
     }
 
 
-def _deciding(options: Train) -> dict[str, Any]:
+def _decisive_options(options: Train) -> dict[str, Any]:
     """The keys of `train` that decide the weights."""
     return options.model_dump(exclude={"save_every_minutes", "register_model"})
 
@@ -294,7 +294,7 @@ def best_epoch(options: Train, epochs: list[Epoch]) -> Epoch:
 
 
 def _has_stalled(options: Train, epochs: list[Epoch]) -> bool:
-    """Whether the best epoch lies at least `early_stop` epochs back."""
+    """Whether the best epoch is at least `early_stop` epochs back."""
     if options.early_stop is None or not epochs:
         return False
     return epochs[-1].epoch - best_epoch(options, epochs).epoch >= options.early_stop
@@ -417,9 +417,9 @@ def _facts(
     facts = {
         "training images": len(train_set),
         "digest of the training images": train_set.digest,
-        "network": _listed(params.model.model_dump()),
+        "network": _join_items(params.model.model_dump()),
         "noise schedule": params.noise_schedule,
-        "training": _listed(_deciding(params.train)),
+        "training": _join_items(_decisive_options(params.train)),
         "seed": params.seed,
         "weights": model.unet.num_parameters(),
         "epoch": row.epoch,
@@ -430,11 +430,11 @@ def _facts(
     return facts
 
 
-def _listed(values: Mapping[str, Any]) -> str:
+def _join_items(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in values.items())
 
 
-def _finite(loss_sum: torch.Tensor, epoch: int) -> float:
+def _check_finite(loss_sum: torch.Tensor, epoch: int) -> float:
     value = loss_sum.item()
     if not math.isfinite(value):
         raise ParamsError(

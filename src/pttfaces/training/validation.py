@@ -1,4 +1,4 @@
-"""The validation loss: how well a network restores held-out images, in the same units for all.
+"""Measures how well a network restores held-out images, in the same units for all networks.
 
 The error of the predicted image, not of ε or v, at fixed log-SNR levels and fixed noise: so it
 compares across noise schedules, prediction types, loss weights, seeds and epochs.

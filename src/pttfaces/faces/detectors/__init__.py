@@ -1,4 +1,4 @@
-"""Face detectors behind one interface: an image in; scores, boxes and landmarks out."""
+"""Provides face detectors behind one interface: an image in; scores, boxes and landmarks out."""
 
 from pttfaces import config
 from pttfaces.faces.detectors.base import Detector, Face

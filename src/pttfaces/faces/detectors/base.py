@@ -1,6 +1,6 @@
-"""The interface of all face detectors, and the geometry that they share.
+"""Defines the interface of all face detectors, and the geometry that they share.
 
-Coordinates follow OpenCV: whole numbers lie at the centres of pixels.
+Coordinates follow OpenCV: whole numbers are at the centres of pixels.
 """
 
 from abc import ABC, abstractmethod

@@ -1,4 +1,4 @@
-"""OpenCV's Haar cascades (Viola & Jones, 2001): a detector without a download, made for CPUs.
+"""Detects faces by OpenCV's Haar cascades (Viola & Jones, 2001), on a CPU and without a download.
 
 The cascades find boxes of faces and of eyes. Eyes are placed by the votes of many overlapping boxes
 and by where a face has its eyes; nose and mouth follow from the eyes by the geometry of a face.
@@ -31,7 +31,7 @@ _MAX_OVERLAP = 0.5  # of two faces that share more of the smaller box than this,
 _STRIP_WIDTH, _STRIP_HEIGHT = 200, 124
 _EYE_SIZES = (28, 28), (100, 100)
 _EYE_STEP = 1.2
-# Where eyes lie in a face's box, as shares of its width, and the deviation of that.
+# Where eyes are in a face's box, as shares of its width, and the deviation of that.
 _EYES = np.array([[0.298, 0.402], [0.690, 0.402]])
 _EYE_DEVIATION = 0.07
 _ONE_EYE = 0.06  # votes within this distance are for the same point
@@ -119,7 +119,7 @@ def _load(file: str) -> Any:
 
 
 def _drop_overlapping(faces: list[Face]) -> list[Face]:
-    """The faces without those upon one of a higher score, such as a whole figure taken for one."""
+    """The faces without those that overlap one of a higher score, such as a whole figure."""
     kept: list[Face] = []
     for face in sorted(faces, key=lambda face: (-face.score, face.box)):
         if all(_overlap(face.box, other.box) <= _MAX_OVERLAP for other in kept):

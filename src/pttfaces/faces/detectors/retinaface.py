@@ -1,4 +1,4 @@
-"""RetinaFace (Deng et al., 2020) with a ResNet-50, as it comes with face-crop-plus."""
+"""Detects faces by RetinaFace (Deng et al., 2020) with a ResNet-50, from face-crop-plus."""
 
 import functools
 import pickle

@@ -1,4 +1,4 @@
-"""YuNet, a small convolutional face detector (Wu et al., 2023), through OpenCV's FaceDetectorYN."""
+"""Detects faces by YuNet (Wu et al., 2023), a small network, through OpenCV's FaceDetectorYN."""
 
 import threading
 from dataclasses import dataclass, replace
@@ -110,8 +110,8 @@ class _View:
     """A square part of an image at another size, (_VIEW_SIDE, _VIEW_SIDE, 3); beyond the image's
     edge that edge is repeated.
 
-    scale: view pixels an image pixel; pad: from the view's corner to the image in it; corner: where
-    that begins in the image; each (x, y).
+    scale: view pixels per image pixel; pad: from the view's corner to the image in it; corner:
+    where that begins in the image; each (x, y).
     """
 
     pixels: np.ndarray
