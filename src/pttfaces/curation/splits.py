@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from pttfaces.curation.candidates import Candidate
 from pttfaces.curation.duplicates import find_pairs
 from pttfaces.curation.filters import DENIED
-from pttfaces.curation.provenance import Candidate
 from pttfaces.tables import DatasetRow
 
 TRAIN, HOLDOUT = "train", "holdout"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pttfaces import tables
-from pttfaces.curation.provenance import Provenance, candidates
+from pttfaces.curation.candidates import Provenance, candidates
 from pttfaces.errors import DataError
 from pttfaces.tables import Article, Crop, DatasetRow, LedgerRow
 
