@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pttfaces import tables
-from pttfaces.curation.candidates import Provenance, candidates
+from pttfaces.curation.candidates import Provenance, make_candidates
 from pttfaces.errors import DataError
 from pttfaces.tables import Article, Crop, DatasetRow, LedgerRow
 
@@ -32,7 +32,7 @@ def test_a_crop_is_traced_to_all_sources_of_its_image() -> None:
         ledger_row("", "", "M.3", "https://i.example/3.jpg"),
     ]
     crop = replace(USUAL, crop="x-0.png", image="x.jpg", phash="ab" * 32)
-    (found,) = candidates([crop], ledger, [ARTICLE])
+    (found,) = make_candidates([crop], ledger, [ARTICLE])
     assert found.crop == crop
     assert found.sha256 == "ab"
     assert found.sources == (
@@ -43,7 +43,7 @@ def test_a_crop_is_traced_to_all_sources_of_its_image() -> None:
 
 def test_a_damaged_hash_is_one_sentence() -> None:
     with pytest.raises(DataError, match=r"crops\.csv has 'abc' for a perceptual hash"):
-        candidates([replace(USUAL, phash="abc")], [], [])
+        make_candidates([replace(USUAL, phash="abc")], [], [])
 
 
 @given(DAMAGES, st.booleans())
@@ -59,7 +59,7 @@ def test_damaged_tables_are_read_or_refused(
 
     def filter_tables() -> list[DatasetRow]:
         read = tables.read(crops, Crop), tables.read(ledger, LedgerRow)
-        return filtered(candidates(*read, [ARTICLE]))
+        return filtered(make_candidates(*read, [ARTICLE]))
 
     assert len(filter_tables()) == 2
     path = crops if of_crops else ledger
