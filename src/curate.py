@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pttfaces.stage import run_stage
 from pttfaces import config, denylist, files, images, manifest, tables, workdir
-from pttfaces.curation import export, figures, filters, provenance, splits, summary
+from pttfaces.curation import candidates, dataset_images, filters, plots, splits, summary
 
 CROPS, DATASET = Path("data/crops"), Path("data/dataset")
 TRAIN, HOLDOUT = DATASET / splits.TRAIN, DATASET / splits.HOLDOUT
@@ -15,7 +15,7 @@ TRAIN, HOLDOUT = DATASET / splits.TRAIN, DATASET / splits.HOLDOUT
 def main() -> None:
     params = config.load()
     options, threshold = params.curate, params.blur_threshold
-    candidates = provenance.trace_crops(
+    crops = candidates.make_candidates(
         tables.read("data/crops.csv", tables.CropRow),
         tables.read("data/ledger.csv", tables.LedgerRow),
         tables.read_jsonl("data/articles.jsonl", tables.Article),
@@ -24,9 +24,9 @@ def main() -> None:
     files.clean_folder(DATASET)
     for folder in (TRAIN, HOLDOUT):
         folder.mkdir()
-    filter_crops = partial(filters.filter_crops, candidates, options, threshold, deny)
-    rows = export.export_crops(filter_crops, CROPS, TRAIN, make_image(params))
-    groups = splits.group_crops(candidates, rows, options.duplicate_bits)
+    filter_crops = partial(filters.filter_crops, crops, options, threshold, deny)
+    rows = dataset_images.export_crops(filter_crops, CROPS, TRAIN, make_image(params))
+    groups = splits.group_crops(crops, rows, options.duplicate_bits)
     rows = splits.split_rows(rows, groups, options.holdout)
     for row in rows:
         if row.split == splits.HOLDOUT:
@@ -34,9 +34,9 @@ def main() -> None:
     tables.write("data/dataset.csv", rows, tables.DatasetRow)
     counts = summary.curation_metrics(rows, groups)
     files.write_metrics("curate", counts)
-    sheet = figures.contact_sheet(rows, CROPS, threshold)
+    sheet = plots.contact_sheet(rows, CROPS, threshold)
     images.save_png("metrics/pictures/contact_sheet.png", sheet)
-    files.write_bytes("metrics/plots/blur.png", figures.sharpness_chart(rows, threshold))
+    files.write_bytes("metrics/plots/blur.png", plots.sharpness_chart(rows, threshold))
     summary.check_enough(counts)
     manifest.write_manifest(DATASET)
     print(f"curate: {summary.describe_curation(counts)}")
@@ -44,10 +44,10 @@ def main() -> None:
         print(hint, file=sys.stderr)
 
 
-def make_image(params: config.Params) -> export.MakeImage:
+def make_image(params: config.Params) -> dataset_images.MakeImage:
     """The function that makes an image of the data set from a crop's file."""
     if not params.curate.recrop:
-        return partial(export.downscale_file, side=params.image_size)
+        return partial(dataset_images.downscale_file, side=params.image_size)
     from pttfaces.faces import alignment, detection  # takes seconds: torch
     from pttfaces.faces.detectors import make_detector
 

@@ -6,7 +6,7 @@ from typing import Any
 import settings
 
 from pttfaces.curation import filters, splits
-from pttfaces.curation.provenance import Candidate, Provenance
+from pttfaces.curation.candidates import Candidate, Provenance
 from pttfaces.denylist import DenyList
 from pttfaces.tables import CropRow, DatasetRow
 

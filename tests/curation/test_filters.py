@@ -4,7 +4,7 @@ import pytest
 from candidates_support import NOBODY, candidate, changed, filtered, options
 
 from pttfaces.curation import filters
-from pttfaces.curation.provenance import Candidate, Provenance
+from pttfaces.curation.candidates import Candidate, Provenance
 from pttfaces.denylist import DenyList
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pttfaces.curation import splits
-from pttfaces.curation.provenance import Candidate, Provenance
+from pttfaces.curation.candidates import Candidate, Provenance
 from pttfaces.denylist import DenyList
 from pttfaces.faces import quality
 

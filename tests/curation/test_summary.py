@@ -4,7 +4,7 @@ import pytest
 from candidates_support import candidate, filtered, grouped
 
 from pttfaces.curation import splits, summary
-from pttfaces.curation.provenance import Candidate
+from pttfaces.curation.candidates import Candidate
 from pttfaces.errors import DataError
 
 

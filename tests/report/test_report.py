@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from repository import PROJECT, Repository, put, ran
 
-from pttfaces.report import charts, page
+from pttfaces.report import page, svg
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -155,7 +155,7 @@ def page_of_folder() -> str:
 
 def test_crops_without_any_sharpness_are_drawn_too() -> None:
     def drawn(*crops: int) -> str:
-        return charts.histogram("sharpness", "variance", [0.0, 6.25, 12.5, 25.0], crops, 100.0)
+        return svg.histogram("sharpness", "variance", [0.0, 6.25, 12.5, 25.0], crops, 100.0)
 
     assert drawn(24, 0, 0, 30) != drawn(0, 0, 0, 30) == drawn(0, 0, 0, 30)
 

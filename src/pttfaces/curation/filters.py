@@ -4,8 +4,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from pttfaces.config import Curate
+from pttfaces.curation.candidates import Candidate, Provenance
 from pttfaces.curation.duplicates import find_duplicates
-from pttfaces.curation.provenance import Candidate, Provenance
 from pttfaces.denylist import DenyList
 from pttfaces.tables import CropRow, DatasetRow, columns
 

@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from pttfaces.curation.candidates import Candidate
 from pttfaces.curation.duplicates import find_pairs
 from pttfaces.curation.filters import DENIED
-from pttfaces.curation.provenance import Candidate
 from pttfaces.tables import DatasetRow
 
 TRAIN, HOLDOUT = "train", "holdout"
@@ -35,8 +35,8 @@ def group_crops(
         return group
 
     def join(first: str, second: str) -> None:
-        kept_root, joined_root = sorted((root(first), root(second)))
-        parents[joined_root] = kept_root
+        first_root, second_root = sorted((root(first), root(second)))
+        parents[second_root] = first_root
 
     allowed = [
         candidate for candidate, row in zip(candidates, rows, strict=True) if row.reason != DENIED

@@ -43,7 +43,7 @@ class Candidate:
     sources: tuple[Provenance, ...]
 
 
-def trace_crops(
+def make_candidates(
     crops: Sequence[CropRow], ledger: Iterable[LedgerRow], articles: Iterable[Article]
 ) -> list[Candidate]:
     """Every crop with its sources, in the order of the crops. DataError: a damaged hash."""

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pttfaces import images
-from pttfaces.curation.export import downscale_file
+from pttfaces.curation.dataset_images import downscale_file
 from pttfaces.curation.filters import BLURRED, CROP_REASONS, DENIED
 from pttfaces.curation.splits import HOLDOUT, TRAIN
 from pttfaces.faces.parallel import ordered_map

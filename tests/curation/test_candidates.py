@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pttfaces import tables
-from pttfaces.curation.provenance import Provenance, trace_crops
+from pttfaces.curation.candidates import Provenance, make_candidates
 from pttfaces.errors import DataError
-from pttfaces.tables import Article, CropRow, DatasetRow, LedgerRow
+from pttfaces.tables import Article, Crop, DatasetRow, LedgerRow
 
 ARTICLE = Article("M.1704074641.A.001", "", "", "ann", "2024-01-01", 0)
 
@@ -32,7 +32,7 @@ def test_a_crop_is_traced_to_all_sources_of_its_image() -> None:
         ledger_row("", "", "M.3", "https://i.example/3.jpg"),
     ]
     crop = replace(USUAL, crop="x-0.png", image="x.jpg", phash="ab" * 32)
-    (found,) = trace_crops([crop], ledger, [ARTICLE])
+    (found,) = make_candidates([crop], ledger, [ARTICLE])
     assert found.crop == crop
     assert found.sha256 == "ab"
     assert found.sources == (
@@ -43,7 +43,7 @@ def test_a_crop_is_traced_to_all_sources_of_its_image() -> None:
 
 def test_a_damaged_hash_is_one_sentence() -> None:
     with pytest.raises(DataError, match=r"crops\.csv has 'abc' for a perceptual hash"):
-        trace_crops([replace(USUAL, phash="abc")], [], [])
+        make_candidates([replace(USUAL, phash="abc")], [], [])
 
 
 @given(DAMAGES, st.booleans())
@@ -53,13 +53,13 @@ def test_damaged_tables_are_read_or_refused(
     folder = tmp_path_factory.mktemp("tables")
     crops, ledger = folder / "crops.csv", folder / "ledger.csv"
     rows = [replace(USUAL, crop=f"a-{n}.png", image="a.jpg", phash=f"{n}" * 64) for n in (0, 1)]
-    tables.write(crops, rows, CropRow)
+    tables.write(crops, rows, Crop)
     row = ledger_row("a.jpg", "a" * 64, ARTICLE.id, "http://a.test/1")
     tables.write(ledger, [row], LedgerRow)
 
     def filter_tables() -> list[DatasetRow]:
-        read = tables.read(crops, CropRow), tables.read(ledger, LedgerRow)
-        return filtered(trace_crops(*read, [ARTICLE]))
+        read = tables.read(crops, Crop), tables.read(ledger, LedgerRow)
+        return filtered(make_candidates(*read, [ARTICLE]))
 
     assert len(filter_tables()) == 2
     path = crops if of_crops else ledger

@@ -7,7 +7,7 @@ from faces_support import Portrait
 from PIL import Image
 
 from pttfaces import files, images
-from pttfaces.curation import figures
+from pttfaces.curation import plots
 from pttfaces.denylist import DenyList
 
 
@@ -19,19 +19,19 @@ def test_a_contact_sheet_shows_a_sample_of_each_section(
     for row in rows:
         files.write_bytes(tmp_path / row.crop, crop)
     rows = [row if row.reason else replace(row, split="train") for row in rows]
-    sheet = figures.contact_sheet(rows, tmp_path, 100)
+    sheet = plots.contact_sheet(rows, tmp_path, 100)
     assert sheet.height // 96 == 5, "48 of 60 in four rows, and three in one"
 
 
 def test_a_contact_sheet_counts_denied_crops_and_does_not_name_them() -> None:
     (row,) = filtered([candidate(1)], DenyList.of(["article:M.1704074641.A.001"]))
-    sections = figures.sheet_sections([row], 100)
+    sections = plots.sheet_sections([row], 100)
     assert sections[-1] == ("left out (denied): 1", [])
     assert row.crop not in str(sections)
 
 
 def test_the_chart_is_the_same_image_every_time() -> None:
     rows = filtered([candidate(n, sharpness=s) for n, s in enumerate((5.0, 80.0, 120.0, 9000.0))])
-    chart = figures.sharpness_chart(rows, 100)
-    assert chart == figures.sharpness_chart(rows, 100)
+    chart = plots.sharpness_chart(rows, 100)
+    assert chart == plots.sharpness_chart(rows, 100)
     assert Image.open(io.BytesIO(chart)).size == (800, 400)
