@@ -46,7 +46,7 @@ def main() -> None:
     if missing:
         raise DataError(
             f"this commit has {' and '.join(missing)}, which {'are' if missing[1:] else 'is'} not "
-            f"here; run `dvc pull {' '.join(missing)}`, or copy it from where it was made."
+            f"here; run `dvc pull {' '.join(missing)}`, or copy the content from another checkout."
         )
     files.make_editable(DENIED)
     if added := DenyList.add(DENIED, denylist.forgotten().lines()):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pttfaces import tables
 from pttfaces.curation.candidates import Provenance, make_candidates
 from pttfaces.errors import DataError
-from pttfaces.tables import Article, Crop, DatasetRow, LedgerRow
+from pttfaces.tables import Article, CropRow, DatasetRow, LedgerRow
 
 ARTICLE = Article("M.1704074641.A.001", "", "", "ann", "2024-01-01", 0)
 
@@ -53,12 +53,12 @@ def test_damaged_tables_are_read_or_refused(
     folder = tmp_path_factory.mktemp("tables")
     crops, ledger = folder / "crops.csv", folder / "ledger.csv"
     rows = [replace(USUAL, crop=f"a-{n}.png", image="a.jpg", phash=f"{n}" * 64) for n in (0, 1)]
-    tables.write(crops, rows, Crop)
+    tables.write(crops, rows, CropRow)
     row = ledger_row("a.jpg", "a" * 64, ARTICLE.id, "http://a.test/1")
     tables.write(ledger, [row], LedgerRow)
 
     def filter_tables() -> list[DatasetRow]:
-        read = tables.read(crops, Crop), tables.read(ledger, LedgerRow)
+        read = tables.read(crops, CropRow), tables.read(ledger, LedgerRow)
         return filtered(make_candidates(*read, [ARTICLE]))
 
     assert len(filter_tables()) == 2
