@@ -41,10 +41,15 @@ class Workplace:
         with (self.path / "params.yaml").open("w") as handle:
             YAML().dump(self.values, handle)
         drop = ("DVC_", "MLFLOW_")
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(drop)}
+        program = [str(PROJECT / "src" / script)]
+        if not script.endswith(".py"):  # a command, which runs in a checkout only
+            program = ["-m", "pttfaces", script]
+            (self.path / "dvc.yaml").touch()
         return subprocess.run(
-            [sys.executable, str(PROJECT / "src" / script), *arguments],
+            [sys.executable, *program, *arguments],
             cwd=self.path,
-            env={k: v for k, v in os.environ.items() if not k.startswith(drop)},
+            env=environment | {"PYTHONPATH": str(PROJECT / "src")},
             capture_output=True,
             text=True,
             timeout=240,
@@ -66,7 +71,7 @@ class Workplace:
         for script in scripts:
             self.ok(script)
 
-    def pictures(self, folder: str, count: int, side: int) -> None:
+    def images(self, folder: str, count: int, side: int) -> None:
         place = self.path / folder
         place.mkdir(parents=True, exist_ok=True)
         noise = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
@@ -98,7 +103,7 @@ def test_a_port_in_use_is_told(workplace: Workplace) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        assert port in workplace.refused("demo_site.py", "--port", port)
+        assert port in workplace.refused("site", "--port", port)
 
 
 def test_a_board_without_an_article_that_counts_says_why(workplace: Workplace) -> None:
@@ -112,19 +117,19 @@ def test_an_empty_inbox_and_no_board_say_what_to_do(workplace: Workplace) -> Non
     assert "put photographs into data/inbox" in workplace.refused("download.py")
 
 
-def test_pictures_that_are_all_too_large_say_which_limit_to_raise(workplace: Workplace) -> None:
+def test_images_that_are_all_too_large_say_which_limit_to_raise(workplace: Workplace) -> None:
     workplace.put(source="inbox", download__max_megapixels=0.001)
-    workplace.pictures("data/inbox", 2, 200)
+    workplace.images("data/inbox", 2, 200)
     workplace.up_to("crawl.py", "links.py")
     said = workplace.refused("download.py")
     assert "(2 too_large); raise download.max_mib or download.max_megapixels in" in said
 
 
-def test_pictures_without_a_face_say_what_to_try(workplace: Workplace) -> None:
+def test_images_without_a_face_say_what_to_try(workplace: Workplace) -> None:
     workplace.put(source="inbox")
-    workplace.pictures("data/inbox", 2, 200)
+    workplace.images("data/inbox", 2, 200)
     workplace.up_to("crawl.py", "links.py", "download.py")
-    assert "found no face in any of the 2 pictures" in workplace.refused("detect.py")
+    assert "found no face in any of the 2 images" in workplace.refused("detect.py")
     assert (workplace.path / "data/ledger.csv").exists()
 
 
@@ -146,7 +151,7 @@ def test_an_unreadable_picture_is_counted_and_the_rest_goes_on(workplace: Workpl
 
 def test_fewer_crops_than_a_batch_say_which_number_to_lower(workplace: Workplace) -> None:
     workplace.put(train__batch_size=16, image_size=16, train__select_by="train_loss")
-    workplace.pictures("data/dataset/train", 3, 16)
+    workplace.images("data/dataset/train", 3, 16)
     assert "lower train.batch_size to at most 3" in workplace.refused("train.py")
 
 
@@ -163,11 +168,9 @@ def test_weights_that_are_not_right_are_named_with_the_way_out(
     if exists:
         weights.write_bytes(b"not these")
     workplace.put(evaluate__features="inception", evaluate__weights=str(weights), image_size=16)
-    workplace.pictures("data/dataset/train", 4, 16)
-    workplace.pictures("data/generated", 4, 16)
-    made = {"sampler": "ddpm", "infer_steps": 2, "model_digest": "x"}
-    (workplace.path / "metrics").mkdir()
-    (workplace.path / "metrics/generate.json").write_text(json.dumps(made))
+    workplace.images("data/dataset/train", 4, 16)
+    workplace.images("data/generated", 4, 16)
+    (workplace.path / "models/ddpm/best_model").mkdir(parents=True)
     sentence = workplace.refused("evaluate.py")
     assert str(weights) in sentence
     assert "evaluate.weights" in sentence
@@ -175,7 +178,7 @@ def test_weights_that_are_not_right_are_named_with_the_way_out(
 
 def test_a_detector_without_weights_says_where_to_put_them(workplace: Workplace) -> None:
     workplace.put(source="inbox", detect__detector="yunet", detect__weights="nowhere.onnx")
-    workplace.pictures("data/inbox", 1, 100)
+    workplace.images("data/inbox", 1, 100)
     workplace.up_to("crawl.py", "links.py", "download.py")
     sentence = workplace.refused("detect.py")
     assert "nowhere.onnx" in sentence

@@ -96,7 +96,7 @@ def test_a_second_repro_runs_nothing(line: Repository) -> None:
 
 
 def test_make_update_requests_only_what_is_not_there(line: Repository) -> None:
-    before, pictures = line.metrics("download"), files.digest_tree(line.path / "data/raw")
+    before, images = line.metrics("download"), files.digest_tree(line.path / "data/raw")
     retryable = sum(before["status"][status] for status in RETRYABLE)
     rows = pd.read_csv(line.path / "data/ledger.csv", keep_default_na=False)
     lone = rows[(rows["path"] != "") & ~rows["path"].duplicated(keep=False)]["path"].iloc[0]
@@ -105,7 +105,7 @@ def test_make_update_requests_only_what_is_not_there(line: Repository) -> None:
     assert ran(said) == ["crawl", "links", "download"]
     assert f" {retryable + 1} URLs requested in this run" in said
     assert {**line.metrics("download"), "seconds": 0} == {**before, "seconds": 0}
-    assert files.digest_tree(line.path / "data/raw") == pictures
+    assert files.digest_tree(line.path / "data/raw") == images
     line.commit("an update that brought nothing")
 
 
