@@ -66,7 +66,7 @@ def read_history() -> RunHistory:
 
     with _as_os_errors():
         client = MlflowClient(tracking.store_uri(), registry_uri=tracking.store_uri())
-        tracking.relocate_artifacts(client)
+        tracking.follow_the_folder(client)
         versions = [
             ModelVersion(found.name, str(found.version), found.run_id or "")
             for found in _pages(client.search_model_versions)
