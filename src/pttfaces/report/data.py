@@ -109,11 +109,17 @@ def results() -> list[ScoredResult]:
 
 
 def curves(text: str) -> list[dict[str, float | None]]:
-    """The rows of a plot's CSV table; None for a cell without a number."""
-    if not text.strip():
+    """The rows of a plot's CSV table; None for a cell without a number.
+
+    Of a damaged table the rows that can be read; [] if there are none.
+    """
+    try:
+        frame = pd.read_csv(io.StringIO(text), index_col=False, on_bad_lines="skip")
+    except (ValueError, pd.errors.ParserError):
         return []
-    frame = pd.read_csv(io.StringIO(text)).apply(pd.to_numeric, errors="coerce")
-    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+    frame = frame.apply(pd.to_numeric, errors="coerce")
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return [{str(key): value for key, value in row.items()} for row in rows]
 
 
 def grids(folder: Path = IMAGES / "train") -> list[tuple[int, str]]:
