@@ -1,5 +1,6 @@
-"""For all tests: a slow machine is no failure, several workers share out whole files, and each has
-one thread, also in what it starts: threads of two workers on two cores mostly wait for each other.
+"""For all tests: no deadlines, whole files per worker, and one thread per worker.
+
+Threads of two workers on two cores would mostly wait for each other; what a test starts inherits it.
 """
 
 import os
@@ -7,7 +8,7 @@ import os
 import pytest
 from hypothesis import settings
 
-WHOLE_LINES = {"pipeline", "torture", "history", "report", "tracking"}
+WHOLE_PIPELINES = {"pipeline", "torture", "report", "tracking", "documents"}
 
 for library in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(library, "1")  # before torch and numpy are imported
@@ -17,11 +18,10 @@ settings.load_profile("any machine")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `-n 2 --dist loadgroup` a file's tests stay together, since they share what is dear to
-    make; those of tests/pipeline share one repository. The folders whose tests run the whole line
-    come first, or one worker would be left alone with them at the end."""
-    items.sort(key=lambda item: item.path.parent.name not in WHOLE_LINES)
+    """With `-n 2 --dist loadgroup` the tests of a file run on one worker, since they share what is
+    expensive to make; so do all tests of the repository `line`. Folders whose tests run whole
+    pipelines come first, or one worker would be left alone with them at the end."""
+    items.sort(key=lambda item: item.path.parent.name not in WHOLE_PIPELINES)
     for item in items:
-        folder = item.path.parent.name
-        group = folder if folder == "pipeline" else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+        shares_line = "line" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("line" if shares_line else item.path.name))
