@@ -1,6 +1,6 @@
 """For all tests: no deadlines, whole files per worker, and one thread per worker.
 
-Threads of two workers on two cores would mostly wait for each other; what a test starts inherits it.
+Threads of two workers on two cores would mostly wait for each other; child processes inherit this.
 """
 
 import os
