@@ -105,7 +105,7 @@ def test_in_a_copy_of_the_folder_only_the_copy_s_images_are_deleted(
     with tracking.training_run(settings.demo(), "data", Path("run")) as run:
         run.log_text(f"{FORGOTTEN[:16]}-1.png", "training_pictures.txt")
         run.log_tags({"model_digest": "saw it"})
-        run.log_image("nearest.png", "nearest.png")
+        run.log_file("nearest.png")
     copy = tmp_path_factory.mktemp("copy") / "of it"
     shutil.copytree(repository, copy)
     monkeypatch.chdir(copy)

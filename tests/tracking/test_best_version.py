@@ -174,3 +174,13 @@ def test_an_evaluation_that_came_to_no_verdict_does_not_count(client: MlflowClie
         run.log_tags({"reference_digest": "r", "generated": "2"})
     evaluate("o", 5.0, "2")
     assert best(client) == "o"
+
+
+def test_a_warning_counts_also_after_its_experiment_was_renamed(client: MlflowClient) -> None:
+    register("p", "q")
+    evaluate("p", 0.1, "3", warning=WARNING)
+    client.rename_experiment("1", "before the folder was moved")
+    evaluate("q", 5.0, "3")
+    evaluate("p", 0.2, "3")
+    assert best(client) == "q"
+    assert copies(client, "p") == [WARNING]

@@ -66,7 +66,6 @@ def read_history() -> RunHistory:
 
     with _as_os_errors():
         client = MlflowClient(tracking.store_uri(), registry_uri=tracking.store_uri())
-        tracking.follow_the_folder(client)
         versions = [
             ModelVersion(found.name, str(found.version), found.run_id or "")
             for found in _pages(client.search_model_versions)
@@ -131,19 +130,16 @@ def _artifacts(run: RunRecord) -> Any:
 def _runs(client: "MlflowClient") -> Iterator[RunRecord]:
     from mlflow.entities import ViewType
 
-    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
-    if experiment is None:
-        return
-    search = partial(client.search_runs, [experiment.experiment_id], "", ViewType.ALL, _PAGE_SIZE)
-    for run in _pages(search):
-        tags = run.data.tags
-        yield RunRecord(
-            run.info.run_id,
-            run.info.run_name or "",
-            tags.get("stage", ""),
-            tags.get("model_digest", ""),
-            run.info.artifact_uri,
-        )
+    for experiment in tracking.experiments(client):
+        ids = [experiment.experiment_id]
+        for run in _pages(partial(client.search_runs, ids, "", ViewType.ALL, _PAGE_SIZE)):
+            yield RunRecord(
+                run.info.run_id,
+                run.info.run_name or "",
+                run.data.tags.get("stage", ""),
+                run.data.tags.get("model_digest", ""),
+                tracking.artifact_uri(run, experiment),
+            )
 
 
 def _pages(search: Any) -> Iterator[Any]:
