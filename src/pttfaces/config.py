@@ -454,10 +454,9 @@ def _sentence(problem: Any) -> str:
     if problem["type"] in ("extra_forbidden", "invalid_key"):
         group = "".join(f"{part}." for part in location[:-1])
         name = str(found if problem["type"] == "invalid_key" else location[-1])
-        near = difflib.get_close_matches(name, _names(group), 1)
-        hint = (
-            f"did you mean {group}{near[0]}?" if near else f"known are {', '.join(_names(group))}."
-        )
+        known = _names(group)
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {group}{near[0]}?" if near else f"known are {', '.join(known)}."
         return f"{group}{name} is not a known key; {hint}"
     key = ".".join(part for part in location if isinstance(part, str))
     expected = _EXPECTED.get(key) or "a group of " + ", ".join(_names(f"{key}."))

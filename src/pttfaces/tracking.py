@@ -1,4 +1,4 @@
-"""Records trainings and evaluations as runs in MLflow, and reads them.
+"""Records trainings and evaluations as runs in MLflow.
 
 An evaluation's run is nested under the training that made the model. Logging never breaks a stage:
 the first failure prints a warning and the rest is skipped; metrics/ is complete without it.
@@ -8,9 +8,7 @@ import contextlib
 import importlib.util
 import math
 import os
-import re
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,24 +20,14 @@ from filelock import FileLock, Timeout
 from pttfaces import files, repository, workdir
 from pttfaces.config import Params
 from pttfaces.errors import DataError, printable
+from pttfaces.mlflow_store import failure, open_store, search, store_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Experiment
-    from mlflow.entities import Run as RecordedRun
 
-EXPERIMENT = "pttfaces"
 MODEL = "pttfaces-ddpm"
 TRAINING_IMAGES = "training_pictures.txt"  # artifact of a training: their file names, one a line
 _NO_WARNING = "no warning"
-_MAX_RESULTS = 50_000  # that MLflow returns at once
-_STARTS = "the next training or evaluation starts one (`dvc repro`)"
-
-# A server that does not answer costs a warning, not the minutes of MLflow's default retries.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # a new database needs no line
 
 
 class Run:
@@ -195,7 +183,7 @@ def _start(name: str, tags: dict[str, str], known: str) -> Run:
         # One process at a time: those that make a new database together crash in each other's
         # migrations, and a run must not look killed before its process holds its lock.
         with FileLock(workdir.cache_dir("locks") / "mlflow.lock"):
-            client, experiment = _open()
+            client, experiment = open_store()
             _end_killed_runs(client)
             if not (known and _resume(client, experiment, known)):
                 tags = _parent(client, tags) | _origin(name, tags["stage"]) | tags
@@ -206,41 +194,6 @@ def _start(name: str, tags: dict[str, str], known: str) -> Run:
     except Exception as error:  # as in Run._attempt
         _warn(error)
         return Run(None, "", None)
-
-
-def _open() -> "tuple[MlflowClient, str]":
-    """A client of the store, and the id of the project's experiment; makes what is missing."""
-    from mlflow import MlflowClient
-
-    path = _database()
-    if path and not path.exists():
-        # Made in another place first: MLflow cannot open a database that a kill left half made.
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-            new = Path(scratch, "mlflow.db")
-            MlflowClient(f"sqlite:///{new.as_posix()}").search_experiments()
-            files.write_bytes(path, new.read_bytes())
-    client = MlflowClient(store_uri(), registry_uri=store_uri())
-    found = client.get_experiment_by_name(EXPERIMENT)
-    if found and found.lifecycle_stage != "active":
-        raise DataError(_deleted(found))
-    experiment = found.experiment_id if found else ""
-    if found and _was_moved(found):
-        name = f"{EXPERIMENT}-{experiment}"
-        client.set_experiment_tag(experiment, "project", EXPERIMENT)
-        client.rename_experiment(experiment, name)
-        print(
-            f"warning: this folder was moved or copied, so a new MLflow experiment {EXPERIMENT} "
-            f"starts; earlier runs are in {name}, and their files in mlruns/.",
-            file=sys.stderr,
-        )
-        experiment = ""
-    if not experiment:
-        # The default is the working folder, which may be a clone that is deleted.
-        artifacts = None if store_uri().startswith("http") else _artifact_root()
-        tags = {"mlflow.experimentKind": "custom_model_development"}  # how the UI opens it
-        experiment = client.create_experiment(EXPERIMENT, artifacts, tags)
-    client.set_experiment_tag(experiment, "project", EXPERIMENT)  # it may be renamed
-    return client, experiment
 
 
 def _resume(client: "MlflowClient", experiment: str, run_id: str) -> bool:
@@ -279,7 +232,7 @@ def _parent(client: "MlflowClient", tags: Mapping[str, str]) -> dict[str, str]:
     """For an evaluation: tags of the newest training with its model, if there is one."""
     digest = tags.get("model_digest")
     query = f"tags.stage = 'train' and tags.model_digest = '{digest}'"
-    trainings = _search(client, query) if digest else []
+    trainings = search(client, query) if digest else []
     if not trainings:
         return {}
     data = {key: tag for key, tag in trainings[0].data.tags.items() if key == "data_digest"}
@@ -318,7 +271,7 @@ def _mark_copies(client: "MlflowClient") -> dict[str, str]:
     sampler that copies less removes no warning. Deleted evaluations do not count.
     """
     copies: dict[str, str] = {}
-    for run in _search(client, "tags.stage = 'evaluate'"):
+    for run in search(client, "tags.stage = 'evaluate'"):
         digest, found = run.data.tags["model_digest"], run.data.tags.get("copies")
         if found and copies.get(digest, _NO_WARNING) == _NO_WARNING:
             copies[digest] = found
@@ -352,105 +305,7 @@ def _move_best(
             client.delete_registered_model_alias(MODEL, "best")
 
 
-def store_uri() -> str:
-    """MLFLOW_TRACKING_URI, or the SQLite database in the main repository.
-
-    A relative path in it starts at the main repository, not at a temporary clone.
-    """
-    given = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    scheme, found, path = given.partition("sqlite:///")
-    if found and not scheme:
-        return f"sqlite:///{(workdir.root().resolve() / path).as_posix()}"
-    return given
-
-
-def store_exists() -> bool:
-    """Whether there is a store; one of MLflow's clients would make it."""
-    path = _database()
-    return path is None or path.exists()
-
-
-def _database() -> Path | None:
-    """The file of a SQLite store; None for any other."""
-    _, found, path = store_uri().partition("sqlite:///")
-    return Path(path) if found else None
-
-
-def _artifact_root() -> str:
-    return (workdir.root() / "mlruns").resolve().as_uri()
-
-
-def _was_moved(experiment: "Experiment") -> bool:
-    """Whether this folder's store was moved or copied since the experiment began."""
-    path, location = _database(), experiment.artifact_location
-    ours = path is not None and path.parent == workdir.root().resolve()
-    return ours and location.endswith("/mlruns") and location != _artifact_root()
-
-
-def artifact_uri(run: "RecordedRun", experiment: "Experiment") -> str:
-    """Where a run's artifacts are, also after this folder was moved or copied."""
-    uri = str(run.info.artifact_uri)
-    begin = experiment.artifact_location
-    return _artifact_root() + uri.removeprefix(begin) if _was_moved(experiment) else uri
-
-
-def experiments(client: "MlflowClient") -> "list[Experiment]":
-    """The project's experiments: also renamed and deleted ones."""
-    from mlflow.entities import ViewType
-
-    found = client.search_experiments(ViewType.ALL, _MAX_RESULTS)
-    ours = (one.name.startswith(EXPERIMENT) or "project" in one.tags for one in found)
-    return [experiment for experiment, is_ours in zip(found, ours, strict=True) if is_ours]
-
-
-def _search(client: "MlflowClient", query: str = "") -> "list[RecordedRun]":
-    """The project's runs, newest first, without deleted ones."""
-    ids = [experiment.experiment_id for experiment in experiments(client)]
-    order = ["attributes.start_time DESC"]
-    return client.search_runs(ids, query, max_results=_MAX_RESULTS, order_by=order)
-
-
-def all_runs() -> "list[RecordedRun]":
-    """All runs of the store, newest first; DataError: it has none, or does not answer."""
-    from mlflow import MlflowClient
-
-    if not store_exists():
-        raise DataError(f"there is no history yet ({_database()}); {_STARTS}.")
-    try:
-        client = MlflowClient(store_uri())
-        current, runs = client.get_experiment_by_name(EXPERIMENT), _search(client)
-    except Exception as error:  # of many kinds: SQLAlchemy's, requests', MLflow's
-        raise DataError(_failure(error)) from None
-    if current and current.lifecycle_stage != "active":
-        raise DataError(_deleted(current))
-    if not runs:
-        raise DataError(f"the history in MLflow is empty; {_STARTS}.")
-    return runs
-
-
-def _deleted(experiment: "Experiment") -> str:
-    which = f"--experiment-id {experiment.experiment_id}"
-    return (
-        f"MLflow's experiment {EXPERIMENT} has been deleted: `mlflow experiments restore {which}` "
-        f"restores it with its runs; `mlflow gc {which.replace('id', 'ids')}` removes it for good, "
-        "and a new one can start."
-    )
-
-
 def _warn(error: Exception) -> None:
-    text = str(error) if isinstance(error, DataError) else _failure(error)
+    text = str(error) if isinstance(error, DataError) else failure(error)
     # It may hold a server's text.
     print(printable(f"warning: {text} metrics/*.json are complete."), file=sys.stderr)
-
-
-def _failure(error: Exception) -> str:
-    """What failed and what helps, without the password that an address may hold."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    path = _database()
-    remedy = (
-        f"If {path.name} is damaged, rename it; {_STARTS}."
-        if path
-        else "Check MLFLOW_TRACKING_URI, or start the server."
-    )
-    text = f"MLflow at {store_uri()} failed ({reason}). {remedy}"
-    return re.sub(r"(?<=://)[^/\s]+@", "", text)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pttfaces import config, tracking
+from pttfaces import config, mlflow_store, tracking
 
 DEMO = config.load("presets/demo.yaml")
 PRESET = Path("presets/demo.yaml").resolve()
@@ -26,7 +26,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
             patch.delenv(name, raising=False)
         patch.chdir(place)
         register(*"abc")
-        yield MlflowClient(tracking.store_uri())
+        yield MlflowClient(mlflow_store.store_uri())
 
 
 def register(*models: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pttfaces import config, tracking
+from pttfaces import config, mlflow_store, tracking
 
 DEMO = config.load("presets/demo.yaml")
 PRESET = Path("presets/demo.yaml").resolve()
@@ -96,7 +96,7 @@ def test_a_server_gets_runs_pictures_models_and_versions_and_may_go_away(
             run.move_best("random_feature_distance", ())
             assert client.get_registered_model(tracking.MODEL).aliases == best
 
-    evaluation, train = tracking.all_runs()
+    evaluation, train = mlflow_store.all_runs()
     assert evaluation.data.tags["mlflow.parentRunId"] == train.info.run_id
     assert {run.info.status for run in (evaluation, train)} == {"FINISHED"}
     assert train.info.artifact_uri.startswith("mlflow-artifacts:")
@@ -112,7 +112,7 @@ def test_a_server_gets_runs_pictures_models_and_versions_and_may_go_away(
         pass
     assert capsys.readouterr().err.count("has been deleted") == 1
     client.restore_experiment(train.info.experiment_id)
-    assert len(tracking.all_runs()) == 2
+    assert len(mlflow_store.all_runs()) == 2
 
     with tracking.evaluation_run(DEMO, "model-1", Path("another")) as run:
         end(child)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pttfaces import config, tracking
+from pttfaces import config, mlflow_store, tracking
 from pttfaces.errors import DataError
 
 DEMO = config.load("presets/demo.yaml")
@@ -45,8 +45,8 @@ def repository(empty_repository: Path, migrated: Path) -> Path:
 
 
 def store() -> tuple[MlflowClient, list]:
-    client = MlflowClient(tracking.store_uri())
-    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
+    client = MlflowClient(mlflow_store.store_uri())
+    experiment = client.get_experiment_by_name(mlflow_store.EXPERIMENT)
     assert experiment is not None
     return client, client.search_runs([experiment.experiment_id])
 
@@ -244,7 +244,7 @@ def test_a_relative_address_of_the_store_counts_from_the_main_repository(
     monkeypatch.chdir(clone)
     with tracking.evaluation_run(DEMO, "m", repository / "run"):
         pass
-    assert len(tracking.all_runs()) == 1
+    assert len(mlflow_store.all_runs()) == 1
     assert list(clone.iterdir()) == [clone / "params.yaml"]
     assert any((repository / "mlruns").rglob("params.yaml"))
 
@@ -255,9 +255,9 @@ def test_asking_for_a_history_that_is_not_there_makes_none(
 ) -> None:
     if name == "other.db":
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{name}")
-    assert not tracking.store_exists()
+    assert not mlflow_store.store_exists()
     with pytest.raises(DataError, match="there is no history yet"):
-        tracking.all_runs()
+        mlflow_store.all_runs()
     assert not (empty_repository / name).exists()
 
 
@@ -276,22 +276,22 @@ def test_a_deleted_experiment_costs_one_warning_that_says_how_to_go_on(
     said = capsys.readouterr().err
     assert said.count("warning: ") == said.count("metrics/*.json are complete") == 2
     with pytest.raises(DataError, match="has been deleted") as caught:
-        tracking.all_runs()
+        mlflow_store.all_runs()
     assert str(caught.value) in said
 
     restore, remove = (command.split() for command in re.findall("`(mlflow .*?)`", said)[:2])
     mlflow(*restore)
     after = train("two")
-    assert {run.info.run_id for run in tracking.all_runs()} == {before, after}
+    assert {run.info.run_id for run in mlflow_store.all_runs()} == {before, after}
     client.delete_experiment(run.info.experiment_id)
-    mlflow(*remove, "--backend-store-uri", tracking.store_uri())
+    mlflow(*remove, "--backend-store-uri", mlflow_store.store_uri())
     anew = train("three")
-    assert {run.info.run_id for run in tracking.all_runs()} == {anew}
+    assert {run.info.run_id for run in mlflow_store.all_runs()} == {anew}
 
 
 def mlflow(program: str, *arguments: str) -> None:
     command = [Path(sys.executable).with_name(program), *arguments]
-    environment = os.environ | {"MLFLOW_TRACKING_URI": tracking.store_uri()}
+    environment = os.environ | {"MLFLOW_TRACKING_URI": mlflow_store.store_uri()}
     subprocess.run(command, env=environment, check=True)
 
 
@@ -333,11 +333,11 @@ def test_in_a_folder_that_was_moved_or_copied_a_new_experiment_starts(
     client, (run,) = store()
     assert run.info.artifact_uri == (there / "mlruns" / second / "artifacts").as_uri()
     assert [one.path for one in client.list_artifacts(second, "samples")] == ["samples/p.png"]
-    assert {run.info.run_id for run in tracking.all_runs()} == {first, second}
+    assert {run.info.run_id for run in mlflow_store.all_runs()} == {first, second}
     old = client.get_experiment(client.get_run(first).info.experiment_id)
     assert old.name in said
     place = there / "mlruns" / first / "artifacts"
-    assert tracking.artifact_uri(client.get_run(first), old) == place.as_uri()
+    assert mlflow_store.artifact_uri(client.get_run(first), old) == place.as_uri()
     assert (place / "samples/p.png").read_bytes() == b"png"
     versions = client.search_model_versions(f"name = '{tracking.MODEL}'")
     newest = max(versions, key=lambda version: int(version.version))
@@ -355,9 +355,9 @@ def test_experiments_are_found_by_any_name_they_ever_had(repository: Path) -> No
         if name == "deleted":
             client.delete_experiment(number)
     client.create_experiment("of another project")
-    names = {experiment.name for experiment in tracking.experiments(client)}
+    names = {experiment.name for experiment in mlflow_store.experiments(client)}
     assert names == {"called otherwise", "deleted", "pttfaces"}
-    assert len(tracking.all_runs()) == 2
+    assert len(mlflow_store.all_runs()) == 2
 
 
 def test_a_killed_run_that_was_deleted_is_in_nobodys_way(
@@ -418,20 +418,21 @@ def test_a_damaged_store_costs_one_warning_and_does_as_it_says_when_renamed(
     assert said.count("warning: ") == 1
     assert "If mlflow.db is damaged, rename it" in said
     with pytest.raises(DataError, match="rename it"):
-        tracking.all_runs()
+        mlflow_store.all_runs()
     database.rename("mlflow.db.damaged")
     again = [sys.executable, "-c", TRAINS]
     environment = os.environ | {"PYTHONPATH": SOURCE}
     ended = subprocess.run(again, env=environment, capture_output=True, text=True, check=True)
     assert ended.stderr == ""
-    assert MlflowClient(f"sqlite:///{database}").get_run(ended.stdout).info.status == "FINISHED"
+    copy = shutil.copy(database, "copy.db")  # MLflow is still connected to the damaged file here
+    assert MlflowClient(f"sqlite:///{copy}").get_run(ended.stdout).info.status == "FINISHED"
 
 
 def test_a_store_whose_making_is_killed_is_made_by_the_next_run(
     empty_repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     repository = empty_repository
-    makes_one = "from pttfaces import tracking; tracking._open()"
+    makes_one = "from pttfaces import mlflow_store; mlflow_store.open_store()"
     scratch = repository / "scratch"
     scratch.mkdir()
     environment = os.environ | {"PYTHONPATH": SOURCE, "TMPDIR": str(scratch)}

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pttfaces import tracking
+from pttfaces import mlflow_store, tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -60,12 +60,12 @@ class RunHistory:
 
 def read_history() -> RunHistory:
     """What the store has; empty without a store. OSError: it cannot be read."""
-    if not tracking.store_exists():
+    if not mlflow_store.store_exists():
         return RunHistory([], [])
     from mlflow import MlflowClient
 
     with _as_os_errors():
-        client = MlflowClient(tracking.store_uri(), registry_uri=tracking.store_uri())
+        client = MlflowClient(mlflow_store.store_uri(), registry_uri=mlflow_store.store_uri())
         versions = [
             ModelVersion(found.name, str(found.version), found.run_id or "")
             for found in _pages(client.search_model_versions)
@@ -130,7 +130,7 @@ def _artifacts(run: RunRecord) -> Any:
 def _runs(client: "MlflowClient") -> Iterator[RunRecord]:
     from mlflow.entities import ViewType
 
-    for experiment in tracking.experiments(client):
+    for experiment in mlflow_store.experiments(client):
         ids = [experiment.experiment_id]
         for run in _pages(partial(client.search_runs, ids, "", ViewType.ALL, _PAGE_SIZE)):
             yield RunRecord(
@@ -138,7 +138,7 @@ def _runs(client: "MlflowClient") -> Iterator[RunRecord]:
                 run.info.run_name or "",
                 run.data.tags.get("stage", ""),
                 run.data.tags.get("model_digest", ""),
-                tracking.artifact_uri(run, experiment),
+                mlflow_store.artifact_uri(run, experiment),
             )
 
 
