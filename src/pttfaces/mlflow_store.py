@@ -106,11 +106,12 @@ def all_runs() -> "list[Run]":
 
 
 def _deleted(experiment: "Experiment") -> str:
-    which = f"--experiment-id {experiment.experiment_id}"
+    number, uri = experiment.experiment_id, store_uri()
+    store = f" --backend-store-uri {uri} --tracking-uri {uri}" if _database() else ""
     return (
-        f"MLflow's experiment {EXPERIMENT} has been deleted: `mlflow experiments restore {which}` "
-        f"restores it with its runs; `mlflow gc {which.replace('id', 'ids')}` removes it for good, "
-        "and a new one can start."
+        f"MLflow's experiment {EXPERIMENT} has been deleted: `mlflow experiments restore "
+        f"--experiment-id {number}` restores it with its runs; `mlflow gc --experiment-ids {number}"
+        f"{store}` removes it for good, and a new one can start."
     )
 
 

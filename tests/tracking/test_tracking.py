@@ -284,15 +284,13 @@ def test_a_deleted_experiment_costs_one_warning_that_says_how_to_go_on(
     after = train("two")
     assert {run.info.run_id for run in mlflow_store.all_runs()} == {before, after}
     client.delete_experiment(run.info.experiment_id)
-    mlflow(*remove, "--backend-store-uri", mlflow_store.store_uri())
+    mlflow(*remove)
     anew = train("three")
     assert {run.info.run_id for run in mlflow_store.all_runs()} == {anew}
 
 
 def mlflow(program: str, *arguments: str) -> None:
-    command = [Path(sys.executable).with_name(program), *arguments]
-    environment = os.environ | {"MLFLOW_TRACKING_URI": mlflow_store.store_uri()}
-    subprocess.run(command, env=environment, check=True)
+    subprocess.run([Path(sys.executable).with_name(program), *arguments], check=True)
 
 
 @pytest.mark.parametrize("copied", [False, True])
@@ -424,7 +422,8 @@ def test_a_damaged_store_costs_one_warning_and_does_as_it_says_when_renamed(
     environment = os.environ | {"PYTHONPATH": SOURCE}
     ended = subprocess.run(again, env=environment, capture_output=True, text=True, check=True)
     assert ended.stderr == ""
-    copy = shutil.copy(database, "copy.db")  # MLflow is still connected to the damaged file here
+    # In this process, MLflow is still connected to the damaged file.
+    copy = shutil.copy(database, repository / "copy.db")
     assert MlflowClient(f"sqlite:///{copy}").get_run(ended.stdout).info.status == "FINISHED"
 
 

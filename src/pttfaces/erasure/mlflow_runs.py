@@ -108,7 +108,8 @@ def version_deletion(version: ModelVersion) -> str:
 def run_deletions(runs: list[RunRecord]) -> list[str]:
     """The commands that delete runs, with models and all else that they logged."""
     ids = [run.id for run in runs]
-    collect = f"mlflow gc --backend-store-uri sqlite:///mlflow.db --run-ids {','.join(ids)}"
+    store = "--backend-store-uri sqlite:///mlflow.db --tracking-uri sqlite:///mlflow.db"
+    collect = f"mlflow gc {store} --run-ids {','.join(ids)}"
     return [f"mlflow runs delete --run-id {run_id}" for run_id in ids] + [collect] * bool(ids)
 
 
