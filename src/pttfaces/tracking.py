@@ -255,7 +255,9 @@ def _end_killed_runs(client: "MlflowClient") -> None:
 
 
 def _register(client: "MlflowClient", run_id: str, digest: str) -> None:
-    if not client.search_registered_models(f"name = '{MODEL}'"):
+    from mlflow.exceptions import MlflowException
+
+    with contextlib.suppress(MlflowException):  # it exists
         client.create_registered_model(MODEL)
     if client.search_model_versions(f"run_id = '{run_id}'"):
         return  # registered before a kill
