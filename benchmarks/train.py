@@ -276,7 +276,7 @@ _AROUND: dict[str, list[tuple[Any, str]]] = {
     "batches": [(data, "load"), (data, "batch")],
     "saving": [(checkpoint.Checkpoint, "save"), (model_folder, "save"), (loop, "cpu_copy")],
     "MLflow": [(tracking, "_start")]
-    + [(tracking.Run, name) for name in ("log_metrics", "log_picture", "log_model", "end")],
+    + [(tracking.Run, name) for name in ("log_metrics", "log_file", "log_model", "end")],
     "validation": [(validation, "x0_error")],
     "sample grids": [(loop, "_save_grid")],
 }

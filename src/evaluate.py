@@ -68,7 +68,7 @@ def main() -> None:
         run.log_metrics(evaluate.flat_numbers(figures))
         run.log_tags({key: str(figures[key]) for key in (*evaluate.COMPARABLE, "reference")})
         for title in ("samples.png", *evaluation.images):
-            run.log_image(SHEETS / title, title)
+            run.log_file(SHEETS / title)
         run.log_copy_warning(evaluation.copy_warning)
         run.move_best(distance, evaluate.COMPARABLE)
     for sentence in evaluate.warnings(figures, evaluation.copy_warning):

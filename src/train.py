@@ -51,7 +51,7 @@ def main() -> None:
                 del figures["epoch"]  # the step
                 run.log_metrics(figures, row.epoch)
                 if grid:
-                    run.log_image(grid, f"samples/{grid.name}")
+                    run.log_file(grid, "samples")
 
             result = loop.train(params, train_set, holdout, work, on_epoch)
             for name, out in OUTS.items():

@@ -73,7 +73,7 @@ def main():
             tracking.evaluation_run(everything, digest, work / "mlflow_run") as run,
         ):
             run.log_metrics({"random_feature_distance": figures["random_feature_distance"]})
-            run.log_image("metrics/pictures/nearest.png", "nearest.png")
+            run.log_file("metrics/pictures/nearest.png")
     print(f"{NAME}: done")
 
 

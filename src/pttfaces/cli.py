@@ -152,17 +152,17 @@ def history(name: str | None) -> None:
 
     NAME is a run (the first digits of its id), an experiment or a commit.
     """
-    from pttfaces import tracking  # takes seconds
+    from pttfaces import mlflow_store  # takes seconds
     from pttfaces.report import history as texts
     from pttfaces.report import revisions
 
     if name is None:
-        _print_lines(texts.table(tracking.all_runs()))
+        _print_lines(texts.table(mlflow_store.all_runs()))
         return
     known = revisions.all_revisions()
     revision = revisions.find_revision(name, known)
     try:
-        runs = tracking.all_runs()
+        runs = mlflow_store.all_runs()
     except DataError as error:
         if not revision:
             raise

@@ -7,7 +7,6 @@ and what is expected. `python -m pttfaces.config` prints the table of docs/param
 import datetime
 import difflib
 import reprlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -393,17 +392,44 @@ def check(values: Any, name: str = "params.yaml") -> Params:
         raise ParamsError("\n       ".join(sentences)) from None
 
 
+_TYPES = {
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "true or false",
+    "string": "a string",
+    "null": "null",
+}
+_BOUNDS = {
+    "minimum": "from",
+    "exclusiveMinimum": "above",
+    "maximum": "to",
+    "exclusiveMaximum": "below",
+}
+
+
 def describe() -> list[tuple[str, str, str]]:
     """(key, allowed values, meaning) of every key of params.yaml, in the file's order."""
+    schema, rows = Params.model_json_schema(), []
+    for name, value in schema["properties"].items():
+        group = value.get("$ref", "").removeprefix("#/$defs/")
+        keys = schema["$defs"][group]["properties"] if group else {"": value}
+        for key, one in keys.items():
+            rows.append((f"{name}.{key}".rstrip("."), _allowed(one), one["description"]))
+    return rows
 
-    def rows(properties: dict[str, Any], prefix: str) -> Iterator[tuple[str, str, str]]:
-        for name, schema in properties.items():
-            if "$ref" in schema:
-                yield from rows(_resolve(schema)["properties"], f"{prefix}{name}.")
-            else:
-                yield f"{prefix}{name}", _kind(schema), schema["description"]
 
-    return list(rows(_SCHEMA["properties"], ""))
+def _allowed(schema: dict[str, Any]) -> str:
+    """The allowed values of a key, from its JSON schema."""
+    if "anyOf" in schema:
+        return " or ".join(map(_allowed, schema["anyOf"]))
+    if "enum" in schema:
+        return "one of " + ", ".join(map(str, schema["enum"]))
+    if schema["type"] == "array":
+        low, high = schema["minItems"], schema["maxItems"]
+        count = f"{low} values" if low == high else f"{low} to {high} values"
+        return f"a list of {count}, each {_allowed(schema['items'])}"
+    limits = (f"{word} {schema[key]:.15g}" for key, word in _BOUNDS.items() if key in schema)
+    return " ".join([_TYPES[schema["type"]], *limits])
 
 
 def markdown_table() -> str:
@@ -416,109 +442,39 @@ def markdown_table() -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in cells)
 
 
-class _CombinationError(ValueError):
-    """Two keys have values that exclude each other."""
-
-
-def _combination(key: str, value: Any, expected: str) -> _CombinationError:
-    return _CombinationError(f"{key} is {value!r}; expected {expected}.")
+def _combination(key: str, value: Any, expected: str) -> ValueError:
+    return ValueError(f"{key} is {value!r}; expected {expected}.")
 
 
 def _sentence(problem: Any) -> str:
-    if isinstance(problem.get("ctx", {}).get("error"), _CombinationError):
+    """One of pydantic's problems: the key, what was found, and what is expected."""
+    location, found = list(problem["loc"]), problem["input"]
+    if not location:  # of _check_combinations
         return str(problem["ctx"]["error"])
-    path = [str(part) for part in problem["loc"]]
-    key, schema = _locate(path)
-    if problem["type"] == "missing":
-        return f"{key} is missing; add it ({_expected(schema)})."
-    if problem["type"] == "invalid_key":  # a number
-        path[-1] = str(problem["input"])
     if problem["type"] in ("extra_forbidden", "invalid_key"):
-        siblings = list(_group_at(path[:-1]).get("properties", {}))
-        near = difflib.get_close_matches(path[-1], siblings, 1)
-        hint = (
-            f"did you mean {'.'.join([*path[:-1], near[0]])}?"
-            if near
-            else f"known are {', '.join(siblings)}."
-        )
-        return f"{'.'.join(path)} is not a known key; {hint}"
-    return f"{key} is {_shortened(problem['input'])}; expected {_expected(schema)}."
+        group = "".join(f"{part}." for part in location[:-1])
+        name = str(found if problem["type"] == "invalid_key" else location[-1])
+        known = _names(group)
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {group}{near[0]}?" if near else f"known are {', '.join(known)}."
+        return f"{group}{name} is not a known key; {hint}"
+    key = ".".join(part for part in location if isinstance(part, str))
+    expected = _EXPECTED.get(key) or "a group of " + ", ".join(_names(f"{key}."))
+    if problem["type"] == "missing":
+        return f"{key} is missing; add it ({expected})."
+    element = "".join(f"[{part}]" for part in location if isinstance(part, int))
+    return f"{key}{element} is {_SHORTENER.repr(found)}; expected {expected}."
 
 
-def _shortened(value: Any) -> str:
-    """A value as short text: YAML aliases can expand to more than the memory holds."""
-    shortener = reprlib.Repr()
-    shortener.maxlevel, shortener.maxlist, shortener.maxdict = 2, 10, 4
-    shortener.maxstring = shortener.maxother = shortener.maxlong = 100
-    return shortener.repr(value)
+def _names(group: str) -> list[str]:
+    """The names in a group such as "train.", or of the whole file ("")."""
+    keys = (key.removeprefix(group) for key in _EXPECTED if key.startswith(group))
+    return list(dict.fromkeys(key.partition(".")[0] for key in keys))
 
 
-def _group_at(path: list[str]) -> dict[str, Any]:
-    return _locate(path)[1] if path else _SCHEMA
-
-
-def _locate(path: list[str]) -> tuple[str, dict[str, Any]]:
-    """The dotted key of an error's location, and the JSON schema of that key's value."""
-    schema, key = _SCHEMA, ""
-    for part in path:
-        if part.isdigit():
-            key += f"[{part}]"
-            continue  # an element: the schema of its list describes it
-        if part not in schema.get("properties", {}) and key and "properties" not in schema:
-            continue  # pydantic's name for a branch of a union, not a key of the file
-        schema = schema.get("properties", {}).get(part, {})
-        schema = _resolve(schema)
-        key += f".{part}" if key else part
-    return key, schema
-
-
-def _resolve(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema, or the group it refers to."""
-    return _SCHEMA["$defs"][schema["$ref"].rsplit("/", 1)[1]] if "$ref" in schema else schema
-
-
-def _expected(schema: dict[str, Any]) -> str:
-    """The allowed values and the meaning of a key, from its JSON schema."""
-    text = _kind(schema)
-    meaning = schema.get("description", "").rstrip(".")  # of a group: its docstring
-    return f"{text}: {meaning}" if meaning else text
-
-
-def _kind(schema: dict[str, Any]) -> str:
-    if "anyOf" in schema:
-        return " or ".join(_kind(option) for option in schema["anyOf"])
-    if "enum" in schema:
-        return "one of " + ", ".join(str(value) for value in schema["enum"])
-    if schema.get("type") == "array":
-        low, high = schema.get("minItems"), schema.get("maxItems")
-        count = f"{low} values" if low == high else f"{low} to {high} values"
-        return f"a list of {count}, each {_kind(schema['items'])}"
-    if "properties" in schema:
-        return "a group of " + ", ".join(schema["properties"])
-    words = {
-        "integer": "an integer",
-        "number": "a number",
-        "boolean": "true or false",
-        "null": "null",
-        "string": "a string",
-    }
-    text = words.get(schema.get("type", ""), "a value")
-    low, high = schema.get("minimum"), schema.get("maximum")
-    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
-    bounds = [
-        f"from {_number(low)}" if low is not None else "",
-        f"above {_number(above)}" if above is not None else "",
-        f"to {_number(high)}" if high is not None else "",
-        f"below {_number(below)}" if below is not None else "",
-    ]
-    return " ".join([text, *filter(None, bounds)])
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) else str(value)
-
-
-_SCHEMA: dict[str, Any] = Params.model_json_schema()
+_EXPECTED = {key: f"{allowed}: {meaning}" for key, allowed, meaning in describe()}
+_SHORTENER = reprlib.Repr()  # YAML aliases can expand to more than the memory holds
+_SHORTENER.maxlevel, _SHORTENER.maxstring = 2, 100
 
 if __name__ == "__main__":
     print(markdown_table(), end="")

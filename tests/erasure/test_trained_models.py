@@ -98,17 +98,24 @@ def test_commits_whose_data_set_is_gone_are_named_unless_mlflow_has_its_list(
     assert found.models.unchecked_revisions == [unchecked[:8], "this folder"]
 
 
+@pytest.mark.parametrize("trained_there", [False, True])
 def test_in_a_copy_of_the_folder_only_the_copy_s_images_are_deleted(
-    repository: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    repository: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    trained_there: bool,
 ) -> None:
+    """A training in the copy renames the experiment of the runs that saw the image."""
     Path("nearest.png").write_bytes(b"two faces")
     with tracking.training_run(settings.demo(), "data", Path("run")) as run:
         run.log_text(f"{FORGOTTEN[:16]}-1.png", "training_pictures.txt")
         run.log_tags({"model_digest": "saw it"})
-        run.log_image("nearest.png", "nearest.png")
+        run.log_file("nearest.png")
     copy = tmp_path_factory.mktemp("copy") / "of it"
     shutil.copytree(repository, copy)
     monkeypatch.chdir(copy)
+    if trained_there:
+        train("did not", f"{OTHER[:16]}-0.png")
     artifact = Path("mlruns", run.id, "artifacts/nearest.png")
     assert (copy / artifact).exists()
     with dvc_store.open_store(copy) as store:

@@ -178,8 +178,10 @@ def _missing_store(scene: Scene) -> None:
 
 
 def _corrupt_store(scene: Scene) -> None:
-    (scene.line.path / "mlflow.db").write_bytes(scene.chance.randbytes(50_000))
+    database = scene.line.path / "mlflow.db"
+    database.write_bytes(scene.chance.randbytes(50_000))
     scene.line.start("repro", scene.stage).wait()
+    database.rename(database.with_suffix(".damaged"))  # as the stage's warning says
 
 
 def _two_at_once(scene: Scene) -> None:

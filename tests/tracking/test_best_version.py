@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pttfaces import config, tracking
+from pttfaces import config, mlflow_store, tracking
 
 DEMO = config.load("presets/demo.yaml")
 PRESET = Path("presets/demo.yaml").resolve()
@@ -26,7 +26,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
             patch.delenv(name, raising=False)
         patch.chdir(place)
         register(*"abc")
-        yield MlflowClient(tracking.store_uri())
+        yield MlflowClient(mlflow_store.store_uri())
 
 
 def register(*models: str) -> None:
@@ -174,3 +174,13 @@ def test_an_evaluation_that_came_to_no_verdict_does_not_count(client: MlflowClie
         run.log_tags({"reference_digest": "r", "generated": "2"})
     evaluate("o", 5.0, "2")
     assert best(client) == "o"
+
+
+def test_a_warning_counts_also_after_its_experiment_was_renamed(client: MlflowClient) -> None:
+    register("p", "q")
+    evaluate("p", 0.1, "3", warning=WARNING)
+    client.rename_experiment("1", "before the folder was moved")
+    evaluate("q", 5.0, "3")
+    evaluate("p", 0.2, "3")
+    assert best(client) == "q"
+    assert copies(client, "p") == [WARNING]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pttfaces import config, tracking
+from pttfaces import config, mlflow_store, tracking
 
 DEMO = config.load("presets/demo.yaml")
 PRESET = Path("presets/demo.yaml").resolve()
@@ -89,14 +89,14 @@ def test_a_server_gets_runs_pictures_models_and_versions_and_may_go_away(
         run.log_model(model, "model-1", register=True)
     client = MlflowClient(address)
     with tracking.evaluation_run(DEMO, "model-1", Path("one")) as run:
-        run.log_image("params.yaml", "nearest.png")
+        run.log_file("best_model/weights.bin")
         for warning, best in ((None, {"best": "1"}), ("COPIES", {})):
             run.log_metrics({"random_feature_distance": 2.0})
             run.log_copy_warning(warning)
             run.move_best("random_feature_distance", ())
             assert client.get_registered_model(tracking.MODEL).aliases == best
 
-    evaluation, train = tracking.all_runs()
+    evaluation, train = mlflow_store.all_runs()
     assert evaluation.data.tags["mlflow.parentRunId"] == train.info.run_id
     assert {run.info.status for run in (evaluation, train)} == {"FINISHED"}
     assert train.info.artifact_uri.startswith("mlflow-artifacts:")
@@ -108,14 +108,15 @@ def test_a_server_gets_runs_pictures_models_and_versions_and_may_go_away(
     assert "warning: " not in capsys.readouterr().err
 
     client.delete_experiment(train.info.experiment_id)
-    with tracking.training_run(DEMO, "data-1", Path(".resume/later")) as run:
+    with tracking.training_run(DEMO, "data-1", Path(".resume/later")):
         pass
-    assert "its 2 earlier runs stay deleted" in capsys.readouterr().err
-    assert [one.info.run_id for one in tracking.all_runs()] == [run.id]
+    assert capsys.readouterr().err.count("has been deleted") == 1
+    client.restore_experiment(train.info.experiment_id)
+    assert len(mlflow_store.all_runs()) == 2
 
     with tracking.evaluation_run(DEMO, "model-1", Path("another")) as run:
         end(child)
         run.log_metrics({"random_feature_distance": 1.0})
-        run.log_image("params.yaml", "samples.png")
-    assert capsys.readouterr().err.count("warning: MLflow logging to http") == 1
+        run.log_file("params.yaml", "samples")
+    assert capsys.readouterr().err.count("warning: MLflow at http") == 1
     assert len(list(Path(".cache/running").iterdir())) == 1  # the next run tells of its end

@@ -1,11 +1,9 @@
 """The history in MLflow: real SQLite stores, real child processes."""
 
-import contextlib
-import itertools
 import os
+import re
 import shutil
 import socket
-import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -15,7 +13,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pttfaces import config, tracking
+from pttfaces import config, mlflow_store, tracking
 from pttfaces.errors import DataError
 
 DEMO = config.load("presets/demo.yaml")
@@ -47,8 +45,8 @@ def repository(empty_repository: Path, migrated: Path) -> Path:
 
 
 def store() -> tuple[MlflowClient, list]:
-    client = MlflowClient(tracking.store_uri())
-    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
+    client = MlflowClient(mlflow_store.store_uri())
+    experiment = client.get_experiment_by_name(mlflow_store.EXPERIMENT)
     assert experiment is not None
     return client, client.search_runs([experiment.experiment_id])
 
@@ -71,7 +69,7 @@ def test_a_training_and_its_evaluations_are_nested_and_complete(repository: Path
         changed = DEMO.model_copy(update={"infer_steps": steps})
         with tracking.evaluation_run(changed, "model-1", repository / f"run-{steps}") as run:
             run.log_metrics({"random_feature_distance": steps / 10, "nothing": float("nan")})
-            run.log_image(image, "samples/other-name.png")
+            run.log_file(image, "samples")
 
     client, runs = store()
     train = next(run for run in runs if run.data.tags["stage"] == "train")
@@ -85,7 +83,7 @@ def test_a_training_and_its_evaluations_are_nested_and_complete(repository: Path
     assert "nothing" not in evaluations[0].data.metrics
     assert {run.info.status for run in runs} == {"FINISHED"}
     artifacts = client.list_artifacts(evaluations[0].info.run_id, "samples")
-    assert [artifact.path for artifact in artifacts] == ["samples/other-name.png"]
+    assert [artifact.path for artifact in artifacts] == ["samples/grid.png"]
     (version,) = client.search_model_versions(f"name = '{tracking.MODEL}'")
     assert version.run_id == train.info.run_id
     downloaded = client.download_artifacts(train.info.run_id, "model/weights.bin")
@@ -201,9 +199,6 @@ def test_a_killed_run_ends_as_killed_at_the_next_one_and_a_living_one_is_left_al
         (killed,) = [run for run in store()[1] if run.data.tags["stage"] == "train"]
     assert killed.info.status == "KILLED"
     assert "SIGKILL" in killed.data.tags["reason"]
-    client = MlflowClient(tracking.store_uri())
-    (figure,) = client.get_metric_history(killed.info.run_id, "train_loss")
-    assert killed.info.end_time == figure.timestamp
     with tracking.training_run(DEMO, "data-1", repository / ".resume/run"):
         pass  # the training goes on
     (resumed,) = [run for run in store()[1] if run.data.tags["stage"] == "train"]
@@ -249,7 +244,7 @@ def test_a_relative_address_of_the_store_counts_from_the_main_repository(
     monkeypatch.chdir(clone)
     with tracking.evaluation_run(DEMO, "m", repository / "run"):
         pass
-    assert len(tracking.all_runs()) == 1
+    assert len(mlflow_store.all_runs()) == 1
     assert list(clone.iterdir()) == [clone / "params.yaml"]
     assert any((repository / "mlruns").rglob("params.yaml"))
 
@@ -260,13 +255,13 @@ def test_asking_for_a_history_that_is_not_there_makes_none(
 ) -> None:
     if name == "other.db":
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{name}")
-    assert not tracking.store_exists()
+    assert not mlflow_store.store_exists()
     with pytest.raises(DataError, match="there is no history yet"):
-        tracking.all_runs()
+        mlflow_store.all_runs()
     assert not (empty_repository / name).exists()
 
 
-def test_a_deleted_experiment_comes_back_for_new_runs_without_its_old_ones(
+def test_a_deleted_experiment_costs_one_warning_that_says_how_to_go_on(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def train(name: str) -> str:
@@ -274,99 +269,93 @@ def test_a_deleted_experiment_comes_back_for_new_runs_without_its_old_ones(
             run.log_metrics({"train_loss": 1.0})
         return run.id
 
-    before = {train("one"), train("two")}
-    client, (newest, _) = store()
-    client.delete_run(newest.info.run_id)  # and then the rest
-    client.delete_experiment(newest.info.experiment_id)
-    with pytest.raises(DataError, match=r"deleted.*experiments restore --experiment-id 1"):
-        tracking.all_runs()
-    assert "warning" not in capsys.readouterr().err
-    after = {train("one"), train("three")}  # a training that goes on finds its run deleted, too
+    before = train("one")
+    client, (run,) = store()
+    client.delete_experiment(run.info.experiment_id)
+    assert train("one") == train("two") == ""
     said = capsys.readouterr().err
-    assert said.count("warning") == 1
-    assert "its 2 earlier runs stay deleted" in said
-    assert {run.info.run_id for run in tracking.all_runs()} == after
-    assert {client.get_run(run).info.lifecycle_stage for run in before} == {"deleted"}
+    assert said.count("warning: ") == said.count("metrics/*.json are complete") == 2
+    with pytest.raises(DataError, match="has been deleted") as caught:
+        mlflow_store.all_runs()
+    assert str(caught.value) in said
 
-    client.delete_experiment("1")
-    program = Path(sys.executable).with_name("mlflow")
-    subprocess.run([program, "experiments", "restore", "--experiment-id", "1"], check=True)
-    assert {run.info.run_id for run in tracking.all_runs()} == before | after
+    restore, remove = (command.split() for command in re.findall("`(mlflow .*?)`", said)[:2])
+    mlflow(*restore)
+    after = train("two")
+    assert {run.info.run_id for run in mlflow_store.all_runs()} == {before, after}
+    client.delete_experiment(run.info.experiment_id)
+    mlflow(*remove)
+    anew = train("three")
+    assert {run.info.run_id for run in mlflow_store.all_runs()} == {anew}
 
 
-def test_a_stop_while_a_deleted_experiment_comes_back_leaves_its_old_runs_deleted(
-    repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def train(name: str) -> str:
-        with tracking.training_run(DEMO, "data-1", repository / name) as run:
-            return run.id
-
-    before = {train(name) for name in ("one", "two", "three")}
-    client, (newest, *_) = store()
-    client.delete_experiment(newest.info.experiment_id)
-    delete, calls = MlflowClient.delete_run, itertools.count()
-
-    def stopped(self: MlflowClient, run: str) -> None:
-        if next(calls) == 1:
-            raise KeyboardInterrupt
-        delete(self, run)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(MlflowClient, "delete_run", stopped)
-        train("four")
-    assert len(tracking.all_runs()) == 2  # come back by the stop
-    after = train("four")
-    assert {run.info.run_id for run in tracking.all_runs()} == {after}
-    assert {client.get_run(run).info.lifecycle_stage for run in before} == {"deleted"}
+def mlflow(program: str, *arguments: str) -> None:
+    subprocess.run([Path(sys.executable).with_name(program), *arguments], check=True)
 
 
 @pytest.mark.parametrize("copied", [False, True])
-def test_a_folder_that_was_moved_or_copied_keeps_its_artifacts_in_it(
-    empty_repository: Path,
+def test_in_a_folder_that_was_moved_or_copied_a_new_experiment_starts(
+    repository: Path,
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
     copied: bool,
 ) -> None:
-    program = textwrap.dedent("""
-        import sys
-        from pathlib import Path
-        from pttfaces import config, tracking
-        Path("p.png").write_bytes(b"png")
-        demo = config.load("params.yaml")
-        with tracking.training_run(demo, "data-1", Path(sys.argv[1])) as run:
-            run.log_image("p.png", "samples/p.png")
-            run.log_model(Path("model"), "digest", register=True)
-        print(run.id)
-    """)
+    def train() -> str:
+        with tracking.training_run(DEMO, "data-1", Path("run")) as run:
+            run.log_file("p.png", "samples")
+            run.log_model(Path("best_model"), "digest", register=True)
+        return run.id
 
-    def train(name: str) -> str:
-        command = [sys.executable, "-c", program, name]
-        environment = os.environ | {"PYTHONPATH": str(Path(tracking.__file__).parents[1])}
-        ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        assert "warning" not in ended.stderr
-        return ended.stdout.split()[-1]
-
-    Path("model").mkdir()
-    Path("model/weights").write_bytes(b"w")
-    first = train("one")
-    there = tmp_path_factory.mktemp("scratch") / "else where"
+    # MLflow keeps a connection to every path it has seen, and pytest uses a path again.
+    repository = repository.rename(repository.with_name(f"moved, copied {copied}"))
+    monkeypatch.chdir(repository)
+    (repository / "p.png").write_bytes(b"png")
+    model_folder(repository)
+    first = train()
+    there = tmp_path_factory.mktemp(f"else where {copied}") / "it"
     if copied:
-        shutil.copytree(empty_repository, there)
+        shutil.copytree(repository, there)
     else:
-        empty_repository.rename(there)
-    before = sorted(empty_repository.rglob("*"))
+        repository.rename(there)
+    before = sorted(repository.rglob("*"))
     monkeypatch.chdir(there)
-    second = train("two")
-    assert sorted(empty_repository.rglob("*")) == before
-    client, _ = store()
-    for run in (first, second):
-        place = there / "mlruns" / run / "artifacts"
-        assert client.get_run(run).info.artifact_uri == place.as_uri()
-        assert (place / "samples/p.png").read_bytes() == b"png"
-        assert [one.path for one in client.list_artifacts(run, "samples")] == ["samples/p.png"]
+    assert "warning" not in capsys.readouterr().err
+    second = train()  # though the file of its run names the first one
+    said = capsys.readouterr().err
+    assert said.count("warning") == said.count("this folder was moved or copied") == 1
+    assert train() == second
+    assert capsys.readouterr().err == ""
+    assert sorted(repository.rglob("*")) == before
+
+    client, (run,) = store()
+    assert run.info.artifact_uri == (there / "mlruns" / second / "artifacts").as_uri()
+    assert [one.path for one in client.list_artifacts(second, "samples")] == ["samples/p.png"]
+    assert {run.info.run_id for run in mlflow_store.all_runs()} == {first, second}
+    old = client.get_experiment(client.get_run(first).info.experiment_id)
+    assert old.name in said
+    place = there / "mlruns" / first / "artifacts"
+    assert mlflow_store.artifact_uri(client.get_run(first), old) == place.as_uri()
+    assert (place / "samples/p.png").read_bytes() == b"png"
     versions = client.search_model_versions(f"name = '{tracking.MODEL}'")
-    assert len(versions) == 2
-    assert all(version.source.startswith((there / "mlruns").as_uri()) for version in versions)
+    newest = max(versions, key=lambda version: int(version.version))
+    assert newest.source.startswith((there / "mlruns").as_uri())
+
+
+def test_experiments_are_found_by_any_name_they_ever_had(repository: Path) -> None:
+    for name in ("called otherwise", "deleted", None):
+        with tracking.training_run(DEMO, "data-1", repository / f"run of {name}"):
+            pass
+        client, (run) = store()[0], store()[1][0]
+        number = run.info.experiment_id
+        if name:
+            client.rename_experiment(number, name)
+        if name == "deleted":
+            client.delete_experiment(number)
+    client.create_experiment("of another project")
+    names = {experiment.name for experiment in mlflow_store.experiments(client)}
+    assert names == {"called otherwise", "deleted", "pttfaces"}
+    assert len(mlflow_store.all_runs()) == 2
 
 
 def test_a_killed_run_that_was_deleted_is_in_nobodys_way(
@@ -402,35 +391,52 @@ def test_a_server_that_is_away_costs_one_warning(
         run.log_model(model_folder(repository), "model-1", register=True)
     said = capsys.readouterr().err
     assert "hunter" not in said
-    assert said.count("warning: MLflow logging to http") == 1
+    assert said.count("warning: MLflow at http") == 1
     assert "metrics/" in said
 
 
+TRAINS = textwrap.dedent("""
+    from pathlib import Path
+    from pttfaces import config, tracking
+    with tracking.training_run(config.load(), "data-1", Path("run")) as run:
+        print(run.id, end="")
+""")
+
+
 @pytest.mark.parametrize("damage", ["cut off", "no database"])
-def test_a_damaged_store_is_set_aside_and_the_history_goes_on(
+def test_a_damaged_store_costs_one_warning_and_does_as_it_says_when_renamed(
     damage: str, repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     database = repository / "mlflow.db"
     half = database.read_bytes()[: database.stat().st_size // 2]
-    half = half if damage == "cut off" else b"this is no database" * 1000
-    database.write_bytes(half)
+    database.write_bytes(half if damage == "cut off" else b"this is no database" * 1000)
     with tracking.training_run(DEMO, "data-1", repository / "run") as run:
         run.log_metrics({"train_loss": 1.0})
-    assert (repository / "mlflow.db.damaged-1").read_bytes() == half
-    assert "mlflow.db.damaged-1" in capsys.readouterr().err
-    _, (only,) = store()
-    assert (only.info.status, only.data.metrics) == ("FINISHED", {"train_loss": 1.0})
+    said = capsys.readouterr().err
+    assert said.count("warning: ") == 1
+    assert "If mlflow.db is damaged, rename it" in said
+    with pytest.raises(DataError, match="rename it"):
+        mlflow_store.all_runs()
+    database.rename("mlflow.db.damaged")
+    again = [sys.executable, "-c", TRAINS]
+    environment = os.environ | {"PYTHONPATH": SOURCE}
+    ended = subprocess.run(again, env=environment, capture_output=True, text=True, check=True)
+    assert ended.stderr == ""
+    # In this process, MLflow is still connected to the damaged file.
+    copy = shutil.copy(database, repository / "copy.db")
+    assert MlflowClient(f"sqlite:///{copy}").get_run(ended.stdout).info.status == "FINISHED"
 
 
 def test_a_store_whose_making_is_killed_is_made_by_the_next_run(
     empty_repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     repository = empty_repository
-    makes_one = "from pttfaces import tracking; tracking._store()"
-    environment = os.environ | {"PYTHONPATH": SOURCE}
+    makes_one = "from pttfaces import mlflow_store; mlflow_store.open_store()"
+    scratch = repository / "scratch"
+    scratch.mkdir()
+    environment = os.environ | {"PYTHONPATH": SOURCE, "TMPDIR": str(scratch)}
     child = subprocess.Popen([sys.executable, "-c", makes_one], cwd=repository, env=environment)
-    half = (repository / "mlflow.db", repository / "mlflow.db.new")
-    while sum(path.stat().st_size for path in half if path.exists()) < 250_000:
+    while sum(path.stat().st_size for path in repository.rglob("mlflow.db")) < 250_000:
         assert child.poll() is None
         time.sleep(0.001)
     child.kill()
@@ -440,16 +446,3 @@ def test_a_store_whose_making_is_killed_is_made_by_the_next_run(
     assert "warning" not in capsys.readouterr().err
     _, (only,) = store()
     assert only.info.status == "FINISHED"
-    assert not (repository / "mlflow.db.new").exists()
-
-
-def test_only_a_damaged_store_is_set_aside(repository: Path) -> None:
-    database = repository / "mlflow.db"
-    with contextlib.closing(sqlite3.connect(database, timeout=0)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        tracking._move_if_damaged(tracking.store_uri())
-        other.rollback()
-    assert [path.name for path in repository.glob("mlflow.db*")] == ["mlflow.db"]
-    database.write_bytes(b"no database" * 5000)
-    tracking._move_if_damaged(tracking.store_uri())
-    assert [path.name for path in repository.glob("mlflow.db*")] == ["mlflow.db.damaged-1"]

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pttfaces import tracking
+from pttfaces import mlflow_store, tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -60,13 +60,12 @@ class RunHistory:
 
 def read_history() -> RunHistory:
     """What the store has; empty without a store. OSError: it cannot be read."""
-    if not tracking.store_exists():
+    if not mlflow_store.store_exists():
         return RunHistory([], [])
     from mlflow import MlflowClient
 
     with _as_os_errors():
-        client = MlflowClient(tracking.store_uri(), registry_uri=tracking.store_uri())
-        tracking.follow_the_folder(client)
+        client = MlflowClient(mlflow_store.store_uri(), registry_uri=mlflow_store.store_uri())
         versions = [
             ModelVersion(found.name, str(found.version), found.run_id or "")
             for found in _pages(client.search_model_versions)
@@ -109,7 +108,8 @@ def version_deletion(version: ModelVersion) -> str:
 def run_deletions(runs: list[RunRecord]) -> list[str]:
     """The commands that delete runs, with models and all else that they logged."""
     ids = [run.id for run in runs]
-    collect = f"mlflow gc --backend-store-uri sqlite:///mlflow.db --run-ids {','.join(ids)}"
+    store = "--backend-store-uri sqlite:///mlflow.db --tracking-uri sqlite:///mlflow.db"
+    collect = f"mlflow gc {store} --run-ids {','.join(ids)}"
     return [f"mlflow runs delete --run-id {run_id}" for run_id in ids] + [collect] * bool(ids)
 
 
@@ -131,19 +131,16 @@ def _artifacts(run: RunRecord) -> Any:
 def _runs(client: "MlflowClient") -> Iterator[RunRecord]:
     from mlflow.entities import ViewType
 
-    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
-    if experiment is None:
-        return
-    search = partial(client.search_runs, [experiment.experiment_id], "", ViewType.ALL, _PAGE_SIZE)
-    for run in _pages(search):
-        tags = run.data.tags
-        yield RunRecord(
-            run.info.run_id,
-            run.info.run_name or "",
-            tags.get("stage", ""),
-            tags.get("model_digest", ""),
-            run.info.artifact_uri,
-        )
+    for experiment in mlflow_store.experiments(client):
+        ids = [experiment.experiment_id]
+        for run in _pages(partial(client.search_runs, ids, "", ViewType.ALL, _PAGE_SIZE)):
+            yield RunRecord(
+                run.info.run_id,
+                run.info.run_name or "",
+                run.data.tags.get("stage", ""),
+                run.data.tags.get("model_digest", ""),
+                mlflow_store.artifact_uri(run, experiment),
+            )
 
 
 def _pages(search: Any) -> Iterator[Any]:
