@@ -212,6 +212,7 @@ def test_crops_packed_here_start_a_training_elsewhere(line: Repository, tmp_path
     notebook = make_repository(tmp_path, SMALL)
     shutil.move(line.path / "crops.zip", notebook.path)
     notebook.ok("python", "-m", "pttfaces", "pack", "--unpack", "crops.zip", "data/dataset")
+    notebook.ok("dvc", "repro", "inputs")
     output = notebook.ok("dvc", "repro", "--downstream", "train")
     assert ran(output) == ["train", "generate", "evaluate"]
     assert notebook.metrics("train")["model_digest"] == line.metrics("train")["model_digest"]
@@ -226,6 +227,7 @@ def test_several_processes_leave_what_a_plain_repro_takes_for_its_own(
         "PTTFACES_LAUNCHER": "torchrun --standalone --nproc-per-node 2",
         "ACCELERATE_USE_CPU": "true",
     }
+    machine.ok("dvc", "repro", "inputs")
     said = machine.ok("dvc", "repro", "--downstream", "train", **several)
     assert ran(said) == ["train", "generate", "evaluate"]
     two, one = machine.metrics("train"), line.metrics("train")
