@@ -39,7 +39,7 @@ import crop
 import curate
 import detect
 from pttfaces import config, files, images, tables
-from pttfaces.curation import dataset_images
+from pttfaces.curation import image_export
 from pttfaces.demo import drawing
 from pttfaces.faces.alignment import FaceCropper
 from pttfaces.faces.detectors import Detector, Face, make_detector
@@ -322,7 +322,7 @@ def downscales(known: Sequence[Known], detector: Detector) -> None:
     large, finest, direct = (cropper(side) for side in (256, 1024, 64))
     ways = {
         "area": lambda pixels: cv2.resize(pixels, (64, 64), interpolation=cv2.INTER_AREA),
-        "Lanczos (ours)": lambda pixels: dataset_images.downscale(Image.fromarray(pixels), 64),
+        "Lanczos (ours)": lambda pixels: image_export.downscale(Image.fromarray(pixels), 64),
         "bilinear, not antialiased": lambda pixels: cv2.resize(pixels, (64, 64)),
     }
     rows: dict[str, list[tuple[float, float, float]]] = {}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pttfaces.stage import run_stage
 from pttfaces import config, denylist, files, images, manifest, tables, workdir
-from pttfaces.curation import candidates, dataset_images, filters, plots, splits, summary
+from pttfaces.curation import candidates, filters, image_export, plots, splits, summary
 
 CROPS, DATASET = Path("data/crops"), Path("data/dataset")
 TRAIN, HOLDOUT = DATASET / splits.TRAIN, DATASET / splits.HOLDOUT
@@ -25,7 +25,7 @@ def main() -> None:
     for folder in (TRAIN, HOLDOUT):
         folder.mkdir()
     filter_crops = partial(filters.filter_crops, crops, options, threshold, deny)
-    rows = dataset_images.export_crops(filter_crops, CROPS, TRAIN, make_image(params))
+    rows = image_export.export_crops(filter_crops, CROPS, TRAIN, make_image(params))
     groups = splits.group_crops(crops, rows, options.duplicate_bits)
     rows = splits.split_rows(rows, groups, options.holdout)
     for row in rows:
@@ -44,10 +44,10 @@ def main() -> None:
         print(hint, file=sys.stderr)
 
 
-def make_image(params: config.Params) -> dataset_images.MakeImage:
+def make_image(params: config.Params) -> image_export.MakeImage:
     """The function that makes an image of the data set from a crop's file."""
     if not params.curate.recrop:
-        return partial(dataset_images.downscale_file, side=params.image_size)
+        return partial(image_export.downscale_file, side=params.image_size)
     from pttfaces.faces import alignment, detection  # takes seconds: torch
     from pttfaces.faces.detectors import make_detector
 

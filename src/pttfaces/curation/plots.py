@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from pttfaces import images
-from pttfaces.curation.dataset_images import downscale_file
 from pttfaces.curation.filters import BLURRED, CROP_REASONS, DENIED
+from pttfaces.curation.image_export import downscale_file
 from pttfaces.curation.splits import HOLDOUT, TRAIN
 from pttfaces.faces.parallel import ordered_map
 from pttfaces.faces.quality import SHARPNESS_EDGES, sharpness_histogram

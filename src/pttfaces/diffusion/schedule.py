@@ -13,7 +13,7 @@ from diffusers import DDPMScheduler
 from pttfaces.config import Params
 from pttfaces.errors import DataError, ParamsError
 
-_BETAS = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
+_BETAS: dict[Literal["linear", "cosine"], str] = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class NoiseSchedule:
 
         source: the config's folder, for messages. DataError: not a schedule of this project.
         """
-        cosine = config.get("beta_schedule") == _BETAS["cosine"]
+        names = {value: name for name, value in _BETAS.items()}
         schedule = cls(
-            name="cosine" if cosine else "linear",
+            name=names.get(str(config.get("beta_schedule")), "linear"),  # others fail below
             timesteps=config.get("num_train_timesteps", 1000),
             prediction=config.get("prediction_type", "epsilon"),
             zero_terminal_snr=config.get("rescale_betas_zero_snr", False),

@@ -7,18 +7,18 @@ from faces_support import Portrait
 from PIL import Image
 
 from pttfaces import files, images
-from pttfaces.curation import dataset_images, filters
+from pttfaces.curation import filters, image_export
 
 
 def test_an_image_is_made_smaller_without_aliasing(portraits: list[Portrait]) -> None:
     stripes = np.zeros((256, 256, 3), np.uint8)
     stripes[:, ::2] = 255
-    assert dataset_images.downscale(Image.fromarray(stripes), 64).std() < 3
+    assert image_export.downscale(Image.fromarray(stripes), 64).std() < 3
     face = portraits[0].pixels[:256, :256]
-    small = dataset_images.downscale(Image.fromarray(face), 64)
+    small = image_export.downscale(Image.fromarray(face), 64)
     areas = face.reshape(64, 4, 64, 4, 3).mean(axis=(1, 3))
     assert np.abs(small - areas).mean() < 4
-    assert np.array_equal(dataset_images.downscale(Image.fromarray(face), 256), face)
+    assert np.array_equal(image_export.downscale(Image.fromarray(face), 256), face)
 
 
 def test_images_are_written_and_a_crop_that_gives_none_is_reported(
@@ -28,11 +28,11 @@ def test_images_are_written_and_a_crop_that_gives_none_is_reported(
     for name, portrait in zip(names, portraits, strict=False):
         crop = Image.fromarray(portrait.pixels[:256, :256])
         files.write_bytes(tmp_path / "crops" / name, images.png_bytes(crop))
-    made = dataset_images.write_images(
+    made = image_export.write_images(
         names,
         tmp_path / "crops",
         files.clean_folder(tmp_path / "train"),
-        lambda path: None if path.name == "a.png" else dataset_images.downscale_file(path, 64),
+        lambda path: None if path.name == "a.png" else image_export.downscale_file(path, 64),
     )
     assert list(made) == [("a.png", False), ("b.png", True)]
     assert [path.name for path in (tmp_path / "train").iterdir()] == ["b.png"]
@@ -55,7 +55,7 @@ def test_where_an_original_gives_no_image_its_copy_does_and_that_one_s_copies_go
         return None if path.name == "original" else np.zeros((4, 4, 3), np.uint8)
 
     filter_crops = partial(filters.filter_crops, crops, options(duplicate_bits=20), 0, NOBODY)
-    rows = dataset_images.export_crops(filter_crops, tmp_path, target, make)
+    rows = image_export.export_crops(filter_crops, tmp_path, target, make)
     reasons = {row.crop: row.reason for row in rows}
     assert [name for name, reason in reasons.items() if not reason] == ["middle", "other"]
     assert reasons["end"] == "duplicate"
