@@ -510,7 +510,7 @@ def time_round(copy: Path) -> dict[str, float]:
         now = resource.getrusage(resource.RUSAGE_CHILDREN)
         found[f"{stage}, processor"] = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
     said = call(copy, "benchmarks/train.py", "overhead", path=str(copy / "src"))
-    shares = re.findall(r"^(\S.*?) +([\d.]+)% of the clock", said, re.MULTILINE)
+    shares = re.findall(r"^(\S.*?) +([\d.]+)% of (?:the clock|wall time)", said, re.MULTILINE)
     return found | {f"{what}, %": float(share) for what, share in shares}
 
 

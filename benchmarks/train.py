@@ -273,8 +273,8 @@ _UPDATE: dict[str, list[tuple[Any, str]]] = {
 }
 _AROUND: dict[str, list[tuple[Any, str]]] = {
     "noise, timesteps, flips": [(loop, "_draw")],
-    "batches": [(data, "load"), (data, "batch")],
-    "saving": [(checkpoint.Checkpoint, "save"), (model_folder, "save"), (loop, "cpu_copy")],
+    "batches": [(data, "load_images"), (data, "batch")],
+    "saving": [(checkpoint.Checkpoint, "save"), (model_folder, "save_model"), (loop, "cpu_copy")],
     "MLflow": [(tracking, "_start")]
     + [(tracking.Run, name) for name in ("log_metrics", "log_file", "log_model", "end")],
     "validation": [(validation, "x0_error")],
