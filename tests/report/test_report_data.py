@@ -37,6 +37,7 @@ def test_damaged_figures_are_named_or_shown_as_far_as_they_go(
 
 @given(DAMAGES)
 @example(Damage(0.5, EPOCHS[len(EPOCHS) // 2] ^ ord("\r")))
+@example(Damage(0.0625, 1))  # a header with a name less than its rows
 def test_damaged_curves_have_gaps_and_no_end(damage: Damage) -> None:
     rows = data.curves(damage.of(EPOCHS).decode(errors="replace"))
     assert len(rows) <= EPOCHS.count(b"\n") + 1

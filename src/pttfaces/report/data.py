@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,7 +115,8 @@ def curves(text: str) -> list[dict[str, float | None]]:
     Of a damaged table the rows that can be read; [] if there are none.
     """
     try:
-        frame = pd.read_csv(io.StringIO(text), index_col=False, on_bad_lines="skip")
+        with warnings.catch_warnings(action="ignore", category=pd.errors.ParserWarning):
+            frame = pd.read_csv(io.StringIO(text), index_col=False, on_bad_lines="skip")
     except (ValueError, pd.errors.ParserError):
         return []
     frame = frame.apply(pd.to_numeric, errors="coerce")
