@@ -20,7 +20,6 @@ from ruamel.yaml import YAML
 
 from pttfaces.stage import run_stage
 from pttfaces import config, denylist, files, manifest, workdir
-from pttfaces.diffusion import model_folder
 
 NAME = Path(sys.argv[0]).stem
 
@@ -44,11 +43,11 @@ def main():
     figures.pop("seconds")
     if NAME == "train":
         figures |= {
-            "model_digest": model_folder.digest(Path("models/ddpm/best_model")),
+            "model_digest": files.digest_tree(Path("models/ddpm/best_model")),
             "data_digest": files.digest_tree("data/dataset/train"),
         }
     if NAME in ("generate", "evaluate"):
-        digest = model_folder.digest(Path("models/ddpm/best_model"))
+        digest = files.digest_tree(Path("models/ddpm/best_model"))
         figures |= {"infer_steps": flat["infer_steps"], "model_digest": digest}
         count = "num_images" if NAME == "generate" else "generated"
         figures |= {count: flat["generate.num_images"], "seed": flat["seed"]}
