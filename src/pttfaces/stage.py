@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +37,6 @@ same on every machine."""
 
 _INTERRUPTED = "Interrupted. Progress is saved; run the same command to resume."
 _MISTAKE_CODE, _INTERRUPTED_CODE = 2, 130
-_POLL_S = 0.2
 
 # Torch, diffusers and MLflow create a million objects that all stay. Collecting garbage among them
 # after every 700 allocations takes a sixth of a stage's start.
@@ -83,14 +81,12 @@ def run(main: Callable[[], None]) -> NoReturn:
 
 
 def run_stage(main: Callable[[], None]) -> NoReturn:
-    """Runs a stage as `run` does, alone in its working folder, until it ends or DVC does.
+    """Runs a stage as `run` does, alone in its working folder.
 
-    When DVC is killed, its stage would continue; the next `dvc repro` would start the same stage
-    again, and both would write the same outs. Of several processes that share one stage (torchrun's
-    RANK), the first holds the lock for all.
+    When DVC is killed, its stage continues; the same stage of the next `dvc repro` waits for it. Of
+    several processes that share one stage (torchrun's RANK), the first holds the lock for all.
     """
     stage = Path(sys.argv[0]).stem
-    _stop_with_dvc()
 
     def with_lock() -> None:
         if os.environ.get("RANK", "0") != "0":
@@ -154,26 +150,7 @@ def run_stage_on_processes(main: Callable[[], None]) -> NoReturn:
         if code:
             sys.exit(_MISTAKE_CODE)
 
-    _stop_with_dvc()
     run(launch)
-
-
-def _stop_with_dvc() -> None:
-    """Stops this process as a SIGTERM does when the DVC that started it is gone.
-
-    What the stage makes after that is never recorded in dvc.lock. Windows cannot tell that a parent
-    has ended.
-    """
-    if "DVC_ROOT" not in os.environ or os.name == "nt":
-        return
-    dvc = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == dvc:
-            time.sleep(_POLL_S)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, name="wait for the end of dvc", daemon=True).start()
 
 
 def _interrupt(*_: object) -> None:

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -204,36 +203,6 @@ def test_progress_in_a_log_is_plain_lines_with_rate_and_time_left(tmp_path: Path
     assert "\r" not in ended.stderr
     assert ended.stderr.splitlines()[-1].startswith("download: 4 of 4 pictures, ")
     assert "left" in ended.stderr
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows does not tell when a parent has ended")
-@pytest.mark.parametrize("started_by", ["dvc", "dvc and a launcher", "hand"])
-def test_a_stage_ends_with_the_dvc_that_started_it(tmp_path: Path, started_by: str) -> None:
-    (tmp_path / "stage.py").write_text(
-        "import pathlib, time\n"
-        "from pttfaces import stage\n"
-        "def main():\n"
-        "    pathlib.Path('begun').touch()\n"
-        "    time.sleep(2)\n"
-        "    pathlib.Path('done').touch()\n"
-        "stage.run_stage_on_processes(main)\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(Path("src").resolve()), "DVC_ROOT": "."}
-    if started_by == "hand":
-        del environment["DVC_ROOT"]
-    if started_by == "dvc and a launcher":
-        environment["PTTFACES_LAUNCHER"] = f'"{sys.executable}"'
-    starts_it = f"import subprocess; subprocess.run([{sys.executable!r}, 'stage.py'])"
-    parent = subprocess.Popen(
-        [sys.executable, "-c", starts_it], cwd=tmp_path, env=environment, stderr=subprocess.PIPE
-    )
-    while not (tmp_path / "begun").exists():
-        time.sleep(0.02)
-    parent.kill()
-    assert parent.stderr is not None
-    said = parent.stderr.read().decode()  # until the stage has ended, too
-    assert ("Progress is saved" in said) == (started_by != "hand")
-    assert (tmp_path / "done").exists() == (started_by == "hand")
 
 
 @pytest.mark.parametrize("script", sorted(Path("src").glob("*.py")), ids=lambda path: path.stem)

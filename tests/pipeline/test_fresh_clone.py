@@ -32,7 +32,7 @@ stages:
     deps: [src/inputs.py]
     outs:
       - data/README.txt:
-          cache: false
+          persist: true
   download:
     cmd: python src/download.py
     params: [infer_steps]
@@ -87,6 +87,21 @@ def test_dvc_repro_is_the_first_command_in_a_clone(origin: Repository, tmp_path:
     assert seen(fresh) == ["photo.jpg", "author:ann"]
     (fresh.path / PHOTO).unlink()
     assert "data/inputs.dvc" in fresh.ok("dvc", "status")
+
+
+def test_clone_with_autocrlf_when_pulled_is_up_to_date(origin: Repository, tmp_path: Path) -> None:
+    """Git for Windows sets core.autocrlf: other line ends would be other bytes for DVC."""
+    team = clone(origin, tmp_path / "first")
+    team.ok("dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
+    team.ok("dvc", "repro")
+    team.commit("with a remote")
+    team.ok("dvc", "push")
+    command = ("git", "clone", "--quiet", "--config", "core.autocrlf=true")
+    team.ok(*command, str(team.path), str(tmp_path / "windows"))
+    windows = Repository(tmp_path / "windows")
+    windows.ok("dvc", "pull")
+    assert "up to date" in windows.ok("dvc", "status")
+    assert windows.ok("git", "status", "--porcelain") == ""
 
 
 def test_experiments_of_every_kind_keep_and_use_what_a_person_put_in(
