@@ -39,6 +39,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from diffusers import DDPMScheduler, UNet2DModel
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from PIL import Image
@@ -51,6 +52,7 @@ from pttfaces import config, tracking
 from pttfaces.diffusion import distributed, model_folder, unet
 from pttfaces.training import checkpoint, data, loop, validation
 from pttfaces.training.ema import Ema
+from pttfaces.training.outputs import Outputs
 
 PROJECT = Path(__file__).resolve().parents[1]
 TRAINED, HELD_OUT = 347, 37  # as many as the demo's
@@ -268,17 +270,18 @@ _NETWORK: dict[str, list[tuple[Any, str]]] = {
     "average": [(Ema, "step")],
 }
 _UPDATE: dict[str, list[tuple[Any, str]]] = {
-    "gradients' norm": [(loop.Trainer, "clip_gradients")],
-    "gradients' freeing": [(loop.Trainer, "step")],
+    "gradients' norm": [(Accelerator, "clip_grad_norm_")],
+    "accelerate's part of a step": [(AcceleratedOptimizer, "step")],
+    "gradients' freeing": [(AcceleratedOptimizer, "zero_grad")],
 }
 _AROUND: dict[str, list[tuple[Any, str]]] = {
-    "noise, timesteps, flips": [(loop, "_draw")],
+    "noise, timesteps, flips": [(torch, "rand"), (torch, "randint"), (torch, "randn")],
     "batches": [(data, "load_images"), (data, "batch")],
     "saving": [(checkpoint.Checkpoint, "save"), (model_folder, "save_model"), (loop, "cpu_copy")],
     "MLflow": [(tracking, "_start")]
     + [(tracking.Run, name) for name in ("log_metrics", "log_file", "log_model", "end")],
     "validation": [(validation, "x0_error")],
-    "sample grids": [(loop, "_save_grid")],
+    "sample grids": [(Outputs, "save_grid")],
 }
 
 

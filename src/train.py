@@ -34,7 +34,7 @@ def main() -> None:
     train_set = data.load_images(DATASET / "train", params.image_size)
     holdout = data.load_images(DATASET / "holdout", params.image_size)
     loop.steps_per_epoch(params.train, train_set, holdout)  # raises before a run begins
-    key = loop.resume_key(params, train_set, holdout)
+    key = checkpoint.resume_key(params, train_set, holdout)
     with distributed.resuming("train", key) as work:
         if not distributed.is_main_process():  # only the main process writes and logs
             loop.train(params, train_set, holdout, work, lambda *_: None)

@@ -1,18 +1,10 @@
-"""What depends on the device: compilation, the scale of fp16's losses."""
+"""What depends on the device: compilation."""
 
 import pytest
 import tiny_training as tiny
 import torch
 
 from pttfaces.diffusion import devices, unet
-from pttfaces.errors import ParamsError
-
-
-def test_fp16_that_keeps_overflowing_ends_in_a_message() -> None:
-    devices.check_loss_scale(None, 1)
-    devices.check_loss_scale(torch.amp.GradScaler("cpu", init_scale=1.0), 1)
-    with pytest.raises(ParamsError, match=r"epoch 7\) and does not recover; set train\.precision"):
-        devices.check_loss_scale(torch.amp.GradScaler("cpu", init_scale=0.5), 7)
 
 
 def test_a_network_that_cannot_be_compiled_stays_as_it_is(

@@ -12,7 +12,7 @@ from hypothesis import given
 
 from pttfaces.diffusion import model_folder
 from pttfaces.tables import Epoch
-from pttfaces.training import checkpoint, loop
+from pttfaces.training import checkpoint
 from pttfaces.training.checkpoint import Checkpoint, TrainingState
 
 
@@ -27,11 +27,12 @@ def test_a_damaged_state_is_restored_as_it_was_or_not_at_all(
     work = tmp_path_factory.mktemp("state")
     path, saved, fresh = work / "state.pt", torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
     initial = fresh.weight.clone()
-    with Checkpoint(work, {"unet": saved}) as writer:
-        writer.save(TrainingState(step=7, epochs=[row(1)]))
+    with Checkpoint(work, 1, TrainingState(step=7, epochs=[row(1)]), unet=saved) as writer:
+        writer.save()
     path.write_bytes(damage.of(path.read_bytes()))
-    with Checkpoint(work, {"unet": fresh}) as reader:
-        state = reader.restore()
+    state = TrainingState()
+    with Checkpoint(work, 1, state, unet=fresh) as reader:
+        reader.load()
     assert state.step in (0, 7)
     assert torch.equal(fresh.weight, saved.weight if state.step else initial)
     assert state.epochs == ([row(1)] if state.step else [])
@@ -41,12 +42,12 @@ def test_a_saved_state_is_that_of_its_moment_though_the_training_goes_on(tmp_pat
     layer = torch.nn.Linear(300, 300)
     optimizer = torch.optim.AdamW(layer.parameters())
     state = TrainingState()
-    with Checkpoint(tmp_path, {"unet": layer, "optimizer": optimizer}) as writer:
+    with Checkpoint(tmp_path, 1, state, unet=layer, optimizer=optimizer) as writer:
         for state.step in (1, 2, 3):
             layer(torch.ones(300)).sum().backward()
             optimizer.step()
             state.epochs.append(row(state.step))
-            writer.save(state)
+            writer.save()
             weights = layer.weight.detach().clone()
             with torch.no_grad():
                 layer.weight.zero_()
@@ -54,8 +55,9 @@ def test_a_saved_state_is_that_of_its_moment_though_the_training_goes_on(tmp_pat
             state.epochs[-1] = row(99)
     fresh = torch.nn.Linear(300, 300)
     again = torch.optim.AdamW(fresh.parameters())
-    with Checkpoint(tmp_path, {"unet": fresh, "optimizer": again}) as reader:
-        restored = reader.restore()
+    restored = TrainingState()
+    with Checkpoint(tmp_path, 1, restored, unet=fresh, optimizer=again) as reader:
+        reader.load()
     assert (restored.step, restored.epochs[-1]) == (3, row(3))
     assert torch.equal(fresh.weight, weights)
     assert len(again.state) == 2
@@ -63,9 +65,9 @@ def test_a_saved_state_is_that_of_its_moment_though_the_training_goes_on(tmp_pat
 
 def test_a_state_that_cannot_be_written_ends_the_training(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    parts = {"unet": torch.nn.Linear(3, 2)}
-    with pytest.raises(FileExistsError), Checkpoint(tmp_path / "file", parts) as writer:
-        writer.save(TrainingState())
+    checkpoint = Checkpoint(tmp_path / "file", 1, TrainingState())
+    with pytest.raises(FileExistsError), checkpoint as writer:
+        writer.save()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows limits no file's size")
@@ -81,8 +83,8 @@ def test_an_error_of_the_disk_is_not_hidden_by_torch_or_safetensors(
     try:
         with pytest.raises(OSError, match="too large") as raised:
             if saved == "state":
-                with Checkpoint(tmp_path, {"unet": model.unet}) as writer:
-                    writer.save(TrainingState())
+                with Checkpoint(tmp_path, 1, TrainingState(), unet=model.unet) as writer:
+                    writer.save()
             else:
                 model_folder.save_model(tmp_path / "model", model, {})
     finally:
@@ -95,11 +97,11 @@ def test_a_training_that_starts_over_says_why(tmp_path: Path) -> None:
     folders = [tmp_path / ".resume" / name for name in ("train-a", "train-b")]
     for folder in folders:
         folder.mkdir(parents=True)
-    before = loop.resume_key(tiny.params(), *sets)
+    before = checkpoint.resume_key(tiny.params(), *sets)
     assert checkpoint.explain_restart(folders[0], before) is None
     (folders[0] / "state.pt").write_bytes(b"unfinished")
     assert checkpoint.explain_restart(folders[0], before) is None
-    other = loop.resume_key(tiny.params(learning_rate=0.5), *sets)
+    other = checkpoint.resume_key(tiny.params(learning_rate=0.5), *sets)
     said = checkpoint.explain_restart(folders[1], {**other, "training_images": "f" * 64})
     digest = sets[0].digest[:8]
     assert said == (

@@ -9,7 +9,6 @@ import torch
 from diffusers import UNet2DModel
 
 from pttfaces.diffusion import distributed
-from pttfaces.errors import ParamsError
 
 
 def environment() -> dict[str, Any]:
@@ -43,11 +42,6 @@ def choose_precision(requested: str) -> str:
         where = "a CPU" if device.type == "cpu" else "this GPU"
         print(f"train: {requested} is not supported on {where}; using {used}.", file=sys.stderr)
     return used
-
-
-def reads_are_free(device: torch.device) -> bool:
-    """Whether Python may read a tensor's value without waiting for the device."""
-    return device.type == "cpu"
 
 
 def memory_format(device: torch.device | str) -> torch.memory_format:
@@ -89,17 +83,3 @@ def compile_in_place(unet: UNet2DModel, batch_size: int, backend: str = "inducto
                 "train.compile to false to silence this message.",
                 file=sys.stderr,
             )
-
-
-def check_loss_scale(scaler: Any, epoch: int) -> None:
-    """ParamsError where fp16's gradient scaler (None for other precisions) has given up.
-
-    It halves its scale at each overflow, from 65,536 on: below 1 the gradients themselves do not
-    fit.
-    """
-    if scaler is not None and scaler.get_scale() < 1:
-        raise ParamsError(
-            f"train.precision fp16 overflows at every update (epoch {epoch}) and does not recover; "
-            "set train.precision to bf16 or fp32, or lower train.learning_rate. Saved progress is "
-            "kept."
-        )

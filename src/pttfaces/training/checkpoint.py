@@ -6,21 +6,26 @@ A state file is written atomically, so a kill at any moment leaves the one befor
 import errno
 import pickle
 import sys
+import time
 import zipfile
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import torch
 
 from pttfaces import files, workdir
 from pttfaces.archive import NO_ZIP
-from pttfaces.diffusion import distributed, memory
+from pttfaces.config import Params, Train
+from pttfaces.diffusion import devices, distributed, memory
 from pttfaces.errors import DataError
 from pttfaces.tables import Epoch
+from pttfaces.training.data import ImageSet
+
+CACHE_VERSION = 2
+"""Raise it with every change of code after which an unfinished training must not be resumed."""
 
 _STATE, _KEY = "state.pt", "belongs_to.json"
 _DAMAGE = (errno.EINVAL, errno.EIO)  # a damaged offset to seek, a bad sector
@@ -28,72 +33,91 @@ _DAMAGE = (errno.EINVAL, errno.EIO)  # a damaged offset to seek, a bad sector
 
 @dataclass
 class TrainingState:
-    """How far a training is. step: weight updates done; loss_sum, norm_sum: of the current epoch's
-    steps so far; epochs: the finished ones; best_weights: a state_dict, or empty."""
+    """How far a training is.
+
+    step: weight updates done; loss_sum, norm_sum, seconds: sums over the current epoch's updates so
+    far; epochs: the finished ones; best_weights: the best epoch's state_dict, or empty.
+    """
 
     step: int = 0
-    loss_sum: float = 0.0
-    norm_sum: float = 0.0
+    loss_sum: torch.Tensor | float = 0.0  # on the device, which is asked for it when it is saved
+    norm_sum: torch.Tensor | float = 0.0
+    seconds: float = 0.0
     epochs: list[Epoch] = field(default_factory=list)
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
+    def finish_epoch(self, row: Epoch) -> None:
+        """Adds the epoch's row; its sums start again."""
+        self.epochs.append(row)
+        self.loss_sum = self.norm_sum = self.seconds = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The fields, with sums as numbers."""
+        sums = {"loss_sum": float(self.loss_sum), "norm_sum": float(self.norm_sum)}
+        return {**vars(self), **sums}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Restores the fields."""
+        vars(self).update(saved)
+
 
 class Checkpoint:
-    """The state file in a training's work folder; writes in a thread while the training continues.
+    """The state file in a training's work folder: the state, and the `state_dict()` of each part.
 
-    parts: objects with `state_dict()` and `load_state_dict()`. Used as a context manager: when the
-    block ends, with or without an error, the last state that was saved is on disk.
+    The main process writes it, in a thread while the training continues; every_minutes: how often.
+    A part has `state_dict()` and `load_state_dict()`, or is None. Used as a context manager: when
+    the block ends, with or without an error, the last state that was saved is on disk.
     """
 
-    def __init__(self, work: Path, parts: Mapping[str, Any]) -> None:
-        self._path, self._parts = work / _STATE, parts
+    def __init__(
+        self, work: Path, every_minutes: float, state: TrainingState, **parts: Any
+    ) -> None:
+        self._path, self._every_s, self._state = work / _STATE, 60 * every_minutes, state
+        given = {name: part for name, part in parts.items() if part is not None}
+        self._parts = {"state": state, **given}
+        self._saved_at = time.monotonic()
         self._pool = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[None] | None = None
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._pool.shutdown()
         if kind is None:
             self._finish()
 
-    def restore(self) -> TrainingState:
-        """Loads each part in place and returns the state; a new one where nothing was saved, or
-        where what was saved is damaged.
+    def load(self) -> None:
+        """Restores the parts in place; leaves them where nothing was saved, or where it is damaged.
 
         Several processes call it together. DataError: they do not all see the same file.
         """
-        state = TrainingState()
         saved = _read(self._path) if self._path.is_file() else None
         if saved:
             for name, part in self._parts.items():
-                part.load_state_dict(saved["parts"][name])
-            state = TrainingState(**saved["state"])
-            state.epochs = [Epoch(**row) for row in saved["epochs"]]
-        if distributed.broadcast(state.step) != state.step:
+                part.load_state_dict(saved[name])
+        if distributed.broadcast(self._state.step) != self._state.step:
             raise DataError(
                 f"process {distributed.process_index()} does not see the first one's {self._path}; "
                 "put the project on a disk that all machines share, under the same path."
             )
         distributed.wait_for_everyone()  # until all have read what the first one will overwrite
-        return state
 
-    def save(self, state: TrainingState) -> None:
-        """Copies the state and each part's `state_dict()`, and starts to write the copy.
+    def is_due(self) -> bool:
+        """Whether this process is to save, and last did so `every_minutes` ago."""
+        waited_s = time.monotonic() - self._saved_at
+        return distributed.is_main_process() and waited_s > self._every_s
 
-        The best weights are not copied: nothing changes them. Waits for the write before, and
-        raises its error.
+    def save(self) -> None:
+        """Copies the parts' state, and starts to write the copy.
+
+        Waits for the write before, and raises its error. Only the main process saves.
         """
-        self._finish()
-        saved = {
-            "state": {key: value for key, value in vars(state).items() if key != "epochs"},
-            "epochs": [asdict(row) for row in state.epochs],
-            "parts": cpu_copy({name: part.state_dict() for name, part in self._parts.items()}),
-        }
-        self._pending = self._pool.submit(_write, self._path, saved)
+        if distributed.is_main_process():
+            self._finish()
+            saved = cpu_copy({name: part.state_dict() for name, part in self._parts.items()})
+            self._pending = self._pool.submit(_write, self._path, saved)
+            self._saved_at = time.monotonic()
 
     def _finish(self) -> None:
         if self._pending:
@@ -119,7 +143,10 @@ def _read(path: Path) -> dict[str, Any] | None:
     try:
         with zipfile.ZipFile(path) as archive:
             intact = archive.testzip() is None
-        with memory.explain_shortage("the training's saved state", "end other programs, try again"):
+        with (
+            memory.explain_shortage("the training's saved state", "end other programs, try again"),
+            torch.serialization.safe_globals([Epoch]),
+        ):
             if intact:
                 return torch.load(path, map_location="cpu", weights_only=True)
     except (*NO_ZIP, pickle.UnpicklingError):
@@ -132,10 +159,32 @@ def _read(path: Path) -> dict[str, Any] | None:
     return None
 
 
+def resume_key(params: Params, train_set: ImageSet, holdout: ImageSet) -> dict[str, Any]:
+    """Everything that decides the trained weights: a saved state belongs to these values alone."""
+    return {
+        "cache_version": CACHE_VERSION,
+        "seed": params.seed,
+        "image_size": params.image_size,
+        "noise_schedule": params.noise_schedule,
+        "model": params.model.model_dump(),
+        "train": decisive_options(params.train),
+        "training_images": train_set.digest,
+        "held_out_images": holdout.digest,
+        "processes": distributed.num_processes(),
+        **devices.environment(),
+    }
+
+
+def decisive_options(options: Train) -> dict[str, Any]:
+    """The keys of `train` that decide the weights."""
+    return options.model_dump(exclude={"save_every_minutes", "register_model"})
+
+
 def explain_restart(work: Path, key: Mapping[str, Any]) -> str | None:
     """Why the training in `work` starts over although there is an unfinished one, or None.
 
-    Notes in `work` what its state will belong to. Compares it with the newest unfinished training.
+    key: its `resume_key`, which is noted in `work` and compared with that of the newest unfinished
+    training.
     """
     files.write_json(work / _KEY, files.flatten(key))
     unfinished = [

@@ -7,37 +7,32 @@ same.
 """
 
 import math
-import shutil
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from accelerate.utils import GradientAccumulationPlugin
 
-from pttfaces import images
-from pttfaces.config import Generate, Params, Train
-from pttfaces.diffusion import devices, distributed, memory, model_folder, unet
+from pttfaces.config import Params, Train
+from pttfaces.diffusion import devices, distributed, memory
 from pttfaces.diffusion.model_folder import DiffusionModel
 from pttfaces.diffusion.rng import Stream, generator_for, seed_for
 from pttfaces.diffusion.schedule import NoiseSchedule
+from pttfaces.diffusion.unet import build as build_unet
+from pttfaces.diffusion.unet import set_training
 from pttfaces.errors import DataError, ParamsError
 from pttfaces.progress import progress
-from pttfaces.sampling import samplers
 from pttfaces.tables import Epoch
 from pttfaces.training import data, validation
 from pttfaces.training.checkpoint import Checkpoint, TrainingState, cpu_copy
 from pttfaces.training.data import ImageSet
 from pttfaces.training.ema import Ema
+from pttfaces.training.outputs import Outputs
 
-CACHE_VERSION = 1
-"""Raise it with every change of code after which an unfinished training must not be resumed."""
-
-_GRID_STEPS = 20
 _USE_LESS_MEMORY = (
     "halve train.batch_size and double train.gradient_accumulation, which trains the same, or free "
     "memory and run the same command again: it resumes from the last saved step"
@@ -70,179 +65,132 @@ def train(
     """
     options, update_size = params.train, params.train.images_per_update  # U images
     epoch_steps = steps_per_epoch(options, train_set, holdout)
-    total_steps, micro_batches = options.epochs * epoch_steps, _micro_batches(options)
-    trainer, processes = Trainer(params), distributed.num_processes()
-    device, schedule = trainer.device, trainer.schedule
-    checkpoint = Checkpoint(work, trainer.parts())
-    state = checkpoint.restore()
-    alphas, sigmas, weights = _per_timestep(schedule, options, device)
-    # Sums over the epoch, on the device, which is asked for them at its end.
-    loss_sum, norm_sum = torch.tensor([state.loss_sum, state.norm_sum], device=device)
-    last_save = time.monotonic()
-    done = state.step == total_steps or _has_stalled(options, state.epochs)
+    total_steps = options.epochs * epoch_steps
+    device, processes = distributed.device(), distributed.num_processes()
+    rank = distributed.process_index()
 
-    bar_total = total_steps * update_size if distributed.is_main_process() else 0
+    memory.keep_freed_memory()
+    precision = devices.choose_precision(options.precision)
+    accelerator = Accelerator(
+        mixed_precision="no" if precision == "fp32" else precision,
+        # Not gradient_accumulation_steps, which a variable of the environment overrides.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(options.gradient_accumulation),
+    )
+    unet = build_unet(params.model, params.image_size, params.seed)
+    unet.to(device, memory_format=devices.memory_format(device))
+    ema_model = Ema(unet, options.ema) if options.ema is not None else None
+    weights = list(unet.parameters())  # listed once: to find them walks through all modules
+    optimizer: Any = torch.optim.AdamW(weights, weight_decay=0.01, fused=True)
+    model, optimizer = accelerator.prepare(unet, optimizer)
+    set_training(unet)
+    if options.compile:
+        devices.compile_for_gpu(unet, math.ceil(options.batch_size / processes))
+
+    schedule = NoiseSchedule.from_params(params)
+    alpha_bar = schedule.alpha_bar()[:, None, None, None]  # (T, 1, 1, 1)
+    alphas, sigmas = alpha_bar.sqrt().float().to(device), (1 - alpha_bar).sqrt().float().to(device)
+    loss_weights = schedule.loss_weights(options.min_snr_gamma).float().to(device)  # (T,)
+
+    eval_model = DiffusionModel(ema_model.unet if ema_model else unet, schedule)
+    outputs = Outputs(work, params, train_set, eval_model)
+    state = TrainingState()
+    checkpoint = Checkpoint(
+        work,
+        options.save_every_minutes,
+        state,
+        unet=unet,
+        optimizer=optimizer,
+        ema=ema_model.unet if ema_model else None,
+        scaler=accelerator.scaler,
+    )
+    checkpoint.load()
+
+    # Each process takes every n-th of an update's images, in gradient_accumulation batches.
+    stride = options.gradient_accumulation * processes
+    micro_batches = [slice(start, None, stride) for start in range(rank, stride, processes)]
+    image_shape, flip_share = train_set.pixels.shape[1:], 0.5 if options.flip else 0.0
+
+    def seeded(stream: Stream) -> dict[str, Any]:  # the keyword arguments of a draw
+        generator = generator_for(params.seed, stream, state.step, device)
+        return {"generator": generator, "device": device}
+
+    bar_total = total_steps * update_size if accelerator.is_main_process else 0
     with (
         progress("train", bar_total, " images", state.step * update_size) as bar,
         memory.explain_shortage(f"train.batch_size {options.batch_size}", _USE_LESS_MEMORY),
         checkpoint,
     ):
-        while not done:
-            epoch = state.step // epoch_steps + 1
+        while not is_finished(options, state.epochs):
+            epoch, started = len(state.epochs) + 1, time.monotonic()
             shuffle = generator_for(params.seed, Stream.ORDER, epoch)
             order = torch.randperm(len(train_set), generator=shuffle)  # (N,)
-            started, first_step = time.monotonic(), state.step
-            unet.set_training(trainer.unet)
-            while state.step < epoch * epoch_steps:
-                lr = learning_rate(options, state.step, total_steps)
-                start = state.step % epoch_steps * update_size
-                rows = order[start : start + update_size]  # (U,)
-                # flips, timesteps: (U,); noise: (U, 3, H, W)
-                flips, timesteps, noise = _draw(
-                    params, state.step, train_set.pixels.shape[1:], device
-                )
-                for part in micro_batches:  # B = U / accumulation / processes of the images
-                    t = timesteps[part]  # (B,)
-                    clean_images = data.batch(train_set.pixels, rows[part], device, flips[part])
-                    alpha, sigma = alphas[t], sigmas[t]  # (B, 1, 1, 1)
-                    target = schedule.target(clean_images, noise[part], alpha, sigma)
-                    noisy_images = alpha * clean_images + sigma * noise[part]  # (B, 3, H, W)
-                    last = part is micro_batches[-1]
-                    with nullcontext() if last else trainer.accelerator.no_sync(trainer.model):
-                        model_output = trainer.model(noisy_images, t).sample  # (B, 3, H, W)
+            set_training(unet)
+            for rows in order.split(update_size)[state.step % epoch_steps : epoch_steps]:  # (U,)
+                flips = torch.rand(rows.shape, **seeded(Stream.FLIPS)) < flip_share
+                timesteps = torch.randint(options.timesteps, rows.shape, **seeded(Stream.TIMESTEPS))
+                noise = torch.randn((update_size, *image_shape), **seeded(Stream.NOISE))
+                dropout_index = state.step * processes + rank  # each process's own
+                torch.manual_seed(seed_for(params.seed, Stream.DROPOUT, dropout_index))
+                for part in micro_batches:
+                    with accelerator.accumulate(model):  # processes exchange gradients at the last
+                        t = timesteps[part]  # (B,)
+                        clean_images = data.batch(train_set.pixels, rows[part], device, flips[part])
+                        alpha, sigma = alphas[t], sigmas[t]  # (B, 1, 1, 1)
+                        noisy_images = alpha * clean_images + sigma * noise[part]  # (B, 3, H, W)
+                        target = schedule.target(clean_images, noise[part], alpha, sigma)
+                        model_output = model(noisy_images, t).sample  # (B, 3, H, W)
                         error = (model_output - target).square().mean((1, 2, 3))  # (B,)
                         # Processes average their gradients, so each has its part of the mean.
-                        loss = (weights[t] * error).sum() * processes / update_size
-                        trainer.accelerator.backward(loss)
-                    loss_sum += distributed.mean(loss.detach())
-                norm_sum += trainer.step(lr, state.step)
+                        loss = (loss_weights[t] * error).sum() * processes / options.batch_size
+                        accelerator.backward(loss)
+                    state.loss_sum += distributed.mean(loss.detach())
+                grad_norm = accelerator.clip_grad_norm_(weights, options.max_grad_norm)
+                lr = learning_rate(options, state.step, total_steps)
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
+                optimizer.step()
+                optimizer.zero_grad()
+                if ema_model:
+                    ema_model.step(state.step)
+                state.norm_sum += grad_norm.nan_to_num(0, 0, 0)  # fp16 skips what overflowed
                 state.step += 1
                 bar.update(update_size)
-                due = time.monotonic() - last_save > 60 * options.save_every_minutes
-                if due and state.step % epoch_steps and distributed.is_main_process():
-                    state.loss_sum, state.norm_sum = _check_finite(loss_sum, epoch), norm_sum.item()
-                    checkpoint.save(state)
-                    last_save = time.monotonic()
+                if checkpoint.is_due():
+                    break
 
-            train_loss = _check_finite(loss_sum, epoch) / epoch_steps
-            grad_norm = norm_sum.item() / epoch_steps
-            speed = (state.step - first_step) * update_size / (time.monotonic() - started)
-            devices.check_loss_scale(trainer.accelerator.scaler, epoch)
-            eval_model = trainer.eval_model()
-            val_loss = validation.x0_error(eval_model, holdout, _device_batch_size(options))
-            row = Epoch(epoch, train_loss, val_loss, lr, grad_norm, speed)
-            state.epochs.append(row)
-            state.loss_sum = state.norm_sum = 0.0
-            loss_sum.zero_()
-            norm_sum.zero_()
-            done = state.step == total_steps or _has_stalled(options, state.epochs)
-            if distributed.is_main_process():
-                grid = None
-                if done or epoch % options.sample_every == 0:
-                    grid = _save_grid(params, eval_model, epoch, work)
-                if is_best := best_epoch(options, state.epochs) is row:
-                    state.best_weights = cpu_copy(eval_model.unet.state_dict())
-                if done or epoch % options.checkpoint_every == 0:
-                    _save_checkpoint(params, train_set, eval_model, row, work)
-                # Before the state is saved: a kill may repeat a report, and loses none.
-                on_epoch(row, is_best, grid)
-                checkpoint.save(state)
-                last_save = time.monotonic()
-            bar.set_postfix_str(f"epoch {epoch} of {options.epochs}, loss {train_loss:.4f}", False)
-    return _finish(params, train_set, holdout, trainer, state, work)
+            _check_numbers(state, accelerator.scaler, epoch)
+            state.seconds += time.monotonic() - started
+            if state.step == epoch * epoch_steps:
+                eval_model.unet.eval()
+                row = Epoch(
+                    epoch=epoch,
+                    train_loss=float(state.loss_sum) / epoch_steps / options.gradient_accumulation,
+                    val_loss=validation.x0_error(eval_model, holdout, options.batch_size),
+                    learning_rate=lr,
+                    grad_norm=float(state.norm_sum) / epoch_steps,
+                    images_per_s=epoch_steps * update_size / state.seconds,
+                )
+                state.finish_epoch(row)
+                if accelerator.is_main_process:
+                    grid, done = None, is_finished(options, state.epochs)
+                    if is_best := best_epoch(options, state.epochs) is row:
+                        state.best_weights = cpu_copy(eval_model.unet.state_dict())
+                    if done or epoch % options.sample_every == 0:
+                        grid = outputs.save_grid(epoch)
+                    if done or epoch % options.checkpoint_every == 0:
+                        outputs.save_checkpoint(row)
+                    # Before the state is saved: a kill may repeat a report, and loses none.
+                    on_epoch(row, is_best, grid)
+                figures = f"epoch {epoch} of {options.epochs}, loss {row.train_loss:.4f}"
+                bar.set_postfix_str(figures, refresh=False)
+            checkpoint.save()
 
-
-class Trainer:
-    """What a training changes: the network, its average and the optimizer, on this process's
-    device.
-
-    unet: the network itself; model: the same, as accelerate wraps it for several processes.
-    """
-
-    def __init__(self, params: Params) -> None:
-        options, self.device = params.train, distributed.device()
-        memory.keep_freed_memory()
-        self.schedule = NoiseSchedule.from_params(params)
-        self.precision = devices.choose_precision(options.precision)
-        mixed = "no" if self.precision == "fp32" else self.precision
-        self.accelerator = Accelerator(mixed_precision=mixed)
-        memory_format = devices.memory_format(self.device)
-        new = unet.build(params.model, params.image_size, params.seed)
-        self.unet = new.to(self.device, memory_format=memory_format)
-        self.ema_model = Ema(self.unet, options.ema) if options.ema is not None else None
-        self.weights, self.max_grad_norm = list(self.unet.parameters()), options.max_grad_norm
-        self.optimizer = torch.optim.AdamW(self.weights, weight_decay=0.01, fused=True)
-        self.model = self.accelerator.prepare(self.unet)
-        unet.set_training(self.unet)
-        if options.compile:
-            devices.compile_for_gpu(self.unet, _device_batch_size(options))
-
-    def parts(self) -> dict[str, Any]:
-        """What a saved state holds the `state_dict()` of."""
-        parts = {"unet": self.unet, "optimizer": self.optimizer}
-        if self.ema_model:
-            parts["ema"] = self.ema_model.unet
-        if self.accelerator.scaler is not None:
-            parts["scaler"] = self.accelerator.scaler
-        return parts
-
-    def eval_model(self) -> DiffusionModel:
-        """The model that is validated, sampled from and kept: the averaged one, if there is one."""
-        return DiffusionModel(
-            self.ema_model.unet if self.ema_model else self.unet.eval(), self.schedule
-        )
-
-    def step(self, lr: float, step: int) -> torch.Tensor:
-        """Updates the weights by their gradients; the gradients' norm before clipping, a scalar."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        scaler = self.accelerator.scaler
-        if scaler is None:
-            norm = self.clip_gradients()
-            self.optimizer.step()
-        else:  # fp16's: it skips an update that overflowed
-            scaler.unscale_(self.optimizer)
-            norm = self.clip_gradients()
-            scaler.step(self.optimizer)
-            scaler.update()
-        for weight in self.weights:
-            weight.grad = None
-        if self.ema_model:
-            self.ema_model.step(step)
-        return norm.nan_to_num(0, 0, 0)
-
-    def clip_gradients(self) -> torch.Tensor:
-        """`clip_grad_norm_` without its walk through all modules, and without a multiplication by 1
-        where reading the norm costs nothing and shows that there is nothing to clip."""
-        # Each .grad makes a Python object.
-        norm = get_total_norm(
-            [grad for weight in self.weights if (grad := weight.grad) is not None]
-        )
-        free = devices.reads_are_free(self.device)
-        if not free or self.max_grad_norm / (norm + 1e-6) < 1:
-            clip_grads_with_norm_(self.weights, self.max_grad_norm, norm)
-        return norm
-
-
-def resume_key(params: Params, train_set: ImageSet, holdout: ImageSet) -> dict[str, Any]:
-    """Everything that decides the trained weights: a saved state belongs to these values alone."""
-    return {
-        "cache_version": CACHE_VERSION,
-        "seed": params.seed,
-        "image_size": params.image_size,
-        "noise_schedule": params.noise_schedule,
-        "model": params.model.model_dump(),
-        "train": _decisive_options(params.train),
-        "training_images": train_set.digest,
-        "held_out_images": holdout.digest,
-        "processes": distributed.num_processes(),
-        **devices.environment(),
-    }
-
-
-def _decisive_options(options: Train) -> dict[str, Any]:
-    """The keys of `train` that decide the weights."""
-    return options.model_dump(exclude={"save_every_minutes", "register_model"})
+    best = best_epoch(options, state.epochs)
+    if accelerator.is_main_process:
+        outputs.save_model("last", state.epochs[-1])
+        eval_model.unet.load_state_dict(state.best_weights)
+        outputs.save_model("best_model", best)
+    return TrainResult(state.epochs, outputs.metrics(state.epochs, best, holdout, precision))
 
 
 def steps_per_epoch(options: Train, train_set: ImageSet, holdout: ImageSet) -> int:
@@ -293,153 +241,29 @@ def best_epoch(options: Train, epochs: list[Epoch]) -> Epoch:
     return min(epochs, key=lambda row: getattr(row, options.select_by))
 
 
-def _has_stalled(options: Train, epochs: list[Epoch]) -> bool:
-    """Whether the best epoch is at least `early_stop` epochs back."""
-    if options.early_stop is None or not epochs:
-        return False
-    return epochs[-1].epoch - best_epoch(options, epochs).epoch >= options.early_stop
+def is_finished(options: Train, epochs: list[Epoch]) -> bool:
+    """Whether all epochs are done, or the best is at least `early_stop` epochs back."""
+    if not epochs or options.early_stop is None:
+        return len(epochs) == options.epochs
+    since_best = epochs[-1].epoch - best_epoch(options, epochs).epoch
+    return len(epochs) == options.epochs or since_best >= options.early_stop
 
 
-def _per_timestep(
-    schedule: NoiseSchedule, options: Train, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """α and σ at each timestep, (T, 1, 1, 1), and the loss weight there, (T,); float32."""
-    alpha_bar = schedule.alpha_bar()[:, None, None, None]
-    weights = schedule.loss_weights(options.min_snr_gamma)
-    alphas, sigmas = alpha_bar.sqrt().float(), (1 - alpha_bar).sqrt().float()
-    return alphas.to(device), sigmas.to(device), weights.float().to(device)
+def _check_numbers(state: TrainingState, scaler: Any, epoch: int) -> None:
+    """ParamsError: the loss is not finite, or fp16's gradient scaler, if any, has given up.
 
-
-def _micro_batches(options: Train) -> list[slice]:
-    """Which of an update's images this process takes, batch by batch."""
-    processes = distributed.num_processes()
-    stride = options.gradient_accumulation * processes
-    starts = range(distributed.process_index(), stride, processes)
-    return [slice(start, None, stride) for start in starts]
-
-
-def _device_batch_size(options: Train) -> int:
-    """Images of a batch that this process holds."""
-    return -(-options.batch_size // distributed.num_processes())
-
-
-def _draw(
-    params: Params, step: int, shape: torch.Size, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Flips (U,) bool, timesteps (U,) and noise (U, 3, H, W) of an update's images.
-
-    Also seeds the dropout, if any, which is each process's own.
+    It halves its scale at each overflow, from 65,536 on: below 1 the gradients themselves do not
+    fit.
     """
-    options, size = params.train, params.train.images_per_update
-
-    def stream(which: Stream) -> torch.Generator:
-        return generator_for(params.seed, which, step, device)
-
-    if params.model.dropout:
-        index = step * distributed.num_processes() + distributed.process_index()
-        torch.manual_seed(seed_for(params.seed, Stream.DROPOUT, index))
-    share = 0.5 if options.flip else 0.0
-    flips = torch.rand(size, generator=stream(Stream.FLIPS), device=device) < share
-    timesteps = torch.randint(
-        options.timesteps, (size,), generator=stream(Stream.TIMESTEPS), device=device
-    )
-    noise = torch.randn((size, *shape), generator=stream(Stream.NOISE), device=device)
-    return flips, timesteps, noise
-
-
-def _save_grid(params: Params, model: DiffusionModel, epoch: int, work: Path) -> Path:
-    """Samples from the same starting noise at every sampling epoch, so that one sees it learn."""
-    count = params.train.sample_images
-    options = Generate(
-        num_images=count, batch_size=count, sampler="dpmsolver++", timestep_spacing="trailing"
-    )
-    steps = min(_GRID_STEPS, params.train.timesteps)
-    samples = samplers.sample(model, options, steps, params.seed, range(count))
-    path = work / "grids" / f"epoch-{epoch:04d}.png"
-    images.save_png(path, images.grid(samples, scale=2 if samples.shape[1] <= 128 else 1))
-    return path
-
-
-def _save_checkpoint(
-    params: Params, train_set: ImageSet, model: DiffusionModel, row: Epoch, work: Path
-) -> None:
-    if not params.train.keep_checkpoints:
-        return
-    folder = work / "checkpoints"
-    folder.mkdir(exist_ok=True)
-    facts = _facts(params, train_set, model, row)
-    model_folder.save_model(folder / f"epoch-{row.epoch:04d}", model, facts)
-    for old in sorted(folder.glob("epoch-*"))[: -params.train.keep_checkpoints]:
-        shutil.rmtree(old)
-
-
-def _finish(
-    params: Params,
-    train_set: ImageSet,
-    holdout: ImageSet,
-    trainer: Trainer,
-    state: TrainingState,
-    work: Path,
-) -> TrainResult:
-    """Writes the last model and the best."""
-    last, best = state.epochs[-1], best_epoch(params.train, state.epochs)
-    model = trainer.eval_model()
-    if distributed.is_main_process():
-        (work / "checkpoints").mkdir(exist_ok=True)
-        model_folder.save_model(work / "last", model, _facts(params, train_set, model, last))
-        model.unet.load_state_dict(state.best_weights)
-        model_folder.save_model(work / "best_model", model, _facts(params, train_set, model, best))
-    speeds = [row.images_per_s for row in state.epochs]
-    metrics = {
-        "epochs": last.epoch,
-        "best_epoch": best.epoch,
-        "train_loss": best.train_loss,
-        "val_loss": best.val_loss,
-        "last_train_loss": last.train_loss,
-        "last_val_loss": last.val_loss,
-        "images_per_s": round(sum(speeds) / len(speeds), 2),
-        "pictures": len(train_set),
-        "held_out": len(holdout),
-        "parameters": model.unet.num_parameters(),
-        "device": trainer.device.type,
-        "processes": distributed.num_processes(),
-        "precision": trainer.precision,
-        "select_by": params.train.select_by,
-        "data_digest": train_set.digest,
-    }
-    return TrainResult(state.epochs, metrics)
-
-
-def _facts(
-    params: Params, train_set: ImageSet, model: DiffusionModel, row: Epoch
-) -> dict[str, Any]:
-    """The lines of a model card."""
-    facts = {
-        "training images": len(train_set),
-        "digest of the training images": train_set.digest,
-        "network": _join_items(params.model.model_dump()),
-        "noise schedule": params.noise_schedule,
-        "training": _join_items(_decisive_options(params.train)),
-        "seed": params.seed,
-        "weights": model.unet.num_parameters(),
-        "epoch": row.epoch,
-        "training loss": f"{row.train_loss:.6f}",
-    }
-    if row.val_loss is not None:
-        facts["validation loss"] = f"{row.val_loss:.6f}"
-    return facts
-
-
-def _join_items(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in values.items())
-
-
-def _check_finite(loss_sum: torch.Tensor, epoch: int) -> float:
-    value = loss_sum.item()
-    if not math.isfinite(value):
+    if not math.isfinite(state.loss_sum):
         raise ParamsError(
             f"the training loss of epoch {epoch} is not a finite number; lower train.learning_rate "
             "or raise train.warmup_steps, and with train.precision fp16 try bf16 or fp32. Saved "
             "progress is kept."
         )
-    return value
+    if scaler is not None and scaler.get_scale() < 1:
+        raise ParamsError(
+            f"train.precision fp16 overflows at every update (epoch {epoch}) and does not recover; "
+            "set train.precision to bf16 or fp32, or lower train.learning_rate. Saved progress is "
+            "kept."
+        )
