@@ -1,1 +1,1 @@
-"""Trains the diffusion model: the loop, its data, EMA, validation and checkpoints."""
+"""Trains the diffusion model: the loop, its data, EMA, validation, checkpoints and outputs."""

@@ -120,6 +120,7 @@ def train(
         memory.explain_shortage(f"train.batch_size {options.batch_size}", _USE_LESS_MEMORY),
         checkpoint,
     ):
+        # Each turn trains until its epoch ends or the state is due to be saved, and saves it.
         while not is_finished(options, state.epochs):
             epoch, started = len(state.epochs) + 1, time.monotonic()
             shuffle = generator_for(params.seed, Stream.ORDER, epoch)
@@ -152,7 +153,7 @@ def train(
                 optimizer.zero_grad()
                 if ema_model:
                     ema_model.step(state.step)
-                state.norm_sum += grad_norm.nan_to_num(0, 0, 0)  # fp16 skips what overflowed
+                state.norm_sum += grad_norm.nan_to_num(0, 0, 0)  # fp16 skips an overflow
                 state.step += 1
                 bar.update(update_size)
                 if checkpoint.is_due():
