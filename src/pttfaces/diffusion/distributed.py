@@ -61,14 +61,9 @@ def broadcast(value: _T) -> _T:
     return broadcast_object_list([value])[0]
 
 
-def mean(value: torch.Tensor) -> torch.Tensor:
-    """The mean over all processes, in each; does not wait for the device."""
-    return value if num_processes() == 1 else reduce(value, "mean")
-
-
 def total(value: float) -> float:
     """The sum over all processes, in each."""
-    if num_processes() == 1:
+    if num_processes() == 1:  # also on a device without float64
         return value
     return float(reduce(torch.tensor(value, dtype=torch.float64, device=device()), "sum"))
 

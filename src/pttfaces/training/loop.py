@@ -144,7 +144,7 @@ def train(
                         # Processes average their gradients, so each has its part of the mean.
                         loss = (loss_weights[t] * error).sum() * processes / options.batch_size
                         accelerator.backward(loss)
-                    state.loss_sum += distributed.mean(loss.detach())
+                    state.loss_sum += accelerator.reduce(loss.detach(), "mean")
                 grad_norm = accelerator.clip_grad_norm_(weights, options.max_grad_norm)
                 lr = learning_rate(options, state.step, total_steps)
                 for group in optimizer.param_groups:
@@ -153,7 +153,7 @@ def train(
                 optimizer.zero_grad()
                 if ema_model:
                     ema_model.step(state.step)
-                state.norm_sum += grad_norm.nan_to_num(0, 0, 0)  # fp16 skips an overflow
+                state.norm_sum += grad_norm.nan_to_num(0, 0, 0)  # where fp16 overflowed
                 state.step += 1
                 bar.update(update_size)
                 if checkpoint.is_due():
