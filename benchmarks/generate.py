@@ -111,7 +111,8 @@ def pipeline_in_a_process() -> float:
 
 def pipeline_child(model: DiffusionModel, count: int, batch: int) -> float:
     """Seconds of DDPMPipeline as the original calls it: 300 steps, default spacing."""
-    scheduler = DDPMScheduler.from_config(model.schedule.ddpm_scheduler("leading").config)
+    saved = model.schedule.ddpm_scheduler().config
+    scheduler = DDPMScheduler.from_config(saved, timestep_spacing="leading")
     pipeline = DDPMPipeline(unet=model.unet, scheduler=scheduler)
     pipeline.set_progress_bar_config(disable=True)
     source = torch.Generator("cpu").manual_seed(0)

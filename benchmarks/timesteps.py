@@ -113,8 +113,8 @@ def closed_form(case: Case) -> tuple[float, float, float]:
     generators, sampler = [generator_for(1, Stream.SAMPLE, 0)], (case.options, case.steps)
     noise = torch.randn((1, 3, SIDE, SIDE), generator=generators[0])
     x = samplers.denoise_all(ideal, schedule, *sampler, noise, generators, clip=math.inf)
-    first = samplers.first_snr(schedule, *sampler)
-    return first, float(x.std()) / VARIANCE**0.5, float(x.mean()) / MEAN
+    first = samplers.noise_levels(schedule, *sampler)[0]
+    return first.snr, float(x.std()) / VARIANCE**0.5, float(x.mean()) / MEAN
 
 
 class Clone:

@@ -18,6 +18,7 @@ def main() -> None:
     from pttfaces.sampling import generation, samplers
 
     model = model_folder.load_model(MODEL, distributed.device())
+    first = samplers.noise_levels(model.schedule, options, steps)[0]
     warning = samplers.start_warning(model.schedule, options, steps)
     if warning and distributed.is_main_process():
         print(f"warning: {warning}", file=sys.stderr)
@@ -39,7 +40,7 @@ def main() -> None:
         "sampler": options.sampler,
         "infer_steps": steps,
         "timestep_spacing": samplers.effective_spacing(options),
-        "first_timestep_snr": float(f"{samplers.first_snr(model.schedule, options, steps):.3g}"),
+        "first_timestep_snr": float(f"{first.snr:.3g}"),
         "images_per_s": round(generated.images_per_s, 2) or None,  # null if no image was missing
         "device": distributed.device().type,
         "processes": distributed.num_processes(),

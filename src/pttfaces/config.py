@@ -26,6 +26,9 @@ from pttfaces import files
 from pttfaces.errors import ParamsError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+NoiseScheduleName = Literal["linear", "cosine"]
+Prediction = Literal["epsilon", "v_prediction"]
+SamplerName = Literal["ddpm", "ddim", "dpmsolver++"]
 
 _MIN_RATE = 0.001  # requests per second: one request in a quarter of an hour
 
@@ -184,7 +187,7 @@ class Train(_Group):
     max_grad_norm: float = Field(gt=0, description="gradients are clipped to this norm")
     precision: Literal["fp32", "fp16", "bf16"] = Field(description="precision on a GPU")
     compile: bool = Field(description="compile the network on a GPU, if possible")
-    prediction: Literal["epsilon", "v_prediction"] = Field(description="what the network predicts")
+    prediction: Prediction = Field(description="what the network predicts")
     zero_terminal_snr: bool = Field(description="rescale the schedule to end in pure noise")
     min_snr_gamma: Annotated[float, Field(gt=0)] | None = Field(
         description="gamma of the min-SNR loss weights; null: equal weights"
@@ -220,7 +223,7 @@ class Generate(_Group):
 
     num_images: int = Field(ge=1, le=10**7, description="number of images to sample")
     batch_size: int = Field(ge=1, le=65536, description="images per batch")
-    sampler: Literal["ddpm", "ddim", "dpmsolver++"] = Field(description="sampling algorithm")
+    sampler: SamplerName = Field(description="sampling algorithm")
     timestep_spacing: Literal["leading", "trailing", "linspace"] = Field(
         description="which of the training timesteps to visit"
     )
@@ -276,7 +279,7 @@ class Params(_Group):
     )
     image_size: int = Field(ge=8, le=512, description="side of a training image, in pixels")
     blur_threshold: float = Field(ge=0, description="minimum variance of a crop's Laplacian")
-    noise_schedule: Literal["linear", "cosine"] = Field(description="noise schedule")
+    noise_schedule: NoiseScheduleName = Field(description="noise schedule")
     infer_steps: int = Field(ge=1, le=10000, description="sampling steps per image")
     demo: Demo
     board: Board

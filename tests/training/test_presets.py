@@ -87,8 +87,8 @@ def test_the_seed_s_network_and_schedule_are_the_tutorial_s() -> None:
     assert ours.num_parameters() == tutorial.num_parameters() == 113_673_219
     assert values_of(ours) == values_of(tutorial)
     schedule = NoiseSchedule.from_params(values)
-    default = DDPMScheduler(num_train_timesteps=1000)
-    assert values_of(schedule.ddpm_scheduler("leading")) == values_of(default)
+    default = DDPMScheduler(num_train_timesteps=1000, timestep_spacing="trailing")
+    assert values_of(schedule.ddpm_scheduler()) == values_of(default)
 
 
 def test_best_trains_the_same_network_on_the_same_images() -> None:

@@ -5,15 +5,16 @@ Symbols as in DDPM (arXiv 2006.11239), v-prediction (2202.00512) and min-SNR wei
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self, get_args
 
 import torch
 from diffusers import DDPMScheduler
 
-from pttfaces.config import Params
-from pttfaces.errors import DataError, ParamsError
+from pttfaces.config import NoiseScheduleName, Params, Prediction
+from pttfaces.errors import DataError
 
-_BETAS: dict[Literal["linear", "cosine"], str] = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
+_BETAS: dict[NoiseScheduleName, str] = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
+_FIXED = {"beta_start": 1e-4, "beta_end": 0.02, "trained_betas": None, "steps_offset": 0}
 
 
 @dataclass(frozen=True)
@@ -21,17 +22,10 @@ class NoiseSchedule:
     """name: linear (β from 1e-4 to 0.02) or cosine; timesteps: T; prediction: the network's
     target; zero_terminal_snr: rescale so that ᾱ ends at 0 (v_prediction only, arXiv 2305.08891)."""
 
-    name: Literal["linear", "cosine"]
+    name: NoiseScheduleName
     timesteps: int
-    prediction: Literal["epsilon", "v_prediction"]
+    prediction: Prediction
     zero_terminal_snr: bool
-
-    def __post_init__(self) -> None:
-        if self.zero_terminal_snr and self.prediction != "v_prediction":
-            raise ParamsError(
-                "train.zero_terminal_snr is true with train.prediction epsilon, which is undefined "
-                "for an image of pure noise; set train.prediction to v_prediction."
-            )
 
     @classmethod
     def from_params(cls, params: Params) -> Self:
@@ -48,47 +42,44 @@ class NoiseSchedule:
         source: the config's folder, for messages. DataError: not a schedule of this project.
         """
         names = {value: name for name, value in _BETAS.items()}
-        schedule = cls(
-            name=names.get(str(config.get("beta_schedule")), "linear"),  # others fail below
-            timesteps=config.get("num_train_timesteps", 1000),
-            prediction=config.get("prediction_type", "epsilon"),
-            zero_terminal_snr=config.get("rescale_betas_zero_snr", False),
-        )
-        for key, value in schedule.scheduler_options().items():
-            if config.get(key, value) != value:
+        prediction = config.get("prediction_type", "epsilon")
+        allowed = {
+            "beta_schedule": tuple(names),
+            "prediction_type": get_args(Prediction),
+            "rescale_betas_zero_snr": (False, prediction == "v_prediction"),
+            **{key: (value,) for key, value in _FIXED.items()},
+        }
+        for key, values in allowed.items():
+            if config.get(key, values[0]) not in values:
                 raise DataError(
-                    f"{source} was trained with {key} {config.get(key)!r}, which is not a noise "
+                    f"{source} was trained with {key} {config[key]!r}, which is not a noise "
                     "schedule of this project; train a model with `dvc repro train`."
                 )
-        return schedule
+        return cls(
+            name=names[config.get("beta_schedule", "linear")],
+            timesteps=config.get("num_train_timesteps", 1000),
+            prediction=prediction,
+            zero_terminal_snr=config.get("rescale_betas_zero_snr", False),
+        )
 
-    def scheduler_options(self) -> dict[str, Any]:
-        """The options that every diffusers scheduler of this schedule has in common."""
-        return {
-            "num_train_timesteps": self.timesteps,
-            "beta_start": 1e-4,
-            "beta_end": 0.02,
-            "beta_schedule": _BETAS[self.name],
-            "trained_betas": None,
-            "prediction_type": self.prediction,
-            "rescale_betas_zero_snr": self.zero_terminal_snr,
-            "steps_offset": 0,
-        }
-
-    def ddpm_scheduler(self, spacing: str = "trailing", clip: float = 1.0) -> DDPMScheduler:
+    def ddpm_scheduler(self) -> DDPMScheduler:
         """diffusers' DDPM scheduler with every option explicit, so that a reloaded one is the same.
 
-        clip: predicted images are clipped to [-clip, clip] at every step.
+        It is saved with a model. It samples like our `ddpm` with trailing spacing.
         """
         return DDPMScheduler(
-            **self.scheduler_options(),
+            **_FIXED,
+            num_train_timesteps=self.timesteps,
+            beta_schedule=_BETAS[self.name],
+            prediction_type=self.prediction,
+            rescale_betas_zero_snr=self.zero_terminal_snr,
             variance_type="fixed_small",
             clip_sample=True,
-            clip_sample_range=clip,
+            clip_sample_range=1.0,
             thresholding=False,
             dynamic_thresholding_ratio=0.995,
             sample_max_value=1.0,
-            timestep_spacing=spacing,
+            timestep_spacing="trailing",
         )
 
     def alpha_bar(self) -> torch.Tensor:
@@ -123,8 +114,8 @@ class NoiseSchedule:
         self,
         prediction: torch.Tensor,
         noisy_images: torch.Tensor,
-        alpha: torch.Tensor,
-        sigma: torch.Tensor,
+        alpha: torch.Tensor | float,
+        sigma: torch.Tensor | float,
     ) -> torch.Tensor:
         """The image x_0 that a prediction amounts to, the inverse of `target`."""
         if self.prediction == "epsilon":

@@ -3,8 +3,7 @@
 import struct
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from pttfaces.diffusion.model_folder import DiffusionModel
 from pttfaces.progress import progress
 from pttfaces.sampling import samplers
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Raise it with every change of code after which finished images must not be kept."""
 
 _WRITERS = 4
@@ -68,12 +67,15 @@ def generate(
     with (
         progress("generate", count, " images", initial) as bar,
         memory.explain_shortage(f"generate.batch_size {size}", "halve generate.batch_size"),
-        _writing() as writer,
+        ThreadPoolExecutor(_WRITERS, "png") as writers,
     ):
+        written: Iterator[None] = iter(())
         for batch in own:
             samples = samplers.sample(model, options, steps, seed, batch)
-            writer.write([paths[index] for index in batch], samples)
+            list(written)  # waits for the batch before, and raises its error
+            written = writers.map(_save, [paths[index] for index in batch], samples)
             bar.update(len(batch))
+        list(written)
     distributed.wait_for_everyone()
     return Generated(paths, sampled / (time.monotonic() - started))
 
@@ -102,32 +104,6 @@ def _is_whole(path: Path) -> bool:
     except (OSError, SyntaxError, ValueError, struct.error):
         return False
     return True
-
-
-class _Writer:
-    """Writes a batch while the next one is sampled; holds no more than one batch."""
-
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool = pool
-        self._pending: list[Future[None]] = []
-
-    def write(self, paths: list[Path], samples: np.ndarray) -> None:
-        """samples: (B, H, W, 3) uint8. Waits for the batch before, and raises its error."""
-        self.finish()
-        pairs = zip(paths, samples, strict=True)
-        self._pending = [self._pool.submit(_save, path, pixels) for path, pixels in pairs]
-
-    def finish(self) -> None:
-        for future in self._pending:
-            future.result()
-
-
-@contextmanager
-def _writing() -> Iterator[_Writer]:
-    with ThreadPoolExecutor(_WRITERS, "png") as pool:
-        writer = _Writer(pool)
-        yield writer
-        writer.finish()
 
 
 def _save(path: Path, pixels: np.ndarray) -> None:

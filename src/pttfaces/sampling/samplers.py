@@ -1,16 +1,23 @@
-"""Turns noise into images by diffusers' schedulers, with every option explicit.
+"""Samplers: functions that turn noise into images, in the symbols of their papers.
+
+x_t = α_t·x_0 + σ_t·ε, with α_t² + σ_t² = 1 and λ_t = log(α_t / σ_t). A sampler visits noise levels,
+the noisiest first: at each it predicts the image x_0 and moves from level t to the next one, s. Its
+result is the x_0 predicted at the last level.
 
 Image i is a function of (model, options, steps, seed, i), whatever batch it is sampled in.
 """
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from torch import Generator, Tensor
 
-from pttfaces.config import Generate
+from pttfaces.config import Generate, SamplerName
 from pttfaces.diffusion.model_folder import DiffusionModel
 from pttfaces.diffusion.rng import Stream, generator_for
 from pttfaces.diffusion.schedule import NoiseSchedule
@@ -19,172 +26,192 @@ from pttfaces.errors import ParamsError
 PURE_NOISE_SNR = 1e-4
 """Sampling starts from N(0, 1): above this SNR the network expects part of an image in it."""
 
-Denoise = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""(noisy (B, C, H, W), timestep (B,)) → prediction (B, C, H, W)."""
+
+class NoiseLevel(NamedTuple):
+    """α and σ of a noise level, and the timestep that the network is given for it."""
+
+    timestep: int
+    alpha: float
+    sigma: float
+
+    @property
+    def snr(self) -> float:
+        """The signal-to-noise ratio."""
+        return (self.alpha / self.sigma) ** 2
+
+    @property
+    def lambda_(self) -> float:
+        """λ, half the logarithm of the signal-to-noise ratio."""
+        return math.log(self.alpha / self.sigma)
 
 
-class _DpmSolver(DPMSolverMultistepScheduler):
-    """DPM-Solver++ that clips; the parent's quantile fails above 16 million values and is slow."""
+Levels = Sequence[NoiseLevel]
+Generators = Sequence[Generator]
+Network = Callable[[Tensor, Tensor], Tensor]
+"""(x_t (B, C, H, W), timestep (B,)) → the schedule's prediction (B, C, H, W)."""
+Denoiser = Callable[[Tensor, NoiseLevel], Tensor]
+"""(x_t (B, C, H, W), its noise level) → the predicted image x_0 (B, C, H, W)."""
 
-    def _threshold_sample(self, sample: torch.Tensor) -> torch.Tensor:
-        return sample.clamp(-self.config.sample_max_value, self.config.sample_max_value)
+
+def ddpm(denoise: Denoiser, x: Tensor, levels: Levels, generators: Generators) -> Tensor:
+    """DDPM: draws x_s from q(x_s | x_t, x_0), equations 6 and 7 of arXiv 2006.11239."""
+    for t, s in pairwise(levels):
+        x_0 = denoise(x, t)
+        alpha = t.alpha / s.alpha  # of the step: x_t = alpha·x_s + √beta·ε
+        beta = 1 - alpha**2
+        mean = s.alpha * beta / t.sigma**2 * x_0 + alpha * s.sigma**2 / t.sigma**2 * x
+        std = s.sigma / t.sigma * math.sqrt(beta)
+        x = mean + std * noise_like(x, generators)
+    return denoise(x, levels[-1])
+
+
+def ddim(denoise: Denoiser, x: Tensor, levels: Levels, generators: Generators) -> Tensor:
+    """DDIM without noise (η = 0): equation 12 of arXiv 2010.02502."""
+    for t, s in pairwise(levels):
+        x_0 = denoise(x, t)
+        epsilon = (x - t.alpha * x_0) / t.sigma
+        x = s.alpha * x_0 + s.sigma * epsilon
+    return denoise(x, levels[-1])
+
+
+def dpmpp_2m(denoise: Denoiser, x: Tensor, levels: Levels, generators: Generators) -> Tensor:
+    """DPM-Solver++(2M), without noise: algorithm 2 of arXiv 2211.01095."""
+    x_0_last, h_last = x, math.inf  # so that the first step is of first order
+    for t, s in pairwise(levels):
+        x_0, h = denoise(x, t), s.lambda_ - t.lambda_
+        d = x_0 + h / (2 * h_last) * (x_0 - x_0_last)
+        x = s.sigma / t.sigma * x - s.alpha * math.expm1(-h) * d
+        x_0_last, h_last = x_0, h
+    return denoise(x, levels[-1])
+
+
+def noise_like(x: Tensor, generators: Generators) -> Tensor:
+    """Standard normal noise in the shape of `x` (B, C, H, W), from one generator an image."""
+    draws = [torch.randn(x.shape[1:], generator=one, dtype=x.dtype) for one in generators]
+    return torch.stack(draws).to(x.device)
+
+
+def leading(schedule: NoiseSchedule, steps: int) -> Levels:
+    """Multiples of T // steps from 0 on, diffusers' default: may start far below T − 1."""
+    return _levels_at(schedule, np.arange(steps)[::-1] * (schedule.timesteps // steps))
+
+
+def trailing(schedule: NoiseSchedule, steps: int) -> Levels:
+    """From T − 1 down in strides of T / steps, rounded (arXiv 2305.08891, table 2)."""
+    ends = np.arange(schedule.timesteps, 0, -schedule.timesteps / steps)
+    return _levels_at(schedule, ends[:steps].round() - 1)  # arange may end with one too many
+
+
+def linspace(schedule: NoiseSchedule, steps: int) -> Levels:
+    """From T − 1 to 0 inclusive, rounded."""
+    return _levels_at(schedule, np.linspace(0, schedule.timesteps - 1, steps).round()[::-1])
+
+
+def even_in_log_snr(schedule: NoiseSchedule, steps: int) -> Levels:
+    """Even in λ from T − 1 to 0 inclusive, the uniform λ of DPM-Solver (arXiv 2206.00927).
+
+    Most levels lie between two timesteps; the network is given the last whole one before.
+    """
+    alpha_bar = schedule.alpha_bar().numpy().clip(1e-9)  # λ has to be finite
+    log_snr = np.log(alpha_bar / (1 - alpha_bar))
+    even = np.linspace(log_snr[-1], log_snr[0], steps)
+    timesteps = np.interp(-even, -log_snr, np.arange(schedule.timesteps))
+    return _levels(timesteps.astype(int), 1 / (1 + np.exp(-even)))
+
+
+def _levels_at(schedule: NoiseSchedule, timesteps: np.ndarray) -> Levels:
+    timesteps = timesteps.astype(int)
+    return _levels(timesteps, schedule.alpha_bar().numpy()[timesteps])
+
+
+def _levels(timesteps: np.ndarray, alpha_bar: np.ndarray) -> Levels:
+    pairs = zip(timesteps, alpha_bar, strict=True)
+    return [NoiseLevel(int(t), math.sqrt(share), math.sqrt(1 - share)) for t, share in pairs]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """run: the function; spacing: of its levels, None where generate.timestep_spacing decides."""
+
+    run: Callable[[Denoiser, Tensor, Levels, Generators], Tensor]
+    spacing: str | None = None
+
+
+SAMPLERS: dict[SamplerName, Sampler] = {
+    "ddpm": Sampler(ddpm),
+    "ddim": Sampler(ddim),
+    "dpmsolver++": Sampler(dpmpp_2m, "even in log-SNR"),
+}
+SPACINGS: dict[str, Callable[[NoiseSchedule, int], Levels]] = {
+    "leading": leading,
+    "trailing": trailing,
+    "linspace": linspace,
+    "even in log-SNR": even_in_log_snr,
+}
 
 
 def effective_spacing(options: Generate) -> str:
-    """The spacing that the sampler uses: dpmsolver++ has its own (`use_lu_lambdas`)."""
-    return "even in log-SNR" if options.sampler == "dpmsolver++" else options.timestep_spacing
+    """The spacing that the sampler uses: its own, or that of the options."""
+    return SAMPLERS[options.sampler].spacing or options.timestep_spacing
 
 
-def make_scheduler(
-    schedule: NoiseSchedule, options: Generate, steps: int, clip: float = 1.0
-) -> Any:
-    """diffusers' scheduler, its timesteps set; predicted images are clipped to [-clip, clip].
+def noise_levels(schedule: NoiseSchedule, options: Generate, steps: int) -> Levels:
+    """The levels that the sampler visits, one for each call of the network.
 
-    steps: network calls an image. ParamsError: combinations that diffusers gets wrong, or more
-    steps than the schedule has.
+    ParamsError: more steps than the model has timesteps.
     """
-    _check(schedule, options, steps)
-    spacing = options.timestep_spacing
-    if options.sampler == "ddpm":
-        scheduler = schedule.ddpm_scheduler(spacing, clip)
-    elif options.sampler == "ddim":
-        scheduler = DDIMScheduler(
-            **schedule.scheduler_options(),
-            clip_sample=True,
-            clip_sample_range=clip,
-            set_alpha_to_one=True,
-            thresholding=False,
-            dynamic_thresholding_ratio=0.995,
-            sample_max_value=1.0,
-            timestep_spacing=spacing,
-        )
-    else:
-        scheduler = _DpmSolver(
-            **schedule.scheduler_options(),
-            solver_order=2,
-            algorithm_type="dpmsolver++",
-            solver_type="midpoint",
-            lower_order_final=True,
-            euler_at_final=False,
-            use_karras_sigmas=False,
-            use_exponential_sigmas=False,
-            use_beta_sigmas=False,
-            use_lu_lambdas=True,
-            use_flow_sigmas=False,
-            flow_shift=1.0,
-            final_sigmas_type="zero",
-            lambda_min_clipped=-float("inf"),  # with lu_lambdas even cosine's end is harmless
-            variance_type=None,
-            thresholding=True,
-            dynamic_thresholding_ratio=0.995,
-            sample_max_value=clip,
-            timestep_spacing=spacing,
-            use_dynamic_shifting=False,
-            time_shift_type="exponential",
-        )
-    if options.sampler == "ddpm" and spacing == "trailing":
-        # diffusers' own rounding gives one step too many, at timestep -1, for 62 of 1,000 counts.
-        stride = schedule.timesteps / steps
-        scheduler.set_timesteps(
-            timesteps=[round(schedule.timesteps - i * stride) - 1 for i in range(steps)]
-        )
-    else:
-        scheduler.set_timesteps(steps)
-    if options.sampler == "dpmsolver++":
-        # Else it looks the first index up by timestep, and a doubled one starts at the second.
-        scheduler.set_begin_index(0)
-    return scheduler
-
-
-def _check(schedule: NoiseSchedule, options: Generate, steps: int) -> None:
     if steps > schedule.timesteps:
         raise ParamsError(
-            f"infer_steps is {steps}; the model was trained with {schedule.timesteps} timesteps: "
-            f"set infer_steps to at most {schedule.timesteps}."
+            f"infer_steps is {steps}; expected 1 to {schedule.timesteps}, the timesteps that the "
+            "model was trained with."
         )
-    if options.sampler != "ddim":
-        return
-    if options.timestep_spacing == "trailing" and schedule.timesteps % steps:
-        raise ParamsError(
-            f"infer_steps is {steps}, which does not divide {schedule.timesteps} timesteps: ddim "
-            "with trailing spacing would aim at steps that it does not visit; set infer_steps to "
-            f"{_nearest_divisor(schedule, steps)}, or generate.sampler to dpmsolver++."
-        )
-    if options.timestep_spacing == "linspace":
-        raise ParamsError(
-            "generate.timestep_spacing is linspace with generate.sampler ddim, whose steps are all "
-            "of one length and do not fit it; set generate.timestep_spacing to trailing."
-        )
-
-
-def _nearest_divisor(schedule: NoiseSchedule, steps: int) -> int:
-    """The number nearest to `steps` that divides the schedule's timesteps."""
-    divisors = [n for n in range(1, schedule.timesteps + 1) if schedule.timesteps % n == 0]
-    return min(divisors, key=lambda n: abs(n - steps))
-
-
-def first_snr(schedule: NoiseSchedule, options: Generate, steps: int) -> float:
-    """The signal-to-noise ratio at the first timestep that the network gets."""
-    scheduler = make_scheduler(schedule, options, steps)
-    if options.sampler == "dpmsolver++":
-        return float(scheduler.sigmas[0]) ** -2
-    alpha_bar = float(scheduler.alphas_cumprod[scheduler.timesteps[0]])
-    return alpha_bar / (1 - alpha_bar)
+    return SPACINGS[effective_spacing(options)](schedule, steps)
 
 
 def start_warning(schedule: NoiseSchedule, options: Generate, steps: int) -> str | None:
     """One sentence where sampling does not start from pure noise, with its cause and its remedy."""
-    snr = first_snr(schedule, options, steps)
-    if snr <= PURE_NOISE_SNR:
+    first = noise_levels(schedule, options, steps)[0]
+    if first.snr <= PURE_NOISE_SNR:
         return None
-    first = int(make_scheduler(schedule, options, steps).timesteps[0])
-    share = (snr / (1 + snr)) ** 0.5
-    return (
-        f"{options.sampler} with {steps} {options.timestep_spacing} steps starts at timestep "
-        f"{first} of {schedule.timesteps}, where the {schedule.name} schedule still holds "
-        f"{share:.1%} of the image (SNR {snr:.1e}), but gets pure noise: colors and contrast come "
-        f"out washed out. Set {', and '.join(_remedies(schedule, options, steps))}."
-    )
-
-
-def _remedies(schedule: NoiseSchedule, options: Generate, steps: int) -> list[str]:
-    """Parameters to set, each with its value, so that sampling starts from pure noise."""
     remedies = []
-    if options.timestep_spacing == "leading" and options.sampler != "dpmsolver++":
+    if effective_spacing(options) in ("leading", "linspace"):
         remedies.append("generate.timestep_spacing to trailing")
-        divisor = _nearest_divisor(schedule, steps)
-        if options.sampler == "ddim" and divisor != steps:
-            remedies.append(f"infer_steps to {divisor}")
     if float(schedule.snr()[-1]) > PURE_NOISE_SNR:  # then even the last timestep is too early
-        if schedule.prediction == "v_prediction":
-            remedies.append("train.zero_terminal_snr to true (this trains again)")
-        else:  # epsilon is undefined in pure noise; 1,000 steps end near it in either schedule
-            remedies.append("train.timesteps to 1000 (this trains again)")
-    return remedies
+        # Epsilon is undefined in pure noise; 1,000 steps end near it in either schedule.
+        remedy = {
+            "v_prediction": "train.zero_terminal_snr to true",
+            "epsilon": "train.timesteps to 1000",
+        }[schedule.prediction]
+        remedies.append(f"{remedy} (this trains again)")
+    return (
+        f"{options.sampler} with {steps} steps ({effective_spacing(options)}) starts at timestep "
+        f"{first.timestep} of {schedule.timesteps}, where the {schedule.name} schedule still holds "
+        f"{first.alpha:.1%} of the image (SNR {first.snr:.1e}), but gets pure noise: colors and "
+        f"contrast come out washed out. Set {', and '.join(remedies)}."
+    )
 
 
 @torch.no_grad()
 def denoise_all(
-    denoise: Denoise,
+    network: Network,
     schedule: NoiseSchedule,
     options: Generate,
     steps: int,
-    noise: torch.Tensor,
-    generators: Sequence[torch.Generator],
+    noise: Tensor,
+    generators: Generators,
     clip: float = 1.0,
-) -> torch.Tensor:
-    """Runs the sampler from `noise` (B, C, H, W), with one generator an image for its steps."""
-    scheduler = make_scheduler(schedule, options, steps, clip)
-    step_options: dict[str, dict[str, Any]] = {
-        "ddpm": {"generator": list(generators)},
-        "ddim": {"eta": 0.0, "use_clipped_model_output": True},
-        "dpmsolver++": {},
-    }
-    x = noise
-    for t in scheduler.timesteps:
-        prediction = denoise(x, t.to(x.device).expand(len(x)))
-        x = scheduler.step(prediction, t, x, **step_options[options.sampler]).prev_sample
-    return x
+) -> Tensor:
+    """Runs the sampler from `noise` (B, C, H, W), with one generator an image for its steps.
+
+    Predicted images are clipped to [-clip, clip]. ParamsError: see `noise_levels`.
+    """
+
+    def denoise(x: Tensor, level: NoiseLevel) -> Tensor:
+        prediction = network(x, torch.full((len(x),), level.timestep, device=x.device))
+        return schedule.denoised(prediction, x, level.alpha, level.sigma).clamp(-clip, clip)
+
+    levels = noise_levels(schedule, options, steps)
+    return SAMPLERS[options.sampler].run(denoise, noise, levels, generators)
 
 
 def sample(
@@ -192,16 +219,11 @@ def sample(
 ) -> np.ndarray:
     """Images number `indices` of `seed`: (B, H, W, 3) uint8."""
     unet = model.unet
+    size = unet.config.sample_size
     generators = [generator_for(seed, Stream.SAMPLE, index) for index in indices]
-    shape = (3, unet.config.sample_size, unet.config.sample_size)
-    noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+    noise = noise_like(torch.empty(len(indices), 3, size, size, device=unet.device), generators)
     images = denoise_all(
-        lambda x, t: unet(x, t).sample,
-        model.schedule,
-        options,
-        steps,
-        noise.to(unet.device),
-        generators,
+        lambda x, t: unet(x, t).sample, model.schedule, options, steps, noise, generators
     )
     levels = images.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
     return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
