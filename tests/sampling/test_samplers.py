@@ -8,7 +8,7 @@ of 96×96 holds 27,648 of them. A deterministic sampler keeps the error of the m
 import itertools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -31,7 +31,7 @@ COSINE = NoiseSchedule("cosine", 1000, "v_prediction", False)
 ZERO_SNR = NoiseSchedule("linear", 1000, "v_prediction", True)
 SCHEDULES = {"linear": LINEAR, "cosine": COSINE, "zero SNR": ZERO_SNR}
 DETERMINISTIC = ("ddim", "dpmsolver++")
-SHAPE, MEAN = (1, 3, 96, 96), 30.0
+SMALL, LARGE, MEAN = (2, 3, 4, 4), (1, 3, 96, 96), 30.0
 
 
 def with_sampler(name: str, spacing: str = "trailing") -> config.Generate:
@@ -43,9 +43,7 @@ def generators(count: int = 2) -> list[torch.Generator]:
     return [generator_for(1, Stream.SAMPLE, index) for index in range(count)]
 
 
-def gaussian_network(
-    schedule: NoiseSchedule, variance: float, mean: float
-) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+def gaussian_network(schedule: NoiseSchedule, variance: float, mean: float) -> samplers.Network:
     """The ideal network for pixels that are independent Gaussians."""
     alpha_bar = schedule.alpha_bar()
 
@@ -63,7 +61,7 @@ def moments(
     schedule: NoiseSchedule, options: config.Generate, steps: int, variance: float = 100.0
 ) -> tuple[float, float]:
     """Sampled std over true std, and share kept of the mean, in float64 and without clipping."""
-    shape = (2, 3, 4, 4) if options.sampler in DETERMINISTIC else SHAPE
+    shape = SMALL if options.sampler in DETERMINISTIC else LARGE
     sources = generators(shape[0])
     noise = samplers.noise_like(torch.empty(shape, dtype=torch.float64), sources)
     network = gaussian_network(schedule, variance, MEAN)
@@ -88,99 +86,65 @@ def test_tables_when_a_name_is_allowed_in_params_have_its_entry() -> None:
 # --- diffusers as the oracle
 
 
-SCHEDULERS: dict[str, Any] = {
-    "ddpm": DDPMScheduler,
-    "ddim": DDIMScheduler,
-    "dpmsolver++": DPMSolverMultistepScheduler,
-}
-
-
-def scheduler_of_diffusers(schedule: NoiseSchedule, name: str, spacing: str) -> Any:
-    """diffusers' scheduler of a sampler, which clips to [-1, 1], with our ᾱ in float64."""
-    changes: dict[str, Any] = {"timestep_spacing": spacing}
-    if name == "dpmsolver++":  # which clips by thresholding at most at 1
-        changes = {"use_lu_lambdas": True, "thresholding": True, "timestep_spacing": "linspace"}
-    scheduler = SCHEDULERS[name].from_config(schedule.ddpm_scheduler().config, **changes)
-    scheduler.alphas_cumprod = schedule.alpha_bar()
-    return scheduler
-
-
 def timesteps_of(schedule: NoiseSchedule, options: config.Generate, steps: int) -> list[int]:
     return [level.timestep for level in samplers.noise_levels(schedule, options, steps)]
 
 
-def samples_of_diffusers(
-    scheduler: Any, timesteps: list[int], network: samplers.Network, shape: tuple[int, ...]
-) -> torch.Tensor:
-    """What a scheduler makes of the noise of our generators, its timesteps being set."""
-    sources = generators()
-    options: dict[str, Any] = {}
-    if isinstance(scheduler, DDPMScheduler):
-        options = {"generator": sources}
-    if isinstance(scheduler, DDIMScheduler):
-        options = {"use_clipped_model_output": True}
-    x = samplers.noise_like(torch.empty(shape, dtype=torch.float64), sources)
+def where_diffusers_is_right() -> Iterator[tuple[str, str, str, int]]:
+    """(schedule, sampler, spacing, steps)."""
+    for schedule in SCHEDULES:
+        for spacing, steps in itertools.product(allowed("timestep_spacing"), (1, 7, 61, 300)):
+            yield schedule, "ddpm", spacing, steps
+        for steps in (1, 20, 250):  # DDIM's strides have to be of one length
+            yield schedule, "ddim", "trailing", steps
+        yield schedule, "ddim", "leading", 300
+        for steps in (1, 2, 7, 20, 300):
+            if schedule != "zero SNR":  # there its ᾱ rises at the end
+                yield schedule, "dpmsolver++", "trailing", steps
+
+
+@pytest.mark.parametrize(("schedule", "name", "spacing", "steps"), [*where_diffusers_is_right()])
+def test_sampler_where_diffusers_is_right_equals_its_scheduler(
+    schedule: str, name: str, spacing: str, steps: int
+) -> None:
+    """Within 1e-5 with ᾱ in float64; DPM-Solver within 1e-4, since theirs computes in float32."""
+    trained, options = SCHEDULES[schedule], with_sampler(name, spacing)
+    network = gaussian_network(trained, variance=0.3, mean=0.2)
+    timesteps = timesteps_of(trained, options, steps)
+    saved, sources = trained.ddpm_scheduler().config, generators()
+    scheduler, step_options = {
+        "ddpm": (DDPMScheduler.from_config(saved), {"generator": sources}),
+        "ddim": (DDIMScheduler.from_config(saved), {"use_clipped_model_output": True}),
+        "dpmsolver++": (  # whose thresholding at most at 1 is clipping
+            DPMSolverMultistepScheduler.from_config(saved, use_lu_lambdas=True, thresholding=True),
+            {},
+        ),
+    }[name]
+    scheduler.alphas_cumprod = trained.alpha_bar()
+    scheduler.set_timesteps(steps)
+    scheduler.timesteps = torch.tensor(timesteps)
+    if name == "dpmsolver++":
+        scheduler.set_begin_index(0)
+    x = noise = samplers.noise_like(torch.empty(SMALL, dtype=torch.float64), sources)
     for t in timesteps:
-        x = scheduler.step(network(x, torch.tensor([t, t])), t, x, **options).prev_sample
-    return x
+        x = scheduler.step(network(x, torch.tensor([t, t])), t, x, **step_options).prev_sample
+    sources = generators()
+    samplers.noise_like(noise, sources)  # they have drawn the same as the others
+    ours = samplers.denoise_all(network, trained, options, steps, noise, sources)
+    assert float((ours - x).abs().max()) <= (1e-4 if name == "dpmsolver++" else 1e-5)
 
 
-@pytest.mark.parametrize("steps", [1, 7, 20, 61, 103, 300])
-@pytest.mark.parametrize("spacing", allowed("timestep_spacing"))
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
-def test_ddpm_when_diffusers_visits_the_same_timesteps_equals_it(
-    schedule: NoiseSchedule, spacing: str, steps: int
-) -> None:
-    options = with_sampler("ddpm", spacing)
-    scheduler = scheduler_of_diffusers(schedule, "ddpm", spacing)
-    timesteps = timesteps_of(schedule, options, steps)
-    scheduler.set_timesteps(timesteps=timesteps)  # of its own there may be one too many
-    assert_equal_to_diffusers(scheduler, schedule, options, timesteps, 1e-5)
-
-
-@pytest.mark.parametrize(
-    ("spacing", "steps"),
-    [("trailing", 1), ("trailing", 20), ("trailing", 250), ("leading", 100), ("leading", 300)],
-)
-@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
-def test_ddim_when_its_strides_are_even_equals_diffusers(
-    schedule: NoiseSchedule, spacing: str, steps: int
-) -> None:
-    """Where they are not, diffusers aims at timesteps that it does not visit."""
-    options = with_sampler("ddim", spacing)
-    scheduler = scheduler_of_diffusers(schedule, "ddim", spacing)
-    scheduler.set_timesteps(steps)
-    timesteps = timesteps_of(schedule, options, steps)
-    assert_equal_to_diffusers(scheduler, schedule, options, timesteps, 1e-5)
-
-
-@pytest.mark.parametrize("steps", [1, 2, 7, 20, 61, 103, 300])
-@pytest.mark.parametrize("schedule", [LINEAR, COSINE])
-def test_dpm_solver_when_the_network_is_given_the_same_timesteps_equals_diffusers(
-    schedule: NoiseSchedule, steps: int
-) -> None:
-    """Within 1e-4, since diffusers computes in float32."""
-    options = with_sampler("dpmsolver++")
-    scheduler = scheduler_of_diffusers(schedule, "dpmsolver++", "linspace")
-    scheduler.set_timesteps(steps)
-    scheduler.set_begin_index(0)
-    timesteps = timesteps_of(schedule, options, steps)
-    assert np.abs(scheduler.timesteps.numpy() - timesteps).max() <= 1
-    assert_equal_to_diffusers(scheduler, schedule, options, timesteps, 1e-4)
-
-
-def assert_equal_to_diffusers(
-    scheduler: Any,
+def test_dpm_solver_s_levels_are_even_in_log_snr_and_their_timesteps_the_last_before(
     schedule: NoiseSchedule,
-    options: config.Generate,
-    timesteps: list[int],
-    tolerance: float,
 ) -> None:
-    network, shape, sources = gaussian_network(schedule, 0.3, 0.2), (2, 3, 4, 4), generators()
-    theirs = samples_of_diffusers(scheduler, timesteps, network, shape)
-    noise = samplers.noise_like(torch.empty(shape, dtype=torch.float64), sources)
-    ours = samplers.denoise_all(network, schedule, options, len(timesteps), noise, sources)
-    assert float((ours - theirs).abs().max()) <= tolerance
+    snr = [*schedule.snr().tolist(), 0.0]
+    for steps in (2, 20, 300):
+        levels = samplers.noise_levels(schedule, with_sampler("dpmsolver++"), steps)
+        assert np.ptp(np.diff([level.lambda_ for level in levels])) < 1e-9
+        for level in levels:
+            assert snr[level.timestep + 1] < level.snr * (1 + 1e-9)
+            assert snr[level.timestep] > level.snr * (1 - 1e-9) or snr[level.timestep] < 1e-9
 
 
 @pytest.mark.parametrize("spacing", allowed("timestep_spacing"))
@@ -188,9 +152,11 @@ def assert_equal_to_diffusers(
 def test_spacing_for_any_number_of_steps_is_diffusers_without_its_surplus(
     total: int, spacing: str
 ) -> None:
-    """diffusers' trailing spacing ends with one too many for 69 of 1,000 numbers of steps."""
+    """diffusers' trailing spacing ends with one too many for 62 of 1,000 numbers of steps."""
     schedule = replace(COSINE, timesteps=total)
-    scheduler = scheduler_of_diffusers(schedule, "ddpm", spacing)
+    scheduler: Any = DDPMScheduler.from_config(
+        schedule.ddpm_scheduler().config, timestep_spacing=spacing
+    )
     for steps in range(1, total + 1):
         scheduler.set_timesteps(steps)
         timesteps = timesteps_of(schedule, with_sampler("ddpm", spacing), steps)
