@@ -47,6 +47,7 @@ class NoiseLevel(NamedTuple):
 
 Levels = Sequence[NoiseLevel]
 Generators = Sequence[Generator]
+"""One an image, for the samplers that add noise."""
 Network = Callable[[Tensor, Tensor], Tensor]
 """(x_t (B, C, H, W), timestep (B,)) → the schedule's prediction (B, C, H, W)."""
 Denoiser = Callable[[Tensor, NoiseLevel], Tensor]
@@ -177,12 +178,10 @@ def start_warning(schedule: NoiseSchedule, options: Generate, steps: int) -> str
     if effective_spacing(options) in ("leading", "linspace"):
         remedies.append("generate.timestep_spacing to trailing")
     if float(schedule.snr()[-1]) > PURE_NOISE_SNR:  # then even the last timestep is too early
-        # Epsilon is undefined in pure noise; 1,000 steps end near it in either schedule.
-        remedy = {
-            "v_prediction": "train.zero_terminal_snr to true",
-            "epsilon": "train.timesteps to 1000",
-        }[schedule.prediction]
-        remedies.append(f"{remedy} (this trains again)")
+        if schedule.prediction == "v_prediction":
+            remedies.append("train.zero_terminal_snr to true (this trains again)")
+        else:  # epsilon is undefined in pure noise; 1,000 steps end near it in either schedule
+            remedies.append("train.timesteps to 1000 (this trains again)")
     return (
         f"{options.sampler} with {steps} steps ({effective_spacing(options)}) starts at timestep "
         f"{first.timestep} of {schedule.timesteps}, where the {schedule.name} schedule still holds "
