@@ -415,7 +415,7 @@ def read() -> dict[str, dict[str, Any]]:
     more = [resolve("rules")()] if "rules" in inspect.signature(links).parameters else []
     parsers: dict[str, Callable[[str], Any]] = {
         "index": lambda text: index(text, url),
-        "article": article,
+        "article": lambda text: [article(text).status, article(text).links],
         "links": lambda text: links(article(text).links, url, *more),
     }
 

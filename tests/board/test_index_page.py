@@ -41,6 +41,15 @@ def test_parse_index_of_the_oldest_page_gives_number_one() -> None:
     assert parse_index(page(ROW_2020, before=""), URL).number == 1
 
 
+def test_parse_index_of_a_row_that_is_not_closed_takes_no_cell_from_the_next() -> None:
+    index = parse_index(page('<div class="r-ent"><div class="nrec">9</div>' + ROW_2020), URL)
+    assert [(row.id, row.nrec) for row in index.rows] == [(None, 9), ("M.1704040318.A.E87", 38)]
+
+
+def test_parse_index_when_elements_are_nested_deeply_reads_rows() -> None:
+    assert len(parse_index(page("<div>" * 20_000 + ROW_2020), URL).rows) == 1
+
+
 @pytest.mark.parametrize(
     ("cell", "value"),
     [("爆", 100), ("99", 99), ("1", 1), ("", None), ("X1", -10), ("X9", -90), ("XX", -100)],

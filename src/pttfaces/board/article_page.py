@@ -1,12 +1,15 @@
-"""Parses article pages of ptt.cc: the header lines, and the links of the body and the pushes."""
+"""Parses article pages of ptt.cc: the links of the body and of the pushes."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-from pttfaces.board.html import Node, has_class, parse_html, text_at
+from bs4 import SoupStrainer, Tag
 
-_TIME_IN_TITLE = re.compile(r"時間: (.{24})$")
+from pttfaces.board.html import parse_html, text_of
+
+_CONTENT = SoupStrainer("div", id="main-content")
+_OF_SITE = {"article-metaline", "article-metaline-right", "f2"}
 _SITE_LINES = re.compile(  # below an article, outside span.f2, and not written by its author
     r"^◆ From:.*$|^\s*\d\d/\d\d \d\d:\d\d$|^--$", re.MULTILINE
 )
@@ -31,26 +34,26 @@ class ArticlePage:
     """A parsed article page.
 
     status: ok, empty (no text and no link), truncated (the site cut out its middle) or malformed
-    (no article page); head: header tag → value, such as 作者; may be empty.
+    (no article page).
     """
 
     status: str
-    head: dict[str, str] = field(default_factory=dict)
     links: tuple[PostedLink, ...] = ()
 
 
 def parse_article(text: str) -> ArticlePage:
     """Parses an article page with 0, 2 or 3 header lines; any text can be parsed."""
-    content = parse_html(text).css_first("div#main-content")
+    content = parse_html(text, _CONTENT).find("div")
     if content is None:
         return ArticlePage("malformed")
-    head = _remove_head(content)
-    links = tuple(_links(content))
-    if content.css_first("div.warning-box"):
-        return ArticlePage("truncated", head, links)
-    if not links and not _has_text(content):
-        return ArticlePage("empty", head)
-    return ArticlePage("ok", head, links)
+    places = _places(content)
+    links = tuple(_links(content, places))
+    if content.find("div", class_="warning-box"):
+        return ArticlePage("truncated", links)
+    own = "".join(text for text in content.strings if places[id(text.parent)] == ("body", ""))
+    if not links and not _SITE_LINES.sub("", own).strip():
+        return ArticlePage("empty")
+    return ArticlePage("ok", links)
 
 
 def decode_email(data: str) -> str:
@@ -62,47 +65,37 @@ def decode_email(data: str) -> str:
     return bytes(byte ^ key for byte in rest).decode("utf-8", errors="replace")
 
 
-def _remove_head(content: Node) -> dict[str, str]:
-    """Removes the header lines from an article and returns them."""
-    head = {}
-    # One at a time: a line inside another one is removed with it.
-    while line := content.css_first("div.article-metaline, div.article-metaline-right"):
-        if tag := text_at(line, "span.article-meta-tag"):
-            head[tag] = text_at(line, "span.article-meta-value")
-        line.decompose()
-    glued = _TIME_IN_TITLE.search(head.get("標題", ""))
-    if glued and "時間" not in head:
-        head["時間"] = glued[1]
-        head["標題"] = head["標題"][: glued.start()]
-    return head
+def _places(content: Tag) -> dict[int, tuple[str, str]]:
+    """id() of each element of an article → (place, user id beside the push that it is in).
+
+    place: body, push, or site: the header lines, and the site's own lines, in span.f2.
+    """
+    places = {id(content): ("body", "")}
+    for tag in content.find_all(True):  # an element comes after the one that it is in
+        place = places[id(tag.parent)]
+        classes = tag.get_attribute_list("class")
+        if tag.name == "div" and "push" in classes:
+            user = tag.find(class_="push-userid", recursive=False)
+            place = ("push", text_of(user))
+        elif place[0] == "body" and not _OF_SITE.isdisjoint(classes):
+            place = ("site", "")
+        places[id(tag)] = place
+    return places
 
 
-def _links(content: Node) -> Iterator[PostedLink]:
-    in_pushes = {anchor.mem_id for anchor in content.css("div.push a[href]")}
-    for anchor in content.css("a[href]"):
-        href = anchor.attributes["href"] or ""
-        if "/cdn-cgi/l/email-protection" in href and not _EMAIL.search(href):
+def _links(content: Tag, places: Mapping[int, tuple[str, str]]) -> Iterator[PostedLink]:
+    for anchor in content.find_all("a", href=True):
+        place, author = places[id(anchor)]
+        href = str(anchor["href"])
+        if _EMAIL.search(href):
+            href = _restore_emails(href, anchor)
+        elif "/cdn-cgi/l/email-protection" in href:
             continue
-        for span in anchor.css("[data-cfemail]"):
-            # Cloudflare replaced the part that looked like an e-mail address, and only that part.
-            if placeholder := _EMAIL.search(href):
-                address = decode_email(span.attributes["data-cfemail"] or "")
-                href = href[: placeholder.start()] + address + href[placeholder.end() :]
-        if anchor.mem_id in in_pushes:
-            yield PostedLink(href.strip(), "push", _push_author(anchor))
-        else:
-            yield PostedLink(href.strip(), "body", "")
+        yield PostedLink(href.strip(), "push" if place == "push" else "body", author)
 
 
-def _push_author(node: Node) -> str:
-    parent = node.parent
-    while parent is not None and not has_class(parent, "push"):
-        parent = parent.parent
-    return text_at(parent, ".push-userid") if parent else ""
-
-
-def _has_text(content: Node) -> bool:
-    """Whether the author wrote anything: pushes and the site's own lines do not count."""
-    while own := content.css_first("div.push, span.f2"):
-        own.decompose()
-    return bool(_SITE_LINES.sub("", content.text()).strip())
+def _restore_emails(href: str, anchor: Tag) -> str:
+    """A link with the parts that looked like e-mail addresses, which Cloudflare took out of it."""
+    spans = anchor.select("[data-cfemail]")
+    addresses = iter([decode_email(str(span["data-cfemail"])) for span in spans])
+    return _EMAIL.sub(lambda placeholder: next(addresses, placeholder[0]), href)

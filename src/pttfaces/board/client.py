@@ -12,6 +12,7 @@ from typing import Self, TypeAlias, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import requests
+from bs4 import SoupStrainer
 from protego import Protego
 from requests.auth import AuthBase
 
@@ -22,7 +23,7 @@ from pttfaces.http import USER_AGENT, LoopbackHosts, retry_after
 
 CONCURRENCY = 8  # requests in flight, so that a slow response does not leave the rate unused
 _MAX_WAIT_S = 300.0
-_MAX_BYTES = 32 * 2**20
+_MAX_BYTES = 8 * 2**20  # of a page; 60 times as many if all are parsed as attributes of a tag
 _MAX_REDIRECTS = 10
 _AGENT = USER_AGENT.split("/", 1)[0]
 _INVALID_URL = (
@@ -227,14 +228,15 @@ class PageClient:
         return Page(url, response.status, response.text)
 
     def _confirm_age(self, gate: "_Response") -> "_Response":
-        form = parse_html(gate.text).css_first('form[action*="/ask/over18"]')
+        forms = parse_html(gate.text, SoupStrainer("form"))
+        form = forms.select_one('form[action*="/ask/over18"]')
         if form is None:
             raise SiteError(f"{gate.url} asks for the reader's age in an unknown form.")
         hidden = {
-            str(field.attributes["name"]): field.attributes.get("value") or ""
-            for field in form.css('input[type="hidden"][name]')
+            str(field["name"]): str(field.get("value", ""))
+            for field in form.select('input[type="hidden"][name]')
         }
-        target = urljoin(gate.url, form.attributes["action"])
+        target = urljoin(gate.url, str(form["action"]))
         return self._request("POST", target, {**hidden, "yes": "yes"})
 
     def _request(self, method: str, url: str, form: dict[str, str] | None = None) -> "_Response":

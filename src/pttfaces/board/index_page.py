@@ -1,14 +1,18 @@
 """Parses index pages of a ptt.cc board: their rows, and their number among the pages."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from bs4 import SoupStrainer, Tag
+
 from pttfaces.board.article_ids import article_id_in, posted_at
-from pttfaces.board.html import Node, has_class, parse_html, text_at, title_of
+from pttfaces.board.html import parse_html, text_of, title_of
 from pttfaces.errors import SiteError
 
 EXPLODED = 100  # 爆: a hundred pushes or more
 
+_PARTS = SoupStrainer("div", class_=re.compile("btn-group-paging|r-list-container"))
 _PAGE_NUMBER = re.compile(r"/index(\d+)\.html$")
 
 
@@ -46,23 +50,18 @@ def parse_index(text: str, url: str) -> IndexPage:
 
     SiteError: the page is something else, such as a login page.
     """
-    tree = parse_html(text)
-    listing = tree.css_first("div.r-list-container")
-    paging = tree.css("div.btn-group-paging a.btn")
+    parts = parse_html(text, _PARTS)
+    listing = parts.find("div", class_="r-list-container")
+    paging = parts.select("div.btn-group-paging a.btn")
     if listing is None or len(paging) < 3:
         raise SiteError(
             f"{url} is not an index page of a ptt.cc board (its title: {title_of(text)}); "
             "check board.base_url and board.name, and open the address in a browser."
         )
     # The second button leads to the page before; on the oldest page it has no address.
-    before = _PAGE_NUMBER.search(paging[1].attributes.get("href") or "")
+    before = _PAGE_NUMBER.search(str(paging[1].get("href", "")))
     number = int(before[1][-9:]) + 1 if before else 1
-    rows: list[IndexRow] = []
-    for block in listing.css("div.r-ent, div.r-list-sep"):
-        if has_class(block, "r-list-sep"):
-            break  # the rows below are pinned
-        rows.append(_parse_row(block))
-    return IndexPage(number, tuple(rows))
+    return IndexPage(number, tuple(_rows(listing)))
 
 
 def parse_popularity(text: str) -> int | None:
@@ -77,14 +76,25 @@ def parse_popularity(text: str) -> int | None:
     return int(text) if re.fullmatch(r"[0-9]{1,2}", text) else None
 
 
-def _parse_row(block: Node) -> IndexRow:
-    # Only the title's own link: the menu beside the author holds further ones.
-    link = block.css_first("div.title > a[href]")
-    href = (link.attributes["href"] or "") if link else ""
-    return IndexRow(
-        id=article_id_in(href),
-        href=href,
-        title=text_at(block, "div.title > a[href]" if link else "div.title"),
-        author=text_at(block, "div.author"),
-        nrec=parse_popularity(text_at(block, "div.nrec")),
-    )
+def _rows(listing: Tag) -> Iterator[IndexRow]:
+    rows: list[dict[str, Tag]] = []  # class of a cell → the cell
+    for div in listing.find_all("div"):
+        classes = div.get_attribute_list("class")
+        if "r-list-sep" in classes:
+            break  # the rows below are pinned
+        if "r-ent" in classes:
+            rows.append({})
+        elif rows:
+            rows[-1] = dict.fromkeys(classes, div) | rows[-1]
+    for row in rows:
+        title = row.get("title")
+        # Only the title's own link: the menu beside the author holds further ones.
+        link = title.find("a", href=True, recursive=False) if title else None
+        href = str(link["href"]) if link else ""
+        yield IndexRow(
+            id=article_id_in(href),
+            href=href,
+            title=text_of(link or title),
+            author=text_of(row.get("author")),
+            nrec=parse_popularity(text_of(row.get("nrec"))),
+        )
