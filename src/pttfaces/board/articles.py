@@ -15,6 +15,7 @@ from pttfaces.board.hosts import HostRules
 from pttfaces.board.html import title_of
 from pttfaces.board.links import ArticleLinks, ImageLink, sort_links
 from pttfaces.board.page_cache import Page, PageCache
+from pttfaces.board.processes import map_on_cores
 from pttfaces.denylist import DenyList
 from pttfaces.errors import SiteError
 from pttfaces.progress import progress
@@ -55,10 +56,16 @@ def read_articles(
     SiteError: the site is down, or serves something other than articles.
     """
     failed = unreadable = 0
-    requests = ((article.url, cache_for(article)) for article in articles)
-    pages = client.get_all(requests, _parse, _no_page)
+    requests = [(article.url, cache_for(article)) for article in articles]
     with progress("articles", len(articles), " articles") as bar:
-        for article, (page, parsed) in zip(articles, pages, strict=True):
+        cached = []
+        for found in map_on_cores(_parse_cached, requests):
+            cached.append(found)
+            bar.update(found is not None)
+        missing = (request for request, found in zip(requests, cached, strict=True) if not found)
+        pages = client.get_all(missing, _parse, _no_page)
+        for article, found in zip(articles, cached, strict=True):
+            page, parsed = found or next(pages)
             failed = failed + 1 if parsed.status == "failed" else 0
             bad = parsed.status in ("refused", "malformed", "failed")
             unreadable = unreadable + 1 if bad else 0
@@ -70,7 +77,7 @@ def read_articles(
                 )
             links = sort_links(parsed.links, article.url, rules)
             yield ArticleRead(article, parsed.status, parsed.links, links)
-            bar.update()
+            bar.update(found is None)
 
 
 def choose_cache(article: Article, *, settled: PageCache, recent: PageCache) -> PageCache:
@@ -140,6 +147,19 @@ def describe_links(reads: Sequence[ArticleRead]) -> str:
 
 def _by_count(names: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(names).items(), key=lambda item: (-item[1], item[0])))
+
+
+def _parse_cached(request: tuple[str, PageCache]) -> tuple[Page, ArticlePage] | None:
+    """The parsed article that is cached at a URL, without the page's text; None if there is none.
+
+    Runs in other processes, to which nothing large should go.
+    """
+    url, cache = request
+    page = cache.get(url)
+    if page is None:
+        return None
+    (_, parsed), final = _parse(page)
+    return (replace(page, text=""), parsed) if final else None
 
 
 def _parse(page: Page) -> tuple[tuple[Page, ArticlePage], bool]:
