@@ -6,31 +6,42 @@ The site is a process of its own on loopback, with pages of 20 rows and articles
 ptt.cc writes them. Bounds: with responses that take 50 ms and a rate of 20 pages a second, at least
 95 % of the rate is reached; without a limit we read more pages a second than the loop, whether the
 site responds at once or after 50 ms. The loop is the simplest client: one page after another, one
-session, BeautifulSoup with Python's own parser. lxml behind BeautifulSoup is timed if it is
-installed.
+session, BeautifulSoup with Python's own parser.
+
+A year of 5,400 cached articles with 0 to 200 pushes is parsed again, as the stage links does where
+its settings change: on all cores, at most two minutes; and a tenth of them in one process, with the
+thresholds of the garbage collector that Python and our stages have.
 """
 
 import argparse
 import asyncio
+import gc
 import multiprocessing
+import os
+import resource
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import requests
 from aiohttp import web
-from bs4 import BeautifulSoup, FeatureNotFound
+from bs4 import BeautifulSoup
 
 from pttfaces.board.article_page import parse_article
+from pttfaces.board.articles import read_articles
 from pttfaces.board.client import PageClient
+from pttfaces.board.hosts import HostRules
 from pttfaces.board.index_page import parse_index
-from pttfaces.board.page_cache import Page
+from pttfaces.board.page_cache import Page, PageCache
 from pttfaces.demo import pages
 from pttfaces.demo.board import DemoBoard, Post, Push
 from pttfaces.http import LoopbackHosts
+from pttfaces.tables import Article
 
 URL = "https://www.ptt.cc/bbs/Test/index1.html"
 RATE, DELAY_S = 20, 0.05
@@ -41,10 +52,10 @@ def index_text() -> str:
     return pages.index_page(DemoBoard("Test", posts=posts), 2)
 
 
-def article_text() -> str:
+def article_text(pushes: int = 200) -> str:
     lines = tuple(f"https://i.imgur.com/{n:07}.jpg" for n in range(10))
-    pushes = tuple(Push("推", f"reader{n}", "好看", "01/01 08:00") for n in range(200))
-    post = Post("M.1704067200.A.000", "[正妹]", "someone", 99, lines=lines, pushes=pushes)
+    posted = tuple(Push("推", f"reader{n}", "好看", "01/01 08:00") for n in range(pushes))
+    post = Post("M.1704067200.A.000", "[正妹]", "someone", 99, lines=lines, pushes=posted)
     return pages.article_page(DemoBoard("Test", posts=[post]), post)
 
 
@@ -137,13 +148,9 @@ def parsers(times: int) -> None:
             partial(parse_index, text, URL) if index else partial(parse_article, text), times
         )
         print(f"parsing, {kind} page of {len(text.encode()) / 1024:.0f} KiB:")
-        print(f"  selectolax (ours)              {our_ms:8.2f} ms")
+        print(f"  ours (lxml, strained)          {our_ms:8.2f} ms")
         for parser in ("html.parser", "lxml"):
-            try:
-                peer_ms = median_ms(partial(read_with, text, parser, index), times)
-            except FeatureNotFound:
-                print(f"  BeautifulSoup, {parser:12}         is not installed")
-                continue
+            peer_ms = median_ms(partial(read_with, text, parser, index), times)
             print(
                 f"  BeautifulSoup, {parser:12}    {peer_ms:8.2f} ms, "
                 f"{peer_ms / our_ms:.1f} times ours"
@@ -165,10 +172,49 @@ def speed(base: str, count: int, rounds: int, query: str, name: str) -> None:
         )
 
 
+def year(count: int, folder: Path) -> None:
+    """Parses `count` cached articles on all cores, and a tenth of them in this process."""
+    cache = PageCache(folder)
+    urls = [f"https://www.ptt.cc/bbs/Test/M.{1704067200 + n}.A.000.html" for n in range(count)]
+    texts = [article_text(pushes) for pushes in range(201)]
+    for number, url in enumerate(urls):
+        cache.put(Page(url, 200, texts[number * 37 % len(texts)]))
+    articles = [Article(f"M.{n}.A.000", url, "", "", "", 1) for n, url in enumerate(urls)]
+    with PageClient(LoopbackHosts(), RATE) as client:  # without a request
+        started = time.perf_counter()
+        reads = list(read_articles(client, articles, lambda _: cache, HostRules()))
+        seconds = time.perf_counter() - started
+    assert all(read.status == "ok" and len(read.links.images) == 10 for read in reads)
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    print(
+        f"{count} cached articles parsed on {os.cpu_count()} cores: {seconds:.1f} s "
+        f"(bound: 120 s for 5,400), processor {usage[1].ru_utime:.1f} s; largest process "
+        f"{max(each.ru_maxrss for each in usage) / 1024:.0f} MiB"
+    )
+    default, ours = (gc.get_threshold()[0], 100_000)
+    spent: dict[int, list[float]] = {default: [], ours: []}
+    for part in range(4):  # in turn
+        for threshold, seconds_spent in spent.items():
+            gc.set_threshold(threshold)
+            started = time.process_time()
+            for url in urls[part : count // 10 : 4]:
+                page = cache.get(url)
+                assert page is not None
+                assert parse_article(page.text).links
+            seconds_spent.append(time.process_time() - started)
+    gc.set_threshold(default)
+    one, other = (sum(each) * 1000 / (count // 10) for each in spent.values())
+    print(
+        f"  in one process {other:.1f} ms of processor an article with the threshold {ours}, "
+        f"{one:.1f} ms with {default}: {one / other:.2f} times"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="compare our board client with a plain loop")
     parser.add_argument("--count", type=int, default=60, help="pages in each timing")
     parser.add_argument("--rounds", type=int, default=3, help="repetitions of each timing")
+    parser.add_argument("--articles", type=int, default=5400, help="cached articles; 0: none")
     options = parser.parse_args()
     with served() as base:
         urls = [f"{base}/bbs/Test/index{n}.html?slow" for n in range(options.count)]
@@ -184,6 +230,9 @@ def main() -> None:
         speed(base, options.count, options.rounds, "", "responses at once    ")
         speed(base, options.count, options.rounds, "?slow", "responses after 50 ms")
     parsers(20)
+    if options.articles:
+        with tempfile.TemporaryDirectory() as folder:
+            year(options.articles, Path(folder))
 
 
 if __name__ == "__main__":

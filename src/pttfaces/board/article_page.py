@@ -50,10 +50,9 @@ def parse_article(text: str) -> ArticlePage:
     links = tuple(_links(content, places))
     if content.find("div", class_="warning-box"):
         return ArticlePage("truncated", links)
-    own = "".join(text for text in content.strings if places[id(text.parent)] == ("body", ""))
-    if not links and not _SITE_LINES.sub("", own).strip():
-        return ArticlePage("empty")
-    return ArticlePage("ok", links)
+    own = "".join(text for text in content.strings if places[id(text.parent)][0] == "body")
+    has_content = links or _SITE_LINES.sub("", own).strip()
+    return ArticlePage("ok" if has_content else "empty", links)
 
 
 def decode_email(data: str) -> str:

@@ -10,8 +10,9 @@ from pttfaces.board.article_ids import article_id_in, posted_at
 from pttfaces.board.html import parse_html, text_of, title_of
 from pttfaces.errors import SiteError
 
-EXPLODED = 100  # 爆: a hundred pushes or more
-
+_POPULARITY = {"爆": 100, "XX": -100}
+_POPULARITY |= {f"X{tens}": -10 * tens for tens in range(1, 10)}
+_POPULARITY |= {str(number): number for number in range(100)}
 _PARTS = SoupStrainer("div", class_=re.compile("btn-group-paging|r-list-container"))
 _PAGE_NUMBER = re.compile(r"/index(\d+)\.html$")
 
@@ -66,14 +67,7 @@ def parse_index(text: str, url: str) -> IndexPage:
 
 def parse_popularity(text: str) -> int | None:
     """The number in a popularity cell: 爆 is 100, 1 to 99, X1 to X9 are −10 to −90, XX is −100."""
-    text = text.strip()
-    if text == "爆":
-        return EXPLODED
-    if text == "XX":
-        return -100
-    if re.fullmatch(r"X[1-9]", text):
-        return -10 * int(text[1])
-    return int(text) if re.fullmatch(r"[0-9]{1,2}", text) else None
+    return _POPULARITY.get(text.strip())
 
 
 def _rows(listing: Tag) -> Iterator[IndexRow]:
@@ -84,8 +78,8 @@ def _rows(listing: Tag) -> Iterator[IndexRow]:
             break  # the rows below are pinned
         if "r-ent" in classes:
             rows.append({})
-        elif rows:
-            rows[-1] = dict.fromkeys(classes, div) | rows[-1]
+        for name in classes if rows else ():
+            rows[-1].setdefault(name, div)
     for row in rows:
         title = row.get("title")
         # Only the title's own link: the menu beside the author holds further ones.
