@@ -26,11 +26,6 @@ _MAX_WAIT_S = 300.0
 _MAX_BYTES = 8 * 2**20  # of a page; 60 times as many if all are parsed as attributes of a tag
 _MAX_REDIRECTS = 10
 _AGENT = USER_AGENT.split("/", 1)[0]
-_INVALID_URL = (
-    requests.exceptions.InvalidURL,
-    requests.exceptions.InvalidSchema,
-    requests.exceptions.MissingSchema,
-)
 
 
 class PageError(SiteError):
@@ -264,16 +259,13 @@ class PageClient:
             self._sleep(self._limiter.reserve())
             try:
                 response = self._request_once(method, url, form)
-            except _INVALID_URL:
+            except ValueError:  # among them requests' InvalidURL and its kin
                 raise PageError(
-                    f"{url} is not a valid URL; check board.base_url, or the page that leads there."
+                    f"{url} is, or redirects to, an invalid URL; check board.base_url, or open it "
+                    "in a browser."
                 ) from None
             except requests.exceptions.RequestException as error:
                 problem = _describe(error)
-            except ValueError:  # requests passes it on for some redirects
-                raise PageError(
-                    f"{url} redirects to an invalid URL; open it in a browser."
-                ) from None
             else:
                 if response.status != 429 and response.status < 500:
                     return response
