@@ -24,7 +24,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,8 +34,8 @@ from PIL import Image
 
 from pttfaces import config, images
 from pttfaces.diffusion import distributed, model_folder
-from pttfaces.evaluation import face_rate as faces
 from pttfaces.evaluation import features, fid, image_folder
+from pttfaces.evaluation.face_rate import face_rate
 from pttfaces.faces.detectors import Detector, make_detector
 from pttfaces.sampling import samplers
 from pttfaces.training import data, loop, validation
@@ -124,12 +123,7 @@ def run(study: Study, params: config.Params, work: Path) -> Result:
     samples = image_folder.open_folder(made, "run again")
     truth = study.extractor.embed_once(study.real).statistics
     distance = fid.frechet_distance(study.extractor.embed(samples).statistics, truth)
-    return Result(x0_error, distance, face_rate(study, samples), cpu_s)
-
-
-def face_rate(study: Study, shown: image_folder.ImageFolder) -> float:
-    with ThreadPoolExecutor(1) as threads:
-        return faces.face_rate(shown, study.detector.detect, threads)
+    return Result(x0_error, distance, face_rate(samples, study.detector.detect), cpu_s)
 
 
 def shrunk(source: Path, target: Path, side: int) -> data.ImageSet:
@@ -207,7 +201,7 @@ def main() -> None:
             detector,
             extractor,
         )
-        crops = face_rate(study, real)
+        crops = face_rate(real, study.detector.detect)
         print(f"real crops: YuNet finds a face in {crops:.1%} of {len(real)}", flush=True)
         results: dict[str, list[Result]] = {}
         for seed in given.seeds:

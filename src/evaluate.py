@@ -21,7 +21,7 @@ def main() -> None:
     params = config.load()
     options, name = params.evaluate, params.evaluate.reference
     from pttfaces import tracking
-    from pttfaces.evaluation import evaluate, face_rate, features, samples
+    from pttfaces.evaluation import features, memorization, metrics, samples
     from pttfaces.evaluation.image_folder import open_folder, open_if_any
     from pttfaces.faces.detectors import make_detector
     from pttfaces.sampling import generation
@@ -29,7 +29,7 @@ def main() -> None:
     made = samples.sample_settings(params, MODEL)
     if GENERATED.exists():
         samples.check_settings(files.read_json(GENERATED), made)
-    sets = evaluate.EvaluationSets(
+    sets = metrics.ImageSets(
         samples=open_folder(*SAMPLES),
         trained=open_folder(*FOLDERS["train"]),
         reference=open_folder(*FOLDERS[name]) if name in FOLDERS else workdir.find_file(name),
@@ -38,26 +38,18 @@ def main() -> None:
     face_options = options.face_detector(min_size=sets.samples.size[0])  # a quarter of the side
     detector = make_detector(face_options, weights_key="evaluate.detector_weights")
     extractor = features.make_extractor(options, workdir.cache_dir("statistics"))
-    evaluation = evaluate.score(extractor, sets, options.max_copied)
-    figures, distance = evaluation.figures, extractor.distance_name
+    evaluation = metrics.compute(sets, extractor, detector.detect, options)
+    distance, figures = extractor.distance_name, evaluation.figures
     if options.repeats > 1:
-        more = generation.generate_seeds(
-            MODEL,
-            params.generate,
-            params.infer_steps,
-            range(params.seed + 1, params.seed + options.repeats),
-        )
-        others = [evaluate.distance(extractor, open_folder(*each), sets.reference) for each in more]
-        figures["repeats"] = evaluate.summarize_repeats([figures[distance], *others], params.seed)
-    rates = face_rate.face_rates(sets.samples, sets.trained, detector.detect)
-    figures |= {"reference": name, "face_rate": {"detector": options.detector, **rates}}
-    figures |= {key: made[key] for key in samples.RECORDED}
-    figures = evaluate.round_figures(figures)
-    for title, image in evaluation.images.items():
+        seeds = range(params.seed + 1, params.seed + options.repeats)
+        more = generation.generate_seeds(MODEL, params.generate, params.infer_steps, seeds)
+        others = [metrics.distance(extractor, open_folder(*each), sets.reference) for each in more]
+        figures["repeats"] = metrics.repeats([figures[distance], *others], params.seed)
+    figures = metrics.rounded(figures | {key: made[key] for key in samples.RECORDED})
+    for title, image in evaluation.sheets.items():
         images.save_png(SHEETS / title, image)
-    near, shares = evaluation.neighbours, evaluation.distances
-    tables.write_dicts("data/neighbours.csv", near, list(near[0]))
-    tables.write_dicts("metrics/plots/nearest.csv", shares, list(shares[0]))
+    tables.write_columns("data/neighbours.csv", evaluation.neighbours)
+    tables.write_columns("metrics/plots/nearest.csv", evaluation.distances)
     files.write_metrics("evaluate", figures)
     # Evaluations with equal figures share a run, such as those before and after a kill.
     same = [params.flat(), figures, os.environ.get("DVC_EXP_NAME")]
@@ -65,15 +57,15 @@ def main() -> None:
         workdir.resuming("evaluate", same, until_recorded=True) as work,
         tracking.evaluation_run(params, made["model_digest"], work / "mlflow_run") as run,
     ):
-        run.log_metrics(evaluate.flat_numbers(figures))
-        run.log_tags({key: str(figures[key]) for key in (*evaluate.COMPARABLE, "reference")})
-        for title in ("samples.png", *evaluation.images):
+        run.log_metrics(metrics.flat_numbers(figures))
+        run.log_tags({key: str(figures[key]) for key in (*metrics.COMPARABLE, "reference")})
+        for title in ("samples.png", *evaluation.sheets):
             run.log_file(SHEETS / title)
-        run.log_copy_warning(evaluation.copy_warning)
-        run.move_best(distance, evaluate.COMPARABLE)
-    for sentence in evaluate.warnings(figures, evaluation.copy_warning):
+        run.log_copy_warning(memorization.copy_warning(figures["copies"]))
+        run.move_best(distance, metrics.COMPARABLE)
+    for sentence in metrics.warnings(figures):
         print(f"warning: {sentence}", file=sys.stderr)
-    print(f"evaluate: {evaluate.summary(figures, distance)}")
+    print(f"evaluate: {metrics.summary(figures, distance)}")
 
 
 if __name__ == "__main__":

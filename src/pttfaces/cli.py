@@ -242,7 +242,7 @@ def distance(first: Path, second: Path | None, save: Path | None) -> None:
     from pttfaces import workdir
 
     options = config.load().evaluate
-    from pttfaces.evaluation import evaluate, features, image_folder
+    from pttfaces.evaluation import features, image_folder, metrics
 
     extractor = features.make_extractor(options, workdir.cache_dir("statistics"))
     absent = "name a folder with images, or a .npz of statistics"
@@ -251,12 +251,12 @@ def distance(first: Path, second: Path | None, save: Path | None) -> None:
         for path in filter(None, (first, second))
     ]
     if save:
-        extractor.write_statistics(save, evaluate.statistics_of(extractor, sets[0]))
+        extractor.write_statistics(save, extractor.statistics(sets[0]))
         print(f"{save}: {options.dims} dimensions of {first}, {options.features}")
         if workdir.find_file(options.reference) == save:
             print("evaluate.reference names it; run `dvc repro --force --single-item evaluate`")
     else:
-        value = evaluate.distance(extractor, *sets)
+        value = metrics.distance(extractor, *sets)
         print(f"{extractor.distance_name}: {value:.8g}")
 
 

@@ -1,7 +1,9 @@
 """The evaluate stage on small folders of drawn images: its figures, images, run and errors."""
 
+import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,8 +23,7 @@ from pttfaces.diffusion import model_folder, unet
 from pttfaces.diffusion.model_folder import DiffusionModel
 from pttfaces.diffusion.schedule import NoiseSchedule
 from pttfaces.errors import DataError, PttFacesError, WeightsError
-from pttfaces.evaluation import evaluate as evaluation
-from pttfaces.evaluation import features, fid, image_folder, random_features, samples
+from pttfaces.evaluation import features, fid, image_folder, metrics, random_features, samples
 
 ROOT = Path(__file__).parents[2]
 MODEL = Path("models/ddpm/best_model")
@@ -125,6 +126,38 @@ def test_it_writes_every_figure_under_an_honest_name_and_logs_them(place: Path) 
     assert {"samples.png", "nearest.png", "density.png"} <= logged
 
 
+def names(figures: dict[str, Any]) -> set[str]:
+    inner = (names(value) for value in figures.values() if isinstance(value, dict))
+    return set(figures).union(*inner)
+
+
+def test_the_table_of_the_documents_has_every_figure_and_the_function_behind_it(
+    place: Path,
+) -> None:
+    """Of docs/pipeline.md; each kind of features has its own names for the distance and KID."""
+    text = (ROOT / "docs/pipeline.md").read_text(encoding="utf-8")
+    table = text.partition("| figure |")[2].partition("\n\n")[0]
+    rows = [line.split("|") for line in table.splitlines()[2:]]
+    documented = {name for row in rows for name in re.findall(r"[\w.]+(?=`)", row[1])}
+    extractor = features.make_extractor(settings.group("evaluate", batch_size=16), place / "cache")
+    figures = scored(extractor, place).figures
+    figures |= {"repeats": metrics.repeats([1, 2], 0), **record_samples(), "seconds": 1}
+    del figures["num_images"], figures["random_feature_kid_deviation"]
+    expected = names(figures) | {"fid", "kid", "kid_deviation", "inception_distance"}
+    expected |= {"inception_kid", "copies.pixels", "copies.features"}
+    assert documented | {"pixels", "features"} == expected
+    for module, function in re.findall(r"`(\w+)\.(\w+)`", " ".join(row[3] for row in rows)):
+        assert callable(getattr(importlib.import_module(f"pttfaces.evaluation.{module}"), function))
+
+
+def test_real_images_meet_the_detector_in_the_same_number_as_samples(place: Path) -> None:
+    seen = []
+    options = settings.group("evaluate", batch_size=16)
+    extractor = features.make_extractor(options, place / "cache")
+    metrics.compute(sets(place), extractor, lambda image: seen.append(image) or [], options)
+    assert len(seen) == 2 * 40
+
+
 def test_samples_that_are_training_images_end_in_a_warning(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,8 +204,8 @@ def test_the_samples_are_scored_against_the_images_that_are_named(
     assert trained.digest().startswith(figures["trained_digest"])
     extractor = features.make_extractor(settings.group("evaluate", batch_size=16), place / "cache")
     distance = figures["random_feature_distance"]
-    assert distance == pytest.approx(evaluation.distance(extractor, samples, real), 1e-4, 1e-6)
-    assert distance != pytest.approx(evaluation.distance(extractor, samples, trained), rel=0.1)
+    assert distance == pytest.approx(metrics.distance(extractor, samples, real), 1e-4, 1e-6)
+    assert distance != pytest.approx(metrics.distance(extractor, samples, trained), rel=0.1)
     if real.digest() == samples.digest():
         assert distance < 1e-6
         assert (figures["precision"], figures["recall"], figures["coverage"]) == (1, 1, 1)
@@ -204,10 +237,10 @@ def test_the_distance_of_other_sampling_seeds_has_a_spread(
     assert not list((place / ".resume").iterdir())
 
 
-def sets(place: Path, reference: str = "train") -> evaluation.EvaluationSets:
+def sets(place: Path, reference: str = "train") -> metrics.ImageSets:
     data = place / "data"
     real = Path(reference) if reference.endswith(".npz") else data / "dataset" / reference
-    return evaluation.EvaluationSets(
+    return metrics.ImageSets(
         image_folder.open_folder(data / "generated", ""),
         real if reference.endswith(".npz") else image_folder.open_folder(real, ""),
         image_folder.open_folder(data / "dataset" / "train", ""),
@@ -215,25 +248,28 @@ def sets(place: Path, reference: str = "train") -> evaluation.EvaluationSets:
     )
 
 
-def scored(extractor: features.Extractor, place: Path, reference: str = "train") -> dict[str, Any]:
-    return evaluation.score(extractor, sets(place, reference), max_copied=0.1).figures
+def scored(
+    extractor: features.Extractor, place: Path, reference: str = "train"
+) -> metrics.Evaluation:
+    options = settings.group("evaluate")
+    return metrics.compute(sets(place, reference), extractor, lambda image: [], options)
 
 
 def test_the_reference_is_computed_once_and_again_when_an_image_changes(place: Path) -> None:
     cache = place / "cache"
     extractor = features.make_extractor(settings.group("evaluate", batch_size=16), cache)
-    first = scored(extractor, place)
+    first = scored(extractor, place).figures
     kept = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
     assert len(kept) == 2  # train and holdout
-    again = scored(extractor, place)
+    again = scored(extractor, place).figures
     assert again == first
     assert {path: path.stat().st_mtime_ns for path in cache.iterdir()} == kept
     for path in kept:
         path.write_bytes(b"a disk was full")
-    assert scored(extractor, place) == first
+    assert scored(extractor, place).figures == first
     draw(place / "new", 1, 7)
     (place / "new" / "000000.png").replace(place / "data" / "dataset" / "train" / "000000.png")
-    changed = scored(extractor, place)
+    changed = scored(extractor, place).figures
     assert changed["random_feature_distance"] != first["random_feature_distance"]
 
 
@@ -254,12 +290,12 @@ def test_the_reference_is_computed_again_for_another_cache_version(
 def test_statistics_stand_for_their_images_but_only_with_their_own_network(place: Path) -> None:
     cache = place / "cache"
     extractor = features.make_extractor(settings.group("evaluate", batch_size=16), cache)
-    by_images = scored(extractor, place)
+    by_images = scored(extractor, place).figures
     train = extractor.embed(sets(place).trained)
     kept = next(
         path for path in cache.iterdir() if len(fid.read_npz(path, 64, "rows")[1]["rows"]) == 90
     )
-    by_statistics = scored(extractor, place, str(kept))
+    by_statistics = scored(extractor, place, str(kept)).figures
     assert by_statistics["random_feature_distance"] == pytest.approx(
         by_images["random_feature_distance"]
     )
@@ -272,13 +308,13 @@ def test_statistics_stand_for_their_images_but_only_with_their_own_network(place
 def test_statistics_alone_are_kept_without_features_until_these_are_asked_for(place: Path) -> None:
     extractor = features.make_extractor(settings.group("evaluate", batch_size=16), place / "cache")
     trained = sets(place).trained
-    statistics = extractor.statistics_once(trained)
+    statistics = extractor.statistics(trained)
     [kept] = (place / "cache").iterdir()
     assert kept.stat().st_size < 64 * 64 * 8 + 4000
     found = extractor.embed_once(trained)
     assert len(found.rows) == 90
     assert fid.frechet_distance(found.statistics, statistics) < 1e-6
-    assert evaluation.distance(extractor, trained, trained) < 1e-6
+    assert metrics.distance(extractor, trained, trained) < 1e-6
 
 
 def test_two_folders_or_their_statistics_are_compared_by_a_command(
@@ -307,11 +343,11 @@ def test_without_held_out_images_the_figures_that_need_them_are_left_out(place: 
     for path in (place / "data" / "dataset" / "holdout").iterdir():
         path.unlink()
     extractor = features.make_extractor(settings.group("evaluate", batch_size=16), place / "cache")
-    figures = scored(extractor, place)
-    assert "closer_than_holdout" not in figures["copies"]["pixels"]
-    found = evaluation.score(extractor, sets(place), max_copied=0.1)
-    assert found.distances[50]["pixels_holdout_to_train"] is None
-    assert "median" in figures["copies"]["pixels"]
+    found = scored(extractor, place)
+    assert "closer_than_holdout" not in found.figures["copies"]["pixels"]
+    assert found.distances["pixels_holdout_to_train"] == [None] * 101
+    assert "pixels_holdout" not in found.neighbours
+    assert "median" in found.figures["copies"]["pixels"]
 
 
 def refused(kind: type[PttFacesError]) -> str:

@@ -1,6 +1,5 @@
 """face_rate: the share of images in which a detector sees a face with both eyes."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pttfaces.evaluation.face_rate import face_rate, face_rates
+from pttfaces.evaluation.face_rate import face_rate
 from pttfaces.evaluation.image_folder import ImageFolder, open_folder
 
 
@@ -34,18 +33,4 @@ def folder_of(path: Path, levels: list[int]) -> ImageFolder:
 
 def test_only_faces_with_both_eyes_count(tmp_path: Path) -> None:
     images = folder_of(tmp_path / "p", [0, 0, 100, 200, 200])
-    with ThreadPoolExecutor(2) as threads:
-        assert face_rate(images, eyes_by_brightness, threads) == pytest.approx(2 / 5)
-
-
-def test_real_images_meet_the_same_detector_in_the_same_number(tmp_path: Path) -> None:
-    samples = folder_of(tmp_path / "s", [0, 200])
-    real = folder_of(tmp_path / "r", [200] * 10)
-    calls = []
-
-    def counting(image: np.ndarray) -> list[Seen]:
-        calls.append(image)
-        return eyes_by_brightness(image)
-
-    assert face_rates(samples, real, counting) == {"generated": 0.5, "real": 1.0}
-    assert len(calls) == 4
+    assert face_rate(images, eyes_by_brightness) == pytest.approx(2 / 5)

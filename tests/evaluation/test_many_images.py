@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import settings
 import torch
 from PIL import Image
 
-from pttfaces.evaluation import evaluate, image_folder
+from pttfaces.evaluation import image_folder, metrics
 from pttfaces.evaluation.features import Extractor
 from pttfaces.evaluation.image_folder import ImageFolder
 
@@ -39,8 +40,17 @@ class Seen:
         return images[:, :, 0, :2].flatten(1)
 
     def extractor(self, cache: Path) -> Extractor:
-        names = ("corner_distance", "corner_kid")
-        return Extractor("corner", 6, "network", "version", *names, self, BATCH, cache)
+        return Extractor(
+            name="corner",
+            dims=6,
+            digest="network",
+            cache_version="version",
+            distance_name="corner_distance",
+            kid_name="corner_kid",
+            network=self,
+            batch_size=BATCH,
+            cache=cache,
+        )
 
 
 def corners(pixels: np.ndarray) -> np.ndarray:
@@ -54,7 +64,7 @@ def test_statistics_of_ten_thousand_images_take_no_more_memory_than_of_one_thous
     for images in (many.spread(FEW), many):
         network = Seen()
         tracemalloc.start()
-        found = network.extractor(tmp_path).statistics_once(images)
+        found = network.extractor(tmp_path).statistics(images)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert network.batches == [BATCH] * (len(images) // BATCH)
@@ -68,11 +78,13 @@ def test_ten_thousand_samples_are_scored_in_one_pass_of_the_network(
 ) -> None:
     trained = ImageFolder(many.folder, many.paths[:FEW], many.size)
     network = Seen()
-    sets = evaluate.EvaluationSets(many, trained, trained, None)
-    found = evaluate.score(network.extractor(tmp_path), sets, max_copied=0.2)
+    sets = metrics.ImageSets(many, trained, trained, None)
+    options = settings.group("evaluate")
+    found = metrics.compute(sets, network.extractor(tmp_path), lambda image: [], options)
     assert sum(network.batches) == MANY + FEW
     assert max(network.batches) == BATCH
     assert (found.figures["generated"], found.figures["real"]) == (MANY, FEW)
     assert found.figures["copies"]["pixels"]["near_one_picture"] == pytest.approx(FEW / MANY)
-    assert [row["sample"] for row in found.neighbours] == [path.name for path in many.paths]
-    assert all(row["pixels_train"] == row["sample"] for row in found.neighbours[:FEW])
+    names = [path.name for path in many.paths]
+    assert found.neighbours["sample"] == names
+    assert found.neighbours["pixels_train"][:FEW] == names[:FEW]

@@ -11,9 +11,9 @@ from pttfaces.evaluation.image_folder import ImageFolder, open_folder
 from pttfaces.evaluation.memorization import Memorization, Nearest, nearest
 
 
-def figures_of(samples: Nearest, real: Nearest | None, unit: float = 1.0) -> dict[str, float]:
+def figures_of(samples: Nearest, real: Nearest | None) -> dict[str, float]:
     """Figures where the samples' distances to held-out images do not matter."""
-    return Memorization(samples, None if real is None else samples, real, unit).figures()
+    return Memorization(samples, None if real is None else samples, real).figures()
 
 
 def smooth_images(count: int, seed: int) -> np.ndarray:
@@ -64,24 +64,20 @@ def test_copies_are_caught_mirrored_and_noisy_ones_too_and_fresh_images_are_not(
     noisy = trained[:40].astype(int) + np.random.default_rng(9).integers(-6, 7, trained[:40].shape)
     copied = np.clip(noisy, 0, 255).astype(np.uint8)
     copied[::2] = copied[::2, :, ::-1]
-    views = {
-        name: memorization.pixel_views(folder_of(tmp_path / name, images))
-        for name, images in {
-            "trained": trained,
-            "copied": copied,
-            "fresh": smooth_images(40, 1),
-            "held_out": smooth_images(30, 2),
-        }.items()
-    }
-    keys = views["trained"][0]
-    held_out = nearest(views["held_out"], keys)
-    caught = nearest(views["copied"], keys)
-    assert caught.index.tolist() == list(range(40))
-    figures = figures_of(caught, held_out, unit=3072**0.5)
+    trained_folder = folder_of(tmp_path / "trained", trained)
+    held_out = folder_of(tmp_path / "held_out", smooth_images(30, 2))
+
+    def compared(name: str, images: np.ndarray) -> Memorization:
+        samples = folder_of(tmp_path / name, images)
+        return memorization.compare_pixels(samples, trained_folder, held_out)
+
+    caught = compared("copied", copied)
+    assert caught.trained.index.tolist() == list(range(40))
+    figures = caught.figures()
     assert figures["closer_than_holdout"] == 1
     assert figures["near_one_picture"] == 1
     assert figures["median"] < 3 < 20 < figures["holdout_median"]  # colour levels
-    fresh = figures_of(nearest(views["fresh"], keys), held_out)
+    fresh = compared("fresh", smooth_images(40, 1)).figures()
     assert fresh["closer_than_holdout"] < 0.2
     assert fresh["near_one_picture"] == 0
 
@@ -98,8 +94,8 @@ def test_the_image_shows_the_closest_pairs_first(tmp_path: Path) -> None:
     samples = np.concatenate([smooth_images(3, 5), images[[7]]])
     sampled = folder_of(tmp_path / "samples", samples)
     trained = folder_of(tmp_path / "trained", images)
-    near = nearest(memorization.pixel_views(sampled), memorization.pixel_views(trained)[0])
-    sheet = np.asarray(memorization.nearest_sheet(sampled, trained, near, near))
+    kinds = {"pixels": memorization.compare_pixels(sampled, trained, None)}
+    sheet = np.asarray(memorization.nearest_sheet(sampled, trained, kinds))
     rows, columns = np.where((sheet[:120, :, :] != sheet[5, 5]).any(axis=2))
     left = sheet[28 : 28 + 64, 2 : 2 + 64]
     right = sheet[28 : 28 + 64, 68 : 68 + 64]

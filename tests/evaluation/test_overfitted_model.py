@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from pttfaces.diffusion.schedule import NoiseSchedule
-from pttfaces.evaluation import evaluate, features, image_folder
+from pttfaces.evaluation import features, image_folder, memorization, metrics
 from pttfaces.evaluation.image_folder import ImageFolder
 from pttfaces.sampling import samplers
 
@@ -94,14 +94,10 @@ def test_a_model_that_knows_its_images_by_heart_is_caught(
     images = discs(count, 0)
     trained = folder_of(tmp_path / "trained", images)
     samples = folder_of(tmp_path / "samples", samples_of_a_model_trained_on(images))
-    sets = evaluate.EvaluationSets(
-        samples, trained, trained, folder_of(tmp_path / "held", discs(60, 1))
-    )
-    extractor = features.make_extractor(
-        settings.group("evaluate", batch_size=32), tmp_path / "cache"
-    )
-    evaluation = evaluate.score(extractor, sets, max_copied=0.2)
-    found = evaluation.figures["copies"]
+    sets = metrics.ImageSets(samples, trained, trained, folder_of(tmp_path / "held", discs(60, 1)))
+    options = settings.group("evaluate", batch_size=32, max_copied=0.2)
+    extractor = features.make_extractor(options, tmp_path / "cache")
+    found = metrics.compute(sets, extractor, lambda image: [], options).figures["copies"]
     assert found["too_many"] == copies, found
-    assert (evaluation.copy_warning is not None) == copies
+    assert (memorization.copy_warning(found) is not None) == copies
     assert (found["copied"] > 0.5) == copies

@@ -5,7 +5,7 @@ A detector's rate on real images is the ceiling for samples.
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
@@ -31,16 +31,7 @@ DetectFaces = Callable[[np.ndarray], Sequence[FaceLike]]
 """An image (H, W, 3) uint8 RGB → the faces in it; called from several threads at once."""
 
 
-def face_rates(samples: ImageFolder, real: ImageFolder, detect: DetectFaces) -> dict[str, float]:
-    """The face_rate of samples ("generated") and of as many real images ("real")."""
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        return {
-            "generated": face_rate(samples, detect, threads),
-            "real": face_rate(real.spread(len(samples)), detect, threads),
-        }
-
-
-def face_rate(images: ImageFolder, detect: DetectFaces, threads: Executor) -> float:
+def face_rate(images: ImageFolder, detect: DetectFaces) -> float:
     """The share of images (0..1) in which `detect` finds a face with both eyes.
 
     Both eyes, because a cascade alone takes nearly every smear for a face. Images are enlarged four
@@ -51,7 +42,10 @@ def face_rate(images: ImageFolder, detect: DetectFaces, threads: Executor) -> fl
         return any(face.eyes_found == 2 for face in detect(_enlarge(image)))
 
     looked_at, count = images.spread(_MAX_IMAGES), 0
-    with progress(f"faces in {images.folder}", len(looked_at), " images") as bar:
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as threads,
+        progress(f"faces in {images.folder}", len(looked_at), " images") as bar,
+    ):
         for batch in looked_at.batches(64):
             count += sum(threads.map(has_face, batch))
             bar.update(len(batch))

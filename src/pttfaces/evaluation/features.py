@@ -63,27 +63,32 @@ class Extractor:
         self.write_statistics(path, features.statistics, rows=features.rows)
         return features
 
-    def statistics_once(self, images: ImageFolder) -> fid.Statistics:
-        """The statistics alone, cached as well; memory does not grow with the number of images.
+    def statistics(self, source: ImageFolder | Path) -> fid.Statistics:
+        """Statistics of a folder's images, cached, or those that someone wrote to a `.npz`.
 
-        DataError: as `embed`.
+        Memory does not grow with the number of images. A file that names its network has to name
+        this one; one that does not counts as pytorch-fid's. DataError: another network, or as
+        `embed` and `fid.read_npz`.
         """
-        path = self._cached(images)
+        if isinstance(source, Path):
+            return self._read(source)
+        path = self._cached(source)
         try:
             return fid.read_npz(path, self.dims)[0]
         except DataError:
             moments = fid.Moments()
-        for batch in self._batches(images):
+        for batch in self._batches(source):
             moments.add(batch)
         self.write_statistics(path, moments.statistics())
         return moments.statistics()
 
-    def read_statistics(self, path: Path) -> fid.Statistics:
-        """Statistics that someone made with this network.
+    def write_statistics(
+        self, path: str | Path, statistics: fid.Statistics, **more: np.ndarray
+    ) -> None:
+        """Writes a `.npz` that pytorch-fid reads, too, with the network's digest beside it."""
+        fid.write_npz(path, statistics, network=np.array(self.digest), **more)
 
-        A file that names its network has to name this one; one that does not counts as
-        pytorch-fid's. DataError: another network, or as `fid.read_npz`.
-        """
+    def _read(self, path: Path) -> fid.Statistics:
         statistics, arrays = fid.read_npz(path, self.dims, "network")
         made_by = str(arrays["network"]) if "network" in arrays else None
         if made_by != self.digest and (made_by or self.name != "inception"):
@@ -92,12 +97,6 @@ class Extractor:
                 "statistics of the same features, or set evaluate.features to theirs."
             )
         return statistics
-
-    def write_statistics(
-        self, path: str | Path, statistics: fid.Statistics, **more: np.ndarray
-    ) -> None:
-        """Writes a `.npz` that pytorch-fid reads, too, with the network's digest beside it."""
-        fid.write_npz(path, statistics, network=np.array(self.digest), **more)
 
     def _cached(self, images: ImageFolder) -> Path:
         key = files.digest_json([self.cache_version, self.digest, self.dims, images.digest()])
@@ -132,22 +131,23 @@ def make_extractor(options: Evaluate, cache: Path) -> Extractor:
         network, digest = inception.load_inception(path, options.dims), files.digest_file(path)
         version = inception.CACHE_VERSION
         published = digest.startswith(inception.SHA256_PREFIX)
-        names = ("fid", "kid") if published else ("inception_distance", "inception_kid")
+        distance, kid = ("fid", "kid") if published else ("inception_distance", "inception_kid")
     else:
         from pttfaces.evaluation import random_features
 
         network = random_features.RandomVGG(options.dims)
         digest, version = network.digest, random_features.CACHE_VERSION
-        names = ("random_feature_distance", "random_feature_kid")
+        distance, kid = "random_feature_distance", "random_feature_kid"
     return Extractor(
-        options.features,
-        options.dims,
-        digest,
-        version,
-        *names,
-        network.to(_device()),
-        options.batch_size,
-        cache,
+        name=options.features,
+        dims=options.dims,
+        digest=digest,
+        cache_version=version,
+        distance_name=distance,
+        kid_name=kid,
+        network=network.to(_device()),
+        batch_size=options.batch_size,
+        cache=cache,
     )
 
 

@@ -74,9 +74,9 @@ def open_folder(folder: str | Path, remedy: str) -> ImageFolder:
 
 
 def open_if_any(folder: str | Path) -> ImageFolder | None:
-    """As `open_folder`, but None where there is no image."""
+    """As `open_folder`, but None where there are fewer than two images, the least for a score."""
     folder = Path(folder)
-    return open_folder(folder, "") if _paths(folder) else None
+    return open_folder(folder, "") if len(_paths(folder)) > 1 else None
 
 
 def check_same_size(samples: ImageFolder, others: ImageFolder) -> None:

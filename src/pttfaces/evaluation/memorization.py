@@ -4,8 +4,9 @@ With photographs of people this is a check of privacy as much as of quality. A m
 copy, too.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,6 +19,9 @@ QUANTILE = 0.05  # this share of real images is "closer than held-out ones" by d
 _SIDE = 32  # a copy shows at this size, and 50,000 images take 150 MB
 _QUERIES, _KEYS = 1024, 8192  # 32 MB of distances at a time
 _PAIRS = 16
+
+Views = Sequence[np.ndarray]
+"""A set of N images in one or more ways, such as upright and mirrored: each (N, D)."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Nearest:
     second: np.ndarray
 
 
-def nearest(views: Sequence[np.ndarray], keys: np.ndarray) -> Nearest:
+def nearest(views: Views, keys: np.ndarray) -> Nearest:
     """The nearest keys (M, D) of N queries, each given in one or more views (N, D).
 
     A query's distance to a key is the smallest over its views. Any number type. Works in blocks:
@@ -42,9 +46,15 @@ def nearest(views: Sequence[np.ndarray], keys: np.ndarray) -> Nearest:
     with progress("nearest images", len(views[0]), " images") as bar:
         for start in range(0, len(views[0]), _QUERIES):
             block = [np.asarray(view[start : start + _QUERIES], np.float32) for view in views]
-            candidates = _two_nearest(block, keys)
+            candidates = np.concatenate(  # (B, 2 for each block of keys)
+                [
+                    first + _two_nearest(block, keys[first : first + _KEYS])
+                    for first in range(0, len(keys), _KEYS)
+                ],
+                axis=1,
+            )
             exact = _distances(block, keys, candidates)
-            order = np.argsort(exact, axis=1, kind="stable")
+            order = np.argsort(exact, axis=1, kind="stable")[:, :2]
             indices.append(np.take_along_axis(candidates, order, axis=1))
             distances.append(np.take_along_axis(exact, order, axis=1))
             bar.update(len(candidates))
@@ -58,18 +68,17 @@ class Memorization:
     """Distances of one kind to the nearest images, which tell copies from new images.
 
     trained: of the samples to training images; held_out: of the samples to held-out ones; real:
-    of held-out images to training images. The last two are None without held-out images.
-    unit: what distances are divided by where they are shown. There may be fewer held-out images
-    than training images, and a sample's nearest held-out image is farther for that reason alone.
+    of held-out images to training images. The last two are None without held-out images. There may
+    be fewer of these than of training images, and a sample's nearest held-out image is farther for
+    that reason alone.
     """
 
     trained: Nearest
     held_out: Nearest | None
     real: Nearest | None
-    unit: float = 1.0
 
     def figures(self) -> dict[str, float]:
-        """Medians and the minimum of the distances, over `unit`, and shares of the samples.
+        """Medians and the minimum of the distances, and shares of the samples.
 
         near_one_picture: the share of samples whose nearest distance is under a third of the second
         nearest (Yoon et al. 2023). closer_than_holdout: the share of samples that lie closer to a
@@ -80,18 +89,30 @@ class Memorization:
         # Equal ones, too: they may be copies of an image that is there twice.
         near_one = two & ((near.first < near.second / 3) | (near.first == 0))
         figures = {
-            "median": float(np.median(near.first)) / self.unit,
-            "least": float(near.first.min()) / self.unit,
+            "median": float(np.median(near.first)),
+            "least": float(near.first.min()),
             "near_one_picture": float(near_one.mean()),
         }
         if self.real is not None and self.held_out is not None:
             bound = np.quantile(self.real.first, QUANTILE)
-            figures["to_holdout_median"] = float(np.median(self.held_out.first)) / self.unit
-            figures["holdout_median"] = float(np.median(self.real.first)) / self.unit
+            figures["to_holdout_median"] = float(np.median(self.held_out.first))
+            figures["holdout_median"] = float(np.median(self.real.first))
             figures["closer_than_holdout"] = float((near.first < bound).mean())
         return figures
 
-    def quantiles(self, shares: np.ndarray) -> dict[str, np.ndarray | None]:
+    def neighbours(self, trained: ImageFolder, held_out: ImageFolder | None) -> dict[str, list]:
+        """Columns with a row for each sample: the nearest image of each set, and its distance."""
+        columns: dict[str, list] = {}
+        for split, near, images in (
+            ("train", self.trained, trained),
+            ("holdout", self.held_out, held_out),
+        ):
+            if near is not None and images is not None:
+                columns[split] = [images.paths[index].name for index in near.index]
+                columns[f"{split}_distance"] = near.first.tolist()
+        return columns
+
+    def quantiles(self, shares: np.ndarray) -> dict[str, list[float | None]]:
         """The three distributions: the distance below which each share of images lies."""
         nearest_to = {
             "samples_to_train": self.trained,
@@ -99,40 +120,87 @@ class Memorization:
             "holdout_to_train": self.real,
         }
         return {
-            name: np.quantile(near.first, shares) / self.unit if near is not None else None
+            name: [None] * len(shares) if near is None else np.quantile(near.first, shares).tolist()
             for name, near in nearest_to.items()
         }
 
 
-def copied_share(figures_by_kind: Iterable[Mapping[str, float]]) -> float:
-    """The share of samples that are copies by the figures of one or more kinds of distance.
+def compare(
+    samples: Views, trained: np.ndarray, held_out: Views | None, unit: float = 1.0
+) -> Memorization:
+    """Compares samples and held-out images with training images (M, D), and with each other.
 
-    The largest share of samples that are near one image only, or closer than held-out images
-    (beyond the 0.05 that real images have themselves).
+    unit: what all distances are divided by.
     """
-    return max(
-        max(figures["near_one_picture"], figures.get("closer_than_holdout", 0.0) - QUANTILE, 0.0)
-        for figures in figures_by_kind
+
+    def distances(queries: Views, keys: np.ndarray) -> Nearest:
+        near = nearest(queries, keys)
+        return Nearest(near.index, near.first / unit, near.second / unit)
+
+    return Memorization(
+        trained=distances(samples, trained),
+        held_out=distances(samples, held_out[0]) if held_out else None,
+        real=distances(held_out, trained) if held_out else None,
     )
 
 
-def pixel_views(images: ImageFolder) -> list[np.ndarray]:
+def compare_pixels(
+    samples: ImageFolder, trained: ImageFolder, held_out: ImageFolder | None
+) -> Memorization:
+    """As `compare`, by the pixels at 32×32, upright and mirrored.
+
+    Distances are root mean squares of the difference in colour levels (0..255).
+    """
+    held_out_views = pixel_views(held_out) if held_out else None
+    trained_view = pixel_views(trained)[0]
+    unit = trained_view.shape[1] ** 0.5
+    return compare(pixel_views(samples), trained_view, held_out_views, unit)
+
+
+def pixel_views(images: ImageFolder) -> Views:
     """Each image and its mirror image at 32×32: two arrays (N, 3072) uint8."""
     upright = np.stack([_small(image) for batch in images.batches(256) for image in batch])
     mirrored = upright[:, :, ::-1]
     return [view.reshape(len(upright), -1) for view in (upright, mirrored)]
 
 
+def copies(kinds: Mapping[str, Memorization], max_copied: float) -> dict[str, Any]:
+    """The figures of each kind of distance, and `copied`, the share of samples that are copies.
+
+    This is the largest share of samples that are near one image only, or closer than held-out
+    images (beyond the 0.05 that real images have themselves); up to max_copied is allowed.
+    """
+    figures = {kind: found.figures() for kind, found in kinds.items()}
+    copied = max(
+        max(each["near_one_picture"], each.get("closer_than_holdout", 0.0) - QUANTILE, 0.0)
+        for each in figures.values()
+    )
+    verdict = {"copied": copied, "max_copied": max_copied, "too_many": copied > max_copied}
+    return verdict | figures
+
+
+def copy_warning(copies: Mapping[str, Any]) -> str | None:
+    """A sentence where `copies` found too many of them among the samples."""
+    if not copies["too_many"]:
+        return None
+    return (
+        f"COPIES OF TRAINING IMAGES: {copies['copied']:.1%} of the samples (evaluate.max_copied "
+        f"allows {copies['max_copied']:.1%}); look at metrics/pictures/nearest.png, show no "
+        "samples of this model, and train on more images, for fewer epochs, or with dropout."
+    )
+
+
 def nearest_sheet(
-    samples: ImageFolder, trained: ImageFolder, pixels: Nearest, features: Nearest
+    samples: ImageFolder, trained: ImageFolder, kinds: Mapping[str, Memorization]
 ) -> Image.Image:
     """Shows samples beside their nearest training images, the closest pairs first."""
     sections = []
-    for space, near in (("pixels", pixels), ("features", features)):
-        closest = np.argsort(near.first, kind="stable")[:_PAIRS]
-        left, right = samples.read(closest), trained.read(near.index[closest])
+    for kind, found in kinds.items():
+        closest = np.argsort(found.trained.first, kind="stable")[:_PAIRS]
+        left = samples.read(closest)
+        right = trained.read(found.trained.index[closest])
         pairs = np.stack([left, right], axis=1).reshape(-1, *left.shape[1:])
-        sections.append((f"sample | nearest training image, in {space}", pairs))
+        sections.append((f"sample | nearest training image, in {kind}", pairs))
     return sheet(sections, columns=8)
 
 
@@ -140,28 +208,17 @@ def _small(image: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((_SIDE, _SIDE), Image.Resampling.BOX))
 
 
-def _two_nearest(views: Sequence[np.ndarray], keys: np.ndarray) -> np.ndarray:
+def _two_nearest(views: Views, keys: np.ndarray) -> np.ndarray:
     """Indices (B, 2) of the two nearest keys, in any order and up to float32's rounding."""
-    rows = np.arange(len(views[0]))[:, None]
-    best = np.full((len(rows), 0), np.inf, np.float32)
-    index = np.zeros((len(rows), 0), np.int64)
-    for start in range(0, len(keys), _KEYS):
-        block = np.asarray(keys[start : start + _KEYS], np.float32)
-        norms = np.square(block).sum(axis=1)
-        squares = np.full((len(rows), len(block)), np.inf, np.float32)
-        for view in views:
-            own = np.square(view).sum(axis=1, keepdims=True)
-            np.minimum(squares, own + norms - 2 * (view @ block.T), out=squares)
-        best = np.concatenate([best, squares], axis=1)
-        numbers = np.broadcast_to(np.arange(start, start + len(block)), squares.shape)
-        index = np.concatenate([index, numbers], axis=1)
-        if best.shape[1] > 2:
-            chosen = np.argpartition(best, 1, axis=1)[:, :2]
-            best, index = best[rows, chosen], index[rows, chosen]
-    return index
+    keys = np.asarray(keys, np.float32)
+    squares = np.full((len(views[0]), len(keys)), np.inf, np.float32)
+    for view in views:
+        norms = np.square(view).sum(axis=1, keepdims=True) + np.square(keys).sum(axis=1)
+        np.minimum(squares, norms - 2 * (view @ keys.T), out=squares)
+    return np.argpartition(squares, min(1, len(keys) - 1), axis=1)[:, :2]
 
 
-def _distances(views: Sequence[np.ndarray], keys: np.ndarray, index: np.ndarray) -> np.ndarray:
+def _distances(views: Views, keys: np.ndarray, index: np.ndarray) -> np.ndarray:
     """Distances (B, K) of B queries to the keys at index (B, K), without float32's rounding."""
     columns = []
     for column in index.T:

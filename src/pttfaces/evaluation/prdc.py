@@ -8,12 +8,16 @@ nearest neighbour in the same set.
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
+from pttfaces.evaluation.image_folder import ImageFolder
+from pttfaces.images import sheet
 from pttfaces.progress import progress
 
 NEAREST_K = 5  # as in Naeem et al.
 MAX_ROWS = 10_000  # of each set: the time grows with their product
 _BLOCK = 512
+_SHOWN = 32  # samples of the highest density, and of the lowest
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,21 @@ def overlap(samples: np.ndarray, real: np.ndarray, k: int = NEAREST_K) -> Overla
         densities=densities,
         realism=realism,
     )
+
+
+def density_sheet(samples: ImageFolder, overlap: Overlap) -> Image.Image:
+    """Shows the samples that lie where real images are dense, and those where there are none.
+
+    Among samples of one density those with the greater realism come first.
+    """
+    order = np.lexsort((overlap.realism, overlap.densities))
+    count = min(_SHOWN, len(order) // 2)
+    best, worst = overlap.rows[order[::-1][:count]], overlap.rows[order[:count]]
+    sections = [
+        ("samples of the highest density among real images", samples.read(best)),
+        ("samples of the lowest density", samples.read(worst)),
+    ]
+    return sheet(sections, columns=8)
 
 
 def radii(features: np.ndarray, k: int) -> np.ndarray:
