@@ -450,32 +450,20 @@ def _combination(key: str, value: Any, expected: str) -> ValueError:
 
 
 def _sentence(problem: Any) -> str:
-    """One of pydantic's problems: the key, what was found, and what is expected."""
-    location, found = list(problem["loc"]), problem["input"]
-    if not location:  # of _check_combinations
-        return str(problem["ctx"]["error"])
+    """One of pydantic's problems in order: the key, what was found, what is allowed."""
+    message = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:  # of _check_combinations, which names the key itself
+        return message
+    key = ".".join(map(str, problem["loc"]))
     if problem["type"] in ("extra_forbidden", "invalid_key"):
-        group = "".join(f"{part}." for part in location[:-1])
-        name = str(found if problem["type"] == "invalid_key" else location[-1])
-        known = _names(group)
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {group}{near[0]}?" if near else f"known are {', '.join(known)}."
-        return f"{group}{name} is not a known key; {hint}"
-    key = ".".join(part for part in location if isinstance(part, str))
-    expected = _EXPECTED.get(key) or "a group of " + ", ".join(_names(f"{key}."))
-    if problem["type"] == "missing":
-        return f"{key} is missing; add it ({expected})."
-    element = "".join(f"[{part}]" for part in location if isinstance(part, int))
-    return f"{key}{element} is {_SHORTENER.repr(found)}; expected {expected}."
+        near = difflib.get_close_matches(key, _EXPECTED, 1)
+        hint = f"did you mean {near[0]}?" if near else "docs/parameters.md lists all keys."
+        return f"{key} is not a known key; {hint}"
+    found = "missing" if problem["type"] == "missing" else _SHORTENER.repr(problem["input"])
+    return f"{key} is {found}; {_EXPECTED.get(key, message)}."
 
 
-def _names(group: str) -> list[str]:
-    """The names in a group such as "train.", or of the whole file ("")."""
-    keys = (key.removeprefix(group) for key in _EXPECTED if key.startswith(group))
-    return list(dict.fromkeys(key.partition(".")[0] for key in keys))
-
-
-_EXPECTED = {key: f"{allowed}: {meaning}" for key, allowed, meaning in describe()}
+_EXPECTED = {key: f"expected {allowed}: {meaning}" for key, allowed, meaning in describe()}
 _SHORTENER = reprlib.Repr()  # YAML aliases can expand to more than the memory holds
 _SHORTENER.maxlevel, _SHORTENER.maxstring = 2, 100
 
