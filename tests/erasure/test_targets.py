@@ -20,8 +20,8 @@ def test_every_kind_of_name_becomes_an_entry() -> None:
         article=[ARTICLE],
         crop=[f"data/dataset/train/{crop}"],
     ) == [
-        "url:https://i.example/1.jpg",
         f"article:{ARTICLE}",
+        "url:https://i.example/1.jpg",
         "author:ann",
         f"sha256:{'ab' * 32}",
         f"crop:{crop}",

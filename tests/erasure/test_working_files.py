@@ -37,7 +37,7 @@ def test_only_lines_that_name_an_image_are_dropped(tmp_path: Path) -> None:
     results = tmp_path / ".cache/download/web.jsonl"
     files.write_text(results, f'{{"url": "a", "sha256": "{DIGEST}"}}\n{{"url": "b"}}\n')
     terms = [DIGEST[:16].encode()]
-    assert working_files.tables_with(tmp_path, terms) == [results]
+    assert working_files.tables(tmp_path) == [results]
     working_files.drop_lines(results, terms)
     assert results.read_text(encoding="utf-8") == '{"url": "b"}\n'
 
@@ -47,7 +47,7 @@ def test_tables_of_the_working_folder_are_cleaned_at_once(tmp_path: Path) -> Non
     for name in ("ledger.csv", "dataset/manifest.csv"):
         files.write_text(tmp_path / "data" / name, f"a\n{DIGEST[:16]}-0.png\nother\n")
     terms = [DIGEST[:16].encode()]
-    found = working_files.tables_with(tmp_path, terms)
+    found = working_files.tables(tmp_path)
     assert found == [tmp_path / "data/ledger.csv", tmp_path / "data/dataset/manifest.csv"]
     working_files.drop_lines(found[1], terms)
     assert found[1].read_text(encoding="utf-8") == "a\nother\n"
@@ -133,5 +133,5 @@ def test_zips_are_found_in_subfolders_except_for_dvc_s_outs(tmp_path: Path) -> N
         (tmp_path / name).parent.mkdir(exist_ok=True)
         archive.pack(tmp_path / "set", tmp_path / name)
     archive.pack(tmp_path / "sent", tmp_path / "other.zip")
-    found = working_files.zips_with(tmp_path, [DIGEST[:16].encode()])
+    found = working_files.zips_with(tmp_path, {DIGEST[:16]})
     assert [path.name for path in found] == ["crops.zip", "other.zip", "to ann.zip"]

@@ -2,28 +2,20 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pttfaces import manifest
+from pttfaces import manifest, repository
 from pttfaces.erasure import working_files
-from pttfaces.erasure.provenance import TABLES, is_named_after, table_name
+from pttfaces.erasure.provenance import KEYS, table_name
 from pttfaces.errors import DataError
-from pttfaces.repository import (
-    digests,
-    folder_list,
-    git,
-    lock_entries,
-    object_id,
-    parse_folder_list,
-    read_yaml,
-)
+from pttfaces.repository import digests, git, lock_entries, object_id
 
-_TABLE_PATHS = {f"data/{name}" for name in TABLES}
+_FIRST_LINE_BYTES = 2**16
 _EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")
 
 
@@ -31,14 +23,13 @@ _EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")
 class StageRun:
     """One execution of a stage that DVC has recorded: path → MD5 of what it read and wrote.
 
-    experiments: name → commit of the DVC experiments that have it; commits: other commits that
-    have it; current: whether dvc.lock in the folder has it.
+    revisions: commit → name of its DVC experiment, "" for any other commit; current: whether
+    dvc.lock in the folder has it.
     """
 
-    deps: Mapping[str, str]
-    outs: Mapping[str, str]
-    experiments: dict[str, str] = field(default_factory=dict)
-    commits: set[str] = field(default_factory=set)
+    deps: dict[str, str]
+    outs: dict[str, str]
+    revisions: dict[str, str] = field(default_factory=dict)
     current: bool = False
 
 
@@ -49,47 +40,45 @@ class ObjectStore:
         self.name = name
         self._objects = objects
 
-    @property
-    def path(self) -> Path:
-        """The folder of the objects; of a remote, below its root."""
-        return Path(self._objects.path)
-
     @cached_property
     def ids(self) -> set[str]:
         """The MD5 of every object; a folder's ends in .dir."""
         return set(self._objects.all())
 
-    def read(self, oid: str) -> bytes:
-        """An object's bytes."""
+    def read(self, oid: str, size: int = -1) -> bytes:
+        """An object's bytes, or the first `size` of them."""
         with self._objects.fs.open(self._objects.oid_to_path(oid), "rb") as handle:
-            return handle.read()
+            return handle.read(size)
 
     def add(self, content: bytes, ending: str = "") -> str:
         """Stores an object and returns its id: its MD5 and `ending`, .dir for a folder's list."""
         oid = object_id(content) + ending
         if oid in self.ids and self.read(oid) != content:  # half written by a process that died
-            self.delete([oid])
+            self.delete(oid)
         if oid not in self.ids:
             self._objects.add_bytes(oid, content)
             self.ids.add(oid)
         return oid
 
-    def add_folder(self, files: Iterable[tuple[str, str]]) -> None:
-        """Stores the list of a folder's files, (MD5, relative path) each, unless it is empty."""
-        if entries := list(files):
-            self.add(folder_list(entries), ".dir")
-
-    def delete(self, oids: Iterable[str]) -> int:
-        """Deletes those of the objects that are stored here; returns how many were."""
-        stored = sorted(self.ids.intersection(oids))
+    def replace(self, replacements: Mapping[str, bytes]) -> int:
+        """Deletes those of the objects that are stored here, in the order given, once what stays of
+        each is stored; returns how many."""
+        stored = [oid for oid in replacements if oid in self.ids]
         for oid in stored:
-            path = self._objects.oid_to_path(oid)
-            try:
-                self._objects.fs.remove(path)
-            except PermissionError:  # Windows, for what DVC has made read-only
-                working_files.remove(Path(path))
-        self.ids.difference_update(stored)
+            if rest := replacements[oid]:
+                self.add(rest, Path(oid).suffix)
+        for oid in stored:
+            self.delete(oid)
         return len(stored)
+
+    def delete(self, oid: str) -> None:
+        """Deletes an object."""
+        path = self._objects.oid_to_path(oid)
+        try:
+            self._objects.fs.remove(path)
+        except PermissionError:  # Windows, for what DVC has made read-only
+            working_files.remove(Path(path))
+        self.ids.discard(oid)
 
 
 @dataclass
@@ -110,6 +99,41 @@ class DvcStore:
         """The cache and the remotes that can be read."""
         return (self.cache, *self.remotes)
 
+    def read(self, oid: str) -> bytes | None:
+        """An object's bytes, from the cache or else a remote; None if no store has it."""
+        store = next((store for store in self.stores if oid in store.ids), None)
+        return store.read(oid) if store else None
+
+    @cached_property
+    def folders(self) -> dict[str, list[tuple[str, str]]]:
+        """MD5 of every stored folder → (MD5, relative path) of each of its files."""
+        lists = {oid for store in self.stores for oid in store.ids if oid.endswith(".dir")}
+        found = {oid: repository.parse_folder_list(self.read(oid) or b"") for oid in sorted(lists)}
+        return {oid: entries for oid, entries in found.items() if entries is not None}
+
+    @cached_property
+    def tables(self) -> dict[str, str]:
+        """MD5 → file name of every stored version of a table, the current ones first.
+
+        By the path that a stage run has. Those that no run has, since an earlier deletion rewrote
+        them or DVC's run cache has no stages with persisted outs, by their first line.
+        """
+        paths = ((p, oid) for run in self.stage_runs for p, oid in (run.outs | run.deps).items())
+        tables = {f"data/{name}": name for name in working_files.TABLES}
+        found = {oid: tables[path] for path, oid in paths if path in tables}
+        listed = {oid for entries in self.folders.values() for oid, _ in entries}
+        for store in self.stores:
+            for oid in sorted(store.ids - listed - found.keys() - self.folders.keys()):
+                if name := table_name(store.read(oid, _FIRST_LINE_BYTES)):
+                    found[oid] = name
+        return found
+
+    def provenance_tables(self) -> Iterator[tuple[str, bytes]]:
+        """(file name, bytes) of every stored version of a table that leads to images."""
+        for oid, name in self.tables.items():
+            if name in KEYS and (content := self.read(oid)) is not None:
+                yield name, content
+
     @cached_property
     def stage_runs(self) -> list[StageRun]:
         """The stage runs of dvc.lock in the folder, of every commit and experiment, and of DVC's
@@ -121,26 +145,28 @@ class DvcStore:
             key = json.dumps([deps, outs], sort_keys=True)
             return runs.setdefault(key, StageRun(deps, outs, current=current))
 
-        for entry in self._current_entries():
-            add(entry, current=True)
-        names = {commit: name for name, commit in self._experiments().items()}
-        for commit, text in self._locks():
+        lock = self.root / "dvc.lock"
+        entries = lock_entries(lock.read_text("utf-8")) if lock.exists() else {}
+        for stage in dict.fromkeys([*repository.STAGES, *entries]):  # in the pipeline's order
+            if stage in entries:
+                add(entries[stage], current=True)
+        experiments = self._experiments()
+        commits = git("log", "--all", "--format=%H", "--", "dvc.lock", cwd=self.root).split()
+        for commit in dict.fromkeys([*experiments, *commits]):
+            text = git("show", f"{commit}:./dvc.lock", cwd=self.root)
             for run in map(add, lock_entries(text).values()):
-                if commit in names:
-                    run.experiments[names[commit]] = commit
-                else:
-                    run.commits.add(commit)
-        for path in sorted(self._run_cache.rglob("*")) if self._run_cache.exists() else []:
+                run.revisions[commit] = experiments.get(commit, "")
+        for path in sorted(self._run_cache.rglob("*")):
             if path.is_file():
-                add(read_yaml(path.read_text("utf-8", errors="replace")))
+                add(repository.read_yaml(path.read_text("utf-8", errors="replace")))
         return list(runs.values())
 
-    def folder_read_by(self, run: StageRun, folder: str) -> str:
-        """The MD5 of a folder that a stage run read, directly or by its manifest; "" if it read
-        neither. If the folder is not kept any more: the manifest's own MD5, which is no folder's.
-        """
-        listed = run.deps.get(f"{folder}/{manifest.NAME}", "")
-        return run.deps.get(folder) or self._folder_of_manifest.get(listed, listed)
+    def files_read(self, run: StageRun, folder: str) -> list[str] | None:
+        """The files of a folder that a stage run read, directly or by its manifest; None if their
+        list is not stored any more."""
+        listed = self._folder_of_manifest.get(run.deps.get(f"{folder}/{manifest.NAME}", ""), "")
+        entries = self.folders.get(run.deps.get(folder) or listed)
+        return None if entries is None else [path for _, path in entries]
 
     @cached_property
     def _folder_of_manifest(self) -> dict[str, str]:
@@ -152,113 +178,39 @@ class DvcStore:
             if path == manifest.NAME
         }
 
-    def current_outs_made_with(self, path: str) -> set[str]:
-        """The MD5 of the outs in dvc.lock of stages that read `path` as it is in the folder."""
-        file = self.root / path
+    def made_since(self, path: str) -> set[str]:
+        """The MD5 of the outs in dvc.lock, and of the files in them, of the stages that read `path`
+        as it is in the folder, and of the stages after them that do not read it."""
+        file, made = self.root / path, set[str]()
         oid = object_id(file.read_bytes() if file.exists() else b"")
-        return {
-            out
-            for entry in self._current_entries()
-            if digests(entry, "deps").get(path) == oid
-            for out in digests(entry, "outs").values()
-        }
-
-    def read(self, oid: str) -> bytes | None:
-        """An object's bytes, from the cache or else a remote; None if no store has it."""
-        for store in self.stores:
-            if oid in store.ids:
-                return store.read(oid)
-        return None
-
-    def versions(self, path: str) -> Iterator[bytes]:
-        """Every version of a table that is still stored."""
-        for oid, name in self.tables.items():
-            if name == path and (content := self.read(oid)) is not None:
-                yield content
-
-    @cached_property
-    def tables(self) -> dict[str, str]:
-        """MD5 → path of every version of a provenance table, the current ones first.
-
-        Apart from those that stages read or wrote, these are tables that an earlier deletion
-        rewrote, which separate folders list, and tables that nothing names: DVC's run cache has no
-        stages with persisted outs, and git only what was committed.
-        """
-        of_runs = (
-            item for run in self.stage_runs for item in (*run.outs.items(), *run.deps.items())
-        )
-        rewritten = ((path, oid) for entries in self.folders.values() for oid, path in entries)
-        paths = {oid: path for path, oid in (*of_runs, *rewritten) if path in _TABLE_PATHS}
-        for oid, content in self.files_except(self.members | paths.keys()):
-            if name := table_name(content):
-                paths[oid] = f"data/{name}"
-        return paths
-
-    @cached_property
-    def folders(self) -> dict[str, list[tuple[str, str]]]:
-        """MD5 of every stored folder → (MD5, relative path) of each of its files."""
-        found: dict[str, list[tuple[str, str]]] = {}
-        for store in self.stores:
-            for oid in sorted(store.ids - found.keys()):
-                if oid.endswith(".dir"):
-                    entries = parse_folder_list(store.read(oid))
-                    if entries is not None:
-                        found[oid] = entries
-        return found
-
-    @cached_property
-    def members(self) -> set[str]:
-        """The MD5 of every file that a stored folder lists."""
-        return {oid for entries in self.folders.values() for oid, _ in entries}
-
-    def files_except(self, known: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """(MD5, bytes) of every stored file whose MD5 is not in `known`."""
-        seen = set(known)
-        for store in self.stores:
-            for oid in sorted(store.ids - seen):
-                seen.add(oid)
-                if not oid.endswith(".dir"):
-                    yield oid, store.read(oid)
-
-    def folder_contains(self, folder: str, image_ids: set[str]) -> bool:
-        """Whether a stored folder has files that are named after one of the images."""
-        return any(is_named_after(path, image_ids) for _, path in self.folders.get(folder, ()))
+        for run in self.stage_runs:
+            reads_made = not made.isdisjoint(run.deps.values())
+            if run.current and (run.deps[path] == oid if path in run.deps else reads_made):
+                made.update(run.outs.values())
+                for out in run.outs.values():
+                    made.update(member for member, _ in self.folders.get(out, ()))
+        return made
 
     def metrics(self, run: StageRun, path: str) -> dict[str, Any]:
-        """Metrics that the stage run wrote, from DVC, the folder or git; {} if none has them."""
-        texts = [(self.read(run.outs[path]) or b"").decode("utf-8", "replace")]
-        if run.current and (self.root / path).is_file():
-            texts.append((self.root / path).read_text("utf-8", "replace"))
-        commits = sorted({*run.experiments.values(), *run.commits})
-        for text in (
-            *texts,
-            *(git("show", f"{commit}:./{path}", cwd=self.root) for commit in commits),
-        ):
-            try:
+        """Metrics that the stage run wrote, from the folder, DVC or git; {} if none has them."""
+        texts = [self.root / path] if run.current and (self.root / path).is_file() else []
+        contents = [file.read_text("utf-8", "replace") for file in texts]
+        contents += [(self.read(run.outs.get(path, "")) or b"").decode("utf-8", "replace")]
+        shown = (git("show", f"{commit}:./{path}", cwd=self.root) for commit in run.revisions)
+        for text in (*contents, *shown):
+            with suppress(ValueError):
                 return json.loads(text)
-            except ValueError:
-                continue
         return {}
 
-    def _current_entries(self) -> list[Any]:
-        lock = self.root / "dvc.lock"
-        return list(lock_entries(lock.read_text("utf-8")).values()) if lock.exists() else []
-
     def _experiments(self) -> dict[str, str]:
-        """Name of each DVC experiment → its commit."""
-        lines = git("for-each-ref", "--format=%(refname) %(objectname)", "refs/exps", cwd=self.root)
-        refs = (line.rsplit(" ", 1) for line in lines.splitlines())
+        """Commit → name of each DVC experiment."""
+        lines = git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps", cwd=self.root)
+        refs = (line.split(" ", 1) for line in lines.splitlines())
         return {
-            match[1]: commit
-            for name, commit in refs
+            commit: match[1]
+            for commit, name in refs
             if (match := _EXPERIMENT.fullmatch(name)) and not name.startswith("refs/exps/exec")
         }
-
-    def _locks(self) -> Iterator[tuple[str, str]]:
-        """(commit, text of dvc.lock) of every commit that changed it and every experiment."""
-        commits = git("log", "--all", "--format=%H", "--", "dvc.lock", cwd=self.root).split()
-        for commit in dict.fromkeys([*self._experiments().values(), *commits]):
-            yield commit, git("show", f"{commit}:./dvc.lock", cwd=self.root)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pttfaces.erasure import mlflow_runs
 from pttfaces.erasure.findings import Findings
 from pttfaces.erasure.provenance import ID_LENGTH, Origin, ProvenanceTables
 from pttfaces.errors import DataError
@@ -15,6 +14,7 @@ THEN_PURGE = (
     "    dvc gc --workspace                           in its cache",
     "    dvc gc --workspace --cloud --remote NAME     in a remote",
 )
+_STORE = "--backend-store-uri sqlite:///mlflow.db --tracking-uri sqlite:///mlflow.db"
 _MEASURES = ("sharpness", "face_px", "upscale", "brightness", "yaw", "pitch", "roll", "score")
 
 
@@ -32,9 +32,9 @@ def images(found: Findings) -> Iterator[str]:
         yield f"  image {origin.sha256[:ID_LENGTH] or '(not fetched)'}  {_describe_origin(origin)}"
     for name, row in found.crops.items():
         yield f"  crop {name}  {_describe_crop(row)}"
-    if found.look_alikes:
+    if alike := found.look_alikes():
         yield "these crops look the same, and stay; to forget one, too: --crop NAME"
-        for name in found.look_alikes:
+        for name in alike:
             yield f"  crop {name}  {_describe_crop(found.tables.crop(name))}"
 
 
@@ -47,10 +47,12 @@ def models(found: Findings) -> Iterator[str]:
         yield "MLflow runs whose model was trained on them, and evaluations of it:"
         yield from (f"  {run.id}  {run.stage}  {run.name}" for run in models.runs)
         yield "  to delete them with their models:"
-        yield from (f"    {command}" for command in mlflow_runs.run_deletions(models.runs))
-    for version in models.history.registered(models.runs):
-        yield f"registered model {version.model}, version {version.version}; to delete it:"
-        yield f"    {mlflow_runs.version_deletion(version)}"
+        yield from (f"    mlflow runs delete --run-id {run.id}" for run in models.runs)
+        yield f"    mlflow gc {_STORE} --run-ids {','.join(run.id for run in models.runs)}"
+    for name, number in models.versions:
+        yield f"registered model {name}, version {number}; to delete it:"
+        call = f"MlflowClient().delete_model_version('{name}', '{number}')"
+        yield f'    python -c "from mlflow import MlflowClient; {call}"'
     if models.unchecked_runs:
         yield "MLflow runs that cannot be checked, since neither data set nor list of it is left:"
         yield from (f"  {run.id}  {run.stage}  {run.name}" for run in models.unchecked_runs)
@@ -73,11 +75,11 @@ def stored(found: Findings) -> Iterator[str]:
     """What is stored of the images, by store."""
     yield "stored of them, and of what shows them:"
     for store in found.store.stores:
-        yield f"  {len(store.ids & found.objects.all())} objects in {store.name}"
+        yield f"  {len(store.ids & found.replacements.keys())} objects in {store.name}"
     yield f"  {len(found.paths())} files and folders here, outside of DVC's cache"
     for path in found.input_files():
         yield f"    {path.as_posix()} among them, which only you or --purge will delete"
-    artifacts, unreadable = found.mlflow_artifacts()
+    artifacts, unreadable = found.artifacts()
     yield f"  {len(artifacts)} artifacts of MLflow that may show them"
     for name, reason in unreadable.items():
         yield f"  the {name} cannot be read: {reason}"
@@ -90,7 +92,7 @@ def trace(provenance: ProvenanceTables, name: str) -> Iterator[str]:
 
     DataError: no table has it.
     """
-    row = provenance.crop(name) or {}
+    row = provenance.crop(name)
     origins = provenance.origins_of(str(row.get("sha256") or name[:ID_LENGTH]))
     if not origins:
         raise DataError(
@@ -119,8 +121,8 @@ def _describe_origin(origin: Origin) -> str:
     return f"{origin.article}{by}{push}  {origin.url}"
 
 
-def _describe_crop(row: Mapping[str, Any] | None) -> str:
-    if not row or "reason" not in row:
+def _describe_crop(row: Mapping[str, Any]) -> str:
+    if not row.keys() >= {"reason", "split"}:
         return "not in data/dataset.csv"
     if row["split"]:
         return f"in data/dataset/{row['split']}"

@@ -7,111 +7,103 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from typing import Any
 
 from pttfaces import tables
 from pttfaces.denylist import DenyList
 
-_COLUMNS = {  # table → columns that identify it
+KEYS = {  # table → columns that identify a row
+    "articles.jsonl": ("id",),
+    "links.jsonl": ("article", "url"),
+    "crops.csv": ("crop",),
+    "dataset.csv": ("crop",),
+    "ledger.csv": ("article", "url", "sha256"),
+}
+_MARKS = {  # table → columns that only it has, but for ledger.csv, which is therefore the last
     "articles.jsonl": {"id", "author", "title"},
     "links.jsonl": {"article", "url", "posted"},
     "crops.csv": {"crop", "image", "phash"},
     "dataset.csv": {"crop", "sha256", "split", "reason"},
-    "ledger.csv": {"article", "url", "sha256"},  # last: dataset.csv has these, too
+    "ledger.csv": {"article", "url", "sha256"},
 }
-TABLES = tuple(_COLUMNS)
 ID_LENGTH = 16  # an image id: the hex digits of its digest with which names of its crops begin
 
-_FIRST_LINE_BYTES = 2**16
 _HASH = re.compile("([0-9a-f]{2})+")
 _Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Origin:
-    """One place where an image was found: a row of a ledger with what other tables add.
+    """One place where an image was found: a row of a ledger with what other tables add; "" for
+    what they lack.
 
-    sha256: of the image; "" where it was not fetched. poster: the user id beside a push, or the
-    article's author.
+    sha256: of the image, "" where it was not fetched; author: of the article; poster: the user id
+    beside a push, or the article's author.
     """
 
     sha256: str
     article: str
-    poster: str
-    author: str
-    title: str
-    date: str
-    place: str
     url: str
-    posted: str
-    final_url: str
-    status: str
-    path: str
+    final_url: str = ""
+    place: str = ""
+    path: str = ""
+    posted: str = ""
+    poster: str = ""
+    author: str = ""
+    title: str = ""
+    date: str = ""
 
 
 def table_name(content: bytes) -> str:
-    """Which of TABLES a file is, by its first line; "" for another file."""
-    first = content[:_FIRST_LINE_BYTES].partition(b"\n")[0].removeprefix(b"\xef\xbb\xbf").strip()
+    """Which table a file is, by its first line; "" for another file."""
+    first = content.partition(b"\n")[0].removeprefix(b"\xef\xbb\xbf").strip()
+    if first.startswith((b"http:", b"https:", b"inbox:")):
+        return "failed.txt"
+    names = set(first.decode("utf-8", "replace").split(","))
     if first.startswith(b"{"):
-        names = set(next(iter(_json_rows(first)), {}))
-    else:
-        names = set(first.decode("utf-8", "replace").split(","))
-    return next((table for table, needed in _COLUMNS.items() if needed <= names), "")
+        names = set(next(_json_rows(first), {}))
+    return next((table for table, columns in _MARKS.items() if columns <= names), "")
 
 
-@dataclass
 class ProvenanceTables:
     """The rows of all tables, of one version or of many: fill it with `add`, then query it."""
 
-    _articles: dict[str, _Row] = field(default_factory=dict)
-    _links: dict[tuple[str, str], _Row] = field(default_factory=dict)
-    _ledger: dict[tuple[str, str, str], _Row] = field(default_factory=dict)
-    _dataset: dict[str, _Row] = field(default_factory=dict)
-    _crops: dict[str, _Row] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._rows: dict[str, dict[tuple[str, ...], _Row]] = {name: {} for name in KEYS}
 
     def add(self, name: str, content: bytes) -> None:
-        """Adds a table, one of TABLES by its file name; of two rows with one key the first stays.
+        """Adds a table, one of KEYS by its file name; of two rows with one key the first stays.
 
-        Rows that are damaged or lack a column are skipped.
+        Rows that are damaged or lack a column of the key are skipped.
         """
-        if name == "articles.jsonl":
-            for row in _json_rows(content, "id"):
-                self._articles.setdefault(row["id"], row)
-        elif name == "links.jsonl":
-            for row in _json_rows(content, "article", "url", "posted"):
-                self._links.setdefault((row["article"], row["url"] or row["posted"]), row)
-        elif name == "ledger.csv":
-            for row in _csv_rows(content, "article", "url", "sha256"):
-                self._ledger.setdefault((row["article"], row["url"], row["sha256"]), row)
-        elif name == "crops.csv":
-            for row in _csv_rows(content, "crop"):
-                self._crops.setdefault(row["crop"], row)
-        elif name == "dataset.csv":
-            for row in _csv_rows(content, "crop", "split", "reason"):
-                self._dataset.setdefault(row["crop"], row)
+        for row in _json_rows(content) if name.endswith(".jsonl") else _csv_rows(content):
+            if row.keys() >= set(KEYS[name]):
+                key = tuple(row[column] for column in KEYS[name])
+                self._rows[name].setdefault(key, row)
 
     def origins(self) -> list[Origin]:
         """Every place of every image."""
-        return [self._origin(row) for row in self._ledger.values()]
+        return [self._origin(row) for row in self._rows["ledger.csv"].values()]
 
     def origins_of(self, digest: str) -> list[Origin]:
         """The places of the image whose SHA-256 begins with `digest`."""
-        rows = self._ledger.values()
+        rows = self._rows["ledger.csv"].values()
         return [self._origin(row) for row in rows if digest and row["sha256"].startswith(digest)]
 
-    def crop(self, name: str) -> _Row | None:
-        """A crop's row of data/dataset.csv, else of data/crops.csv."""
-        return self._dataset.get(name) or self._crops.get(name)
+    def crop(self, name: str) -> _Row:
+        """A crop's row of data/dataset.csv, else of data/crops.csv; {} without one."""
+        in_dataset, in_crops = self._rows["dataset.csv"], self._rows["crops.csv"]
+        return in_dataset.get((name,)) or in_crops.get((name,)) or {}
 
     def crops_of(self, image_ids: set[str]) -> dict[str, _Row]:
         """The crops of these images: name → row."""
-        names = sorted({*self._crops, *self._dataset})
-        return {name: self.crop(name) or {} for name in names if is_named_after(name, image_ids)}
+        names = sorted({name for (name,) in (*self._rows["crops.csv"], *self._rows["dataset.csv"])})
+        return {name: self.crop(name) for name in names if is_named_after(name, image_ids)}
 
     def hashes(self) -> dict[str, str]:
         """Perceptual hash, in hex, of every crop that has an undamaged one; all of one length."""
-        texts = {name: str(row.get("phash")) for name, row in self._crops.items()}
+        texts = {name: str(row.get("phash")) for (name,), row in self._rows["crops.csv"].items()}
         found = {name: text for name, text in texts.items() if _HASH.fullmatch(text)}
         lengths = Counter(map(len, found.values()))
         usual = max(lengths, key=lambda length: lengths[length], default=0)
@@ -121,7 +113,7 @@ class ProvenanceTables:
         """The articles that a deny list names by id or author: id → row."""
         return {
             name: row
-            for name, row in self._articles.items()
+            for (name,), row in self._rows["articles.jsonl"].items()
             if denied.denies(article=name, author=row.get("author") or "")
         }
 
@@ -136,23 +128,13 @@ class ProvenanceTables:
         ]
 
     def _origin(self, row: _Row) -> Origin:
-        article = self._articles.get(row["article"], {})
-        link = self._links.get((row["article"], row["url"]), {})
-        author = article.get("author") or ""
-        return Origin(
-            sha256=row["sha256"],
-            article=row["article"],
-            poster=link.get("author") or author,
-            author=author,
-            title=article.get("title") or "",
-            date=article.get("date") or "",
-            place=row.get("place", ""),
-            url=row["url"],
-            posted=link.get("posted") or "",
-            final_url=row.get("final_url", ""),
-            status=row.get("status", ""),
-            path=row.get("path", ""),
-        )
+        article = self._rows["articles.jsonl"].get((row["article"],), {})
+        link = self._rows["links.jsonl"].get((row["article"], row["url"]), {})
+        author = article.get("author")
+        people = {"author": author, "poster": link.get("author") or author}
+        values = {**link, **article, **row, **people}
+        names = [column.name for column in fields(Origin)]
+        return Origin(**{name: values.get(name) or "" for name in names})
 
 
 def is_named_after(path: str, image_ids: set[str]) -> bool:
@@ -160,28 +142,27 @@ def is_named_after(path: str, image_ids: set[str]) -> bool:
     return path.rsplit("/", 1)[-1][:ID_LENGTH] in image_ids
 
 
-def _json_rows(content: bytes, *needed: str) -> Iterator[_Row]:
-    """The objects that have the fields needed."""
+def _json_rows(content: bytes) -> Iterator[dict[str, Any]]:
     for line in content.decode("utf-8", "replace").split("\n"):
         with suppress(ValueError):
             row = json.loads(line)
-            if isinstance(row, dict) and row.keys() >= set(needed):
-                yield row
+            if isinstance(row, dict):
+                # Where only the page behind a link has the image's address, the ledger has this.
+                yield row | ({} if row.get("url") else {"url": row.get("posted")})
 
 
-def _csv_rows(content: bytes, *needed: str) -> Iterator[dict[str, str]]:
-    """The rows that have the columns needed, under today's names of the columns.
+def _csv_rows(content: bytes) -> Iterator[dict[str, str]]:
+    """The rows under today's names of the columns.
 
     `tables.read` would refuse a table with one damaged row; here the other rows count.
     """
     lines = io.StringIO(content.decode("utf-8", "replace"), newline="")
     with suppress(csv.Error):
         for row in csv.DictReader(lines):
-            # A short row lacks cells; a long one has a list of those beyond the last column.
-            cells = {key: cell for key, cell in row.items() if isinstance(cell, str)}
-            if cells.keys() >= set(needed):
-                # The apostrophe is that of `tables.write_csv`.
-                yield {
-                    tables.RENAMED.get(key, key): cell.removeprefix("'")
-                    for key, cell in cells.items()
-                }
+            # A short row lacks cells; a long one has a list of those beyond the last column. The
+            # apostrophe is that of `tables.write_csv`.
+            yield {
+                tables.RENAMED.get(key, key): cell.removeprefix("'")
+                for key, cell in row.items()
+                if isinstance(cell, str)
+            }

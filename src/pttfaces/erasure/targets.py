@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pttfaces import files
 from pttfaces.board import article_ids
-from pttfaces.denylist import CROP, SHA256, expected_form
+from pttfaces.denylist import CROP, expected_form
 from pttfaces.errors import ParamsError
 
 
@@ -18,27 +18,15 @@ def entries(
     crop: Iterable[str] = (),
 ) -> list[str]:
     """The names as entries of the deny list, kind:value. ParamsError: a name that cannot be one."""
-    found = []
+    articles = [article_ids.article_id_in(name) or name for name in article]
+    found = [f"article:{name}" for name in articles]
     for address in url:
         article_id = article_ids.article_id_in(address)
         found.append(f"article:{article_id}" if article_id else f"url:{address}")
-    for name in article:
-        is_id = article_ids.posted_at(name) is not None
-        article_id = name if is_id else article_ids.article_id_in(name)
-        if article_id is None:
-            raise ParamsError(
-                f"--article {name} is no article; write its id, such as M.1704074641.A.0F3, or its "
-                "address."
-            )
-        found.append(f"article:{article_id}")
     found += [f"author:{name}" for name in author]
-    for digest in sha256:
-        if not SHA256.fullmatch(digest.lower()):
-            raise ParamsError(f"--sha256 {digest}: a digest has 64 hex digits; write all of them.")
-        found.append(f"sha256:{digest.lower()}")
-    for file in crop:
-        name = table_key(file)
-        found.append(f"crop:{name}" if CROP.fullmatch(name) else f"sha256:{name}")
+    found += [f"sha256:{digest.lower()}" for digest in sha256]
+    keys = map(table_key, crop)
+    found += [f"crop:{key}" if CROP.fullmatch(key) else f"sha256:{key}" for key in keys]
     for entry in found:
         if " #" in entry or len(entry.splitlines()) != 1 or expected_form(entry):
             form = expected_form(entry) or "a plain name, on one line and without ' #'"

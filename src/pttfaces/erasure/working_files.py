@@ -1,7 +1,6 @@
 """Finds images and tables outside DVC's storage: the working folder, .cache, .resume, MLflow."""
 
 import gzip
-import os
 import shutil
 import zlib
 from collections.abc import Iterable, Sequence
@@ -22,13 +21,12 @@ SHEETS = ("metrics/pictures/contact_sheet.png", "metrics/pictures/nearest.png")
 # Where `pttfaces report`, `dvc plots` and the commands of `pttfaces history` copy them to.
 SHEET_COPIES = ("report.html", "dvc_plots", "from_mlflow")
 # Tables below data/ with a line for each article, link, image, crop or sample.
-_TABLES = (
+TABLES = (
     *("articles.jsonl", "articles_read.csv", "links.jsonl", "ledger.csv", "failed.txt"),
     *("detections.csv", "crops.csv", "dataset.csv", "dataset/manifest.csv", "neighbours.csv"),
 )
 # Folders whose files are named after their image; download keeps originals that left data/raw.
 _IMAGE_FOLDERS = ("data/raw", "data/crops", "data/dataset", ".cache/originals")
-_OUTPUT_FOLDERS = ("data", "models", "metrics")
 INPUT_FOLDERS = ("data/inbox", "data/reference")
 
 
@@ -55,21 +53,10 @@ def input_files(root: Path, digests: set[str]) -> list[Path]:
     return [path for path in paths if path.is_file() and files.digest_file(path) in digests]
 
 
-def dangling_links(root: Path, cache: Path) -> list[Path]:
-    """Symbolic links to objects that are gone from DVC's cache (cache.type symlink), at which dvc
-    fails; none while the cache itself is away, such as on a disk that is not mounted."""
-    if not cache.is_dir():
-        return []
-    paths = (path for folder in _OUTPUT_FOLDERS for path in (root / folder).rglob("*"))
-    links = (path for path in paths if path.is_symlink() and not path.exists())
-    return [path for path in links if path.parent.joinpath(path.readlink()).is_relative_to(cache)]
-
-
 def cached_detections(root: Path, digests: Iterable[str]) -> list[Path]:
     """Cached results of face detection, by the SHA-256 of the image or crop that was searched."""
-    folders = list((root / ".cache/detections").glob("*"))
-    paths = (folder / name[:2] / f"{name}.json" for folder in folders for name in digests)
-    return [path for path in paths if path.exists()]
+    folder = root / ".cache/detections"
+    return [path for name in sorted(digests) for path in folder.glob(f"*/{name[:2]}/{name}.json")]
 
 
 def album_addresses(posted: Iterable[str], rules: HostRules) -> list[str]:
@@ -94,13 +81,11 @@ def cached_listings(root: Path, terms: Sequence[bytes]) -> list[Path]:
     return [path for path in paths if contains_any(_unpacked(path), terms)]
 
 
-def tables_with(root: Path, terms: Sequence[bytes]) -> list[Path]:
-    """Tables of the working folder, and download's cached results and checks, that contain a search
-    term."""
-    here = (root / "data" / name for name in _TABLES)
+def tables(root: Path) -> list[Path]:
+    """The tables of the working folder, and download's cached results and checks."""
+    here = [root / "data" / name for name in TABLES]
     cached = (path for name in ("download", "raw") for path in _children(root / ".cache" / name))
-    paths = [path for path in (*here, *cached) if path.is_file()]
-    return [path for path in paths if contains_any(path.read_bytes(), terms)]
+    return [path for path in (*here, *cached) if path.is_file()]
 
 
 def drop_lines(path: Path, terms: Sequence[bytes]) -> None:
@@ -118,30 +103,22 @@ def mlflow_sheets(root: Path, clear_runs: set[str]) -> list[Path]:
     return sorted(path for path in found if path.parents[1].name not in clear_runs)
 
 
-def zips_with(root: Path, terms: Sequence[bytes]) -> list[Path]:
-    """Zips in the project's folder, but for DVC's outs, with a search term in their bytes: names
-    of files are not compressed."""
-    found: list[Path] = []
-    for folder, subfolders, names in os.walk(root):
-        skipped = {"data", "models", "mlruns"} if Path(folder) == root else set()
-        subfolders[:] = [
-            name for name in subfolders if not name.startswith(".") and name not in skipped
-        ]
-        found += [Path(folder, name) for name in names if name.endswith(".zip")]
-    return [path for path in sorted(found) if contains_any(path.read_bytes(), terms)]
+def zips_with(root: Path, image_ids: set[str]) -> list[Path]:
+    """Zips in the project's folder, but for DVC's outs, with an image's id in their bytes: names of
+    files are not compressed."""
+    skipped = {"data", "models", "mlruns"}
+    tops = [path for path in _children(root) if path.name not in skipped and path.name[0] != "."]
+    found = [path for top in tops for path in (top, *top.rglob("*")) if path.suffix == ".zip"]
+    terms = [image_id.encode() for image_id in image_ids]
+    return [path for path in found if path.is_file() and contains_any(path.read_bytes(), terms)]
 
 
 def temporary_files(root: Path) -> list[Path]:
     """Unfinished work, features of image sets and copies that experiments left behind: any of it
     may show an image, and all of it can be made again."""
-    experiments = root / ".dvc/tmp/exps"
-    return [
-        *_children(root / ".resume"),
-        *_children(root / "data/raw/.parts"),
-        *_children(root / ".cache/statistics"),
-        *sorted(experiments.glob("tmp*")),
-        *_children(experiments / "standalone"),
-    ]
+    folders = (".resume", "data/raw/.parts", ".cache/statistics", ".dvc/tmp/exps/standalone")
+    found = [path for folder in folders for path in _children(root / folder)]
+    return [*found, *sorted((root / ".dvc/tmp/exps").glob("tmp*"))]
 
 
 def remove(path: Path) -> None:

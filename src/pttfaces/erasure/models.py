@@ -1,0 +1,168 @@
+"""Finds the models that were trained on images, by what DVC, git and MLflow have of trainings."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from pttfaces import mlflow_store, tracking
+from pttfaces.erasure.dvc_store import DvcStore
+from pttfaces.erasure.provenance import is_named_after
+
+_DATASET, _MODEL, _METRICS = "data/dataset", "models/ddpm", "metrics/train.json"
+_SHEETS = ("nearest.png", "contact_sheet.png")  # artifacts that show training images
+_MAX_RUNS = 50_000  # that MLflow returns at once
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run that MLflow has, possibly a deleted one.
+
+    model: digest of its model, "" without one; artifacts: where its artifacts are.
+    """
+
+    id: str
+    name: str
+    stage: str
+    model: str
+    artifacts: str
+
+
+@dataclass(frozen=True)
+class Models:
+    """What was trained on the images.
+
+    runs, experiments, commits: whose model was; versions: the registered ones of these runs, (name,
+    number) each; unchecked_runs: trainings that cannot be checked, since neither their data set nor
+    their list of it can be read; unchecked_revisions: experiments and commits of which the same is
+    true; suspected: all runs of models that were or may have been trained on the images;
+    clear_runs: ids of all others; mlflow_error: why MLflow cannot be read, "" if it can.
+    """
+
+    runs: list[RunRecord]
+    versions: list[tuple[str, str]]
+    unchecked_runs: list[RunRecord]
+    suspected: list[RunRecord]
+    clear_runs: set[str]
+    experiments: list[str]
+    commits: list[str]
+    unchecked_revisions: list[str]
+    mlflow_error: str
+
+
+def find_models(store: DvcStore, image_ids: set[str]) -> Models:
+    """The models that have seen an image, in MLflow and in every revision of the repository."""
+
+    def contains(names: list[str] | None) -> bool | None:
+        return None if names is None else any(is_named_after(name, image_ids) for name in names)
+
+    trainings = [run for run in store.stage_runs if _MODEL in run.outs]
+    verdicts = [contains(store.files_read(run, _DATASET)) for run in trainings]
+    digests = [str(store.metrics(run, _METRICS).get("model_digest", "")) for run in trainings]
+    saw = {  # digest of a model → whether it has seen an image
+        digest: verdict
+        for digest, verdict in zip(digests, verdicts, strict=True)
+        if digest and verdict is not None
+    }
+    try:
+        runs, versions, mlflow_error = *_read_store(), ""
+    except OSError as error:
+        runs, versions, mlflow_error = [], [], str(error)
+    unchecked = []
+    for run in runs:
+        if run.stage == "train" and run.model and run.model not in saw:
+            verdict = contains(_training_images(run))
+            if verdict is None:
+                unchecked.append(run)
+            else:
+                saw[run.model] = verdict
+    experiments, commits, unsure = set[str](), set[str](), set[str]()
+    for training, digest, verdict in zip(trainings, digests, verdicts, strict=True):
+        verdict = saw.get(digest) if verdict is None else verdict
+        if verdict:
+            experiments |= set(training.revisions.values()) - {""}
+            commits |= {commit for commit, name in training.revisions.items() if not name}
+        elif verdict is None:
+            names = {name or commit[:8] for commit, name in training.revisions.items()}
+            unsure |= names or ({"this folder"} if training.current else set())
+    exposed = [run for run in runs if saw.get(run.model)]
+    may_have = {run.model for run in unchecked}
+    suspected = [run for run in runs if saw.get(run.model, run.model in may_have)]
+    return Models(
+        runs=exposed,
+        versions=[(name, number) for name, number, run_id in versions if run_id in _ids(exposed)],
+        unchecked_runs=unchecked,
+        suspected=suspected,
+        clear_runs=_ids(runs) - _ids(suspected),
+        experiments=sorted(experiments),
+        commits=sorted(commits),
+        unchecked_revisions=sorted(unsure - experiments),
+        mlflow_error=mlflow_error,
+    )
+
+
+def sheets(run: RunRecord) -> list[str]:
+    """Names of a run's artifacts that show training images. OSError: they cannot be read."""
+    with _as_os_errors():
+        return [entry.path for entry in _artifacts(run).list_artifacts() if entry.path in _SHEETS]
+
+
+def delete_artifact(run: RunRecord, name: str) -> None:
+    """Deletes an artifact. OSError: the store refuses or cannot be reached."""
+    with _as_os_errors():
+        _artifacts(run).delete_artifacts(name)
+
+
+def _training_images(run: RunRecord) -> list[str] | None:
+    """File names of the images that a run was trained on; None if they cannot be read."""
+    from mlflow.artifacts import load_text
+
+    with suppress(OSError), _as_os_errors():
+        return load_text(f"{run.artifacts}/{tracking.TRAINING_IMAGES}").splitlines()
+    return None
+
+
+def _read_store() -> tuple[list[RunRecord], list[tuple[str, str, str]]]:
+    """MLflow's runs, and (name, number, id of the run) of its registered versions; none without a
+    store. OSError: it cannot be read."""
+    if not mlflow_store.store_exists():
+        return [], []
+    from mlflow import MlflowClient
+    from mlflow.entities import ViewType
+
+    with _as_os_errors():
+        client = MlflowClient(mlflow_store.store_uri(), registry_uri=mlflow_store.store_uri())
+        versions = client.search_model_versions()
+        runs = [
+            RunRecord(
+                run.info.run_id,
+                run.info.run_name or "",
+                run.data.tags.get("stage", ""),
+                run.data.tags.get("model_digest", ""),
+                mlflow_store.artifact_uri(run, experiment),
+            )
+            for experiment in mlflow_store.experiments(client)
+            for run in client.search_runs(
+                [experiment.experiment_id], "", ViewType.ALL, max_results=_MAX_RUNS
+            )
+        ]
+        return runs, [(one.name, str(one.version), one.run_id or "") for one in versions]
+
+
+@contextmanager
+def _as_os_errors() -> Iterator[None]:
+    """Turns what a store's client raises (MLflow's, requests', a cloud's errors) into OSError."""
+    try:
+        yield
+    except Exception as error:
+        raise OSError((str(error).strip() or type(error).__name__).split("\n")[0]) from None
+
+
+def _artifacts(run: RunRecord) -> Any:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(run.artifacts)
+
+
+def _ids(runs: list[RunRecord]) -> set[str]:
+    return {run.id for run in runs}
