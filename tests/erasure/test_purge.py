@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import settings
 from dvc.repo import Repo
+from ruamel.yaml import YAML
 
 from pttfaces import files
 from pttfaces.denylist import DenyList
@@ -164,8 +165,9 @@ def test_images_that_no_folder_s_list_names_are_deleted(repository: Path) -> Non
 def test_an_address_that_is_the_beginning_of_another_matches_only_itself(repository: Path) -> None:
     store_old_tables(repository, ann="https://x.test/1", bob="https://x.test/12")
     with dvc_store.open_store(repository) as store:
-        failed = b"https://x.test/1  gone, HTTP 404\n"
-        store.cache.add(failed)
+        oid = store.cache.add(b"https://x.test/1  gone, HTTP 404\n")
+    old = f"  old:\n    cmd: x\n    outs:\n    - path: data/failed.txt\n      md5: {oid}\n"
+    (repository / "dvc.lock").write_text((repository / "dvc.lock").read_text() + old)
     forget(repository, "url:https://x.test/1")
     with dvc_store.open_store(repository) as store:
         provenance = read_tables(repository, store)
@@ -259,11 +261,12 @@ def test_no_symbolic_link_into_the_cache_is_left_dangling(
         repo.add("data/raw")  # which fails at a link that leads nowhere
 
 
-def test_an_author_that_only_tables_without_a_stage_or_commit_name_is_found(
-    repository: Path,
-) -> None:
-    """After an uncommitted `dvc repro` with other days: DVC's run cache has no stages with
-    persisted outs. The tables stay for later purges, without rows of those who are forgotten."""
+def test_an_author_that_only_the_run_cache_names_is_found(repository: Path) -> None:
+    """After an uncommitted `dvc repro` with other days. The tables stay for later purges, without
+    rows of those who are forgotten."""
     store_old_tables(repository)
+    lock = YAML(typ="safe").load(Path("dvc.lock"))
+    outs = [out for stage in lock["stages"].values() for out in stage["outs"]]
+    files.write_json(".dvc/cache/runs/ab/abc/abcd", {"deps": outs, "outs": []})
     (repository / "dvc.lock").unlink()
     check_that_ann_and_bob_go_and_cy_stays(repository)

@@ -29,7 +29,7 @@ def test_originals_that_left_data_raw_are_found_by_their_names(tmp_path: Path) -
     """Download moves them to .cache/originals, from where they come back."""
     for digest in (DIGEST, files.digest_bytes(b"someone else")):
         files.write_bytes(tmp_path / f".cache/originals/{digest[:2]}/{digest}.jpg", IMAGE)
-    (found,) = working_files.image_files(tmp_path, {DIGEST[:16]})
+    (found,) = working_files.named_after(tmp_path, {DIGEST[:16]})
     assert found.name == f"{DIGEST}.jpg"
 
 
@@ -53,20 +53,6 @@ def test_tables_of_the_working_folder_are_cleaned_at_once(tmp_path: Path) -> Non
     assert found[1].read_text(encoding="utf-8") == "a\nother\n"
 
 
-def test_mlflow_s_sheets_are_found_on_disk_except_for_those_of_clear_runs(
-    tmp_path: Path,
-) -> None:
-    for run in ("saw", "clear", "of_another_store"):
-        for name in ("nearest.png", "density.png"):
-            files.write_bytes(tmp_path / "mlruns" / run / "artifacts" / name, IMAGE)
-    found = working_files.mlflow_sheets(tmp_path, {"clear"})
-    assert [path.relative_to(tmp_path / "mlruns").parts[0] for path in found] == [
-        "of_another_store",
-        "saw",
-    ]
-    assert {path.name for path in found} == {"nearest.png"}
-
-
 def test_only_index_pages_that_list_an_article_are_found(tmp_path: Path) -> None:
     pages = tmp_path / ".cache/listings/board"
     for name, content in (("1-2", b"M.1.A.001"), ("2-3", b"M.2.A.002")):
@@ -88,7 +74,8 @@ def test_cached_albums_are_found_by_page_and_by_api(
     addresses = working_files.album_addresses(
         ["https://m.imgur.com/a/Ab12cd", "https://a.test/1.jpg"], HostRules()
     )
-    cached = working_files.cached_pages(tmp_path, addresses)
+    ids = {files.digest_bytes(address.encode())[:16] for address in addresses}
+    cached = working_files.named_after(tmp_path, ids)
     assert len(cached) == 2
     for path in cached:
         working_files.remove(path)

@@ -11,11 +11,10 @@ from typing import Any
 
 from pttfaces import manifest, repository
 from pttfaces.erasure import working_files
-from pttfaces.erasure.provenance import KEYS, table_name
+from pttfaces.erasure.provenance import KEYS
 from pttfaces.errors import DataError
 from pttfaces.repository import digests, git, lock_entries, object_id
 
-_FIRST_LINE_BYTES = 2**16
 _EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")
 
 
@@ -45,10 +44,10 @@ class ObjectStore:
         """The MD5 of every object; a folder's ends in .dir."""
         return set(self._objects.all())
 
-    def read(self, oid: str, size: int = -1) -> bytes:
-        """An object's bytes, or the first `size` of them."""
+    def read(self, oid: str) -> bytes:
+        """An object's bytes."""
         with self._objects.fs.open(self._objects.oid_to_path(oid), "rb") as handle:
-            return handle.read(size)
+            return handle.read()
 
     def add(self, content: bytes, ending: str = "") -> str:
         """Stores an object and returns its id: its MD5 and `ending`, .dir for a folder's list."""
@@ -60,13 +59,20 @@ class ObjectStore:
             self.ids.add(oid)
         return oid
 
-    def replace(self, replacements: Mapping[str, bytes]) -> int:
+    def replace(self, replacements: Mapping[str, bytes], tables: Mapping[str, str]) -> int:
         """Deletes those of the objects that are stored here, in the order given, once what stays of
-        each is stored; returns how many."""
+        each is stored; returns how many.
+
+        What stays of a table is listed with its path, as `tables` has it: no stage run names it.
+        """
         stored = [oid for oid in replacements if oid in self.ids]
-        for oid in stored:
-            if rest := replacements[oid]:
-                self.add(rest, Path(oid).suffix)
+        rewritten = {
+            oid: self.add(replacements[oid], Path(oid).suffix)
+            for oid in stored
+            if replacements[oid]
+        }
+        if listed := [(rewritten[oid], tables[oid]) for oid in rewritten.keys() & tables.keys()]:
+            self.add(repository.folder_list(sorted(listed)), ".dir")
         for oid in stored:
             self.delete(oid)
         return len(stored)
@@ -113,24 +119,18 @@ class DvcStore:
 
     @cached_property
     def tables(self) -> dict[str, str]:
-        """MD5 → file name of every stored version of a table, the current ones first.
-
-        By the path that a stage run has. Those that no run has, since an earlier deletion rewrote
-        them or DVC's run cache has no stages with persisted outs, by their first line.
-        """
-        paths = ((p, oid) for run in self.stage_runs for p, oid in (run.outs | run.deps).items())
-        tables = {f"data/{name}": name for name in working_files.TABLES}
-        found = {oid: tables[path] for path, oid in paths if path in tables}
-        listed = {oid for entries in self.folders.values() for oid, _ in entries}
-        for store in self.stores:
-            for oid in sorted(store.ids - listed - found.keys() - self.folders.keys()):
-                if name := table_name(store.read(oid, _FIRST_LINE_BYTES)):
-                    found[oid] = name
-        return found
+        """MD5 → path of every version of a table that a stage run read or wrote, or that a folder
+        lists (a manifest, or what an earlier deletion rewrote); the current ones first."""
+        of_runs = (run.outs | run.deps for run in self.stage_runs)
+        paths = [(oid, path) for items in of_runs for path, oid in items.items()]
+        paths += (entry for entries in self.folders.values() for entry in entries)
+        known = {manifest.NAME, *(f"data/{name}" for name in working_files.TABLES)}
+        return {oid: path for oid, path in paths if path in known}
 
     def provenance_tables(self) -> Iterator[tuple[str, bytes]]:
         """(file name, bytes) of every stored version of a table that leads to images."""
-        for oid, name in self.tables.items():
+        for oid, path in self.tables.items():
+            name = Path(path).name
             if name in KEYS and (content := self.read(oid)) is not None:
                 yield name, content
 
@@ -192,12 +192,11 @@ class DvcStore:
         return made
 
     def metrics(self, run: StageRun, path: str) -> dict[str, Any]:
-        """Metrics that the stage run wrote, from the folder, DVC or git; {} if none has them."""
-        texts = [self.root / path] if run.current and (self.root / path).is_file() else []
-        contents = [file.read_text("utf-8", "replace") for file in texts]
-        contents += [(self.read(run.outs.get(path, "")) or b"").decode("utf-8", "replace")]
+        """Metrics that the stage run wrote, from the folder or git; {} if neither has them."""
+        here = [self.root / path] if run.current and (self.root / path).is_file() else []
+        texts = (file.read_text("utf-8", "replace") for file in here)
         shown = (git("show", f"{commit}:./{path}", cwd=self.root) for commit in run.revisions)
-        for text in (*contents, *shown):
+        for text in (*texts, *shown):
             with suppress(ValueError):
                 return json.loads(text)
         return {}

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
-from pttfaces import files, manifest, source
+from pttfaces import files, source
 from pttfaces.board.hosts import HostRules
 from pttfaces.config import Params
 from pttfaces.curation.duplicates import find_alike
@@ -68,38 +68,29 @@ class Findings:
         In the order of deletion: what leads to others is last. The rest of a table and of a
         folder's list stays, so that the next person who asks is found there.
         """
-        store, made_without = self.store, self._made_without()
-        images = self._find_images()
-        folders = {
-            folder: entries
-            for folder, entries in store.folders.items()
-            if any(oid in images for oid, _ in entries)
-        }
-        manifests = {
-            oid for entries in folders.values() for oid, path in entries if path == manifest.NAME
-        }
-        # Sheets show many images, and can be made again.
-        sheets = {
+        images, made_without = self._find_images(), self._made_without()
+        sheets = {  # which show many images, and can be made again
             run.outs[sheet]
-            for run in store.stage_runs
+            for run in self.store.stage_runs
             for sheet in working_files.SHEETS
             if sheet in run.outs and (images or self.crops)
         }
-        found = dict.fromkeys(sorted(images | manifests | sheets), b"")
-        for oid, name in store.tables.items():
-            content = store.read(oid) or b""
+        found = dict.fromkeys(sorted(images | sheets - made_without), b"")
+        for oid in self.store.tables.keys() - made_without:
+            content = self.store.read(oid) or b""
             rest = working_files.without_lines(content, self.search_terms)
             if rest != content:
-                found[oid] = rest if name in KEYS else b""
-        found = {oid: rest for oid, rest in found.items() if oid not in made_without}
-        for folder, entries in folders.items():
+                leads_to_images = Path(self.store.tables[oid]).name in KEYS
+                found[oid] = rest if leads_to_images else b""
+        for folder, entries in self.store.folders.items():
             kept = [entry for entry in entries if entry[0] not in found]
-            found[folder] = folder_list(kept) if kept else b""
+            if len(kept) < len(entries):
+                found[folder] = folder_list(kept) if kept else b""
         return found
 
     def _find_images(self) -> set[str]:
         """DVC's objects that are an image, a crop or a training image, under whatever name."""
-        here = (*working_files.image_files(self.root, self.image_ids), *self.input_files())
+        here = (*working_files.named_after(self.root, self.image_ids), *self.input_files())
         found = {object_id(path.read_bytes()) for path in here}
         for entries in self.store.folders.values():
             found |= {oid for oid, path in entries if is_named_after(path, self.image_ids)}
@@ -120,14 +111,14 @@ class Findings:
 
     def paths(self) -> list[Path]:
         """Files and folders outside DVC's storage to be deleted as a whole."""
-        image_files = working_files.image_files(self.root, self.image_ids)
-        searched = self.digests | {files.digest_file(path) for path in image_files}
+        images = working_files.named_after(self.root, self.image_ids)
+        digests = {files.digest_file(path) for path in images}  # detections of crops have these
+        digests |= {files.digest_bytes(address.encode()) for address in self._page_addresses()}
         return [
-            *image_files,
+            *images,
+            *working_files.named_after(self.root, {digest[:ID_LENGTH] for digest in digests}),
             *self.input_files(),
             *self._sheet_files(),
-            *working_files.cached_detections(self.root, searched),
-            *working_files.cached_pages(self.root, self._page_addresses()),
             *working_files.cached_listings(self.root, self.search_terms),
             *working_files.zips_with(self.root, self.image_ids),
             *working_files.temporary_files(self.root),
@@ -229,15 +220,12 @@ def purge(found: Findings) -> Iterator[str]:
             deleted += 1
         except OSError as error:
             uncleaned[f"MLflow run {run.id}"] = str(error)
-    if found.crops:
-        for path in working_files.mlflow_sheets(found.root, found.models.clear_runs):
-            working_files.remove(path)
-            deleted += 1
     yield f"deleted {deleted} artifacts of MLflow that may show them"
     uncleaned |= {f"remote {name}": reason for name, reason in found.store.unreachable.items()}
     for store in (*found.store.remotes, found.store.cache):
         try:
-            yield f"deleted {store.replace(replacements)} objects from {store.name}"
+            deleted = store.replace(replacements, found.store.tables)
+            yield f"deleted {deleted} objects from {store.name}"
         except Exception as error:  # of many kinds: a cloud's client's, the disk's
             uncleaned[store.name] = str(error) or type(error).__name__
     for name, reason in uncleaned.items():

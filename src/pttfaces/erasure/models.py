@@ -36,14 +36,13 @@ class Models:
     number) each; unchecked_runs: trainings that cannot be checked, since neither their data set nor
     their list of it can be read; unchecked_revisions: experiments and commits of which the same is
     true; suspected: all runs of models that were or may have been trained on the images;
-    clear_runs: ids of all others; mlflow_error: why MLflow cannot be read, "" if it can.
+    mlflow_error: why MLflow cannot be read, "" if it can.
     """
 
     runs: list[RunRecord]
     versions: list[tuple[str, str]]
     unchecked_runs: list[RunRecord]
     suspected: list[RunRecord]
-    clear_runs: set[str]
     experiments: list[str]
     commits: list[str]
     unchecked_revisions: list[str]
@@ -87,13 +86,12 @@ def find_models(store: DvcStore, image_ids: set[str]) -> Models:
             unsure |= names or ({"this folder"} if training.current else set())
     exposed = [run for run in runs if saw.get(run.model)]
     may_have = {run.model for run in unchecked}
-    suspected = [run for run in runs if saw.get(run.model, run.model in may_have)]
+    ids = {run.id for run in exposed}
     return Models(
         runs=exposed,
-        versions=[(name, number) for name, number, run_id in versions if run_id in _ids(exposed)],
+        versions=[(name, number) for name, number, run_id in versions if run_id in ids],
         unchecked_runs=unchecked,
-        suspected=suspected,
-        clear_runs=_ids(runs) - _ids(suspected),
+        suspected=[run for run in runs if saw.get(run.model, run.model in may_have)],
         experiments=sorted(experiments),
         commits=sorted(commits),
         unchecked_revisions=sorted(unsure - experiments),
@@ -162,7 +160,3 @@ def _artifacts(run: RunRecord) -> Any:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     return get_artifact_repository(run.artifacts)
-
-
-def _ids(runs: list[RunRecord]) -> set[str]:
-    return {run.id for run in runs}

@@ -20,13 +20,6 @@ KEYS = {  # table → columns that identify a row
     "dataset.csv": ("crop",),
     "ledger.csv": ("article", "url", "sha256"),
 }
-_MARKS = {  # table → columns that only it has, but for ledger.csv, which is therefore the last
-    "articles.jsonl": {"id", "author", "title"},
-    "links.jsonl": {"article", "url", "posted"},
-    "crops.csv": {"crop", "image", "phash"},
-    "dataset.csv": {"crop", "sha256", "split", "reason"},
-    "ledger.csv": {"article", "url", "sha256"},
-}
 ID_LENGTH = 16  # an image id: the hex digits of its digest with which names of its crops begin
 
 _HASH = re.compile("([0-9a-f]{2})+")
@@ -53,17 +46,6 @@ class Origin:
     author: str = ""
     title: str = ""
     date: str = ""
-
-
-def table_name(content: bytes) -> str:
-    """Which table a file is, by its first line; "" for another file."""
-    first = content.partition(b"\n")[0].removeprefix(b"\xef\xbb\xbf").strip()
-    if first.startswith((b"http:", b"https:", b"inbox:")):
-        return "failed.txt"
-    names = set(first.decode("utf-8", "replace").split(","))
-    if first.startswith(b"{"):
-        names = set(next(_json_rows(first), {}))
-    return next((table for table, columns in _MARKS.items() if columns <= names), "")
 
 
 class ProvenanceTables:

@@ -25,8 +25,11 @@ TABLES = (
     *("articles.jsonl", "articles_read.csv", "links.jsonl", "ledger.csv", "failed.txt"),
     *("detections.csv", "crops.csv", "dataset.csv", "dataset/manifest.csv", "neighbours.csv"),
 )
-# Folders whose files are named after their image; download keeps originals that left data/raw.
-_IMAGE_FOLDERS = ("data/raw", "data/crops", "data/dataset", ".cache/originals")
+# Folders whose files are named after a SHA-256: of an image, of a crop, of a page's address.
+_NAMED_AFTER_DIGEST = (
+    *("data/raw", "data/crops", "data/dataset", ".cache/originals"),
+    *(".cache/detections", ".cache/pages"),
+)
 INPUT_FOLDERS = ("data/inbox", "data/reference")
 
 
@@ -41,22 +44,17 @@ def check_idle(root: Path) -> None:
             raise DataError(f"stage {stage} is running here; wait until it has ended.") from None
 
 
-def image_files(root: Path, image_ids: set[str]) -> list[Path]:
-    """Files that are named after one of the images: the image itself or a crop of it."""
-    paths = (path for folder in _IMAGE_FOLDERS for path in (root / folder).rglob("*"))
-    return sorted(path for path in paths if is_named_after(path.name, image_ids) and path.is_file())
+def named_after(root: Path, ids: set[str]) -> list[Path]:
+    """Files that are named after one of the digests, by its first 16 digits: images, crops, and
+    what is cached of an image, a crop or an address."""
+    paths = (path for folder in _NAMED_AFTER_DIGEST for path in (root / folder).rglob("*"))
+    return sorted(path for path in paths if is_named_after(path.name, ids) and path.is_file())
 
 
 def input_files(root: Path, digests: set[str]) -> list[Path]:
     """Files that a person put into data/inbox or data/reference and whose SHA-256 is given."""
     paths = (path for folder in INPUT_FOLDERS for path in sorted((root / folder).rglob("*")))
     return [path for path in paths if path.is_file() and files.digest_file(path) in digests]
-
-
-def cached_detections(root: Path, digests: Iterable[str]) -> list[Path]:
-    """Cached results of face detection, by the SHA-256 of the image or crop that was searched."""
-    folder = root / ".cache/detections"
-    return [path for name in sorted(digests) for path in folder.glob(f"*/{name[:2]}/{name}.json")]
 
 
 def album_addresses(posted: Iterable[str], rules: HostRules) -> list[str]:
@@ -66,13 +64,6 @@ def album_addresses(posted: Iterable[str], rules: HostRules) -> list[str]:
     )
     albums = [link.album for link in links.images if link.album]
     return [source.address(album) for album in albums for source in ALBUM_SOURCES.values()]
-
-
-def cached_pages(root: Path, addresses: Iterable[str]) -> list[Path]:
-    """Cached pages of articles and albums, by their addresses."""
-    names = (files.digest_bytes(address.encode()) for address in addresses)
-    paths = (root / ".cache/pages" / name[:2] / f"{name}.json.gz" for name in names)
-    return [path for path in paths if path.exists()]
 
 
 def cached_listings(root: Path, terms: Sequence[bytes]) -> list[Path]:
@@ -91,16 +82,6 @@ def tables(root: Path) -> list[Path]:
 def drop_lines(path: Path, terms: Sequence[bytes]) -> None:
     """Rewrites a table without the lines that contain a search term."""
     files.write_bytes(path, without_lines(path.read_bytes(), terms))
-
-
-def mlflow_sheets(root: Path, clear_runs: set[str]) -> list[Path]:
-    """The sheets among MLflow's files in this folder, except for those of the runs given, by id.
-
-    Found on disk: MLflow's store may be another one now, or know an earlier path of the folder.
-    """
-    names = [Path(sheet).name for sheet in SHEETS]
-    found = (path for name in names for path in (root / "mlruns").rglob(name))
-    return sorted(path for path in found if path.parents[1].name not in clear_runs)
 
 
 def zips_with(root: Path, image_ids: set[str]) -> list[Path]:
