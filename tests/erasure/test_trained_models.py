@@ -85,17 +85,20 @@ def test_commits_whose_data_set_is_gone_are_named_unless_mlflow_has_its_list(
     with dvc_store.open_store(repository) as store:
         found = Findings(repository, store, DENIED, settings.demo())
     assert found.models.commits == [exposed]
-    assert found.models.unchecked_revisions == [unchecked[:8]]
+    assert found.models.unchecked_revisions == [git("rev-parse", "--short", unchecked).strip()]
     lines = list(messages.models(found))
     assert any("cannot be checked" in line for line in lines)
     assert not any("this folder" in line for line in lines)
-    assert any(unchecked[:8] in line for line in lines)
+    assert any(unchecked[:7] in line for line in lines)
     lock = Path("dvc.lock").read_text()
     files.write_text("dvc.lock", lock.replace("0" * 32, "2" * 32))  # trained, but not committed
     Path("metrics/train.json").write_text(json.dumps({"model_digest": "only here"}))
     with dvc_store.open_store(repository) as store:
         found = Findings(repository, store, DENIED, settings.demo())
-    assert found.models.unchecked_revisions == [unchecked[:8], "this folder"]
+    assert found.models.unchecked_revisions == [
+        "this folder",
+        git("rev-parse", "--short", unchecked).strip(),
+    ]
 
 
 @pytest.mark.parametrize("trained_there", [False, True])

@@ -1,10 +1,8 @@
 """Reads and deletes what DVC keeps: every version of the stages' outs, in cache and remotes."""
 
-import json
-import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,21 +13,22 @@ from pttfaces.erasure.provenance import KEYS
 from pttfaces.errors import DataError
 from pttfaces.repository import digests, git, lock_entries, object_id
 
-_EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")
-
 
 @dataclass(frozen=True)
 class StageRun:
     """One execution of a stage that DVC has recorded: path → MD5 of what it read and wrote.
 
-    revisions: commit → name of its DVC experiment, "" for any other commit; current: whether
-    dvc.lock in the folder has it.
+    current: whether dvc.lock in the folder has it.
     """
 
     deps: dict[str, str]
     outs: dict[str, str]
-    revisions: dict[str, str] = field(default_factory=dict)
     current: bool = False
+
+    @classmethod
+    def of(cls, entry: Any, current: bool = False) -> "StageRun":
+        """The run that an entry of a dvc.lock records."""
+        return cls(digests(entry, "deps"), digests(entry, "outs"), current)
 
 
 class ObjectStore:
@@ -136,30 +135,21 @@ class DvcStore:
 
     @cached_property
     def stage_runs(self) -> list[StageRun]:
-        """The stage runs of dvc.lock in the folder, of every commit and experiment, and of DVC's
-        run cache; the current ones first."""
-        runs: dict[str, StageRun] = {}
-
-        def add(entry: Any, current: bool = False) -> StageRun:
-            deps, outs = digests(entry, "deps"), digests(entry, "outs")
-            key = json.dumps([deps, outs], sort_keys=True)
-            return runs.setdefault(key, StageRun(deps, outs, current=current))
-
+        """The stage runs of dvc.lock in the folder, in the pipeline's order, then those of every
+        commit and experiment, and of DVC's run cache."""
         lock = self.root / "dvc.lock"
         entries = lock_entries(lock.read_text("utf-8")) if lock.exists() else {}
-        for stage in dict.fromkeys([*repository.STAGES, *entries]):  # in the pipeline's order
-            if stage in entries:
-                add(entries[stage], current=True)
-        experiments = self._experiments()
+        order = dict.fromkeys([*repository.STAGES, *entries])
+        found = [StageRun.of(entries[stage], True) for stage in order if stage in entries]
         commits = git("log", "--all", "--format=%H", "--", "dvc.lock", cwd=self.root).split()
-        for commit in dict.fromkeys([*experiments, *commits]):
+        for commit in commits:
             text = git("show", f"{commit}:./dvc.lock", cwd=self.root)
-            for run in map(add, lock_entries(text).values()):
-                run.revisions[commit] = experiments.get(commit, "")
+            found += map(StageRun.of, lock_entries(text).values())
         for path in sorted(self._run_cache.rglob("*")):
             if path.is_file():
-                add(repository.read_yaml(path.read_text("utf-8", errors="replace")))
-        return list(runs.values())
+                text = path.read_text("utf-8", errors="replace")
+                found.append(StageRun.of(repository.read_yaml(text)))
+        return found
 
     def files_read(self, run: StageRun, folder: str) -> list[str] | None:
         """The files of a folder that a stage run read, directly or by its manifest; None if their
@@ -190,26 +180,6 @@ class DvcStore:
                 for out in run.outs.values():
                     made.update(member for member, _ in self.folders.get(out, ()))
         return made
-
-    def metrics(self, run: StageRun, path: str) -> dict[str, Any]:
-        """Metrics that the stage run wrote, from the folder or git; {} if neither has them."""
-        here = [self.root / path] if run.current and (self.root / path).is_file() else []
-        texts = (file.read_text("utf-8", "replace") for file in here)
-        shown = (git("show", f"{commit}:./{path}", cwd=self.root) for commit in run.revisions)
-        for text in (*texts, *shown):
-            with suppress(ValueError):
-                return json.loads(text)
-        return {}
-
-    def _experiments(self) -> dict[str, str]:
-        """Commit → name of each DVC experiment."""
-        lines = git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps", cwd=self.root)
-        refs = (line.split(" ", 1) for line in lines.splitlines())
-        return {
-            commit: match[1]
-            for commit, name in refs
-            if (match := _EXPERIMENT.fullmatch(name)) and not name.startswith("refs/exps/exec")
-        }
 
 
 @contextmanager

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pttfaces import mlflow_store, tracking
-from pttfaces.erasure.dvc_store import DvcStore
+from pttfaces.erasure.dvc_store import DvcStore, StageRun
 from pttfaces.erasure.provenance import is_named_after
+from pttfaces.report import revisions
+from pttfaces.repository import lock_entries
 
-_DATASET, _MODEL, _METRICS = "data/dataset", "models/ddpm", "metrics/train.json"
+_DATASET = "data/dataset"
 _SHEETS = ("nearest.png", "contact_sheet.png")  # artifacts that show training images
 _MAX_RUNS = 50_000  # that MLflow returns at once
 
@@ -55,14 +57,13 @@ def find_models(store: DvcStore, image_ids: set[str]) -> Models:
     def contains(names: list[str] | None) -> bool | None:
         return None if names is None else any(is_named_after(name, image_ids) for name in names)
 
-    trainings = [run for run in store.stage_runs if _MODEL in run.outs]
-    verdicts = [contains(store.files_read(run, _DATASET)) for run in trainings]
-    digests = [str(store.metrics(run, _METRICS).get("model_digest", "")) for run in trainings]
-    saw = {  # digest of a model → whether it has seen an image
-        digest: verdict
-        for digest, verdict in zip(digests, verdicts, strict=True)
-        if digest and verdict is not None
-    }
+    known = [revision for revision in revisions.all_revisions() if _model(revision)]
+    saw: dict[str, bool] = {}  # digest of a model → whether it has seen an image
+    for revision in known:
+        training = StageRun.of(lock_entries(revision.read("dvc.lock")).get("train"))
+        verdict = contains(store.files_read(training, _DATASET))
+        if verdict is not None:
+            saw[_model(revision)] = verdict
     try:
         runs, versions, mlflow_error = *_read_store(), ""
     except OSError as error:
@@ -75,15 +76,12 @@ def find_models(store: DvcStore, image_ids: set[str]) -> Models:
                 unchecked.append(run)
             else:
                 saw[run.model] = verdict
-    experiments, commits, unsure = set[str](), set[str](), set[str]()
-    for training, digest, verdict in zip(trainings, digests, verdicts, strict=True):
-        verdict = saw.get(digest) if verdict is None else verdict
-        if verdict:
-            experiments |= set(training.revisions.values()) - {""}
-            commits |= {commit for commit, name in training.revisions.items() if not name}
-        elif verdict is None:
-            names = {name or commit[:8] for commit, name in training.revisions.items()}
-            unsure |= names or ({"this folder"} if training.current else set())
+    committed = {_model(revision) for revision in known if revision.commit}
+    unsure = [
+        revision.name
+        for revision in known
+        if _model(revision) not in saw and (revision.commit or _model(revision) not in committed)
+    ]
     exposed = [run for run in runs if saw.get(run.model)]
     may_have = {run.model for run in unchecked}
     ids = {run.id for run in exposed}
@@ -92,9 +90,9 @@ def find_models(store: DvcStore, image_ids: set[str]) -> Models:
         versions=[(name, number) for name, number, run_id in versions if run_id in ids],
         unchecked_runs=unchecked,
         suspected=[run for run in runs if saw.get(run.model, run.model in may_have)],
-        experiments=sorted(experiments),
-        commits=sorted(commits),
-        unchecked_revisions=sorted(unsure - experiments),
+        experiments=[r.name for r in known if r.kind == "experiment" and saw.get(_model(r))],
+        commits=[r.commit for r in known if r.kind == "commit" and saw.get(_model(r))],
+        unchecked_revisions=unsure,
         mlflow_error=mlflow_error,
     )
 
@@ -145,6 +143,11 @@ def _read_store() -> tuple[list[RunRecord], list[tuple[str, str, str]]]:
             )
         ]
         return runs, [(one.name, str(one.version), one.run_id or "") for one in versions]
+
+
+def _model(revision: revisions.Revision) -> str:
+    """The digest of a revision's model; "" without one."""
+    return str(revision.train.get("model_digest", ""))
 
 
 @contextmanager
