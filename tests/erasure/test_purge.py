@@ -92,6 +92,15 @@ def test_an_author_that_only_old_tables_name_is_found_after_another_purge(
     assert article["title"] == "cy"
 
 
+def test_tables_of_the_folder_and_of_the_cache_are_cleaned_at_once(repository: Path) -> None:
+    """Otherwise `dvc commit` and `dvc push` would store them again."""
+    names = ["data/ledger.csv", "data/dataset/manifest.csv", ".cache/download/web.jsonl"]
+    for name in names:
+        files.write_text(name, f"a\n{ANN[:16]}-0.png\nother\n")
+    forget(repository, f"sha256:{ANN}")
+    assert [Path(name).read_text() for name in names] == ["a\nother\n"] * 3
+
+
 def test_an_old_deny_list_with_entries_that_are_refused_now_stays(
     repository: Path,
 ) -> None:

@@ -33,24 +33,9 @@ def test_originals_that_left_data_raw_are_found_by_their_names(tmp_path: Path) -
     assert found.name == f"{DIGEST}.jpg"
 
 
-def test_only_lines_that_name_an_image_are_dropped(tmp_path: Path) -> None:
-    results = tmp_path / ".cache/download/web.jsonl"
-    files.write_text(results, f'{{"url": "a", "sha256": "{DIGEST}"}}\n{{"url": "b"}}\n')
-    terms = [DIGEST[:16].encode()]
-    assert working_files.tables(tmp_path) == [results]
-    working_files.drop_lines(results, terms)
-    assert results.read_text(encoding="utf-8") == '{"url": "b"}\n'
-
-
-def test_tables_of_the_working_folder_are_cleaned_at_once(tmp_path: Path) -> None:
-    """Otherwise `dvc commit` and `dvc push` would store them again."""
-    for name in ("ledger.csv", "dataset/manifest.csv"):
-        files.write_text(tmp_path / "data" / name, f"a\n{DIGEST[:16]}-0.png\nother\n")
-    terms = [DIGEST[:16].encode()]
-    found = working_files.tables(tmp_path)
-    assert found == [tmp_path / "data/ledger.csv", tmp_path / "data/dataset/manifest.csv"]
-    working_files.drop_lines(found[1], terms)
-    assert found[1].read_text(encoding="utf-8") == "a\nother\n"
+def test_only_lines_that_name_an_image_are_dropped() -> None:
+    table = f'{{"url": "a", "sha256": "{DIGEST}"}}\n{{"url": "b"}}\n'.encode()
+    assert working_files.without_lines(table, [DIGEST[:16].encode()]) == b'{"url": "b"}\n'
 
 
 def test_only_index_pages_that_list_an_article_are_found(tmp_path: Path) -> None:

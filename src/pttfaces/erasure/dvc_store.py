@@ -104,16 +104,15 @@ class DvcStore:
         """The cache and the remotes that can be read."""
         return (self.cache, *self.remotes)
 
-    def read(self, oid: str) -> bytes | None:
-        """An object's bytes, from the cache or else a remote; None if no store has it."""
-        store = next((store for store in self.stores if oid in store.ids), None)
-        return store.read(oid) if store else None
+    def read(self, oid: str) -> bytes:
+        """An object's bytes, from the cache or else a remote; b"" if no store has it."""
+        return next((store.read(oid) for store in self.stores if oid in store.ids), b"")
 
     @cached_property
     def folders(self) -> dict[str, list[tuple[str, str]]]:
         """MD5 of every stored folder → (MD5, relative path) of each of its files."""
         lists = {oid for store in self.stores for oid in store.ids if oid.endswith(".dir")}
-        found = {oid: repository.parse_folder_list(self.read(oid) or b"") for oid in sorted(lists)}
+        found = {oid: repository.parse_folder_list(self.read(oid)) for oid in sorted(lists)}
         return {oid: entries for oid, entries in found.items() if entries is not None}
 
     @cached_property
@@ -129,9 +128,8 @@ class DvcStore:
     def provenance_tables(self) -> Iterator[tuple[str, bytes]]:
         """(file name, bytes) of every stored version of a table that leads to images."""
         for oid, path in self.tables.items():
-            name = Path(path).name
-            if name in KEYS and (content := self.read(oid)) is not None:
-                yield name, content
+            if Path(path).name in KEYS:
+                yield Path(path).name, self.read(oid)
 
     @cached_property
     def stage_runs(self) -> list[StageRun]:

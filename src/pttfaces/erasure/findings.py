@@ -44,6 +44,12 @@ class Findings:
         self.image_ids = {digest[:ID_LENGTH] for digest in self.digests} | of_crops
         self.articles = self.tables.articles_of(denied)
         self.crops = self.tables.crops_of(self.image_ids)
+        self._denied_origins = [
+            origin
+            for origin in self.origins
+            if origin.article in self.articles
+            or denied.denies(author=origin.poster, url=origin.url)
+        ]
         self.search_terms = [term.encode() for term in sorted(self._find_search_terms())]
         self.models = models.find_models(store, self.image_ids)
 
@@ -68,7 +74,7 @@ class Findings:
         In the order of deletion: what leads to others is last. The rest of a table and of a
         folder's list stays, so that the next person who asks is found there.
         """
-        images, made_without = self._find_images(), self._made_without()
+        images, made_without = self._find_images(), self.made_without
         sheets = {  # which show many images, and can be made again
             run.outs[sheet]
             for run in self.store.stage_runs
@@ -77,7 +83,7 @@ class Findings:
         }
         found = dict.fromkeys(sorted(images | sheets - made_without), b"")
         for oid in self.store.tables.keys() - made_without:
-            content = self.store.read(oid) or b""
+            content = self.store.read(oid)
             rest = working_files.without_lines(content, self.search_terms)
             if rest != content:
                 leads_to_images = Path(self.store.tables[oid]).name in KEYS
@@ -100,10 +106,11 @@ class Findings:
             for folder in working_files.INPUT_FOLDERS
             for oid, _ in self.store.folders.get(run.deps.get(folder, ""), ())
         }
-        contents = ((oid, self.store.read(oid) or b"") for oid in put_in - found)
+        contents = ((oid, self.store.read(oid)) for oid in put_in - found)
         return found | {oid for oid, each in contents if files.digest_bytes(each) in self.digests}
 
-    def _made_without(self) -> set[str]:
+    @cached_property
+    def made_without(self) -> set[str]:
         """DVC's objects made since the images are denied: these may name what they leave out."""
         if DenyList.read(self.root / DENIED).missing_lines(self.entries()):
             return set()
@@ -128,28 +135,6 @@ class Findings:
         """Copies that a person put into data/inbox or data/reference."""
         return working_files.input_files(self.root, self.digests)
 
-    def tables_to_clean(self) -> list[Path]:
-        """Tables in the folder that have lines to be dropped."""
-        paths, made_without = working_files.tables(self.root), self._made_without()
-        contents = {path: path.read_bytes() for path in paths}
-        return [
-            path
-            for path, content in contents.items()
-            if working_files.contains_any(content, self.search_terms)
-            and object_id(content) not in made_without
-        ]
-
-    def artifacts(self) -> tuple[list[tuple[models.RunRecord, str]], dict[str, str]]:
-        """MLflow's artifacts that may show the images; what cannot be read, with the reason."""
-        found: list[tuple[models.RunRecord, str]] = []
-        unreadable: dict[str, str] = {}
-        for run in self.models.suspected:
-            try:
-                found += [(run, name) for name in models.sheets(run)]
-            except OSError as error:
-                unreadable[f"MLflow run {run.id}"] = str(error)
-        return found, unreadable
-
     def _sheet_files(self) -> list[Path]:
         if not self.crops:
             return []
@@ -158,11 +143,7 @@ class Findings:
 
     def _page_addresses(self) -> list[str]:
         """The addresses of the articles, and of the albums that they link."""
-        posted = [
-            origin.posted
-            for origin in self.origins
-            if origin.article in self.articles or self._denied.denies(author=origin.poster)
-        ]
+        posted = [origin.posted for origin in self._denied_origins]
         albums = working_files.album_addresses(posted, HostRules(source.host_aliases(self._params)))
         return [*(str(row.get("url", "")) for row in self.articles.values()), *albums]
 
@@ -181,10 +162,8 @@ class Findings:
         yield from self.articles
         yield from self._denied.entries.get("article", ())
         addresses = set(self._denied.entries.get("url", ()))
-        for origin in self.origins:
-            is_denied = self._denied.denies(author=origin.poster, url=origin.url)
-            if is_denied or origin.article in self.articles:
-                addresses |= {origin.url, origin.posted, origin.final_url}
+        for origin in self._denied_origins:
+            addresses |= {origin.url, origin.posted, origin.final_url}
         yield from (address + end for address in addresses - {""} for end in _ADDRESS_ENDS)
 
 
@@ -209,18 +188,15 @@ def purge(found: Findings) -> Iterator[str]:
     paths = found.paths()
     for path in paths:
         working_files.remove(path)
-    for path in found.tables_to_clean():
-        working_files.drop_lines(path, found.search_terms)
+    for path in working_files.tables(found.root):
+        content = path.read_bytes()
+        rest = working_files.without_lines(content, found.search_terms)
+        if rest != content and object_id(content) not in found.made_without:
+            files.write_bytes(path, rest)
     yield f"deleted {len(paths)} files and folders here"
-    artifacts, uncleaned = found.artifacts()
-    deleted = 0
-    for run, name in artifacts:
-        try:
-            models.delete_artifact(run, name)
-            deleted += 1
-        except OSError as error:
-            uncleaned[f"MLflow run {run.id}"] = str(error)
-    yield f"deleted {deleted} artifacts of MLflow that may show them"
+    count, failed = models.sheets(found.models.suspected, delete=True)
+    yield f"deleted {count} artifacts of MLflow that may show them"
+    uncleaned = {f"MLflow run {run_id}": reason for run_id, reason in failed.items()}
     uncleaned |= {f"remote {name}": reason for name, reason in found.store.unreachable.items()}
     for store in (*found.store.remotes, found.store.cache):
         try:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pttfaces.erasure.findings import Findings
+from pttfaces.erasure.models import sheets
 from pttfaces.erasure.provenance import ID_LENGTH, Origin, ProvenanceTables
 from pttfaces.errors import DataError
 
@@ -79,10 +80,10 @@ def stored(found: Findings) -> Iterator[str]:
     yield f"  {len(found.paths())} files and folders here, outside of DVC's cache"
     for path in found.input_files():
         yield f"    {path.as_posix()} among them, which only you or --purge will delete"
-    artifacts, unreadable = found.artifacts()
-    yield f"  {len(artifacts)} artifacts of MLflow that may show them"
-    for name, reason in unreadable.items():
-        yield f"  the {name} cannot be read: {reason}"
+    count, unreadable = sheets(found.models.suspected)
+    yield f"  {count} artifacts of MLflow that may show them"
+    for run_id, reason in unreadable.items():
+        yield f"  the MLflow run {run_id} cannot be read: {reason}"
     for name, reason in found.store.unreachable.items():
         yield f"  the remote {name} cannot be reached: {reason}"
 

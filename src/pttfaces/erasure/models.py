@@ -1,9 +1,6 @@
 """Finds the models that were trained on images, by what DVC, git and MLflow have of trainings."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
 
 from pttfaces import mlflow_store, tracking
 from pttfaces.erasure.dvc_store import DvcStore, StageRun
@@ -66,8 +63,8 @@ def find_models(store: DvcStore, image_ids: set[str]) -> Models:
             saw[_model(revision)] = verdict
     try:
         runs, versions, mlflow_error = *_read_store(), ""
-    except OSError as error:
-        runs, versions, mlflow_error = [], [], str(error)
+    except Exception as error:  # of many kinds: SQLAlchemy's, requests', MLflow's
+        runs, versions, mlflow_error = [], [], _reason(error)
     unchecked = []
     for run in runs:
         if run.stage == "train" and run.model and run.model not in saw:
@@ -97,52 +94,58 @@ def find_models(store: DvcStore, image_ids: set[str]) -> Models:
     )
 
 
-def sheets(run: RunRecord) -> list[str]:
-    """Names of a run's artifacts that show training images. OSError: they cannot be read."""
-    with _as_os_errors():
-        return [entry.path for entry in _artifacts(run).list_artifacts() if entry.path in _SHEETS]
+def sheets(runs: list[RunRecord], delete: bool = False) -> tuple[int, dict[str, str]]:
+    """How many artifacts of these runs show training images, and which runs cannot be read or
+    cleaned: id → reason. delete: deletes these artifacts, too."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-
-def delete_artifact(run: RunRecord, name: str) -> None:
-    """Deletes an artifact. OSError: the store refuses or cannot be reached."""
-    with _as_os_errors():
-        _artifacts(run).delete_artifacts(name)
+    count, failed = 0, {}
+    for run in runs:
+        try:
+            artifacts = get_artifact_repository(run.artifacts)
+            names = [entry.path for entry in artifacts.list_artifacts() if entry.path in _SHEETS]
+            for name in names if delete else ():
+                artifacts.delete_artifacts(name)
+            count += len(names)
+        except Exception as error:  # of many kinds: MLflow's, requests', a cloud's client's
+            failed[run.id] = _reason(error)
+    return count, failed
 
 
 def _training_images(run: RunRecord) -> list[str] | None:
     """File names of the images that a run was trained on; None if they cannot be read."""
     from mlflow.artifacts import load_text
 
-    with suppress(OSError), _as_os_errors():
+    try:
         return load_text(f"{run.artifacts}/{tracking.TRAINING_IMAGES}").splitlines()
-    return None
+    except Exception:  # as above; also a run of version 0.1, which has no list
+        return None
 
 
 def _read_store() -> tuple[list[RunRecord], list[tuple[str, str, str]]]:
     """MLflow's runs, and (name, number, id of the run) of its registered versions; none without a
-    store. OSError: it cannot be read."""
+    store."""
     if not mlflow_store.store_exists():
         return [], []
     from mlflow import MlflowClient
     from mlflow.entities import ViewType
 
-    with _as_os_errors():
-        client = MlflowClient(mlflow_store.store_uri(), registry_uri=mlflow_store.store_uri())
-        versions = client.search_model_versions()
-        runs = [
-            RunRecord(
-                run.info.run_id,
-                run.info.run_name or "",
-                run.data.tags.get("stage", ""),
-                run.data.tags.get("model_digest", ""),
-                mlflow_store.artifact_uri(run, experiment),
-            )
-            for experiment in mlflow_store.experiments(client)
-            for run in client.search_runs(
-                [experiment.experiment_id], "", ViewType.ALL, max_results=_MAX_RUNS
-            )
-        ]
-        return runs, [(one.name, str(one.version), one.run_id or "") for one in versions]
+    client = MlflowClient(mlflow_store.store_uri(), registry_uri=mlflow_store.store_uri())
+    versions = client.search_model_versions()
+    runs = [
+        RunRecord(
+            run.info.run_id,
+            run.info.run_name or "",
+            run.data.tags.get("stage", ""),
+            run.data.tags.get("model_digest", ""),
+            mlflow_store.artifact_uri(run, experiment),
+        )
+        for experiment in mlflow_store.experiments(client)
+        for run in client.search_runs(
+            [experiment.experiment_id], "", ViewType.ALL, max_results=_MAX_RUNS
+        )
+    ]
+    return runs, [(one.name, str(one.version), one.run_id or "") for one in versions]
 
 
 def _model(revision: revisions.Revision) -> str:
@@ -150,16 +153,5 @@ def _model(revision: revisions.Revision) -> str:
     return str(revision.train.get("model_digest", ""))
 
 
-@contextmanager
-def _as_os_errors() -> Iterator[None]:
-    """Turns what a store's client raises (MLflow's, requests', a cloud's errors) into OSError."""
-    try:
-        yield
-    except Exception as error:
-        raise OSError((str(error).strip() or type(error).__name__).split("\n")[0]) from None
-
-
-def _artifacts(run: RunRecord) -> Any:
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    return get_artifact_repository(run.artifacts)
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n")[0]

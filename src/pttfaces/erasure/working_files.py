@@ -79,11 +79,6 @@ def tables(root: Path) -> list[Path]:
     return [path for path in (*here, *cached) if path.is_file()]
 
 
-def drop_lines(path: Path, terms: Sequence[bytes]) -> None:
-    """Rewrites a table without the lines that contain a search term."""
-    files.write_bytes(path, without_lines(path.read_bytes(), terms))
-
-
 def zips_with(root: Path, image_ids: set[str]) -> list[Path]:
     """Zips in the project's folder, but for DVC's outs, with an image's id in their bytes: names of
     files are not compressed."""
@@ -112,6 +107,8 @@ def remove(path: Path) -> None:
 
 def without_lines(content: bytes, terms: Sequence[bytes]) -> bytes:
     """A table without the lines that contain a search term."""
+    if not contains_any(content, terms):
+        return content
     lines = content.splitlines(keepends=True)
     return b"".join(line for line in lines if not contains_any(line, terms))
 
