@@ -249,6 +249,21 @@ def test_an_image_that_an_old_table_has_as_not_fetched_is_listed_once(
     assert [line.split()[1] for line in listed] == [ANN[:16]]
 
 
+def test_detections_of_an_image_and_of_every_version_of_its_crops_are_deleted(
+    repository: Path,
+) -> None:
+    """curate.recrop detects in crops, too; `.cache/detections` names both by their bytes."""
+    contents = (b"ann", b"earlier ann", b"now ann", b"earlier cy")
+    paths = [
+        Path(f".cache/detections/haar/{digest[:2]}/{digest}.json")
+        for digest in map(files.digest_bytes, contents)
+    ]
+    for path in paths:
+        files.write_text(path, "{}")
+    forget(repository, f"sha256:{ANN}")
+    assert [path.exists() for path in paths] == [False, False, False, True]
+
+
 def test_no_symbolic_link_into_the_cache_is_left_dangling(
     repository: Path,
 ) -> None:
@@ -258,12 +273,21 @@ def test_no_symbolic_link_into_the_cache_is_left_dangling(
     with Repo(str(repository)) as repo:
         repo.add("data/ledger.csv")
         repo.checkout(relink=True, force=True)
+    files.write_text("metrics/pictures/contact_sheet.png", "faces")
+    with Repo(str(repository)) as repo:
+        (stage,) = repo.add("metrics/pictures/contact_sheet.png")
+        repo.checkout(relink=True, force=True)
+    sheet, oid = Path("metrics/pictures/contact_sheet.png"), stage.outs[0].hash_info.value
+    out = f"outs:\n    - path: {sheet.as_posix()}\n      md5: {oid}\n"
+    files.write_text("dvc.lock", f"stages:\n  curate:\n    cmd: x\n    {out}")
     table, other = Path("data/ledger.csv"), Path(f"data/raw/{BOB[:2]}/{BOB}.jpg")
     unmounted = Path("data/reference")  # on a disk that is not mounted
     unmounted.symlink_to(repository / "not_mounted")
     assert table.is_symlink()
+    assert sheet.is_symlink()
     forget(repository, f"sha256:{ANN}")
     assert not table.is_symlink()
+    assert not sheet.is_symlink()
     assert unmounted.is_symlink()
     assert other.read_bytes() == b"bob"
     with Repo(str(repository)) as repo:

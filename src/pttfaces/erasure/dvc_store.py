@@ -149,23 +149,6 @@ class DvcStore:
                 found.append(StageRun.of(repository.read_yaml(text)))
         return found
 
-    def files_read(self, run: StageRun, folder: str) -> list[str] | None:
-        """The files of a folder that a stage run read, directly or by its manifest; None if their
-        list is not stored any more."""
-        listed = self._folder_of_manifest.get(run.deps.get(f"{folder}/{manifest.NAME}", ""), "")
-        entries = self.folders.get(run.deps.get(folder) or listed)
-        return None if entries is None else [path for _, path in entries]
-
-    @cached_property
-    def _folder_of_manifest(self) -> dict[str, str]:
-        """MD5 of a manifest → MD5 of the folder that contains it."""
-        return {
-            oid: folder
-            for folder, entries in self.folders.items()
-            for oid, path in entries
-            if path == manifest.NAME
-        }
-
     def made_since(self, path: str) -> set[str]:
         """The MD5 of the outs in dvc.lock, and of the files in them, of the stages that read `path`
         as it is in the folder, and of the stages after them that do not read it."""

@@ -74,15 +74,14 @@ class Findings:
         In the order of deletion: what leads to others is last. The rest of a table and of a
         folder's list stays, so that the next person who asks is found there.
         """
-        images, made_without = self._find_images(), self.made_without
         sheets = {  # which show many images, and can be made again
             run.outs[sheet]
             for run in self.store.stage_runs
             for sheet in working_files.SHEETS
-            if sheet in run.outs and (images or self.crops)
+            if sheet in run.outs and self.images
         }
-        found = dict.fromkeys(sorted(images | sheets - made_without), b"")
-        for oid in self.store.tables.keys() - made_without:
+        found = dict.fromkeys(sorted(self.images | sheets - self.made_without), b"")
+        for oid in self.store.tables.keys() - self.made_without:
             content = self.store.read(oid)
             rest = working_files.without_lines(content, self.search_terms)
             if rest != content:
@@ -94,7 +93,8 @@ class Findings:
                 found[folder] = folder_list(kept) if kept else b""
         return found
 
-    def _find_images(self) -> set[str]:
+    @cached_property
+    def images(self) -> set[str]:
         """DVC's objects that are an image, a crop or a training image, under whatever name."""
         here = (*working_files.named_after(self.root, self.image_ids), *self.input_files())
         found = {object_id(path.read_bytes()) for path in here}
@@ -116,14 +116,18 @@ class Findings:
             return set()
         return self.store.made_since(DENIED)
 
+    def is_made_without(self, path: Path) -> bool:
+        """Whether a file in the folder is an out that was made since the images are denied."""
+        return object_id(path.read_bytes()) in self.made_without
+
     def paths(self) -> list[Path]:
         """Files and folders outside DVC's storage to be deleted as a whole."""
-        images = working_files.named_after(self.root, self.image_ids)
-        digests = {files.digest_file(path) for path in images}  # detections of crops have these
+        # The faces that were found in a crop are cached by the digest of its bytes.
+        digests = {files.digest_bytes(self.store.read(oid)) for oid in self.images}
         digests |= {files.digest_bytes(address.encode()) for address in self._page_addresses()}
+        ids = self.image_ids | {digest[:ID_LENGTH] for digest in digests}
         return [
-            *images,
-            *working_files.named_after(self.root, {digest[:ID_LENGTH] for digest in digests}),
+            *working_files.named_after(self.root, ids),
             *self.input_files(),
             *self._sheet_files(),
             *working_files.cached_listings(self.root, self.search_terms),
@@ -136,10 +140,10 @@ class Findings:
         return working_files.input_files(self.root, self.digests)
 
     def _sheet_files(self) -> list[Path]:
-        if not self.crops:
-            return []
-        paths = [self.root / name for name in (*working_files.SHEETS, *working_files.SHEET_COPIES)]
-        return [path for path in paths if path.exists()]
+        """What shows many images, and copies of it."""
+        names = (*working_files.SHEETS, *working_files.SHEET_COPIES) if self.images else ()
+        paths = [self.root / name for name in names if (self.root / name).exists()]
+        return [path for path in paths if path.is_dir() or not self.is_made_without(path)]
 
     def _page_addresses(self) -> list[str]:
         """The addresses of the articles, and of the albums that they link."""
@@ -191,7 +195,7 @@ def purge(found: Findings) -> Iterator[str]:
     for path in working_files.tables(found.root):
         content = path.read_bytes()
         rest = working_files.without_lines(content, found.search_terms)
-        if rest != content and object_id(content) not in found.made_without:
+        if rest != content and not found.is_made_without(path):
             files.write_bytes(path, rest)
     yield f"deleted {len(paths)} files and folders here"
     count, failed = models.sheets(found.models.suspected, delete=True)

@@ -1,14 +1,14 @@
 """Finds the models that were trained on images, by what DVC, git and MLflow have of trainings."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pttfaces import mlflow_store, tracking
-from pttfaces.erasure.dvc_store import DvcStore, StageRun
+from pttfaces import manifest, mlflow_store, tracking
+from pttfaces.erasure.dvc_store import DvcStore
 from pttfaces.erasure.provenance import is_named_after
 from pttfaces.report import revisions
-from pttfaces.repository import lock_entries
+from pttfaces.repository import digests, lock_entries
 
-_DATASET = "data/dataset"
 _SHEETS = ("nearest.png", "contact_sheet.png")  # artifacts that show training images
 _MAX_RUNS = 50_000  # that MLflow returns at once
 
@@ -51,16 +51,20 @@ class Models:
 def find_models(store: DvcStore, image_ids: set[str]) -> Models:
     """The models that have seen an image, in MLflow and in every revision of the repository."""
 
-    def contains(names: list[str] | None) -> bool | None:
-        return None if names is None else any(is_named_after(name, image_ids) for name in names)
+    def contains(names: Iterable[str]) -> bool:
+        return any(is_named_after(name, image_ids) for name in names)
 
+    has_image: dict[str, bool] = {}  # MD5 of a folder, or of the manifest in it
+    for folder, entries in store.folders.items():
+        has_image[folder] = contains(path for _, path in entries)
+        manifests = (oid for oid, path in entries if path == manifest.NAME)
+        has_image |= dict.fromkeys(manifests, has_image[folder])
     known = [revision for revision in revisions.all_revisions() if _model(revision)]
     saw: dict[str, bool] = {}  # digest of a model → whether it has seen an image
     for revision in known:
-        training = StageRun.of(lock_entries(revision.read("dvc.lock")).get("train"))
-        verdict = contains(store.files_read(training, _DATASET))
-        if verdict is not None:
-            saw[_model(revision)] = verdict
+        read = digests(lock_entries(revision.read("dvc.lock")).get("train"), "deps").values()
+        if found := [has_image[oid] for oid in read if oid in has_image]:
+            saw[_model(revision)] = any(found)
     try:
         runs, versions, mlflow_error = *_read_store(), ""
     except Exception as error:  # of many kinds: SQLAlchemy's, requests', MLflow's
@@ -68,11 +72,10 @@ def find_models(store: DvcStore, image_ids: set[str]) -> Models:
     unchecked = []
     for run in runs:
         if run.stage == "train" and run.model and run.model not in saw:
-            verdict = contains(_training_images(run))
-            if verdict is None:
+            if (names := _training_images(run)) is None:
                 unchecked.append(run)
             else:
-                saw[run.model] = verdict
+                saw[run.model] = contains(names)
     committed = {_model(revision) for revision in known if revision.commit}
     unsure = [
         revision.name
@@ -97,10 +100,10 @@ def find_models(store: DvcStore, image_ids: set[str]) -> Models:
 def sheets(runs: list[RunRecord], delete: bool = False) -> tuple[int, dict[str, str]]:
     """How many artifacts of these runs show training images, and which runs cannot be read or
     cleaned: id → reason. delete: deletes these artifacts, too."""
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
     count, failed = 0, {}
     for run in runs:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
         try:
             artifacts = get_artifact_repository(run.artifacts)
             names = [entry.path for entry in artifacts.list_artifacts() if entry.path in _SHEETS]
