@@ -21,15 +21,16 @@ endif
 PIP = $(BIN)/python -m pip install --disable-pip-version-check $(if $(MAKE_TERMOUT),,--quiet)
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --no-header --no-annotate \
   --no-emit-index-url
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 # The columns of `make experiments`, out of about a hundred.
 SHOWN := ^(Experiment|noise_schedule|blur_threshold|train\.epochs|val_loss|fid
 SHOWN := $(SHOWN)|random_feature_distance|face_rate\.generated|(params\.yaml:)?infer_steps)$$
 
 .DEFAULT_GOAL := help
-.PHONY: help repro update report experiments history ui site test torture check format docs lock gpu clean
+.PHONY: help repro update report experiments history ui site test test-unit torture check format docs lock gpu clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 repro: .venv/installed .git ## install everything and run the pipeline (dvc repro)
 	$(BIN)/dvc repro
@@ -65,11 +66,14 @@ ui: .venv/installed ## start the MLflow UI on this machine (PORT=5000)
 site: .venv/installed ## serve the embedded board for a browser
 	$(BIN)/pttfaces site
 
-test: .venv/installed-dev ## run the tests on two cores
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+test: .venv/installed-dev ## run all tests on two cores
+	$(PYTEST)
+
+test-unit: .venv/installed-dev ## run the fast tests, those of single modules, on two cores
+	$(PYTEST) tests/unit
 
 torture: .venv/installed-dev ## disturb 60 small pipelines five times each at random moments (hours)
-	PYTHONPATH=src:tests $(BIN)/python -m torture.campaign --lines 60 --disturbances 5
+	PYTHONPATH=src:tests:tests/support $(BIN)/python -m torture.campaign --lines 60 --disturbances 5
 
 check: .venv/installed-dev ## run ruff and mypy
 	$(BIN)/ruff check .

@@ -4,11 +4,12 @@ Threads of two workers on two cores would mostly wait for each other; child proc
 """
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-WHOLE_PIPELINES = {"pipeline", "torture", "report", "tracking", "documents"}
+UNIT = Path(__file__).parent / "unit"
 
 for library in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(library, "1")  # before torch and numpy are imported
@@ -19,9 +20,9 @@ settings.load_profile("any machine")
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `-n 2 --dist loadgroup` the tests of a file run on one worker, since they share what is
-    expensive to make; so do all tests of the repository `line`. Folders whose tests run whole
-    pipelines come first, or one worker would be left alone with them at the end."""
-    items.sort(key=lambda item: item.path.parent.name not in WHOLE_PIPELINES)
+    expensive to make; so do all tests of the repository `line`. Unit tests come last, or one worker
+    would be left alone with a whole pipeline at the end."""
+    items.sort(key=lambda item: UNIT in item.path.parents)
     for item in items:
         shares_line = "line" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("line" if shares_line else item.path.name))

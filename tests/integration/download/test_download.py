@@ -585,7 +585,7 @@ def test_kill_9_in_the_middle_loses_nothing_and_requests_nothing_whole_twice() -
 
         tables.write_jsonl("links.jsonl", KILLED)
         Path("child.py").write_text(CHILD)
-        helpers = str(Path(__file__).parents[1])
+        helpers = str(Path(__file__).parents[2] / "support")
         paths = os.pathsep.join([str(Path(files.__file__).parents[1]), *sys.path])
         command = [sys.executable, "child.py", helpers, *site.environment.values()]
         before: set[str] = set()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 STAGES = ["crawl", "links", "download", "detect", "crop", "curate", "train", "generate", "evaluate"]
 SMALL = {
     "image_size": 16,

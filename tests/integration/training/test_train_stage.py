@@ -15,7 +15,7 @@ from diffusers import DDPMPipeline
 from mlflow import MlflowClient
 from repository import SMALL, put
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 EPOCHS = 6
 TWO = f'"{sys.executable}" -m torch.distributed.run --standalone --nproc-per-node 2'
 PATIENCE_S = 300.0

@@ -18,7 +18,7 @@ from pttfaces import files, images
 from pttfaces.diffusion import model_folder
 from pttfaces.sampling import generation
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 STAGE = str(REPOSITORY / "src/generate.py")
 COUNT, BATCH, STEPS = 40, 7, 20
 PATIENCE_S = 300.0

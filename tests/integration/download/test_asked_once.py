@@ -201,7 +201,7 @@ def test_a_second_download_waits_and_a_killed_one_holds_up_no_other(tmp_path: Pa
 
     def start(clone: Path) -> subprocess.Popen[str]:
         clone.mkdir()
-        command = [sys.executable, child, Path(__file__).parents[1], links]
+        command = [sys.executable, child, Path(__file__).parents[2] / "support", links]
         started.append(
             subprocess.Popen(
                 [*map(str, command), *server.environment.values()],

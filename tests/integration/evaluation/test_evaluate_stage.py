@@ -25,7 +25,7 @@ from pttfaces.diffusion.schedule import NoiseSchedule
 from pttfaces.errors import DataError, PttFacesError, WeightsError
 from pttfaces.evaluation import features, fid, image_folder, metrics, random_features, samples
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MODEL = Path("models/ddpm/best_model")
 
 

@@ -20,7 +20,7 @@ from pttfaces.demo.site import serve
 from pttfaces.errors import DataError, ParamsError
 from pttfaces.tables import ArticleStatus
 
-PRESET = Path(__file__).parents[2] / "presets" / "demo.yaml"
+PRESET = Path(__file__).parents[3] / "presets" / "demo.yaml"
 
 Configure = Callable[..., None]
 

@@ -15,7 +15,7 @@ from pttfaces.denylist import DenyList
 from pttfaces.erasure import dvc_store, messages
 from pttfaces.erasure.findings import Findings, purge, read_tables
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 ANN, BOB, CY = (files.digest_bytes(name) for name in (b"ann", b"bob", b"cy"))
 
 

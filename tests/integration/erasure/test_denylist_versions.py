@@ -10,7 +10,7 @@ from dvc.repo import Repo
 from pttfaces import denylist
 from pttfaces.errors import DataError
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 LIST = Path("data/denylist.txt")
 
 

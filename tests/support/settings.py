@@ -6,7 +6,7 @@ from typing import Any
 
 from pttfaces import config
 
-PRESET = Path(__file__).resolve().parents[1] / "presets/demo.yaml"
+PRESET = Path(__file__).resolve().parents[2] / "presets/demo.yaml"
 
 
 @cache

@@ -14,7 +14,7 @@ from pttfaces import files, tables
 from pttfaces.demo import drawing
 from pttfaces.tables import Article, LedgerRow
 
-PRESETS = Path(__file__).resolve().parents[1] / "presets"
+PRESETS = Path(__file__).resolve().parents[2] / "presets"
 
 
 @dataclass(frozen=True)
