@@ -26,3 +26,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         shares_line = "line" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("line" if shares_line else item.path.name))
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """A short name for a long value: xdist sends the names of all tests to each worker."""
+    return f"long {argname}" if isinstance(val, str | bytes) and len(val) > 200 else None
