@@ -10,6 +10,8 @@ from typing import Any
 
 from yarl import URL
 
+from pttfaces.download.result import RejectedError
+
 _MAX_LENGTH = 8192
 # Python's tables call these global, some in older versions only; none is an image host's.
 _REFUSED = [
@@ -29,34 +31,26 @@ _UNICAST = ipaddress.ip_network("2000::/3")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
-class BadUrlError(Exception):
-    """A URL that is not fetched; `status` is for the ledger."""
-
-    def __init__(self, status: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 class RefusedAddressError(OSError):
     """The address to connect to is not public."""
 
 
 def clean_url(text: str) -> URL:
-    """The URL without credentials and fragment; BadUrlError when it may not be fetched."""
+    """The URL without credentials and fragment; RejectedError when it may not be fetched."""
     if len(text) > _MAX_LENGTH:
-        raise BadUrlError("failed", f"a URL of more than {_MAX_LENGTH} characters")
+        raise RejectedError("failed", f"a URL of more than {_MAX_LENGTH} characters")
     try:
         url = URL(text)
         scheme, host = url.scheme, url.host or ""
     except ValueError:
-        raise BadUrlError("failed", "not a URL") from None
+        raise RejectedError("failed", "not a URL") from None
     if scheme not in ("http", "https"):
-        raise BadUrlError("refused_address", "only http and https are fetched")
+        raise RejectedError("refused_address", "only http and https are fetched")
     if not host:
-        raise BadUrlError("failed", "a URL without a host")
+        raise RejectedError("failed", "a URL without a host")
     last = host.rstrip(".").rpartition(".")[2]
     if ":" not in host and (last.isdigit() or last.startswith("0x")) and not _is_plain_ipv4(host):
-        raise BadUrlError("refused_address", "a host in disguise: not a plain address")
+        raise RejectedError("refused_address", "a host in disguise: not a plain address")
     if url.raw_user is not None or url.raw_password is not None:
         url = url.with_user(None)
     return url.with_fragment(None) if url.raw_fragment else url

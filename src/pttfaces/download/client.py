@@ -1,31 +1,37 @@
-"""Makes single HTTP requests, reads responses within all limits and identifies their images.
+"""Makes one HTTP request and receives the image that is sent, within all limits, into the store.
 
-The scheduler handles redirects and retries. Error messages contain no port, address or time, so
-that the ledger is the same in every run. Bodies are inspected and stored in a worker thread, so
-that the next responses are read meanwhile.
+The scheduler follows redirects and retries. Error messages contain no port, address or time, so
+that the ledger is the same in every run.
 """
 
+import asyncio
 import errno
+import io
+import os
 import ssl
-from collections.abc import Callable
-from functools import partial
+import threading
+import time
+from queue import SimpleQueue
+from tempfile import SpooledTemporaryFile
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeAlias
 
 import aiohttp
 from yarl import URL
 
 from pttfaces.config import Download
 from pttfaces.download.addresses import RefusedAddressError, public_socket
-from pttfaces.download.image_type import HEAD_BYTES, NotAnImageError, image_format
-from pttfaces.download.result import ImageInfo
-from pttfaces.download.store import ImageStore, Part
-from pttfaces.download.worker import Worker
+from pttfaces.download.image_type import HEAD_BYTES, image_format
+from pttfaces.download.result import ImageInfo, RejectedError, Result
+from pttfaces.download.store import ImageStore
 from pttfaces.http import LOOPBACK, USER_AGENT, LoopbackHosts, retry_after
 
 _CONNECT_S = 10.0
 _READ_AHEAD = 2**18  # bytes buffered of one connection, at most about twice as many
 _DNS_S = 300
+_COLLECT_S = 0.01  # of received files, before they are saved
+_BATCH_SIZE = 32  # files that are saved without that
+_SMALL_BYTES = 2**20  # a file that is read at once
 _REDIRECTS = (301, 302, 303, 307, 308)
 _GONE = (404, 410)
 _BLOCKED = (401, 403, 429, 451)
@@ -36,64 +42,49 @@ _HEADERS = {
     "Accept": "image/*",
     "Accept-Encoding": "identity",
 }
+_NETWORK_ERRORS = (
+    aiohttp.ClientError,
+    TimeoutError,
+    ConnectionError,
+    ssl.SSLError,
+    UnicodeError,  # of a host's name
+)
 
 
 class Answer(NamedTuple):
     """The outcome of one request.
 
-    status: as in the ledger, or "redirect" to `location`, or "body", to be passed to
-    `ImageClient.inspect`. retry: whether another request may have another outcome; for a body: only
-    if its end is missing. retry_after: seconds that the host asks for. min_bytes: see `Result`.
+    result: without attempts and final_url, which the scheduler knows; retry: whether another
+    request may have another outcome; location: where a redirect leads, "" if it is none;
+    retry_after: seconds that the host asks for; file: what was received, for `ImageClient.save`.
     """
 
-    status: str
-    error: str = ""
-    http_status: int | None = None
-    body: Part | None = None
-    image: ImageInfo | None = None
+    result: Result
     retry: bool = False
     location: str = ""
     retry_after: float | None = None
-    min_bytes: int | None = None
+    file: SpooledTemporaryFile[bytes] | None = None
 
-    @property
-    def throttled(self) -> bool:
-        """The host asks for fewer requests."""
-        code = self.http_status
-        return code == 429 or (code == 503 and self.retry_after is not None)
 
-    @property
-    def host_failed(self) -> bool:
-        """There was no response, or one that says nothing about the link."""
-        code = self.http_status
-        return self.status != "refused_address" and (code is None or code == 403 or code >= 500)
+_Received: TypeAlias = tuple[SpooledTemporaryFile[bytes], asyncio.Future[ImageInfo]]
 
 
 class ImageClient:
-    """Connections to public addresses and to `hosts`; an asynchronous context manager.
+    """Connections to public addresses and to `hosts`; an asynchronous context manager."""
 
-    should_store: whether an image is to be stored; the others are inspected and dropped.
-    """
-
-    def __init__(
-        self,
-        hosts: LoopbackHosts,
-        store: ImageStore,
-        options: Download,
-        should_store: Callable[[ImageInfo], bool],
-    ) -> None:
+    def __init__(self, hosts: LoopbackHosts, store: ImageStore, options: Download) -> None:
         self._hosts, self._store, self._options = hosts, store, options
-        self._should_store = should_store
-        self._max_bytes = options.max_bytes
-        self._too_large = f"larger than {options.max_mib:g} MiB"
 
     async def __aenter__(self) -> Self:
-        self._worker = Worker(self._inspect_and_store)
         self._web = self._session(
             aiohttp.TCPConnector(limit=0, ttl_dns_cache=_DNS_S, socket_factory=public_socket)
         )
         # A connector without the check of addresses, for nothing but the hosts on loopback.
         self._local = self._session(aiohttp.TCPConnector(limit=0))
+        self._loop = asyncio.get_running_loop()
+        self._received: SimpleQueue[_Received | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._save_batches, daemon=True)
+        self._thread.start()
         return self
 
     async def __aexit__(
@@ -102,7 +93,8 @@ class ImageClient:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._worker.close()
+        self._received.put(None)
+        await asyncio.to_thread(self._thread.join)
         await self._web.close()
         await self._local.close()
 
@@ -118,119 +110,142 @@ class ImageClient:
 
     async def get(self, url: URL) -> Answer:
         """Requests a URL that `clean_url` returned. OSError: the disk's, never the network's."""
-        if self._worker.full:
-            await self._worker.wait_until_free()
         session, headers, name = self._web, None, None
-        code: int | None = None
         if (port := self._hosts.port(url.host)) is not None:
             # The name keeps connections apart: one host's stray bytes must not answer for another.
             session, headers, name = self._local, {"Host": url.raw_authority}, url.host
             url = URL(f"http://{LOOPBACK}:{port}{url.raw_path_qs}", encoded=True)
+        code: int | None = None
         try:
             async with session.get(
                 url, headers=headers, allow_redirects=False, server_hostname=name
             ) as response:
                 code = response.status
-                return await self._read(response)
-        except aiohttp.ConnectionTimeoutError:
-            return Answer("timeout", "no connection in time", retry=True)
-        except TimeoutError:
-            message = f"not done within {self._options.timeout_s:g} s"
-            return Answer("timeout", message, code, retry=True)
-        except aiohttp.ClientConnectorDNSError:
-            return Answer("failed", "its host's name does not resolve", retry=True)
-        except aiohttp.ClientConnectorCertificateError:
-            return Answer("failed", "its host's certificate is not valid")
-        except (aiohttp.ClientConnectorSSLError, ssl.SSLError):
-            return Answer("failed", "no TLS connection", code, retry=True)
-        except aiohttp.ClientConnectorError as error:
-            if isinstance(error.os_error, RefusedAddressError):
-                return Answer("refused_address", str(error.os_error))
-            name = errno.errorcode.get(error.os_error.errno or 0, "")
-            return Answer("failed", f"no connection {name}".strip(), retry=True)
-        except aiohttp.InvalidURL:
-            return Answer("failed", "not a URL")
-        except aiohttp.ClientResponseError:
-            return Answer("failed", "the answer is not proper HTTP", code, retry=True)
-        except (aiohttp.ClientError, ConnectionError):
-            return Answer("failed", "the connection broke", code, retry=True)
-        except UnicodeError:
-            return Answer("failed", "its host's name is not a name")
+                if code in (200, 203):
+                    return await self._receive(response)
+                return _read_head(response)
+        except RejectedError as error:
+            return Answer(Result(error.status, str(error), http_status=code))
+        except _NETWORK_ERRORS as error:
+            status, message, retry = self._describe(error)
+            return Answer(Result(status, message, http_status=code), retry)
 
-    async def _read(self, response: aiohttp.ClientResponse) -> Answer:
-        code = response.status
-        if code in (200, 203):
-            return await self._read_body(response)
-        if code in _REDIRECTS and "Location" in response.headers:
-            location = response.headers["Location"].encode("utf-8", "surrogateescape")
-            return Answer("redirect", "", code, location=location.decode("utf-8", "replace"))
-        if code in _GONE:
-            return Answer("gone", f"HTTP {code}", code)
-        status = "blocked" if code in _BLOCKED else "failed"
-        retry = code in _RETRYABLE_CODES or code >= 500
-        seconds = retry_after(response.headers.get("Retry-After", ""))
-        return Answer(status, f"HTTP {code}", code, retry=retry, retry_after=seconds)
-
-    async def _read_body(self, response: aiohttp.ClientResponse) -> Answer:
-        code, length = response.status, response.content_length
-        if length is not None and length > self._max_bytes:
-            return Answer("too_large", self._too_large, code, min_bytes=length)
-        part = self._store.new_part()
+    async def save(self, answer: Answer) -> Answer:
+        """The answer with the image in its file, which is stored if it is wanted."""
+        assert answer.file
+        saved = self._loop.create_future()
+        self._received.put((answer.file, saved))
         try:
-            refusal = await self._receive(response, part)
+            image = await saved
+        except RejectedError as error:
+            return Answer(answer.result._replace(status=error.status, error=str(error)))
+        return Answer(answer.result._replace(image=image), answer.retry and not image.whole)
+
+    def _save_batches(self) -> None:
+        """Saves files in a thread, while the loop receives the next ones.
+
+        At a thousand files a second a change of threads costs as much as the work on a file: so
+        files are collected for a moment, and handed back together.
+        """
+        files: list[_Received | None] = []
+        while None not in files:
+            files = [self._received.get()]
+            if self._received.qsize() < _BATCH_SIZE:
+                time.sleep(_COLLECT_S)
+            files += [self._received.get() for _ in range(self._received.qsize())]
+            saved = [(future, self._save(file)) for file, future in filter(None, files)]
+            self._loop.call_soon_threadsafe(_deliver, saved)
+
+    def _save(self, file: SpooledTemporaryFile[bytes]) -> ImageInfo | Exception:
+        try:
+            with file:
+                small = file.seek(0, os.SEEK_END) <= _SMALL_BYTES
+                file.seek(0)
+                # Pillow's many small reads are faster without the temporary file's wrappers.
+                return self._store.save(io.BytesIO(file.read()) if small else file)
+        except Exception as error:
+            return error
+
+    async def _receive(self, response: aiohttp.ClientResponse) -> Answer:
+        """Reads the body into a temporary file. RejectedError: its head is no image's."""
+        code, length = response.status, response.content_length
+        max_bytes = self._options.max_bytes
+        if length is not None and length > max_bytes:
+            return self._too_large(code, length)
+        file = self._store.new_file()
+        try:
+            size, checked = 0, False
+            async for chunk in response.content.iter_any():
+                file.write(chunk)
+                size += len(chunk)
+                if size > max_bytes:
+                    file.close()
+                    return self._too_large(code, max_bytes + 1)
+                if not checked and size >= HEAD_BYTES:  # an error page may well be endless
+                    file.seek(0)
+                    image_format(file.read(HEAD_BYTES))
+                    file.seek(size)
+                    checked = True
         except BaseException:
-            part.discard()
+            file.close()
             raise
-        if refusal:
-            part.discard()
-            return refusal
         # Without a length, the end of the body looks like a lost connection.
         unsure = length is None and "Transfer-Encoding" not in response.headers
-        return Answer("body", "", code, part, retry=unsure)
+        return Answer(Result("ok", http_status=code), unsure, file=file)
 
-    async def _receive(self, response: aiohttp.ClientResponse, part: Part) -> Answer | None:
-        """Reads the body into `part`; returns an answer instead where it stops before the end."""
-        head = b""
-        async for chunk in response.content.iter_any():
-            part.write(chunk)
-            if part.bytes > self._max_bytes:
-                min_bytes = self._max_bytes + 1
-                return Answer("too_large", self._too_large, response.status, min_bytes=min_bytes)
-            if len(head) < HEAD_BYTES:
-                head = (head + chunk[:HEAD_BYTES])[:HEAD_BYTES]
-                if len(head) == HEAD_BYTES:
-                    try:
-                        image_format(head)
-                    except NotAnImageError as error:  # an error page; it may well be endless
-                        return Answer("not_an_image", str(error), response.status)
-        return None
+    def _too_large(self, code: int, min_bytes: int) -> Answer:
+        message = f"larger than {self._options.max_mib:g} MiB"
+        return Answer(Result("too_large", message, http_status=code, min_bytes=min_bytes))
 
-    def inspect(self, answer: Answer, callback: Callable[[Answer | Exception], None]) -> None:
-        """Identifies a body, stores its image if `should_store`, then calls `callback`.
+    def _describe(self, error: Exception) -> tuple[str, str, bool]:
+        """Status and message for the ledger, and whether another request may succeed."""
+        match error:
+            case aiohttp.ConnectionTimeoutError():
+                return "timeout", "no connection in time", True
+            case TimeoutError():
+                return "timeout", f"not done within {self._options.timeout_s:g} s", True
+            case aiohttp.ClientConnectorDNSError():
+                return "failed", "its host's name does not resolve", True
+            case aiohttp.ClientConnectorCertificateError():
+                return "failed", "its host's certificate is not valid", False
+            case aiohttp.ClientConnectorSSLError() | ssl.SSLError():
+                return "failed", "no TLS connection", True
+            case aiohttp.ClientConnectorError(os_error=RefusedAddressError() as refused):
+                return "refused_address", str(refused), False
+            case aiohttp.ClientConnectorError(os_error=reason):
+                name = errno.errorcode.get(reason.errno or 0, "")
+                return "failed", f"no connection {name}".strip(), True
+            case aiohttp.InvalidURL():
+                return "failed", "not a URL", False
+            case aiohttp.ClientResponseError():
+                return "failed", "the answer is not proper HTTP", True
+            case UnicodeError():
+                return "failed", "its host's name is not a name", False
+        return "failed", "the connection broke", True
 
-        The callback gets the answer for the image, or the disk's exception.
-        """
-        assert answer.body
-        self._worker.submit(answer.body, partial(self._inspected, answer, callback))
 
-    def _inspect_and_store(self, part: Part) -> ImageInfo:
-        image = part.inspect()
-        if self._should_store(image):
-            self._store.add(part, image)
-        return image
-
-    def _inspected(
-        self,
-        answer: Answer,
-        callback: Callable[[Answer | Exception], None],
-        output: ImageInfo | Exception,
-    ) -> None:
-        assert answer.body
-        answer.body.discard()
-        if isinstance(output, NotAnImageError):
-            callback(Answer("not_an_image", str(output), answer.http_status))
-        elif isinstance(output, Exception):
-            callback(output)
+def _deliver(saved: list[tuple[asyncio.Future[ImageInfo], ImageInfo | Exception]]) -> None:
+    for future, outcome in saved:
+        if future.cancelled():
+            continue
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
         else:
-            retry = answer.retry and not output.whole
-            callback(Answer("ok", "", answer.http_status, None, output, retry))
+            future.set_result(outcome)
+
+
+def _read_head(response: aiohttp.ClientResponse) -> Answer:
+    """What a response without an image says."""
+    code = response.status
+    if code in _REDIRECTS and "Location" in response.headers:
+        location = response.headers["Location"].encode("utf-8", "surrogateescape")
+        return Answer(
+            Result("failed", http_status=code), location=location.decode("utf-8", "replace")
+        )
+    if code in _GONE:
+        return Answer(Result("gone", f"HTTP {code}", http_status=code))
+    return Answer(
+        Result("blocked" if code in _BLOCKED else "failed", f"HTTP {code}", http_status=code),
+        retry=code in _RETRYABLE_CODES or code >= 500,
+        retry_after=retry_after(response.headers.get("Retry-After", "")),
+    )

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from pttfaces.config import Download
 from pttfaces.denylist import DenyList
 from pttfaces.download import ledger, result_cache
 from pttfaces.download.client import ImageClient
-from pttfaces.download.image_type import NotAnImageError, identify
-from pttfaces.download.local_files import list_files, read_file
-from pttfaces.download.result import RETRYABLE, ImageInfo, Result, apply_limits
+from pttfaces.download.image_type import identify
+from pttfaces.download.local_files import read_local_files
+from pttfaces.download.result import RETRYABLE, RejectedError, Result
 from pttfaces.download.result_cache import ResultCache
 from pttfaces.download.scheduler import fetch_all
 from pttfaces.download.store import ImageStore
@@ -74,15 +75,12 @@ def download(
     SiteError: there are links, and no host answers any. DataError: there is no image at all.
     """
     data = Path(data)
-    store = ImageStore(data / "raw")
-
-    def should_store(image: ImageInfo) -> bool:
-        return apply_limits(image, options).keep and not deny.denies(sha256=image.sha256)
+    store = ImageStore(data / "raw", options, deny)
 
     def is_settled(result: Result) -> bool:
         """Whether no request is needed."""
         if image := result.image:
-            if not should_store(image) or deny.denies(url=result.final_url):
+            if not store.wants(image) or deny.denies(url=result.final_url):
                 return True
             return store.has(image) or store.restore(image)
         if result.min_bytes is not None:
@@ -98,19 +96,16 @@ def download(
     to_request = missing(results)
     if to_request:  # otherwise there is no need to wait for another run
         lock = workdir.exclusive("download", result_cache.lock_key(cache_namespace))
-        with lock, result_cache.open_cache(path) as cache:
+        with lock, closing(ResultCache(path)) as cache:
             results = cache.results
             if cache_namespace == "web":  # a ledger does not say which demo board it is of
                 unknown = set(urls) - results.keys()
-                for known in _results_of_clone(data / "ledger.csv", unknown, store):
-                    cache.add([known])
+                for url, result in _results_of_clone(data / "ledger.csv", unknown, store):
+                    cache.add(url, result)
             to_request = missing(results)
-            client = ImageClient(hosts, store, options, should_store)
+            client = ImageClient(hosts, store, options)
             asyncio.run(_request(to_request, len(urls), cache, client, options))
-    inbox = data / "inbox"
-    local_files = [
-        read_file(file, inbox, store, options, should_store) for file in list_files(inbox)
-    ]
+    local_files = read_local_files(data / "inbox", store, options)
     allowed = {url: results[url] for url in urls}
     rows = ledger.build_rows(links, allowed, local_files, options, deny)
     tables.write(data / "ledger.csv", rows, LedgerRow)
@@ -132,11 +127,8 @@ def _results_of_clone(
         return
     for url, result in dict(ledger.read_results(path)).items():
         if url in unknown and result.image and store.has(result.image):
-            try:
-                image = identify(store.read(result.image), result.image.sha256)
-            except NotAnImageError:
-                continue
-            yield url, result._replace(image=image)
+            with store.open(result.image) as file, suppress(RejectedError):
+                yield url, result._replace(image=identify(file))
 
 
 async def _request(
@@ -147,18 +139,17 @@ async def _request(
     started, received, failed = time.monotonic(), 0, 0
     with progress("download", total, " links", initial=total - len(urls)) as bar:
 
-        def on_results(ended: Sequence[tuple[str, Result]]) -> None:
+        def on_result(url: str, result: Result) -> None:
             nonlocal received, failed
-            cache.add(ended)
-            for _, result in ended:
-                received += result.image.bytes if result.image else 0
-                failed += result.status in RETRYABLE
+            cache.add(url, result)
+            received += result.image.bytes if result.image else 0
+            failed += result.status in RETRYABLE
             rate = received / 2**20 / max(time.monotonic() - started, 1e-3)
             bar.set_postfix_str(f"{rate:.1f} MiB/s, {failed} failed", refresh=False)
-            bar.update(len(ended))
+            bar.update()
 
         async with client:
-            await fetch_all(urls, client, options, on_results)
+            await fetch_all(urls, client, options, on_result)
 
 
 def _denied_digests(

@@ -10,7 +10,6 @@ from typing import Any
 from pttfaces import tables
 from pttfaces.config import Download
 from pttfaces.denylist import DenyList
-from pttfaces.download.local_files import LocalFile
 from pttfaces.download.result import (
     FAILED,
     FORMAT_EXTENSIONS,
@@ -44,7 +43,7 @@ def allowed_urls(links: Sequence[Link], deny: DenyList) -> list[str]:
 def build_rows(
     links: Sequence[Link],
     results: Mapping[str, Result],
-    local_files: Sequence[LocalFile],
+    local_files: Sequence[tuple[str, Result]],
     options: Download,
     deny: DenyList,
 ) -> list[LedgerRow]:
@@ -98,9 +97,9 @@ def build_rows(
         else:
             result = results.get(link.url)
             add(*source, link.url, result or _DENIED, requested=result is not None)
-    for file in local_files:
-        denied = deny.denies(url=file.url)
-        add("", None, "inbox", file.url, _DENIED if denied else file.result, requested=False)
+    for url, result in local_files:
+        result = _DENIED if deny.denies(url=url) else result
+        add("", None, "inbox", url, result, requested=False)
     return rows
 
 

@@ -33,11 +33,19 @@ PLACEHOLDERS = frozenset(
 FORMAT_EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "GIF": "gif", "WEBP": "webp", "AVIF": "avif"}
 
 
+class RejectedError(Exception):
+    """An address or a file that gives no image; `status` and the message are for the ledger."""
+
+    def __init__(self, status: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class ImageInfo(NamedTuple):
     """What an image's bytes say: format (a key of FORMAT_EXTENSIONS), pixels from the header.
 
-    whole: the format's end marker is there. width and height are 0 where the file is cut before
-    the header that has them.
+    whole: the format's end marker is there. width and height are 0 where the file is cut
+    before Pillow finds them.
     """
 
     sha256: str

@@ -6,57 +6,41 @@ costs at most the line that is being written; a damaged line is ignored.
 
 import json
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pttfaces import files, workdir
 from pttfaces.download.result import ImageInfo, Result
 
-CACHE_VERSION = 1
-"""Raise it when the client or `image_type` would give another result for a response: all earlier
-results are then ignored, and every URL is requested again."""
+CACHE_VERSION = 2
+"""Raise it when the client or `image_type` would give another result for a response; `_take_over`
+says which earlier results stay valid, and all other URLs are requested again."""
 
 _ENCODE = json.JSONEncoder(ensure_ascii=False).encode  # `dumps` would make one for each line
 
 
 class ResultCache:
-    """The `results` in a file, by URL; later lines win. Use `open_cache`."""
+    """The `results` in a file, by URL; later lines win. A new one begins with earlier versions'."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self.results: dict[str, Result] = {}
-        lines = self._load()
+        if not path.exists():
+            _take_over(path)
+        self.results = read_cache(path)
+        lines = path.read_bytes().count(b"\n") if path.exists() else 0
         if lines > 2 * len(self.results) + 1000:  # repeated failures add up
-            self._rewrite()
-        self._handle = path.open("ab")
+            _write(path, self.results)
+        self._file = path.open("ab")
 
-    def add(self, results: Iterable[tuple[str, Result]]) -> None:
-        """Appends results; the operating system has them when this returns."""
-        results = list(results)
-        self.results.update(results)
-        self._handle.writelines(_line(url, result) for url, result in results)
-        self._handle.flush()
+    def add(self, url: str, result: Result) -> None:
+        """Appends a result; the operating system has it when this returns."""
+        self.results[url] = result
+        self._file.write(_line(url, result))
+        self._file.flush()
 
     def close(self) -> None:
         """Closes the file."""
-        self._handle.close()
-
-    def _rewrite(self) -> None:
-        with files.atomic(self._path) as handle:
-            handle.writelines(_line(url, result) for url, result in self.results.items())
-
-    def _load(self) -> int:
-        """Fills `results`; returns the number of lines."""
-        lines = 0
-        if self._path.exists():
-            with self._path.open("rb+") as handle:
-                for lines, line in enumerate(handle, 1):  # noqa: B007
-                    self.results.update(_parse(line))
-                if lines and not line.endswith(b"\n"):
-                    handle.write(b"\n")  # or the next line would be lost with the cut one
-        return lines
+        self._file.close()
 
 
 def cache_path(cache_namespace: Any) -> Path:
@@ -79,31 +63,33 @@ def read_cache(path: Path) -> dict[str, Result]:
     return results
 
 
-@contextmanager
-def open_cache(path: Path) -> Iterator[ResultCache]:
-    """A cache that is closed when the block ends; it begins with what version 0.1 had."""
-    if not path.exists():
-        _take_over(path)
-    cache = ResultCache(path)
-    try:
-        yield cache
-    finally:
-        cache.close()
-
-
 def _take_over(path: Path) -> None:
-    """Moves what version 0.1 kept, in a file for each version of its code, into one file."""
-    form = re.compile(re.escape(path.name.partition(".")[0]) + "-[0-9a-f]{16}.jsonl")
+    """Moves the results of earlier versions into one file, whatever this version judges alike.
+
+    Left out are broken files. Version 0.1 had a file for each version of its code.
+    """
+    form = re.compile(re.escape(path.name.partition(".")[0]) + r"(-[0-9a-f]{16}|\.v1)\.jsonl")
     old = [other for other in path.parent.iterdir() if form.fullmatch(other.name)]
-    old.sort(key=lambda other: other.stat().st_mtime_ns)
+    results: dict[str, Result] = {}
+    for other in sorted(old, key=lambda other: other.stat().st_mtime_ns):
+        results |= read_cache(other)
     if old:
-        files.write_bytes(path, b"\n".join(other.read_bytes() for other in old))
+        _write(path, {url: result for url, result in results.items() if not _is_broken(result)})
         for other in old:
             other.unlink()
 
 
+def _is_broken(result: Result) -> bool:
+    return not result.image.whole if result.image else result.status == "not_an_image"
+
+
 def _digest(cache_namespace: Any) -> str:
     return files.digest_json(cache_namespace)[:16]
+
+
+def _write(path: Path, results: Mapping[str, Result]) -> None:
+    with files.atomic(path) as handle:
+        handle.writelines(_line(url, result) for url, result in results.items())
 
 
 def _parse(line: bytes) -> dict[str, Result]:
@@ -118,4 +104,5 @@ def _parse(line: bytes) -> dict[str, Result]:
 
 
 def _line(url: str, result: Result) -> bytes:
-    return files.seal(_ENCODE((url, result)).encode()) + b"\n"
+    # The line break comes first: the line after one that a kill has cut is not lost with it.
+    return b"\n" + files.seal(_ENCODE((url, result)).encode())

@@ -1,52 +1,144 @@
 """Downloads many links at once: fair between hosts, within the limits, with redirects and retries.
 
-Each host has a queue, and the hosts share the slots for requests under way. Every request, a
-redirect's too, waits in the queue of the host that it goes to.
+Every request, a redirect's too, waits in the queue of the host that it goes to, and the hosts share
+the slots for requests under way.
 """
 
 import asyncio
-import math
+import heapq
+import itertools
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
 from yarl import URL
 
 from pttfaces.config import Download
-from pttfaces.download.addresses import BadUrlError, clean_url
+from pttfaces.download.addresses import clean_url
 from pttfaces.download.client import Answer
-from pttfaces.download.host_queue import HostQueue, Request
-from pttfaces.download.result import Result
+from pttfaces.download.result import RejectedError, Result
 
+GIVE_UP_AFTER = 7  # failures of the host in a row; about half a minute when it refuses at once
+DEAD_AFTER = 5  # the same of a host that never gave any answer; about 7 seconds
+_INITIAL = 8  # requests at once before a host has answered; half of the limit if that is more
+_SPEED_UP = 1 / 200  # of the full rate, with every answer after a host asked for fewer requests
+_MAX_SLOWDOWN = 64  # the slowest rate is the full one divided by this
+_CATCH_UP_S = 0.1  # timers are coarse: starts that are late by less than this are made up for
+_PAUSE_S, _THROTTLED_S, _MAX_PAUSE_S = 0.25, 5.0, 300.0
 _MAX_REDIRECTS = 8
 _BACK_OFF_S, _MAX_BACK_OFF_S = 0.5, 60.0
+_MAX_SAVING = 128  # received files that are not saved yet
 _QUEUE_BATCH = 100  # links that are queued before answers get their turn
 _DNS_THREADS = 32  # the default of few threads would let dead names block all look-ups
 
 
-class Fetcher(Protocol):
-    """Makes one request and inspects its body: an ImageClient."""
+class Client(Protocol):
+    """Makes one request, and saves the file that it gave: an ImageClient."""
 
     async def get(self, url: URL) -> Answer: ...
 
-    def inspect(self, answer: Answer, callback: Callable[[Answer | Exception], None]) -> None: ...
+    async def save(self, answer: Answer) -> Answer: ...
 
 
-OnResults: TypeAlias = Callable[[Sequence[tuple[str, Result]]], None]
+OnResult: TypeAlias = Callable[[str, Result], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The next request for a link. url: its address after `redirects` from `start`."""
+
+    link: str
+    start: URL
+    url: URL
+    attempt: int = 1
+    redirects: int = 0
+
+
+class Host:
+    """A host's queue, and what its answers have said of it. Times are those of the event loop.
+
+    waiting: requests, the next one first; running: how many are under way; links: how many wait,
+    are under way or are tried again later; scheduled: whether its next start is arranged, and
+    pause: the task that waits for it; given_up: whether no request is made any more in this run.
+    """
+
+    def __init__(self, options: Download) -> None:
+        self.waiting: deque[Request] = deque()
+        self.running = self.links = 0
+        self.scheduled = self.given_up = False
+        self.pause: asyncio.Task[None] | None = None
+        self.has_answered = False  # well or badly
+        self._options = options
+        # Requests at once.
+        self._limit = min(options.per_host, max(_INITIAL, options.per_host // 2))
+        self._rate = options.rate_per_host  # requests a second
+        self._failures = 0  # in a row
+        self._failed_at = self._next_start = self._paused_until = float("-inf")
+
+    @property
+    def silent(self) -> bool:
+        """Whether the host never answered, and failed as often in a row as a link is tried."""
+        return not self.has_answered and self._failures >= self._options.attempts
+
+    def delay(self, now: float) -> float | None:
+        """Seconds until the next request may start; None when something has to change before."""
+        if not self.waiting or self.running >= self._limit:
+            return None
+        return max(0.0, self._next_start - now, self._paused_until - now)
+
+    def start_next(self, now: float) -> Request:
+        """Takes the next request; only when `delay` is 0."""
+        self.running += 1
+        self._next_start = max(self._next_start, now - _CATCH_UP_S) + 1 / self._rate
+        return self.waiting.popleft()
+
+    def judge(self, answer: Answer, started: float, now: float) -> None:
+        """Decides from an answer how many requests the host gets, how often, when, and whether any.
+
+        started: when the request began. An answer about the link opens the host by one request and
+        speeds it up to the full rate again. One about the host, or none, counts as a failure:
+        it halves the requests at once, and pauses them from the second in a row on, until the host
+        is given up. 429, and 503 with Retry-After, ask for a pause and half the rate.
+        """
+        status, code = answer.result.status, answer.result.http_status
+        throttled = code == 429 or (code == 503 and answer.retry_after is not None)
+        failed = code is None or code in (403, 429) or code >= 500
+        self.has_answered |= code is not None
+        if not failed or status == "refused_address":
+            self._failures, self.given_up = 0, False
+            self._limit = min(self._options.per_host, self._limit + 1)
+            full_rate = self._options.rate_per_host
+            self._rate = min(full_rate, self._rate + full_rate * _SPEED_UP)
+            return
+        pause = answer.retry_after or 0.0 if throttled else 0.0
+        if started > self._failed_at:  # else it was under way at the last failure: the same one
+            self._failed_at = now
+            self._failures += 1
+            self._limit = max(1, self._limit // 2)
+            if throttled:
+                slowest = self._options.rate_per_host / _MAX_SLOWDOWN
+                self._rate = max(self._rate / 2, slowest)
+                if answer.retry_after is None:
+                    pause = _THROTTLED_S * 2 ** (self._failures - 1)
+            elif self._failures > 1:
+                pause = _PAUSE_S * 2**self._failures
+        self._paused_until = max(self._paused_until, now + min(pause, _MAX_PAUSE_S))
+        self.given_up = self._failures >= (GIVE_UP_AFTER if self.has_answered else DEAD_AFTER)
 
 
 async def fetch_all(
-    urls: Sequence[str], client: Fetcher, options: Download, on_results: OnResults
+    links: Sequence[str], client: Client, options: Download, on_result: OnResult
 ) -> None:
-    """Downloads distinct URLs; calls `on_results` with those that ended in one turn of the loop.
+    """Downloads distinct links; calls `on_result` with each one's result.
 
     An error that is not the network's, such as a full disk, ends all requests and is raised.
     """
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_DNS_THREADS, "look-up"))
     try:
-        await _Scheduler(client, options, on_results).run(urls)
+        await _Scheduler(client, options, on_result).run(links)
     except BaseExceptionGroup as group:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
@@ -55,217 +147,152 @@ async def fetch_all(
 
 
 class _Scheduler:
-    def __init__(self, client: Fetcher, options: Download, on_results: OnResults) -> None:
-        self._client, self._options, self._on_results = client, options, on_results
-        self._ended: list[tuple[str, Result]] = []  # in this turn of the loop
-        self._queues: dict[str, HostQueue] = {}
-        self._waiting: dict[HostQueue, None] = {}  # queues that may have requests, in order
-        self._idle: list[asyncio.Future[tuple[HostQueue, Request]]] = []  # tasks without one
-        self._left = 0
-        self._all_queued = False
-        self._loop = asyncio.get_running_loop()
-        self._now = self._loop.time
-        self._finished: asyncio.Future[None] = self._loop.create_future()
-        self._timer: asyncio.TimerHandle | None = None
+    def __init__(self, client: Client, options: Download, on_result: OnResult) -> None:
+        self._client, self._options, self._on_result = client, options, on_result
+        self._hosts: dict[str, Host] = {}
+        # Hosts that may start a request: (requests under way, order of arrival, host), a heap.
+        self._ready: list[tuple[int, int, Host]] = []
+        self._arrivals = itertools.count()
+        self._running = self._saving = 0  # requests of all hosts, and files that they gave
+        self._now = asyncio.get_running_loop().time
 
     async def run(self, links: Sequence[str]) -> None:
-        self._left = len(links)
-        if not links:
-            return
-        try:
-            async with asyncio.TaskGroup() as group:
-                count = min(self._options.concurrency, self._left)
-                tasks = [group.create_task(self._work()) for _ in range(count)]
-                await self._queue_all(links)
-                await self._finished
-                for task in tasks:
-                    task.cancel()
-        finally:
-            if self._timer:
-                self._timer.cancel()
+        """Queues all links; ends when the last task has, since whatever waits has a task."""
+        async with asyncio.TaskGroup() as self._tasks:
+            for number, link in enumerate(links, 1):
+                try:
+                    url = clean_url(link)
+                except RejectedError as error:
+                    self._on_result(link, Result(error.status, str(error), final_url=link))
+                else:
+                    self._queue(Request(link, url, url))
+                if number % _QUEUE_BATCH == 0:
+                    await asyncio.sleep(0)
 
-    async def _queue_all(self, links: Iterable[str]) -> None:
-        """Puts every link in its host's queue; the first start before the last is queued."""
-        for number, link in enumerate(links):
-            try:
-                start = clean_url(link)
-            except BadUrlError as error:
-                self._add_result(link, Result(error.status, str(error), final_url=link))
-                continue
-            self._queue_of(start).put(Request(0.0, number, link, start, start))
-            if number % _QUEUE_BATCH == _QUEUE_BATCH - 1:
-                self._wake()
-                await asyncio.sleep(0)
-        self._all_queued = True
-        self._wake()
-
-    def _queue_of(self, url: URL) -> HostQueue:
-        """The queue of the URL's host, which is about to get a request."""
-        host = url.host or ""
-        if host not in self._queues:
-            self._queues[host] = HostQueue(self._options)
-        queue = self._queues[host]
-        self._waiting[queue] = None
-        return queue
-
-    def _next(self) -> tuple[HostQueue, Request] | None:
-        """The request to start now, for the host that has the fewest under way.
-
-        None when no host may get one; then the timer is set for the first that may again.
-        """
-        now, wait = self._now(), math.inf
-        chosen: HostQueue | None = None
-        for queue in self._waiting:
-            delay = queue.delay(now)
-            if delay == 0:
-                if chosen is None or queue.running < chosen.running:
-                    chosen = queue
-            elif delay is not None:
-                wait = min(wait, delay)
-        if chosen is None:
-            if self._timer:
-                self._timer.cancel()
-            if self._only_silent():
-                for queue in list(self._waiting):
-                    self._give_up(queue)
-                return None
-            self._timer = self._loop.call_later(wait, self._wake) if wait < math.inf else None
-            return None
-        request = chosen.start_next(now)
-        if chosen.empty:
-            del self._waiting[chosen]
-        return chosen, request
-
-    def _only_silent(self) -> bool:
-        """Whether all that is left is for hosts that do not answer, though others did.
-
-        While others have work, patience costs nothing; after it each pause would be the run's.
-        """
-        return (
-            self._all_queued
-            and all(queue.silent for queue in self._waiting)
-            and all(queue.silent for queue in self._queues.values() if queue.running)
-            and any(queue.has_answered for queue in self._queues.values())
-        )
-
-    def _wake(self) -> None:
-        """Gives idle tasks the requests that may start."""
-        while self._idle and (turn := self._next()):
-            future = self._idle.pop()
-            if not future.cancelled():
-                future.set_result(turn)
-
-    async def _work(self) -> None:
-        """One of the requests under way at once: one after the other."""
-        while True:
-            turn = self._next()
-            if turn is None:
-                self._idle.append(self._loop.create_future())
-                turn = await self._idle[-1]
-            queue, request = turn
-            started = self._now()
-            answer = await self._client.get(request.url)
-            queue.running -= 1
-            if answer.throttled:
-                queue.throttled(started, self._now(), answer.retry_after)
-            elif answer.host_failed:
-                queue.failed(started, self._now(), answered=answer.http_status is not None)
-            else:
-                queue.succeeded()
-            if answer.body:
-                self._client.inspect(answer, partial(self._inspected, request))
-            else:
-                self._handle(request, answer)
-            if queue.given_up:
-                self._give_up(queue)
-            self._wake()
-
-    def _inspected(self, request: Request, answer: Answer | Exception) -> None:
-        """Handles an inspected body; also while all is ending, so that no stored image lacks its
-        result."""
-        try:
-            if isinstance(answer, Exception):
-                raise answer
-            self._handle(request, answer)
-            self._wake()
-        except Exception as error:  # the disk's, most likely
-            self._fail(error)
-
-    def _handle(self, request: Request, answer: Answer) -> None:
-        if answer.status == "redirect":
-            self._redirect(request, answer)
-        elif answer.retry and request.attempt < self._options.attempts:
-            pause = min(_BACK_OFF_S * 2 ** (request.attempt - 1), _MAX_BACK_OFF_S)
-            ready_at = self._now() + pause * random.uniform(0.5, 1.5)
-            start, attempt = request.start, request.attempt + 1
-            retry = Request(ready_at, request.number, request.link, start, start, attempt)
-            self._queue_of(start).put_later(retry)
+    def _queue(self, request: Request) -> None:
+        """Puts a request in its host's queue; a redirect goes first, since it may expire."""
+        name = request.url.host or ""
+        if name not in self._hosts:
+            self._hosts[name] = Host(self._options)
+        host = self._hosts[name]
+        host.links += 1
+        if request.redirects:
+            host.waiting.appendleft(request)
         else:
-            self._end(request, answer)
+            host.waiting.append(request)
+        if host.given_up:
+            self._give_up(host)
+        self._schedule(host)
+        self._start()
+
+    def _schedule(self, host: Host) -> None:
+        """Arranges the host's next start, for now or after its pause."""
+        delay = host.delay(self._now())
+        if delay is None or host.scheduled:
+            return
+        host.scheduled = True
+        if delay:
+            host.pause = self._tasks.create_task(self._schedule_later(host, delay))
+        else:
+            heapq.heappush(self._ready, (host.running, next(self._arrivals), host))
+
+    async def _schedule_later(self, host: Host, delay: float) -> None:
+        await asyncio.sleep(delay)
+        host.pause, host.scheduled = None, False
+        self._schedule(host)
+        self._start()
+
+    def _start(self) -> None:
+        """Starts requests while slots are free, for the host with the fewest under way first."""
+        while (
+            self._ready and self._running < self._options.concurrency and self._saving < _MAX_SAVING
+        ):
+            _, _, host = heapq.heappop(self._ready)
+            host.scheduled = False
+            if host.delay(self._now()) == 0:
+                request = host.start_next(self._now())
+                self._running += 1
+                self._tasks.create_task(self._make(host, request))
+            self._schedule(host)
+
+    async def _make(self, host: Host, request: Request) -> None:
+        """Makes a request. It ends the link, is redirected, or is followed by another try."""
+        started = self._now()
+        answer = await self._client.get(request.url)
+        host.running -= 1
+        self._running -= 1
+        host.judge(answer, started, self._now())
+        if answer.file:
+            self._saving += 1
+            self._schedule(host)
+            self._start()  # the next request need not wait for the disk
+            answer = await self._client.save(answer)
+            self._saving -= 1
+        retry = answer.retry and request.attempt < self._options.attempts
+        if answer.location:
+            self._redirect(request, answer)
+        elif not retry:
+            self._end(request, answer.result)
+        host.links -= not retry
+        if host.given_up:
+            self._give_up(host)
+        if not self._running:
+            self._give_up_silent_hosts()
+        self._schedule(host)
+        self._start()
+        if retry:
+            pause = min(_BACK_OFF_S * 2 ** (request.attempt - 1), _MAX_BACK_OFF_S)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+            host.links -= 1
+            start = request.start
+            self._queue(Request(request.link, start, start, request.attempt + 1))
 
     def _redirect(self, request: Request, answer: Answer) -> None:
-        code = answer.http_status
+        code = answer.result.http_status
         try:
             # Joined before it is cleaned, since `//host/x` has the scheme of the redirect.
             url = clean_url(str(request.url.join(URL(answer.location))))
-        except (BadUrlError, ValueError) as error:
-            refused = isinstance(error, BadUrlError) and error.status == "refused_address"
-            status = "refused_address" if refused else "failed"
-            reason = str(error) if isinstance(error, BadUrlError) else "not a URL"
-            self._end(request, Answer(status, f"redirected to {reason}", code))
+        except RejectedError as error:
+            self._end(request, Result(error.status, f"redirected to {error}", http_status=code))
             return
-        redirected = Request(
-            self._now(),
-            request.number,
-            request.link,
-            request.start,
-            url,
-            request.attempt,
-            request.redirects + 1,
-        )
+        except ValueError:
+            self._end(request, Result("failed", "redirected to not a URL", http_status=code))
+            return
+        redirected = replace(request, url=url, redirects=request.redirects + 1)
         if url.name == "removed.png":  # imgur's image in place of one that was taken down
-            self._end(redirected, Answer("removed", "redirected to removed.png", code))
+            result = Result("removed", "redirected to removed.png", http_status=code)
+            self._end(redirected, result)
         elif redirected.redirects > _MAX_REDIRECTS:
-            self._end(request, Answer("failed", f"more than {_MAX_REDIRECTS} redirects", code))
+            message = f"more than {_MAX_REDIRECTS} redirects"
+            self._end(request, Result("failed", message, http_status=code))
         else:
-            self._queue_of(url).put_later(redirected)
+            self._queue(redirected)
 
-    def _give_up(self, queue: HostQueue) -> None:
-        self._waiting.pop(queue, None)
-        for request in queue.drain():
-            message = "its host failed time after time and was left alone"
-            result = Result("failed", message, request.attempt - 1, None, str(request.url))
-            self._add_result(request.link, result)
+    def _end(self, request: Request, result: Result) -> None:
+        url = str(request.url)
+        self._on_result(request.link, result._replace(attempts=request.attempt, final_url=url))
 
-    def _end(self, request: Request, answer: Answer) -> None:
-        result = Result(
-            answer.status,
-            answer.error,
-            request.attempt,
-            answer.http_status,
-            str(request.url),
-            answer.image,
-            answer.min_bytes,
-        )
-        self._add_result(request.link, result)
+    def _give_up(self, host: Host) -> None:
+        """Ends the links that wait for a host, without asking it."""
+        host.given_up = True
+        if host.pause:
+            host.pause.cancel()
+            host.pause, host.scheduled = None, False
+        result = Result("failed", "its host failed time after time and was left alone")
+        while host.waiting:
+            request = host.waiting.popleft()
+            host.links -= 1
+            self._end(replace(request, attempt=request.attempt - 1), result)
 
-    def _add_result(self, link: str, result: Result) -> None:
-        if not self._ended:
-            self._loop.call_soon(self._report)
-        self._ended.append((link, result))
+    def _give_up_silent_hosts(self) -> None:
+        """Gives up the hosts that never answered when only these have links left.
 
-    def _report(self) -> None:
-        """Passes on all results of this turn together, since a write for each would cost more."""
-        ended, self._ended = self._ended, []
-        try:
-            self._on_results(ended)
-        except Exception as error:
-            self._fail(error)
-        self._left -= len(ended)
-        if not self._left and not self._finished.done():
-            self._finished.set_result(None)
-
-    def _fail(self, error: Exception) -> None:
-        """Ends the run with an error."""
-        if not self._finished.done():
-            self._finished.set_exception(error)
+        While others have work, patience costs nothing; after it each pause would be the run's.
+        Where no host has answered at all, it may be the network.
+        """
+        hosts = self._hosts.values()
+        if all(host.silent or not host.links for host in hosts) and any(
+            host.has_answered for host in hosts
+        ):
+            for host in hosts:
+                self._give_up(host)

@@ -1,111 +1,27 @@
 """Stores originals in data/raw, each under the digest of its bytes, whole or not at all.
 
-Bytes that come in are held in memory, those of a large image in a file under `.parts/` of the same
-folder; every file is written there, and renamed when it is whole.
+A file is written under `.parts/` of the same folder, and renamed when it is whole.
 """
 
-import hashlib
-import itertools
-import mmap
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import IO
 
 from pttfaces import files, workdir
+from pttfaces.config import Download
+from pttfaces.denylist import DenyList
 from pttfaces.download.image_type import identify
-from pttfaces.download.result import FORMAT_EXTENSIONS, ImageInfo
+from pttfaces.download.result import FORMAT_EXTENSIONS, ImageInfo, apply_limits
 
-_PARTS = ".parts"
-_MAX_IN_MEMORY = 2**20  # bytes of one part
-_MAX_ALL_IN_MEMORY = 64 * 2**20  # and of all parts together
-_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)  # Windows' has it
+_PIECE_BYTES = 2**20
+_MAX_IN_MEMORY = 2**20  # bytes of one file that comes in
+_MAX_ALL_IN_MEMORY = 64 * 2**20  # and of all together
 _ORIGINAL = re.compile(rf"[0-9a-f]{{2}}/[0-9a-f]{{64}}\.({'|'.join(FORMAT_EXTENSIONS.values())})")
-
-
-class Part:
-    """Bytes on their way into the store; a context manager that leaves nothing behind.
-
-    `inspect` and `move` may be called in another thread; everything else belongs to one.
-    """
-
-    def __init__(self, store: "ImageStore", path: str) -> None:
-        self.bytes = 0
-        self._store, self._path = store, path
-        self._chunks: list[bytes] = []
-        self._counted = 0  # bytes of them in the store's `bytes_in_memory`
-        self._on_disk = False  # there is a file at `path`
-        self._file: int | None = None  # a descriptor: to open a file object takes one call more
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.discard()
-
-    def write(self, chunk: bytes) -> None:
-        """Appends bytes."""
-        self.bytes += len(chunk)
-        if self._file is not None:
-            _write(self._file, chunk)
-            return
-        self._chunks.append(chunk)
-        self._counted += len(chunk)
-        self._store.bytes_in_memory += len(chunk)
-        if self.bytes > _MAX_IN_MEMORY or self._store.bytes_in_memory > _MAX_ALL_IN_MEMORY:
-            self._write_to_disk()
-            self._free_memory()
-
-    def inspect(self) -> ImageInfo:
-        """What the bytes are, when the last has come; NotAnImageError says why no image."""
-        if self._file is None:
-            content = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-            self._chunks = [content]
-            return identify(content, hashlib.sha256(content).hexdigest())
-        with mmap.mmap(self._file, 0, access=mmap.ACCESS_READ) as mapped:
-            return identify(mapped, hashlib.sha256(mapped).hexdigest())
-
-    def move(self, target: str) -> int:
-        """Makes the bytes the file at `target`, whole or not at all; returns its mtime in ns."""
-        if self._file is None:
-            self._write_to_disk()
-            self._chunks = []
-        self._close()
-        mtime = os.stat(self._path).st_mtime_ns  # noqa: PTH116 (see ImageStore.has)
-        os.replace(self._path, target)  # noqa: PTH105
-        self._on_disk = False
-        return mtime
-
-    def discard(self) -> None:
-        """Drops the bytes; a file that was moved stays."""
-        self._free_memory()
-        self._close()
-        if self._on_disk:
-            Path(self._path).unlink(missing_ok=True)
-
-    def _write_to_disk(self) -> None:
-        self._file = os.open(self._path, _NEW_FILE, 0o666)
-        self._on_disk = True
-        for chunk in self._chunks:
-            _write(self._file, chunk)
-
-    def _close(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-
-    def _free_memory(self) -> None:
-        self._store.bytes_in_memory -= self._counted
-        self._chunks, self._counted = [], 0
 
 
 class ImageStore:
@@ -113,12 +29,13 @@ class ImageStore:
 
     What a killed run left half-written is removed at the start. A file's bytes are compared with
     its name once, and again when its mtime has changed; the mtimes are kept in `.cache/raw`.
-    bytes_in_memory: of all parts. restored: how many originals `restore` brought back.
+    options, deny: they say which images to store. restored: how many originals `restore` brought
+    back.
     """
 
-    def __init__(self, root: str | Path) -> None:
-        self.bytes_in_memory = self.restored = 0
-        self._root = str(root)
+    def __init__(self, root: str | Path, options: Download, deny: DenyList) -> None:
+        self.restored = 0
+        self._root, self._options, self._deny = str(root), options, deny
         root_digest = files.digest_json(str(Path(root).resolve()))[:16]
         self._mtimes_file = workdir.cache_dir("raw") / f"{root_digest}.txt"
         self._mtimes = _read_mtimes(self._mtimes_file)
@@ -126,13 +43,35 @@ class ImageStore:
         # An experiment's own folder is temporary: it leaves the originals to the main folder, which
         # has its own of what the experiment sweeps away.
         self._in_clone = Path.cwd() != workdir.root().resolve()
-        self._parts = str(files.clean_folder(Path(root) / _PARTS))
-        self._numbers = itertools.count()
-        self._names: dict[str, set[str]] = {}  # by folder that was written to
+        self._parts = files.clean_folder(Path(root) / ".parts")
 
-    def new_part(self) -> Part:
-        """A new part to write to."""
-        return Part(self, f"{self._parts}/{next(self._numbers)}")
+    def new_file(self) -> tempfile.SpooledTemporaryFile[bytes]:
+        """A temporary file for bytes that come in, in memory while it is small."""
+        in_memory = min(_MAX_IN_MEMORY, _MAX_ALL_IN_MEMORY // self._options.concurrency)
+        return tempfile.SpooledTemporaryFile(in_memory, dir=str(self._parts))
+
+    def save(self, file: IO[bytes]) -> ImageInfo:
+        """Identifies an image file and stores a copy if it is wanted; the same bytes once.
+
+        RejectedError: it is no image.
+        """
+        image = identify(file)
+        if self.wants(image) and not self.has(image):
+            part, target = f"{self._parts}/{image.sha256}", f"{self._root}/{image.path}"
+            file.seek(0)
+            with Path(part).open("wb") as copy:
+                shutil.copyfileobj(file, copy, _PIECE_BYTES)
+            if not Path(target).parent.exists():
+                Path(target).parent.mkdir()
+            os.replace(part, target)  # noqa: PTH105 (see `has`)
+            self._mtimes[image.path] = os.stat(target).st_mtime_ns  # noqa: PTH116
+        return image
+
+    def wants(self, image: ImageInfo) -> bool:
+        """Whether the image is within the limits and not denied."""
+        return apply_limits(image, self._options).keep and not self._deny.denies(
+            sha256=image.sha256
+        )
 
     def has(self, image: ImageInfo) -> bool:
         """Whether the image is here. A file of its name with other bytes, left by a disk's fault or
@@ -164,21 +103,9 @@ class ImageStore:
         self.restored += restored
         return restored
 
-    def read(self, image: ImageInfo) -> bytes:
-        """The bytes of an image that is here."""
-        return Path(self._root, image.path).read_bytes()
-
-    def add(self, part: Part, image: ImageInfo) -> None:
-        """Stores the bytes of a part; the same bytes are stored once."""
-        folder, name = image.path.split("/")
-        if folder not in self._names:
-            parent = Path(self._root, folder)
-            parent.mkdir(exist_ok=True)
-            self._names[folder] = {path.name for path in parent.iterdir()}
-        # A new name needs no look at the disk: each makes the threads wait for one another.
-        if name not in self._names[folder] or not self.has(image):
-            self._mtimes[image.path] = part.move(f"{self._root}/{image.path}")
-            self._names[folder].add(name)
+    def open(self, image: ImageInfo) -> IO[bytes]:
+        """The file of an image that is here."""
+        return Path(self._root, image.path).open("rb")
 
     def sweep(self, paths: set[str]) -> None:
         """Leaves only the files at `paths` (as in the ledger): other originals move to
@@ -220,9 +147,3 @@ def _read_mtimes(path: Path) -> dict[str, int]:
         return {}
     pairs = (line.split(" ", 1) for line in lines)
     return {pair[1]: int(pair[0]) for pair in pairs if len(pair) == 2 and pair[0].isdecimal()}
-
-
-def _write(file: int, chunk: bytes) -> None:
-    rest = memoryview(chunk)
-    while rest:  # the last bytes that fit on a disk are written without an error
-        rest = rest[os.write(file, rest) :]

@@ -163,21 +163,26 @@ def test_only_what_can_succeed_is_tried_again() -> None:
     assert failed == [f"http://a.test{path}" for path in codes]
 
 
-def test_after_an_upgrade_from_version_0_1_nothing_is_requested_again() -> None:
-    async def page(request: Request) -> None:
-        await request.answer(200, b"<html>")
+@pytest.mark.parametrize("earlier", [f"-{'0' * 16}.jsonl", ".v1.jsonl"])
+def test_after_an_upgrade_only_broken_files_are_requested_again(earlier: str) -> None:
+    """This version may judge them otherwise."""
 
-    links = links_to("http://a.test/1", "http://a.test/2", "http://b.test/page")
-    with Site({"a.test": numbered, "b.test": page}) as site:
+    async def handler(request: Request) -> None:
+        body = {"/page": b"<html>", "/cut": image_bytes("JPEG")[:-9]}.get(request.path, b"")
+        await request.answer(200 if body else 404, body)
+
+    paths = ("a.test/1", "a.test/2", "b.test/gone", "b.test/page", "b.test/cut")
+    links = links_to(*(f"http://{path}" for path in paths))
+    with Site({"a.test": numbered, "b.test": handler}) as site:
         get(links, site.hosts())
         written = Path("data/ledger.csv").read_bytes()
         (cache,) = Path(".cache/download").iterdir()
-        old = cache.rename(cache.with_name(f"{cache.name.partition('.')[0]}-{'0' * 16}.jsonl"))
-        assert get(links, site.hosts()).requested == 0
+        old = cache.rename(cache.with_name(cache.name.partition(".")[0] + earlier))
+        assert get(links, site.hosts()).requested == 2
         assert not old.exists()
         assert get(links, site.hosts()).requested == 0
     assert Path("data/ledger.csv").read_bytes() == written
-    assert set(site.asked.values()) == {1}
+    assert [site.asked[path] for path in paths] == [1, 1, 1, 2, 2]
 
 
 def test_a_clone_that_pulled_requests_only_what_gave_no_image() -> None:
@@ -379,7 +384,7 @@ def test_no_network_is_a_sentence_and_what_is_there_stays() -> None:
 def test_a_host_that_is_down_is_left_alone_and_the_others_are_not_held_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pttfaces.download.host_queue._PAUSE_S", 0.02)
+    monkeypatch.setattr("pttfaces.download.scheduler._PAUSE_S", 0.02)
     with Site({}) as closed:
         port = closed.port
     links = links_to(*(f"http://{'ab'[at % 2]}.test/{at}" for at in range(200)))
@@ -397,7 +402,7 @@ def test_a_silent_host_is_waited_for_only_while_others_have_work(
     monkeypatch: pytest.MonkeyPatch, others_take_s: float | None, asked: int
 ) -> None:
     """At most three tries, once nothing else is left; five where no host answers: it may be us."""
-    monkeypatch.setattr("pttfaces.download.host_queue._PAUSE_S", 0.04)
+    monkeypatch.setattr("pttfaces.download.scheduler._PAUSE_S", 0.04)
 
     async def hangs_up(request: Request) -> None:
         request.reset()
@@ -709,7 +714,7 @@ def test_a_file_that_cannot_be_written_ends_the_run_and_the_next_goes_on() -> No
         goes_on(site, expected)
 
 
-@pytest.mark.parametrize("held", [0, 2**26])
+@pytest.mark.parametrize("held", [2**10, 2**26])
 def test_images_arrive_whether_they_are_held_in_memory_or_in_files(
     held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

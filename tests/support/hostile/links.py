@@ -150,7 +150,7 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def gif_header(side: int) -> bytes:
-    return b"GIF89a" + struct.pack("<HHBBB", side, side, 0, 0, 0) + b"\x3b"
+    return b"GIF89a" + struct.pack("<HHBBB", side, side, 0, 0, 0) + FRAME + b"\x3b"
 
 
 def gzipped(content: bytes) -> bytes:

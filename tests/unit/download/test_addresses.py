@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pttfaces.download.addresses import (
-    BadUrlError,
     RefusedAddressError,
     clean_url,
     is_public,
     public_socket,
 )
+from pttfaces.download.result import RejectedError
 
 PRIVATE = [
     "127.0.0.1",
@@ -89,7 +89,7 @@ def test_no_socket_is_made_for_a_private_address() -> None:
     ],
 )
 def test_urls_that_are_not_fetched(url: str, status: str) -> None:
-    with pytest.raises(BadUrlError) as caught:
+    with pytest.raises(RejectedError) as caught:
         clean_url(url)
     assert caught.value.status == status
 
@@ -100,7 +100,7 @@ def test_credentials_and_fragments_are_left_out() -> None:
 
 @given(st.text(max_size=40) | st.text(max_size=40).map(lambda text: f"http://{text}"))
 def test_any_text_is_a_url_or_refused(text: str) -> None:
-    with suppress(BadUrlError):
+    with suppress(RejectedError):
         url = clean_url(text)
         assert url.scheme in ("http", "https")
         assert url.host

@@ -2,30 +2,29 @@
 comes back.
 """
 
-import hashlib
+import io
 import os
 from pathlib import Path
 
 import pytest
 from damage import DAMAGES, Damage
+from hostile.site import image_bytes, options
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pttfaces.denylist import DenyList
 from pttfaces.download.result import ImageInfo
 from pttfaces.download.store import ImageStore
 
 
+def open_store(root: str | Path) -> ImageStore:
+    return ImageStore(root, options(), DenyList())
+
+
 def filled(root: Path, count: int) -> tuple[ImageStore, list[ImageInfo]]:
-    """A store of files that are no more than their digests say."""
-    store, images = ImageStore(root), []
-    for number in range(count):
-        content = bytes([number]) * 99
-        with store.new_part() as part:
-            part.write(content)
-            digest = hashlib.sha256(content).hexdigest()
-            images.append(ImageInfo(digest, len(content), "JPEG", 1, 1, True))
-            store.add(part, images[-1])
-    return store, images
+    """A store of small images."""
+    store = open_store(root)
+    return store, [store.save(io.BytesIO(image_bytes("PNG", seed))) for seed in range(count)]
 
 
 @given(DAMAGES, st.booleans())
@@ -39,11 +38,11 @@ def test_damaged_mtimes_change_no_answer(
         store.sweep({image.path for image in images})
         if changed:
             path = Path(place, "raw", images[0].path)
-            path.write_bytes(bytes([7]) * 99)
+            path.write_bytes(path.read_bytes()[::-1])
             os.utime(path, ns=(1, 1))
         (mtimes,) = (place / ".cache/raw").iterdir()
         mtimes.write_bytes(damage.of(mtimes.read_bytes()))
-        again = ImageStore(place / "raw")
+        again = open_store(place / "raw")
         assert [again.has(image) for image in images] == [not changed, True]
 
 
@@ -77,7 +76,8 @@ def test_an_original_that_is_swept_away_comes_back(project: Path) -> None:
 def test_a_damaged_original_does_not_come_back(project: Path) -> None:
     store, images = filled(project / "data/raw", 2)
     store.sweep(set())
-    (project / ".cache/originals" / images[0].path).write_bytes(bytes([7]) * 99)
+    original = project / ".cache/originals" / images[0].path
+    original.write_bytes(original.read_bytes()[::-1])
     assert [store.restore(image) for image in images] == [False, True]
     assert names(project / "data/raw") == {images[1].path}
     assert not names(project / ".cache/originals")
@@ -99,7 +99,7 @@ def test_an_experiment_in_a_folder_of_its_own_leaves_the_originals_to_the_main_o
     clone.mkdir(parents=True)
     monkeypatch.chdir(clone)
     monkeypatch.setenv("DVC_ROOT", str(project))
-    experiment = ImageStore("data/raw")
+    experiment = open_store("data/raw")
     assert experiment.restore(image)
     assert store.restore(image)
     experiment.sweep(set())

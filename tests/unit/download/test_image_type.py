@@ -11,15 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pttfaces.download.image_type import NotAnImageError, identify
+from pttfaces.download.image_type import identify
+from pttfaces.download.result import RejectedError
 
 KINDS = list(EXTENSIONS)
 
 
 def facts(content: bytes) -> tuple[str, int, int, bool]:
-    found = identify(content, "0" * 64)
+    found = identify(io.BytesIO(content))
     assert found.bytes == len(content)
     return found.format, found.width, found.height, found.whole
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -57,24 +62,48 @@ def test_the_end_of_an_embedded_preview_is_not_the_end_of_the_jpeg() -> None:
     assert facts(cut) == ("JPEG", 64, 48, False)
 
 
-def test_lossless_and_large_webp() -> None:
-    buffer = io.BytesIO()
-    Image.new("RGB", (321, 45)).save(buffer, "WEBP", lossless=True)
-    assert facts(buffer.getvalue()) == ("WEBP", 321, 45, True)
+def test_lossless_animated_and_large_webp() -> None:
+    image = Image.new("RGB", (321, 45))
+    for options in ({"lossless": True}, {"save_all": True, "append_images": [image.rotate(180)]}):
+        buffer = io.BytesIO()
+        image.save(buffer, "WEBP", **options)
+        assert facts(buffer.getvalue()) == ("WEBP", 321, 45, True)
     body = b"VP8X" + struct.pack("<I", 10) + b"\0" * 4 + b"\xfe\x3f\0" + b"\xfd\x3f\0"
     header = b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP"
-    assert facts(header + body) == ("WEBP", 16383, 16382, True)
+    with pytest.raises(RejectedError, match="more pixels than Pillow opens") as caught:
+        facts(header + body)
+    assert caught.value.status == "too_large"
+
+
+@pytest.mark.parametrize("kind", ["GIF", "AVIF"])
+def test_animation_has_the_size_of_its_frames(kind: str) -> None:
+    buffer = io.BytesIO()
+    frames = [Image.new("L", (50, 40), shade) for shade in (0, 90, 200)]
+    frames[0].save(buffer, kind, save_all=True, append_images=frames[1:])
+    assert facts(buffer.getvalue()) == (kind, 50, 40, True)
+
+
+def test_gif_with_bytes_between_its_blocks_is_whole_as_decoders_read_it() -> None:
+    content = image_bytes("GIF")
+    odd = content[:-1] + b"\0\0xx" + content[-1:]
+    Image.open(io.BytesIO(odd)).load()
+    assert facts(odd) == ("GIF", 64, 48, True)
+    assert facts(odd[:-1]) == ("GIF", 64, 48, False)
+
+
+def test_jpeg_of_two_images_is_the_first_one() -> None:
+    """MPO, which some phones write."""
+    buffer = io.BytesIO()
+    images = [Image.new("RGB", (64, 48), shade) for shade in ("red", "blue")]
+    images[0].save(buffer, "MPO", save_all=True, append_images=images[1:])
+    assert facts(buffer.getvalue()) == ("JPEG", 64, 48, True)
 
 
 def test_a_huge_png_is_measured_without_being_decoded() -> None:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        checksum = struct.pack(">I", zlib.crc32(kind + body))
-        return struct.pack(">I", len(body)) + kind + body + checksum
-
     content = (
         b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0))
-        + chunk(b"IEND", b"")
+        + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0))
+        + png_chunk(b"IEND", b"")
     )
     assert facts(content) == ("PNG", 60000, 60000, True)
 
@@ -87,13 +116,35 @@ def test_a_huge_png_is_measured_without_being_decoded() -> None:
         (b"\n <svg xmlns='x'><script/></svg>", "SVG or other XML"),
         (b"BM" + b"\0" * 100, "unknown bytes"),
         (b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + b"\0" * 40, "unknown bytes"),
-        (b"\xff\xd8\xff\xd9", "a JPEG without a size"),
-        (b"GIF89a" + b"\0" * 8 + b"nonsense", "a damaged GIF"),
-        (b"\xff\xd8" + b"\xff\xe0\0\x02" * 1_100_000, "a JPEG of more than 1000000 blocks"),
+        (b"\xff\xd8\xff\xc0\0\x03\x01\xff\xd9", "a broken JPEG"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\0IHDRcrc!\0\0\0\0IEND", "a broken PNG"),
+        (b"GIF89a" + b"\0" * 8 + b"nonsense;", "a broken GIF"),
+        (b"RIFF\x0c\0\0\0WEBPVP8 \0\0\0\0", "a broken WEBP"),
+        (b"\0\0\0\x14ftypavif\0\0\0\0avif", "a broken AVIF"),
     ],
 )
 def test_what_is_no_image_is_named(content: bytes, reason: str) -> None:
-    with pytest.raises(NotAnImageError, match=f"^{reason}$"):
+    with pytest.raises(RejectedError, match=f"^{reason}$"):
+        facts(content)
+
+
+def exif_segments(size: int) -> bytes:
+    return (b"\xff\xe1\xff\xff" + b"Exif\0\0" + b"\0" * 65527) * (size // 65537)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xd8" + b"\xff\xe0\0\x02" * 300_000,
+        b"\xff\xd8" + exif_segments(50 * 2**20),
+        image_bytes("PNG")[:33] + png_chunk(b"prVt", b"") * 100_000,
+        image_bytes("GIF")[:-1] + b",\0\0\0\0\1\0\1\0\0\2\0" * 400_000,
+        b"\0\0\0\x18ftypavif\0\0\0\0avifmif1" + b"\0\0\0\x08free" * 1_100_000,
+    ],
+    ids=["JPEG segments", "JPEG Exif", "PNG chunks", "GIF frames", "AVIF boxes"],
+)
+def test_image_that_would_be_parsed_for_minutes_is_rejected(content: bytes) -> None:
+    with pytest.raises(RejectedError, match="too many pieces"):
         facts(content)
 
 
@@ -107,5 +158,5 @@ def test_damaged_bytes_never_surprise(kind: str, place: float, junk: bytes) -> N
     content = bytearray(image_bytes(kind))
     at = int(place * len(content))
     content[at : at + len(junk)] = junk
-    with contextlib.suppress(NotAnImageError):
+    with contextlib.suppress(RejectedError):
         facts(bytes(content))

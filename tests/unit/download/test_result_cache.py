@@ -1,6 +1,7 @@
 """The cache of results: short, and whole line by line whatever became of its file."""
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,16 +11,17 @@ from hypothesis import given
 from pttfaces import files
 from pttfaces.download import result_cache
 from pttfaces.download.result import ImageInfo, Result
+from pttfaces.download.result_cache import ResultCache
 
 JPEG = ImageInfo("a" * 64, 999, "JPEG", 640, 480, True)
 
 
 def test_a_cache_of_many_retries_is_made_short_again(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
-    with result_cache.open_cache(path) as cache:
+    with closing(ResultCache(path)) as cache:
         for at in range(3000):
-            cache.add([(f"http://a.test/{at % 7}", Result("failed", attempts=at))])
-    with result_cache.open_cache(path) as cache:
+            cache.add(f"http://a.test/{at % 7}", Result("failed", attempts=at))
+    with closing(ResultCache(path)) as cache:
         assert len(cache.results) == 7
         assert cache.results["http://a.test/3"].attempts == 2999 - (2999 - 3) % 7
     assert path.read_bytes().count(b"\n") == 7
@@ -28,11 +30,11 @@ def test_a_cache_of_many_retries_is_made_short_again(tmp_path: Path) -> None:
 def test_the_line_after_a_cut_one_is_not_lost_with_it(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     for number in range(3):
-        with result_cache.open_cache(path) as cache:
+        with closing(ResultCache(path)) as cache:
             assert list(cache.results) == [str(earlier) for earlier in range(number)]
-            cache.add([(str(number), Result("gone"))])
+            cache.add(str(number), Result("gone"))
         with path.open("ab") as handle:
-            handle.write(b'["http://cut')
+            handle.write(b'\n["http://cut')
 
 
 @given(DAMAGES)
@@ -40,10 +42,10 @@ def test_a_damaged_cache_has_no_wrong_result(
     tmp_path_factory: pytest.TempPathFactory, damage: Damage
 ) -> None:
     path = tmp_path_factory.mktemp("cache") / "results.jsonl"
-    with result_cache.open_cache(path) as cache:
-        cache.add([("http://a.test/1", Result("ok", "", 1, 200, "http://b.test/1", JPEG))])
-        cache.add([("http://a.test/2", Result("too_large", "larger", 1, 200, "", None, 10**7))])
-        cache.add([("http://a.test/3", Result("gone", "HTTP 404", 2, 404))])
+    with closing(ResultCache(path)) as cache:
+        cache.add("http://a.test/1", Result("ok", "", 1, 200, "http://b.test/1", JPEG))
+        cache.add("http://a.test/2", Result("too_large", "larger", 1, 200, "", None, 10**7))
+        cache.add("http://a.test/3", Result("gone", "HTTP 404", 2, 404))
         written = dict(cache.results)
     content = path.read_bytes()
     path.write_bytes(damage.of(content))
@@ -51,7 +53,7 @@ def test_a_damaged_cache_has_no_wrong_result(
     assert results.items() <= written.items()
     if damage.change and content[int(damage.place * len(content))] != ord("\n"):
         assert len(results) == 2, "the other lines are whole"
-    with result_cache.open_cache(path) as cache:
+    with closing(ResultCache(path)) as cache:
         assert cache.results == results
 
 
@@ -75,7 +77,7 @@ def test_what_version_0_1_kept_is_taken_over_once(
     other.write_bytes(old[0].read_bytes())
     for age, file in enumerate(old):
         os.utime(file, (age, age))
-    with result_cache.open_cache(path) as cache:
+    with closing(ResultCache(path)) as cache:
         assert cache.results == {
             "http://a.test/1": Result("ok", "", 1, 200, "http://b.test/1", JPEG),
             "http://a.test/2": Result("gone", "HTTP 404", 1, 404),
