@@ -78,7 +78,7 @@ torture: .venv/installed-dev ## disturb 60 small pipelines five times each at ra
 check: .venv/installed-dev ## run ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy src/pttfaces $(wildcard src/*.py benchmarks/*.py)
+	$(BIN)/mypy src/pttfaces $(wildcard src/*.py benchmarks/*.py) tests
 
 format: .venv/installed-dev ## fix and format the code with ruff
 	$(BIN)/ruff check --fix .

@@ -103,7 +103,7 @@ def our_speed(params: config.Params, folder: Path) -> Speed:
     return Speed(result.epochs[1].images_per_s, images / (used[1] - used[0]))
 
 
-class Folder(Dataset):
+class Folder(Dataset[Any]):
     """A folder of images, opened one by one, as the tutorial's data set does."""
 
     def __init__(self, folder: Path, size: int) -> None:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 _SECONDS_BETWEEN_LINES = 15.0
 
 
-class _PlainLines(tqdm):
+class _PlainLines(tqdm):  # type: ignore[type-arg] # only its stubs are generic
     """tqdm for a log file: whole lines without a bar or carriage returns."""
 
     @staticmethod
@@ -18,7 +18,7 @@ class _PlainLines(tqdm):
         return lambda line: print(line, file=sys.stderr, flush=True)
 
 
-def progress(desc: str, total: int | None, unit: str, initial: int = 0) -> tqdm:
+def progress(desc: str, total: int | None, unit: str, initial: int = 0) -> "tqdm[Any]":
     """A tqdm bar over `total` items; use as a context manager, call `update(n)`.
 
     Shows the rate and the time left. desc: the work ("download"); unit: the items, with a leading

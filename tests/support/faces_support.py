@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,8 +62,10 @@ class Posted:
 
 def ledger_row(image: str, sha256: str, article: str = "", url: str = "") -> LedgerRow:
     """A row of an image below data/raw, or of a failed link (image: "")."""
-    unknown = dict.fromkeys(("position", "attempts", "http_status", "bytes", "width", "height"))
-    texts = dict.fromkeys(("place", "status", "error", "final_url", "format"), "")
+    unknown: dict[str, Any] = dict.fromkeys(
+        ("position", "attempts", "http_status", "bytes", "width", "height")
+    )
+    texts: dict[str, Any] = dict.fromkeys(("place", "status", "error", "final_url", "format"), "")
     return LedgerRow(article=article, url=url, sha256=sha256, path=image, **unknown, **texts)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -91,7 +92,7 @@ class Repository:
         self.ok("git", "add", "--all")
         self.ok("git", "commit", "--quiet", "--allow-empty", "--message", message)
 
-    def metrics(self, stage: str) -> dict:
+    def metrics(self, stage: str) -> dict[str, Any]:
         return json.loads((self.path / f"metrics/{stage}.json").read_text(encoding="utf-8"))
 
 

@@ -12,9 +12,10 @@ import sys
 import tempfile
 import time
 import traceback
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from repository import STAGES
 from torture import line as lines
@@ -40,7 +41,7 @@ class Disturbance:
 class Undisturbed:
     """What a line is without any disturbance, and how many seconds each stage takes."""
 
-    digests: dict = field(default_factory=dict)
+    digests: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -117,7 +118,7 @@ def check(line: Line, known: Undisturbed, hand: list[Disturbance]) -> None:
     runs = lines.history(line)
     lost = {"store missing", "store corrupt"} & {card.kind for card in hand}
     for stage in ("train", "evaluate"):
-        counts = runs.get(stage, {})
+        counts = runs.get(stage, Counter())
         assert counts.get("FINISHED", 0) == 1 or lost, f"runs of {stage}: {counts}"
         assert not counts.get("RUNNING", 0), f"runs of {stage} left open: {counts}"
 

@@ -22,8 +22,8 @@ from pttfaces.demo.site import HOSTS
 from pttfaces.http import LOOPBACK_VARIABLE
 
 SETTINGS: dict[str, object] = {**SMALL, "train.epochs": 6, "train.checkpoint_every": 3}
-TABLES = ("articles.jsonl", "links.jsonl", "articles_read.csv", "ledger.csv", "failed.txt")
-TABLES += ("detections.csv", "crops.csv", "dataset.csv")
+TABLES = ["articles.jsonl", "links.jsonl", "articles_read.csv", "ledger.csv", "failed.txt"]
+TABLES += ["detections.csv", "crops.csv", "dataset.csv"]
 FOLDERS = ("data/raw", "data/crops", "data/dataset", "data/generated", "models")
 OUTS = {  # what a stage leaves that a disturbance may damage
     "crawl": ["data/articles.jsonl"],
@@ -156,7 +156,7 @@ class Line:
 
 def digests(line: Line) -> dict[str, Any]:
     """Everything that has to be the same whatever happened on the way."""
-    data = {name: files.digest_file(line.path / "data" / name) for name in TABLES}
+    data: dict[str, Any] = {name: files.digest_file(line.path / "data" / name) for name in TABLES}
     ledger = tables.read_csv(line.path / "data/ledger.csv")
     data["ledger.csv but for its attempts"] = ledger.drop(columns="attempts").to_dict("records")
     for folder in FOLDERS:

@@ -100,9 +100,11 @@ class Memorization:
             figures["closer_than_holdout"] = float((near.first < bound).mean())
         return figures
 
-    def neighbours(self, trained: ImageFolder, held_out: ImageFolder | None) -> dict[str, list]:
+    def neighbours(
+        self, trained: ImageFolder, held_out: ImageFolder | None
+    ) -> dict[str, list[Any]]:
         """Columns with a row for each sample: the nearest image of each set, and its distance."""
-        columns: dict[str, list] = {}
+        columns: dict[str, list[Any]] = {}
         for split, near, images in (
             ("train", self.trained, trained),
             ("holdout", self.held_out, held_out),

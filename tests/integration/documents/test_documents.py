@@ -8,7 +8,7 @@ import re
 import shlex
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,7 @@ COMMANDS = {
     "make repro": "test_make_repro_ends_with_what_to_look_at",
     "make test": ".ci/run",
     "make check": ".ci/run",
+    "make test-unit": ".github/workflows/ci.yml",
     "make format": ".ci/run",  # fixes what make check finds
     "make docs": "test_params.py",
     "dvc repro": "test_whole_line.py",
@@ -124,7 +125,10 @@ def test_make_repro_ends_with_what_to_look_at(light: Repository) -> None:
 
 
 def run_page(
-    repository: Repository, lines: list[str], names: dict[str, str], before: dict[str, Callable]
+    repository: Repository,
+    lines: list[str],
+    names: dict[str, str],
+    before: Mapping[str, Callable[[], object]],
 ) -> dict[str, str]:
     """Runs a page's commands in order and returns the output of each.
 

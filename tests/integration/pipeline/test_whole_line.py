@@ -7,6 +7,7 @@ again.
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -22,7 +23,7 @@ from pttfaces.download.result import RETRYABLE
 pytestmark = pytest.mark.timeout(1200)
 
 
-def runs(repository: Repository, stage: str) -> list:
+def runs(repository: Repository, stage: str) -> list[Any]:
     client = MlflowClient(f"sqlite:///{(repository.path / 'mlflow.db').as_posix()}")
     experiment = client.get_experiment_by_name("pttfaces")
     assert experiment is not None

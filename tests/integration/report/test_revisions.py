@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from repository import PROJECT, Repository
@@ -11,7 +12,7 @@ from repository import PROJECT, Repository
 from pttfaces.evaluation import samples
 from pttfaces.report import data, revisions
 
-FIGURES = {
+FIGURES: dict[str, dict[str, Any]] = {
     "train": {"model_digest": "a"},
     "generate": {
         "num_images": 16,
@@ -45,7 +46,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     return made
 
 
-def write(stage: str, changes: dict[str, object]) -> None:
+def write(stage: str, changes: dict[str, Any]) -> None:
     Path("metrics").mkdir(exist_ok=True)
     Path(f"metrics/{stage}.json").write_text(json.dumps(FIGURES[stage] | changes))
 

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -44,7 +45,7 @@ def repository(empty_repository: Path, migrated: Path) -> Path:
     return empty_repository
 
 
-def store() -> tuple[MlflowClient, list]:
+def store() -> tuple[MlflowClient, list[Any]]:
     client = MlflowClient(mlflow_store.store_uri())
     experiment = client.get_experiment_by_name(mlflow_store.EXPERIMENT)
     assert experiment is not None

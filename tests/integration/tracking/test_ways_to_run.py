@@ -5,6 +5,7 @@ The pipeline is one stage here, which logs a training as train does, and trains 
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -14,6 +15,7 @@ pytestmark = pytest.mark.timeout(900)
 
 STAGE = """
 from pathlib import Path
+from typing import Any
 from pttfaces import workdir
 from pttfaces import files
 from pttfaces import config
@@ -62,7 +64,7 @@ def aside(repository: Repository) -> str:
     return "aside"
 
 
-def runs(repository: Repository) -> dict[str, object]:
+def runs(repository: Repository) -> dict[str, Any]:
     """Seed → its run; no seed has two."""
     client = store(repository)
     experiment = client.get_experiment_by_name("pttfaces")
@@ -84,7 +86,7 @@ def experiments(repository: Repository) -> dict[str, str]:
     return {name.split("/")[4]: commit for name, commit in rows if name.count("/") == 4}
 
 
-def check(repository: Repository, run: object, seed: int) -> None:
+def check(repository: Repository, run: Any, seed: int) -> None:
     """A run is whole: ended well, and its model opens."""
     assert run.info.status == "FINISHED"
     copy = store(repository).download_artifacts(run.info.run_id, "model/weights.bin")

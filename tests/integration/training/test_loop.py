@@ -343,7 +343,7 @@ def test_what_was_compiled_beforehand_is_what_trains(
 ) -> None:
     graphs = []
 
-    def backend(graph: torch.fx.GraphModule, inputs: object) -> Callable:
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., Any]:
         graphs.append(graph)
         return graph.forward
 

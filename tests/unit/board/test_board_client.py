@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -139,7 +140,9 @@ def test_get_all_answers_the_gate_once() -> None:
 
 
 def test_fetch_waits_longer_after_each_failure() -> None:
-    answers = iter([(-1, {}, ""), (500, {}, ""), (507, {}, ""), (200, {}, "here")])
+    answers: Iterator[Answer] = iter(
+        [(-1, {}, ""), (500, {}, ""), (507, {}, ""), (200, {}, "here")]
+    )
 
     def answer(path: str) -> Answer:
         return (404, {}, "") if path == "/robots.txt" else next(answers)

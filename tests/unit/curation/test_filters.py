@@ -56,7 +56,7 @@ def test_an_image_is_denied_by_any_article_that_it_is_in() -> None:
     ],
 )
 def test_a_limit_leaves_out_what_is_beyond_it_and_none_leaves_out_nothing(
-    limits: dict[str, float], quality: dict[str, float], reason: str
+    limits: dict[str, Any], quality: dict[str, Any], reason: str
 ) -> None:
     within = {
         name: value * 0.9 if reason.startswith(("e", "h", "too b")) else value * 2

@@ -4,6 +4,7 @@ import contextlib
 import io
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,7 +91,7 @@ def test_pytorch_fid_reads_our_statistics_and_we_read_its(tmp_path: Path) -> Non
 
 
 class Trap:
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return (pytest.fail, ("a statistics file was unpickled",))
 
 

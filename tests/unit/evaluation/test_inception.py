@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from pttfaces.evaluation.image_folder import ImageFolder, open_folder
 
 
 class Trap:
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return (pytest.fail, ("a weights file was unpickled",))
 
 

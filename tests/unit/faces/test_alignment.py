@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -123,8 +124,10 @@ def test_crops_are_written_measured_and_named_after_their_image(
 
 
 def detected(image: str, number: int, points: np.ndarray) -> Detection:
-    box = {"score": 0.7, "box_x": 0.0, "box_y": 0.0, "box_w": 120.0, "box_h": 150.0}
-    landmarks = dict(zip(columns(Detection)[9:19], points.ravel().tolist(), strict=True))
+    box: dict[str, Any] = {"score": 0.7, "box_x": 0.0, "box_y": 0.0, "box_w": 120.0, "box_h": 150.0}
+    landmarks: dict[str, Any] = dict(
+        zip(columns(Detection)[9:19], points.ravel().tolist(), strict=True)
+    )
     return Detection(image, 400, 480, number, **box, **landmarks, eyes_found=2)
 
 

@@ -214,7 +214,7 @@ def test_the_caches_of_version_0_1_stay_valid(module: ModuleType, version: str) 
 
 
 class Trap:
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return (pytest.fail, ("a weights file was unpickled",))
 
 

@@ -112,14 +112,15 @@ def test_sampler_where_diffusers_is_right_equals_its_scheduler(
     network = gaussian_network(trained, variance=0.3, mean=0.2)
     timesteps = timesteps_of(trained, options, steps)
     saved, sources = trained.ddpm_scheduler().config, generators()
-    scheduler, step_options = {
+    choices: dict[str, tuple[Any, dict[str, Any]]] = {
         "ddpm": (DDPMScheduler.from_config(saved), {"generator": sources}),
         "ddim": (DDIMScheduler.from_config(saved), {"use_clipped_model_output": True}),
         "dpmsolver++": (  # whose thresholding at most at 1 is clipping
             DPMSolverMultistepScheduler.from_config(saved, use_lu_lambdas=True, thresholding=True),
             {},
         ),
-    }[name]
+    }
+    scheduler, step_options = choices[name]
     scheduler.alphas_cumprod = trained.alpha_bar()
     scheduler.set_timesteps(steps)
     scheduler.timesteps = torch.tensor(timesteps)
