@@ -12,13 +12,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from yarl import URL
 
 from pttfaces.config import Download
 from pttfaces.download.addresses import clean_url
-from pttfaces.download.client import Answer
+from pttfaces.download.client import Answer, ImageClient
 from pttfaces.download.result import RejectedError, Result
 
 GIVE_UP_AFTER = 7  # failures of the host in a row; about half a minute when it refuses at once
@@ -33,14 +33,6 @@ _BACK_OFF_S, _MAX_BACK_OFF_S = 0.5, 60.0
 _MAX_SAVING = 128  # received files that are not saved yet
 _QUEUE_BATCH = 100  # links that are queued before answers get their turn
 _DNS_THREADS = 32  # the default of few threads would let dead names block all look-ups
-
-
-class Client(Protocol):
-    """Makes one request, and saves the file that it gave: an ImageClient."""
-
-    async def get(self, url: URL) -> Answer: ...
-
-    async def save(self, answer: Answer) -> Answer: ...
 
 
 OnResult: TypeAlias = Callable[[str, Result], None]
@@ -72,8 +64,8 @@ class Host:
         self.pause: asyncio.Task[None] | None = None
         self.has_answered = False  # well or badly
         self._options = options
-        # Requests at once.
-        self._limit = min(options.per_host, max(_INITIAL, options.per_host // 2))
+        initial = max(_INITIAL, options.per_host // 2)
+        self._limit = min(options.per_host, initial)  # requests at once
         self._rate = options.rate_per_host  # requests a second
         self._failures = 0  # in a row
         self._failed_at = self._next_start = self._paused_until = float("-inf")
@@ -130,7 +122,7 @@ class Host:
 
 
 async def fetch_all(
-    links: Sequence[str], client: Client, options: Download, on_result: OnResult
+    links: Sequence[str], client: ImageClient, options: Download, on_result: OnResult
 ) -> None:
     """Downloads distinct links; calls `on_result` with each one's result.
 
@@ -147,13 +139,14 @@ async def fetch_all(
 
 
 class _Scheduler:
-    def __init__(self, client: Client, options: Download, on_result: OnResult) -> None:
+    def __init__(self, client: ImageClient, options: Download, on_result: OnResult) -> None:
         self._client, self._options, self._on_result = client, options, on_result
         self._hosts: dict[str, Host] = {}
         # Hosts that may start a request: (requests under way, order of arrival, host), a heap.
         self._ready: list[tuple[int, int, Host]] = []
         self._arrivals = itertools.count()
         self._running = self._saving = 0  # requests of all hosts, and files that they gave
+        self._all_queued = False
         self._now = asyncio.get_running_loop().time
 
     async def run(self, links: Sequence[str]) -> None:
@@ -168,6 +161,7 @@ class _Scheduler:
                     self._queue(Request(link, url, url))
                 if number % _QUEUE_BATCH == 0:
                     await asyncio.sleep(0)
+            self._all_queued = True
 
     def _queue(self, request: Request) -> None:
         """Puts a request in its host's queue; a redirect goes first, since it may expire."""
@@ -236,7 +230,7 @@ class _Scheduler:
         host.links -= not retry
         if host.given_up:
             self._give_up(host)
-        if not self._running:
+        if self._all_queued and not self._running:
             self._give_up_silent_hosts()
         self._schedule(host)
         self._start()
@@ -291,8 +285,8 @@ class _Scheduler:
         Where no host has answered at all, it may be the network.
         """
         hosts = self._hosts.values()
-        if all(host.silent or not host.links for host in hosts) and any(
-            host.has_answered for host in hosts
-        ):
+        if any(host.links and not host.silent for host in hosts):
+            return
+        if any(host.has_answered for host in hosts):
             for host in hosts:
                 self._give_up(host)

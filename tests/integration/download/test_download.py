@@ -420,6 +420,14 @@ def test_a_silent_host_is_waited_for_only_while_others_have_work(
     assert statuses() == ["failed"] * 20 + ["ok"] * len(others)
 
 
+def test_a_host_is_not_given_up_while_other_links_are_still_queued() -> None:
+    """Its first image has come before the last of many links is queued."""
+    others = [f"ftp://x.test/{at}" for at in range(30_000)]
+    with Site({"a.test": numbered}) as site:
+        get(links_to("http://a.test/1", *others, "http://a.test/2"), site.hosts())
+    assert (statuses()[0], statuses()[-1]) == ("ok", "ok")
+
+
 # --- rates
 
 
