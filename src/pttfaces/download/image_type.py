@@ -22,6 +22,8 @@ from PIL import (
 from pttfaces.download.result import FORMAT_EXTENSIONS, ImageInfo, RejectedError
 from pttfaces.download.truncation import is_whole
 
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of broken metadata
+
 _PIECE_BYTES = 2**20
 HEAD_BYTES = 64  # bytes that `image_format` needs
 # Pillow would parse the header of a large crafted file for minutes; an honest one needs less.
@@ -81,9 +83,7 @@ def _read_size(name: str, file: IO[bytes]) -> tuple[int, int]:
     """
     file.seek(0)
     reader, _ = Image.OPEN[name]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of broken metadata
-        return reader(file, "").size
+    return reader(file, "").size
 
 
 class _BoundedReader:

@@ -43,12 +43,13 @@ class ImageStore:
         # An experiment's own folder is temporary: it leaves the originals to the main folder, which
         # has its own of what the experiment sweeps away.
         self._in_clone = Path.cwd() != workdir.root().resolve()
-        self._parts = files.clean_folder(Path(root) / ".parts")
+        self._parts = str(files.clean_folder(Path(root) / ".parts"))
+        self._folders: set[str] = set()  # that are there
 
     def new_file(self) -> tempfile.SpooledTemporaryFile[bytes]:
         """A temporary file for bytes that come in, in memory while it is small."""
         in_memory = min(_MAX_IN_MEMORY, _MAX_ALL_IN_MEMORY // self._options.concurrency)
-        return tempfile.SpooledTemporaryFile(in_memory, dir=str(self._parts))
+        return tempfile.SpooledTemporaryFile(in_memory, dir=self._parts)
 
     def save(self, file: IO[bytes]) -> ImageInfo:
         """Identifies an image file and stores a copy if it is wanted; the same bytes once.
@@ -59,11 +60,12 @@ class ImageStore:
         if self.wants(image) and not self.has(image):
             part, target = f"{self._parts}/{image.sha256}", f"{self._root}/{image.path}"
             file.seek(0)
-            with Path(part).open("wb") as copy:
+            with open(part, "wb") as copy:  # noqa: PTH123
                 shutil.copyfileobj(file, copy, _PIECE_BYTES)
-            if not Path(target).parent.exists():
-                Path(target).parent.mkdir()
-            os.replace(part, target)  # noqa: PTH105 (see `has`)
+            if image.path[:2] not in self._folders:
+                Path(target).parent.mkdir(exist_ok=True)
+                self._folders.add(image.path[:2])
+            os.replace(part, target)  # noqa: PTH105
             self._mtimes[image.path] = os.stat(target).st_mtime_ns  # noqa: PTH116
         return image
 
