@@ -108,12 +108,12 @@ def trace(file: str) -> None:
     "--crop", multiple=True, help="A file of a crop or an image, with the image it came from."
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be forgotten; change nothing.")
-@click.option("--purge", is_flag=True, help="Also delete the bytes that are stored.")
+@click.option("--purge", is_flag=True, help="Also delete the stored files.")
 def forget(dry_run: bool, purge: bool, **names: tuple[str, ...]) -> None:
-    """Put people or images on the deny list, and delete what is stored of them.
+    """Put people or images on the deny list; with --purge, also delete what is stored of them.
 
     After `dvc repro` they are in no data set and in no model trained from then on.
-    Options may be repeated. --purge alone deletes the bytes of everyone on the deny list.
+    Options may be repeated. --purge alone deletes the stored files of everyone on the deny list.
 
     \b
     pttfaces forget --author someone --dry-run
@@ -215,7 +215,7 @@ def pack(source: Path, target: Path | None, unpack: bool, list_images: bool) -> 
         return
     if target is None:
         raise click.UsageError(
-            "Name what to pack and the zip, or with --unpack the zip and a folder."
+            "Name the folder to pack and the zip to write; with --unpack, the zip and a folder."
         )
     count = manifest.unpack_dataset(source, target) if unpack else archive.pack(source, target)
     print(f"{target}: {count} files from {source}")

@@ -133,7 +133,7 @@ class Crop(_Group):
 class Curate(_Group):
     """Which crops become training images."""
 
-    holdout: float = Field(ge=0, le=0.5, description="fraction of the articles held out")
+    holdout: float = Field(ge=0, le=0.5, description="fraction of the crops held out, by article")
     recrop: bool = Field(description="detect and crop again at image_size, as the original did")
     duplicate_bits: int = Field(
         ge=0, le=128, description="near-duplicates differ in at most this many of 256 hash bits"
@@ -225,7 +225,7 @@ class Generate(_Group):
     batch_size: int = Field(ge=1, le=65536, description="images per batch")
     sampler: SamplerName = Field(description="sampling algorithm")
     timestep_spacing: Literal["leading", "trailing", "linspace"] = Field(
-        description="which of the training timesteps to visit"
+        description="which of the training timesteps ddpm and ddim visit"
     )
 
 

@@ -10,7 +10,7 @@ from pttfaces.errors import DataError
 
 REPRO = "next: dvc repro, after which they are in no data set and no model trained from then on"
 THEN_PURGE = (
-    "their bytes are deleted by: pttfaces forget --purge",
+    "to delete the stored files: pttfaces forget --purge",
     "or, after dvc repro and with all but the present data and models, by DVC's own:",
     "    dvc gc --workspace                           in its cache",
     "    dvc gc --workspace --cloud --remote NAME     in a remote",
@@ -34,7 +34,7 @@ def images(found: Findings) -> Iterator[str]:
     for name, row in found.crops.items():
         yield f"  crop {name}  {_describe_crop(row)}"
     if alike := found.look_alikes():
-        yield "these crops look the same, and stay; to forget one, too: --crop NAME"
+        yield "these crops look the same but are kept; to forget one as well, add --crop NAME"
         for name in alike:
             yield f"  crop {name}  {_describe_crop(found.tables.crop(name))}"
 
@@ -55,7 +55,10 @@ def models(found: Findings) -> Iterator[str]:
         call = f"MlflowClient().delete_model_version('{name}', '{number}')"
         yield f'    python -c "from mlflow import MlflowClient; {call}"'
     if models.unchecked_runs:
-        yield "MLflow runs that cannot be checked, since neither data set nor list of it is left:"
+        yield (
+            "MLflow runs that cannot be checked, because neither their data set nor its list of "
+            "images is left:"
+        )
         yield from (f"  {run.id}  {run.stage}  {run.name}" for run in models.unchecked_runs)
     if models.unchecked_revisions:
         yield "experiments and commits that cannot be checked, since neither DVC nor MLflow has the"
@@ -74,7 +77,7 @@ def models(found: Findings) -> Iterator[str]:
 
 def stored(found: Findings) -> Iterator[str]:
     """What is stored of the images, by store."""
-    yield "stored of them, and of what shows them:"
+    yield "what is stored of them, and files that show them:"
     for store in found.store.stores:
         yield f"  {len(store.ids & found.replacements.keys())} objects in {store.name}"
     yield f"  {len(found.paths())} files and folders here, outside of DVC's cache"

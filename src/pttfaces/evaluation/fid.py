@@ -133,7 +133,7 @@ def read_npz(path: str | Path, dims: int, *others: str) -> tuple[Statistics, dic
     except (*NO_ZIP, OSError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path} does not hold the arrays mu and sigma of pytorch-fid's .npz ({error}); make "
-            "it again with `python -m pytorch_fid --save-stats FOLDER FILE.npz`."
+            f"it again with `pttfaces distance --save {path} FOLDER`."
         ) from None
     found = values.mu.shape, values.sigma.shape
     if found != ((dims,), (dims, dims)):

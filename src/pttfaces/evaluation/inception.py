@@ -97,7 +97,7 @@ def find_weights(given: str | None, sha256: str | None = None) -> Path:
     except WeightsError as error:
         raise WeightsError(
             f"{error} Without these weights: `dvc exp run -S evaluate.features=random`, whose "
-            "distance is no FID but compares runs."
+            "distance is not an FID, but can be used to compare runs."
         ) from None
 
 
