@@ -72,8 +72,8 @@ def read_articles(
             if failed == _MAX_FAILED or unreadable == _MAX_UNREADABLE:
                 raise SiteError(
                     f"{article.url} and the {max(failed, unreadable) - 1} articles before it are "
-                    f"not article pages (status {page.status}, title: {title_of(page.text)}); open it "
-                    "in a browser, and run the same command later. Pages already read are kept."
+                    f"not article pages (status {page.status}, title: {title_of(page.text)}); open "
+                    "it in a browser, and run the same command later. Pages already read are kept."
                 )
             links = sort_links(parsed.links, article.url, rules)
             yield ArticleRead(article, parsed.status, parsed.links, links)
