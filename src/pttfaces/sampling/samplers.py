@@ -185,8 +185,8 @@ def start_warning(schedule: NoiseSchedule, options: Generate, steps: int) -> str
     return (
         f"{options.sampler} with {steps} steps ({effective_spacing(options)}) starts at timestep "
         f"{first.timestep} of {schedule.timesteps}, where the {schedule.name} schedule still holds "
-        f"{first.alpha:.1%} of the image (SNR {first.snr:.1e}), but sampling starts from pure noise: "
-        f"colors and contrast come out washed out. Set {', and '.join(remedies)}."
+        f"{first.alpha:.1%} of the image (SNR {first.snr:.1e}), but sampling starts from pure "
+        f"noise: colors and contrast come out washed out. Set {', and '.join(remedies)}."
     )
 
 
