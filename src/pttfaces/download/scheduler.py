@@ -76,8 +76,8 @@ class Host:
         return not self.has_answered and self._failures >= self._options.attempts
 
     def delay(self, now: float) -> float | None:
-        """Seconds until the next request may start; None when something has to change before."""
-        if not self.waiting or self.running >= self._limit:
+        """Seconds until the next request may start; None when something has to change first."""
+        if not self.waiting or self.running >= self._limit or self.given_up:
             return None
         return max(0.0, self._next_start - now, self._paused_until - now)
 
@@ -197,29 +197,44 @@ class _Scheduler:
         self._start()
 
     def _start(self) -> None:
-        """Starts requests while slots are free, for the host with the fewest under way first."""
-        while (
-            self._ready and self._running < self._options.concurrency and self._saving < _MAX_SAVING
-        ):
+        """Starts requests while slots are free."""
+        while self._running < self._options.concurrency and (turn := self._next()):
+            self._running += 1
+            self._tasks.create_task(self._work(*turn))
+
+    def _next(self) -> tuple[Host, Request] | None:
+        """The request to start now, of the host that has the fewest under way; None: there is none.
+
+        None as well when the disk is slower than the network.
+        """
+        while self._ready and self._saving < _MAX_SAVING:
             _, _, host = heapq.heappop(self._ready)
             host.scheduled = False
-            if host.delay(self._now()) == 0:
-                request = host.start_next(self._now())
-                self._running += 1
-                self._tasks.create_task(self._make(host, request))
+            request = host.start_next(self._now()) if host.delay(self._now()) == 0 else None
             self._schedule(host)
+            if request:
+                return host, request
+        return None
 
-    async def _make(self, host: Host, request: Request) -> None:
-        """Makes a request. It ends the link, is redirected, or is followed by another try."""
-        started = self._now()
-        answer = await self._client.get(request.url)
-        host.running -= 1
+    async def _work(self, host: Host, request: Request) -> None:
+        """Makes requests, one after the other, while there are any to start: a slot."""
+        turn: tuple[Host, Request] | None = host, request
+        while turn:
+            host, request = turn
+            started = self._now()
+            answer = await self._client.get(request.url)
+            host.running -= 1
+            host.judge(answer, started, self._now())
+            # In a task of its own, since the next request need not wait for the disk.
+            self._tasks.create_task(self._finish(host, request, answer))
+            self._schedule(host)
+            turn = self._next()
         self._running -= 1
-        host.judge(answer, started, self._now())
+
+    async def _finish(self, host: Host, request: Request, answer: Answer) -> None:
+        """Ends a link with an answer, follows it elsewhere, or tries again later."""
         if answer.file:
             self._saving += 1
-            self._schedule(host)
-            self._start()  # the next request need not wait for the disk
             answer = await self._client.save(answer)
             self._saving -= 1
         retry = answer.retry and request.attempt < self._options.attempts

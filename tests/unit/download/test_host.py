@@ -89,6 +89,7 @@ def test_a_host_that_keeps_failing_is_given_up_and_an_answer_forgives() -> None:
     for at in range(GIVE_UP_AFTER):
         host.judge(BUSY, 200.0 + at, 200.0 + at)
     assert host.given_up
+    assert host.delay(1000.0) is None
 
 
 def test_a_host_that_never_answered_is_given_up_sooner() -> None:
