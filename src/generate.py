@@ -41,7 +41,7 @@ def main() -> None:
         "infer_steps": steps,
         "timestep_spacing": samplers.effective_spacing(options),
         "first_timestep_snr": float(f"{first.snr:.3g}"),
-        "images_per_s": round(generated.images_per_s, 2) or None,  # null if no image was missing
+        "images_per_s": round(generated.images_per_s, 2) or None,  # null: all images were there
         "device": distributed.device().type,
         "processes": distributed.num_processes(),
         "precision": "fp32",

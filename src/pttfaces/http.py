@@ -59,9 +59,9 @@ class LoopbackHosts:
         address = urlunsplit(("http", f"{LOOPBACK}:{port}", parts.path or "/", parts.query, ""))
         return address, {"Host": parts.netloc}
 
-    def session(self) -> requests.Session:
+    def session(self, follow_redirects: bool = True) -> requests.Session:
         """A requests session that maps these hosts; responses keep the URL that was requested."""
-        session = requests.Session()
+        session = requests.Session() if follow_redirects else _NoRedirects()
         session.headers["User-Agent"] = USER_AGENT
         for scheme in ("http://", "https://"):
             session.mount(scheme, _LoopbackAdapter(self))
@@ -80,6 +80,13 @@ def retry_after(text: str) -> float | None:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
     except (ValueError, TypeError, OverflowError):
         return None
+
+
+class _NoRedirects(requests.Session):
+    """Returns a redirect as it comes: requests would first read its whole body into memory."""
+
+    def resolve_redirects(self, *_: Any, **__: Any) -> Any:
+        return iter(())
 
 
 class _LoopbackAdapter(HTTPAdapter):

@@ -24,6 +24,7 @@ from pttfaces.tables import Article
 
 CLIENT_ID = "IMGUR_CLIENT_ID"  # the environment variable; the id itself is in no file
 
+_API_HOSTS = ("api.imgur.com", "api.imgur.test")  # .test: the demo's; no public name ends so
 _MAX_FAILURES = 3  # in a row, each after all attempts; then the other albums are left for later
 # An album's page holds its data for its own script: JSON in a string literal.
 _POST_DATA = re.compile(r"window\.postDataJSON\s*=\s*(\"(?:[^\"\\]|\\.)*\")")
@@ -56,7 +57,8 @@ class ClientId(AuthBase):
         self._client_id = client_id
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if (urlsplit(request.url or "").hostname or "").startswith("api.imgur."):
+        parts = urlsplit(request.url or "")
+        if parts.scheme == "https" and parts.hostname in _API_HOSTS:
             request.headers["Authorization"] = f"Client-ID {self._client_id}"
         return request
 

@@ -11,7 +11,7 @@ from pttfaces.board.html import parse_html, text_of
 _CONTENT = SoupStrainer("div", id="main-content")
 _OF_SITE = {"article-metaline", "article-metaline-right", "f2"}
 _SITE_LINES = re.compile(  # below an article, outside span.f2, and not written by its author
-    r"^◆ From:.*$|^\s*\d\d/\d\d \d\d:\d\d$|^--$", re.MULTILINE
+    r"^◆ From:.*$|^[^\S\n]*\d\d/\d\d \d\d:\d\d$|^--$", re.MULTILINE
 )
 _EMAIL = re.compile(r"\[email[\s\xa0]protected\]")
 

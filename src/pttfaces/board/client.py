@@ -23,7 +23,7 @@ from pttfaces.http import USER_AGENT, LoopbackHosts, retry_after
 
 CONCURRENCY = 8  # requests in flight, so that a slow response does not leave the rate unused
 _MAX_WAIT_S = 300.0
-_MAX_BYTES = 8 * 2**20  # of a page; 60 times as many if all are parsed as attributes of a tag
+_MAX_BYTES = 8 * 2**20  # of a page; nothing but attributes of a tag takes 60 times as much to parse
 _MAX_REDIRECTS = 10
 _AGENT = USER_AGENT.split("/", 1)[0]
 
@@ -96,7 +96,7 @@ class PageClient:
         retries: RetryPolicy | None = None,
         auth: AuthBase | None = None,
     ) -> None:
-        self._session = hosts.session()
+        self._session = hosts.session(follow_redirects=False)
         self._limiter = RateLimiter(rate_per_s)
         self._retries = retries or RetryPolicy()
         self._auth = auth
@@ -303,13 +303,14 @@ class PageClient:
                     raise PageError(
                         f"{url} sends more than {_MAX_BYTES >> 20} MiB, too much for a page."
                     )
-            following = response.next
+            target = self._session.get_redirect_target(response)
+            kept = method if response.status_code in (307, 308) else "GET"
             return _Response(
                 response.url,
                 response.status_code,
                 bytes(body).decode("utf-8-sig", errors="replace"),
                 retry_after(response.headers.get("Retry-After", "")) or 0.0,
-                (str(following.method), str(following.url)) if following else None,
+                (kept, urljoin(response.url, target)) if target else None,
             )
 
     def _backoff(self, attempt: int) -> float:

@@ -86,7 +86,7 @@ def _rows(listing: Tag) -> Iterator[IndexRow]:
         link = title.find("a", href=True, recursive=False) if title else None
         href = str(link["href"]) if link else ""
         yield IndexRow(
-            id=article_id_in(href),
+            id=article_id_in(href) if re.match(r"/[^/\\]", href) else None,  # of this site
             href=href,
             title=text_of(link or title),
             author=text_of(row.get("author")),

@@ -25,19 +25,25 @@ def environment() -> dict[str, Any]:
     }
 
 
-def choose_precision(requested: str) -> str:
-    """The precision that the device supports, fp32, fp16 or bf16; prints a line if it is another.
+def supported_precision(requested: str) -> str:
+    """The precision that is used on this device for a requested one: fp32, fp16 or bf16."""
+    kind = distributed.device().type
+    if kind == "cpu":
+        return "fp32"
+    if kind == "cuda" and requested == "bf16":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return requested
+
+
+def prepare_precision(requested: str) -> str:
+    """The supported precision; prints a line if it is not the requested one.
 
     Also lets an NVIDIA GPU use TF32 where float32 is multiplied, and its fastest convolutions.
     """
-    device, used = distributed.device(), requested
-    if device.type == "cpu":
-        used = "fp32"
-    elif device.type == "cuda":
+    device, used = distributed.device(), supported_precision(requested)
+    if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
         torch.set_float32_matmul_precision("high")
-        if requested == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
-            used = "fp16"
     if used != requested and distributed.is_main_process():
         where = "a CPU" if device.type == "cpu" else "this GPU"
         print(f"train: {requested} is not supported on {where}; using {used}.", file=sys.stderr)
@@ -65,14 +71,13 @@ def compile_for_gpu(unet: UNet2DModel, batch_size: int) -> None:
 def compile_in_place(unet: UNet2DModel, batch_size: int, backend: str = "inductor") -> None:
     """Compiles the network; where that fails it stays as it is, and a line on stderr says why.
 
-    Runs it at once on an empty batch, in the network's current mode, so that a training does not
-    stop for it later.
+    Runs it at once on a batch of zeros, in the network's current mode, so that a failure shows.
     """
     size, device = unet.config.sample_size, unet.device
-    empty = torch.zeros((batch_size, 3, size, size), device=device)
+    zeros = torch.zeros((batch_size, 3, size, size), device=device)
     unet.compile(backend=backend)
     try:  # forward alone: the backward pass would start the communication between processes
-        unet(empty, torch.zeros(batch_size, dtype=torch.int64, device=device))
+        unet(zeros, torch.zeros(batch_size, dtype=torch.int64, device=device))
     except Exception as error:  # whatever a compiler raises on a machine that lacks its tools
         unet._compiled_call_impl = None
         if distributed.is_main_process():

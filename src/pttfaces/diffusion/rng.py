@@ -1,6 +1,6 @@
 """Derives random generators from counters: (seed, stream, index) names one.
 
-No generator carries state from one draw to the next, so a resumed training, or an image that is
+No generator outlives one update or one image, so a resumed training, or an image that is
 sampled in another batch, draws the same numbers.
 """
 

@@ -46,7 +46,7 @@ class NoiseSchedule:
         allowed = {
             "beta_schedule": tuple(names),
             "prediction_type": get_args(Prediction),
-            "rescale_betas_zero_snr": (False, prediction == "v_prediction"),
+            "rescale_betas_zero_snr": (False, True) if prediction == "v_prediction" else (False,),
             **{key: (value,) for key, value in _FIXED.items()},
         }
         for key, values in allowed.items():

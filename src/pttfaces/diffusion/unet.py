@@ -14,8 +14,8 @@ from pttfaces.diffusion.rng import Stream, seed_for
 def norm_groups(channels: Sequence[int]) -> int:
     """Groups of the group norms: at most 32, at least 4 channels each, dividing every level.
 
-    Every layer's width is a sum of levels' widths, so a divisor of their greatest common divisor
-    divides them all.
+    Every layer's channel count is a sum of levels' counts, so a divisor of their greatest common
+    divisor divides them all.
     """
     common, limit = math.gcd(*channels), max(1, min(32, min(channels) // 4))
     return max(count for count in range(1, limit + 1) if common % count == 0)
@@ -24,8 +24,8 @@ def norm_groups(channels: Sequence[int]) -> int:
 def build(model: config.Model, image_size: int, seed: int) -> UNet2DModel:
     """A new network whose weights are a function of `seed`; on the CPU, float32.
 
-    It maps noisy images (B, 3, H, W) and timesteps (B,) to a prediction (B, 3, H, W). Each level is
-    half as wide as the one before; where any level has self-attention, so has the middle block.
+    It maps noisy images (B, 3, H, W) and timesteps (B,) to a prediction (B, 3, H, W). Each level
+    halves the image's side; where any level has self-attention, so has the middle block.
     """
     attention = model.attention
     with torch.random.fork_rng(devices=[]):

@@ -29,8 +29,8 @@ from pttfaces.http import LOOPBACK, USER_AGENT, LoopbackHosts, retry_after
 _CONNECT_S = 10.0
 _READ_AHEAD = 2**18  # bytes buffered of one connection, at most about twice as many
 _DNS_S = 300
-_COLLECT_S = 0.01  # of received files, before they are saved
-_BATCH_SIZE = 32  # files that are saved without that
+_COLLECT_S = 0.01  # for which received files are collected before they are saved
+_BATCH_SIZE = 32  # files that are saved at once, without that wait
 _SMALL_BYTES = 2**20  # a file that is read at once
 _REDIRECTS = (301, 302, 303, 307, 308)
 _GONE = (404, 410)
@@ -127,6 +127,8 @@ class ImageClient:
         except RejectedError as error:
             return Answer(Result(error.status, str(error), http_status=code))
         except _NETWORK_ERRORS as error:
+            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+                raise  # this machine's fault, not the host's
             status, message, retry = self._describe(error)
             return Answer(Result(status, message, http_status=code), retry)
 
@@ -237,7 +239,7 @@ def _deliver(saved: list[tuple[asyncio.Future[ImageInfo], ImageInfo | Exception]
 def _read_head(response: aiohttp.ClientResponse) -> Answer:
     """What a response without an image says."""
     code = response.status
-    if code in _REDIRECTS and "Location" in response.headers:
+    if code in _REDIRECTS and response.headers.get("Location"):
         location = response.headers["Location"].encode("utf-8", "surrogateescape")
         return Answer(
             Result("failed", http_status=code), location=location.decode("utf-8", "replace")

@@ -64,9 +64,9 @@ class ImageInfo(NamedTuple):
 class Result(NamedTuple):
     """How the requests for one URL ended.
 
-    status: one of STATUSES, or "ok" with an image for `apply_limits`. http_status: of the last
-    response; None when there was none. min_bytes: for too_large, the bytes that the file has at
-    least.
+    status: one of STATUSES; "ok" comes with an image, which `apply_limits` judges. http_status: of
+    the last response; None when there was none. min_bytes: for too_large, the bytes that the file
+    has at least.
     """
 
     status: str

@@ -105,7 +105,7 @@ class Host:
             full_rate = self._options.rate_per_host
             self._rate = min(full_rate, self._rate + full_rate * _SPEED_UP)
             return
-        pause = answer.retry_after or 0.0 if throttled else 0.0
+        pause = (answer.retry_after or 0.0) if throttled else 0.0
         if started > self._failed_at:  # else it was under way at the last failure: the same one
             self._failed_at = now
             self._failures += 1
@@ -113,10 +113,10 @@ class Host:
             if throttled:
                 slowest = self._options.rate_per_host / _MAX_SLOWDOWN
                 self._rate = max(self._rate / 2, slowest)
-                if answer.retry_after is None:
-                    pause = _THROTTLED_S * 2 ** (self._failures - 1)
-            elif self._failures > 1:
-                pause = _PAUSE_S * 2**self._failures
+            if throttled and answer.retry_after is None:
+                pause = _THROTTLED_S * 2 ** (self._failures - 1)
+            elif self._failures > 1:  # also where it asks for no pause: Retry-After: 0
+                pause = max(pause, _PAUSE_S * 2**self._failures)
         self._paused_until = max(self._paused_until, now + min(pause, _MAX_PAUSE_S))
         self.given_up = self._failures >= (GIVE_UP_AFTER if self.has_answered else DEAD_AFTER)
 
@@ -242,7 +242,8 @@ class _Scheduler:
             self._redirect(request, answer)
         elif not retry:
             self._end(request, answer.result)
-        host.links -= not retry
+        if not retry:
+            host.links -= 1
         if host.given_up:
             self._give_up(host)
         if self._all_queued and not self._running:

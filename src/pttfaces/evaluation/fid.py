@@ -14,7 +14,7 @@ from pttfaces.archive import NO_ZIP
 from pttfaces.errors import DataError
 
 _BLOCK = 1024  # rows turned into float64 at a time
-_REGULAR = 1e-5  # smallest over largest pivot; its square is the condition of the matrix
+_REGULAR = 1e-5  # smallest over largest pivot; its square is about one over the condition number
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,9 @@ def _root(sigma: np.ndarray) -> np.ndarray:
 def floor(features: np.ndarray, count: int, seed: int = 0) -> tuple[float, int]:
     """The distance between real and real: `count` random rows of features (M, D) and the rest.
 
-    No samples can be expected below it: it is the bias of a finite number of images (Chong &
-    Forsyth 2020). Where M < 2·count, half of the rows are taken. Returns (distance, rows taken).
+    Perfect samples would score about this, or less: it is the bias of a finite number of images
+    (Chong & Forsyth 2020), and the rest is smaller than the reference. Where M < 2·count, half of
+    the rows are taken. Returns (distance, rows taken).
     """
     taken = min(count, len(features) // 2)
     order = np.random.default_rng(seed).permutation(len(features))

@@ -62,10 +62,11 @@ def generate(
     distributed.wait_for_everyone()  # all have looked before one writes: all share the same list
     own, sampled = distributed.share(missing), sum(len(batch) for batch in missing)
     initial = count - sum(len(batch) for batch in own)
+    total = count if distributed.is_main_process() else 0  # one bar for all
     started = time.monotonic()
     memory.keep_freed_memory()
     with (
-        progress("generate", count, " images", initial) as bar,
+        progress("generate", total, " images", initial) as bar,
         memory.explain_shortage(f"generate.batch_size {size}", "halve generate.batch_size"),
         ThreadPoolExecutor(_WRITERS, "png") as writers,
     ):

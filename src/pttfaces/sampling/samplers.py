@@ -70,14 +70,14 @@ def ddim(denoise: Denoiser, x: Tensor, levels: Levels, generators: Generators) -
     """DDIM without noise (η = 0): equation 12 of arXiv 2010.02502."""
     for t, s in pairwise(levels):
         x_0 = denoise(x, t)
-        epsilon = (x - t.alpha * x_0) / t.sigma
+        epsilon = (x - t.alpha * x_0) / t.sigma  # of the clipped x_0
         x = s.alpha * x_0 + s.sigma * epsilon
     return denoise(x, levels[-1])
 
 
 def dpmpp_2m(denoise: Denoiser, x: Tensor, levels: Levels, generators: Generators) -> Tensor:
     """DPM-Solver++(2M), without noise: algorithm 2 of arXiv 2211.01095."""
-    x_0_last, h_last = x, math.inf  # so that the first step is of first order
+    x_0_last, h_last = x, math.inf  # h / h_last = 0: the first step is of first order
     for t, s in pairwise(levels):
         x_0, h = denoise(x, t), s.lambda_ - t.lambda_
         d = x_0 + h / (2 * h_last) * (x_0 - x_0_last)
@@ -104,7 +104,7 @@ def trailing(schedule: NoiseSchedule, steps: int) -> Levels:
 
 
 def linspace(schedule: NoiseSchedule, steps: int) -> Levels:
-    """From T − 1 to 0 inclusive, rounded."""
+    """From T − 1 to 0 inclusive, rounded; a single step is at 0."""
     return _levels_at(schedule, np.linspace(0, schedule.timesteps - 1, steps).round()[::-1])
 
 
@@ -175,7 +175,7 @@ def start_warning(schedule: NoiseSchedule, options: Generate, steps: int) -> str
     if first.snr <= PURE_NOISE_SNR:
         return None
     remedies = []
-    if effective_spacing(options) in ("leading", "linspace"):
+    if effective_spacing(options) == "leading" or first.timestep == 0:
         remedies.append("generate.timestep_spacing to trailing")
     if float(schedule.snr()[-1]) > PURE_NOISE_SNR:  # then even the last timestep is too early
         if schedule.prediction == "v_prediction":
@@ -224,5 +224,5 @@ def sample(
     images = denoise_all(
         lambda x, t: unet(x, t).sample, model.schedule, options, steps, noise, generators
     )
-    levels = images.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
-    return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    pixels = images.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -5,6 +5,7 @@ A state file is written atomically, so a kill at any moment leaves the one befor
 
 import errno
 import pickle
+import shutil
 import sys
 import time
 import zipfile
@@ -64,9 +65,10 @@ class TrainingState:
 class Checkpoint:
     """The state file in a training's work folder: the state, and the `state_dict()` of each part.
 
-    The main process writes it, in a thread while the training continues; every_minutes: how often.
-    A part has `state_dict()` and `load_state_dict()`, or is None. Used as a context manager: when
-    the block ends, with or without an error, the last state that was saved is on disk.
+    The main process writes it, in a thread while the training continues. every_minutes: after how
+    long within an epoch; the loop also saves at the end of each. A part has `state_dict()` and
+    `load_state_dict()`, or is None. Used as a context manager: when the block ends, with or without
+    an error, the last state that was saved is on disk.
     """
 
     def __init__(
@@ -96,6 +98,9 @@ class Checkpoint:
         if saved:
             for name, part in self._parts.items():
                 part.load_state_dict(saved[name])
+        elif distributed.is_main_process():  # left by a training whose state was damaged
+            for name in ("checkpoints", "grids"):
+                shutil.rmtree(self._path.with_name(name), ignore_errors=True)
         if distributed.broadcast(self._state.step) != self._state.step:
             raise DataError(
                 f"process {distributed.process_index()} does not see the first one's {self._path}; "
@@ -160,7 +165,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def resume_key(params: Params, train_set: ImageSet, holdout: ImageSet) -> dict[str, Any]:
-    """Everything that decides the trained weights: a saved state belongs to these values alone."""
+    """Everything that decides what a training leaves: a state belongs to these values alone."""
     return {
         "cache_version": CACHE_VERSION,
         "seed": params.seed,
@@ -171,12 +176,13 @@ def resume_key(params: Params, train_set: ImageSet, holdout: ImageSet) -> dict[s
         "training_images": train_set.digest,
         "held_out_images": holdout.digest,
         "processes": distributed.num_processes(),
+        "precision_used": devices.supported_precision(params.train.precision),
         **devices.environment(),
     }
 
 
 def decisive_options(options: Train) -> dict[str, Any]:
-    """The keys of `train` that decide the weights."""
+    """The keys of `train` that decide what a training leaves: weights, checkpoints and grids."""
     return options.model_dump(exclude={"save_every_minutes", "register_model"})
 
 

@@ -7,7 +7,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 def decay_at(step: int, decay: float) -> float:
-    """Share of the old average kept at the `step`-th update (from 0): min(decay, (1+n)/(10+n)).
+    """Share of the old average kept at update `step`: min(decay, (1 + step) / (10 + step)).
 
     The warm-up forgets the first, random weights within tens of updates, where a constant 0.9999
     would need tens of thousands.
@@ -16,12 +16,15 @@ def decay_at(step: int, decay: float) -> float:
 
 
 class Ema:
-    """`unet` holds the averaged weights of another network, in evaluation mode."""
+    """`unet` holds the averaged weights of another network, in evaluation mode.
+
+    decay: of the average in the long run; with 0 it is a copy of the newest weights.
+    """
 
     def __init__(self, unet: UNet2DModel, decay: float) -> None:
         self.decay = decay
         self.unet = copy.deepcopy(unet).eval().requires_grad_(False)
-        # Listed once: to find them walks through all modules.
+        # Without buffers: the network has none. Listed once: to find them walks all modules.
         self._averages, self._weights = list(self.unet.parameters()), list(unet.parameters())
 
     def step(self, step: int) -> None:

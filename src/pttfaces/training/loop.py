@@ -3,7 +3,7 @@
 Every draw is a function of (seed, step): the order of images, flips, timesteps, noise and dropout.
 So the state is weights, optimizer and a step count; a resumed training ends with the same weights,
 bit for bit on a CPU; and several processes, each with its share of an update's images, train the
-same.
+same up to rounding and dropout.
 """
 
 import math
@@ -70,7 +70,7 @@ def train(
     rank = distributed.process_index()
 
     memory.keep_freed_memory()
-    precision = devices.choose_precision(options.precision)
+    precision = devices.prepare_precision(options.precision)
     accelerator = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
         # Not gradient_accumulation_steps, which a variable of the environment overrides.
@@ -78,8 +78,9 @@ def train(
     )
     unet = build_unet(params.model, params.image_size, params.seed)
     unet.to(device, memory_format=devices.memory_format(device))
-    ema_model = Ema(unet, options.ema) if options.ema is not None else None
+    ema_model = Ema(unet, options.ema or 0.0)  # before accelerate: evaluation is in float32
     weights = list(unet.parameters())  # listed once: to find them walks through all modules
+    # torch's betas and weight decay, not train_unconditional.py's; the rate is set at each step.
     optimizer: Any = torch.optim.AdamW(weights, weight_decay=0.01, fused=True)
     model, optimizer = accelerator.prepare(unet, optimizer)
     set_training(unet)
@@ -91,7 +92,7 @@ def train(
     alphas, sigmas = alpha_bar.sqrt().float().to(device), (1 - alpha_bar).sqrt().float().to(device)
     loss_weights = schedule.loss_weights(options.min_snr_gamma).float().to(device)  # (T,)
 
-    eval_model = DiffusionModel(ema_model.unet if ema_model else unet, schedule)
+    eval_model = DiffusionModel(ema_model.unet, schedule)
     outputs = Outputs(work, params, train_set, eval_model)
     state = TrainingState()
     checkpoint = Checkpoint(
@@ -100,12 +101,12 @@ def train(
         state,
         unet=unet,
         optimizer=optimizer,
-        ema=ema_model.unet if ema_model else None,
+        ema=ema_model.unet,
         scaler=accelerator.scaler,
     )
     checkpoint.load()
 
-    # Each process takes every n-th of an update's images, in gradient_accumulation batches.
+    # Of an update's images, each process takes every n-th, in gradient_accumulation batches.
     stride = options.gradient_accumulation * processes
     micro_batches = [slice(start, None, stride) for start in range(rank, stride, processes)]
     image_shape, flip_share = train_set.pixels.shape[1:], 0.5 if options.flip else 0.0
@@ -125,13 +126,14 @@ def train(
             epoch, started = len(state.epochs) + 1, time.monotonic()
             shuffle = generator_for(params.seed, Stream.ORDER, epoch)
             order = torch.randperm(len(train_set), generator=shuffle)  # (N,)
-            set_training(unet)
             for rows in order.split(update_size)[state.step % epoch_steps : epoch_steps]:  # (U,)
                 flips = torch.rand(rows.shape, **seeded(Stream.FLIPS)) < flip_share
                 timesteps = torch.randint(options.timesteps, rows.shape, **seeded(Stream.TIMESTEPS))
                 noise = torch.randn((update_size, *image_shape), **seeded(Stream.NOISE))
-                dropout_index = state.step * processes + rank  # each process's own
+                # Dropout alone draws from torch's global generator; each process has its own masks.
+                dropout_index = state.step * processes + rank
                 torch.manual_seed(seed_for(params.seed, Stream.DROPOUT, dropout_index))
+                update_loss = torch.zeros((), device=device)
                 for part in micro_batches:
                     with accelerator.accumulate(model):  # processes exchange gradients at the last
                         t = timesteps[part]  # (B,)
@@ -144,25 +146,27 @@ def train(
                         # Processes average their gradients, so each has its part of the mean.
                         loss = (loss_weights[t] * error).sum() * processes / options.batch_size
                         accelerator.backward(loss)
-                    state.loss_sum += accelerator.reduce(loss.detach(), "mean")
+                    update_loss += loss.detach()
+                # Now and not when it is saved: the main process may save alone.
+                state.loss_sum += accelerator.reduce(update_loss, "mean")
                 grad_norm = accelerator.clip_grad_norm_(weights, options.max_grad_norm)
                 lr = learning_rate(options, state.step, total_steps)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
                 optimizer.step()
                 optimizer.zero_grad()
-                if ema_model:
-                    ema_model.step(state.step)
-                state.norm_sum += grad_norm.nan_to_num(0, 0, 0)  # where fp16 overflowed
+                ema_model.step(state.step)
+                if accelerator.scaler:  # fp16 skips an update that overflowed
+                    grad_norm = grad_norm.nan_to_num(0, 0, 0)
+                state.norm_sum += grad_norm
                 state.step += 1
                 bar.update(update_size)
-                if checkpoint.is_due():
+                if checkpoint.is_due():  # in the main process, whose next update the others await
                     break
 
-            _check_numbers(state, accelerator.scaler, epoch)
+            _check_numbers(state, accelerator.scaler, epoch)  # waits for the device
             state.seconds += time.monotonic() - started
             if state.step == epoch * epoch_steps:
-                eval_model.unet.eval()
                 row = Epoch(
                     epoch=epoch,
                     train_loss=float(state.loss_sum) / epoch_steps / options.gradient_accumulation,
@@ -251,16 +255,16 @@ def is_finished(options: Train, epochs: list[Epoch]) -> bool:
 
 
 def _check_numbers(state: TrainingState, scaler: Any, epoch: int) -> None:
-    """ParamsError: the loss is not finite, or fp16's gradient scaler, if any, has given up.
+    """ParamsError: loss or gradient are not finite, or fp16's gradient scaler, if any, gave up.
 
     It halves its scale at each overflow, from 65,536 on: below 1 the gradients themselves do not
     fit.
     """
-    if not math.isfinite(state.loss_sum):
+    if not (math.isfinite(state.loss_sum) and math.isfinite(state.norm_sum)):
         raise ParamsError(
-            f"the training loss of epoch {epoch} is not a finite number; lower train.learning_rate "
-            "or raise train.warmup_steps, and with train.precision fp16 try bf16 or fp32. Saved "
-            "progress is kept."
+            f"the training loss of epoch {epoch} or its gradient is not finite; lower "
+            "train.learning_rate or raise train.warmup_steps, and with train.precision fp16 try "
+            "bf16 or fp32. Saved progress is kept."
         )
     if scaler is not None and scaler.get_scale() < 1:
         raise ParamsError(

@@ -77,7 +77,7 @@ class Outputs:
             "val_loss": best.val_loss,
             "last_train_loss": last.train_loss,
             "last_val_loss": last.val_loss,
-            "images_per_s": round(sum(speeds) / len(speeds), 2),
+            "images_per_s": round(len(speeds) / sum(1 / speed for speed in speeds), 2),
             "pictures": len(self.train_set),
             "held_out": len(holdout),
             "parameters": self.model.unet.num_parameters(),

@@ -48,7 +48,10 @@ def x0_error(model: DiffusionModel, holdout: ImageSet, batch_size: int) -> float
 
 
 def timestep_at(schedule: NoiseSchedule, log_snr: torch.Tensor) -> torch.Tensor:
-    """The timestep, with its fraction, where the schedule has that log-SNR: (B,) float32."""
+    """The timestep, with its fraction, where the schedule has that log-SNR: (B,) float32.
+
+    Beyond the schedule's ends it is the first or the last timestep.
+    """
     falling = schedule.snr().log().numpy()
     finite = np.flatnonzero(np.isfinite(falling))[::-1]  # np.interp wants rising values
     return torch.from_numpy(np.interp(log_snr.numpy(), falling[finite], finite)).float()

@@ -25,6 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pttfaces import files
 from pttfaces.diffusion import devices, model_folder
+from pttfaces.diffusion import unet as unet_module
 from pttfaces.errors import DataError, ParamsError
 from pttfaces.sampling import samplers
 from pttfaces.tables import Epoch
@@ -333,8 +334,43 @@ def test_too_few_images_and_a_missing_holdout_are_refused(tmp_path: Path) -> Non
         train(tmp_path / "two", held_out=0)
 
 
+def test_train_when_only_the_gradient_is_not_finite_saves_no_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clipping by such a norm makes all weights NaN: a saved state would end every later run."""
+
+    def build(*arguments: Any) -> UNet2DModel:
+        unet = unet_module.build(*arguments)
+        next(unet.parameters()).register_hook(lambda grad: grad * math.inf)
+        return unet
+
+    monkeypatch.setattr(loop, "build_unet", build)
+    with pytest.raises(ParamsError, match="epoch 1 or its gradient is not finite"):
+        train(tmp_path, save_every_minutes=1e-9)
+    assert not (tmp_path / "work/state.pt").exists()
+
+
+def test_train_without_ema_keeps_the_newest_weights(tmp_path: Path) -> None:
+    """As an average that forgets all but the newest."""
+    for name, ema in (("none", None), ("zero", 0.0)):
+        train(tmp_path / name, ema=ema)
+    weights = "work/last/unet/diffusion_pytorch_model.safetensors"
+    assert (tmp_path / "none" / weights).read_bytes() == (tmp_path / "zero" / weights).read_bytes()
+
+
+def test_train_after_its_state_was_damaged_removes_checkpoints_of_later_epochs(
+    tmp_path: Path,
+) -> None:
+    _, work = train(tmp_path, keep_checkpoints=1)
+    (work / "checkpoints/epoch-9999").mkdir()
+    (work / "state.pt").write_bytes(b"damaged")
+    sets = tiny.draw_sets(tmp_path, 18, 5)
+    loop.train(tiny.params(keep_checkpoints=1), *sets, work, quiet)
+    assert "epoch-9999" not in {path.name for path in (work / "checkpoints").iterdir()}
+
+
 def test_a_loss_that_is_not_finite_ends_in_a_message(tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match=r"epoch \d+ is not a finite number; lower"):
+    with pytest.raises(ParamsError, match=r"epoch \d+ or its gradient is not finite; lower"):
         train(tmp_path, learning_rate=1e20, warmup_steps=0)
 
 

@@ -144,7 +144,8 @@ def test_client_id_is_sent_to_the_api_only() -> None:
     import requests
 
     auth = ClientId("an-id")
-    for url, sent in (("https://api.imgur.com/3/", True), ("https://imgur.com/a/AbCdE", False)):
+    others = ("https://imgur.com/a/AbCdE", "https://api.imgur.evil.test/", "http://api.imgur.com/")
+    for url, sent in (("https://api.imgur.com/3/", True), *((other, False) for other in others)):
         request = auth(requests.Request("GET", url).prepare())
         assert ("Authorization" in request.headers) == sent
 

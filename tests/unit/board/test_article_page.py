@@ -175,6 +175,11 @@ def test_parse_article_of_a_text_that_is_no_html_gives_no_warning(text: str) -> 
         assert parse_article(text).status == "malformed"
 
 
+def test_parse_article_of_many_blank_lines_takes_linear_time() -> None:
+    """A pattern that began with any white space took a minute for 64 KB of them."""
+    assert parse_article(page(HEAD + "\n" * 300_000)).status == "empty"
+
+
 def test_parse_article_cut_anywhere_keeps_the_links_before() -> None:
     text = page(HEAD + "".join(link(f"//a.test/{n}.jpg") for n in range(3)) + push("a", "x"))
     hrefs = [[each.href for each in parse_article(text[:end]).links] for end in range(len(text))]

@@ -109,7 +109,9 @@ def test_read_articles_when_site_serves_login_pages_raises_site_error(tmp_path: 
         ]
         with (
             fast_client() as client,
-            pytest.raises(SiteError, match=r"9 articles before it are no articles .*Please log in"),
+            pytest.raises(
+                SiteError, match=r"9 articles before it are not article pages .*Please log in"
+            ),
         ):
             list(read_articles(client, articles, lambda _: PageCache(tmp_path), RULES))
     assert len(asked) < 50

@@ -9,7 +9,7 @@ import pytest
 from small_site import RETRIES, YEAR, Answer, fast_client, rows_of, server
 
 from pttfaces.board.articles import read_articles
-from pttfaces.board.client import PageClient, RetryPolicy
+from pttfaces.board.client import _MAX_BYTES, PageClient, PageError, RetryPolicy
 from pttfaces.board.hosts import HostRules
 from pttfaces.board.page_cache import Page, PageCache
 from pttfaces.errors import SiteError
@@ -43,8 +43,26 @@ def test_get_when_page_stays_busy_is_not_cached(tmp_path: Path) -> None:
         assert len(asked) == 1 + RETRIES.attempts
         assert cache.get(f"{base}/x") is None
         articles = [Article(f"M.17040{n:05}.A.000", f"{base}/{n}", "", "", "", 1) for n in range(9)]
-        with pytest.raises(SiteError, match=r"4 articles before it are no articles \(status 500"):
+        with pytest.raises(
+            SiteError, match=r"4 articles before it are not article pages \(status 500"
+        ):
             list(read_articles(client, articles, lambda _: cache, HostRules()))
+
+
+def test_fetch_when_redirect_has_a_large_body_stops_at_the_limit() -> None:
+    """requests itself reads the whole body of a redirect before it shows the response."""
+
+    def answer(path: str) -> Answer:
+        if path == "/robots.txt":
+            return 404, {}, ""
+        return 302, {"Location": "/y"}, "x" * (_MAX_BYTES + 1)
+
+    with (
+        server(answer) as (base, _),
+        fast_client() as client,
+        pytest.raises(PageError, match="sends more than 8 MiB"),
+    ):
+        client.fetch(f"{base}/x")
 
 
 def test_fetch_respects_robots_txt() -> None:

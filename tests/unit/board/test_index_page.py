@@ -32,6 +32,13 @@ def test_parse_index_of_a_deleted_row_gives_no_id() -> None:
     assert row.title.startswith("(本文已被刪除)")
 
 
+def test_parse_index_of_a_link_to_another_site_gives_no_id() -> None:
+    """A board must not make the client ask the machines of our network."""
+    row = ROW_2020.replace('href="/', 'href="//169.254.169.254/')
+    assert row != ROW_2020
+    assert [row.id for row in parse_index(page(row), URL).rows] == [None]
+
+
 def test_parse_index_leaves_out_rows_below_the_separator() -> None:
     index = parse_index(page(ROW_2020 + '<div class="r-list-sep"></div>' + PINNED), URL)
     assert [row.title for row in index.rows] == ["[正妹] 一"]
