@@ -1,6 +1,6 @@
 """For all tests: no deadlines, whole files per worker, and one thread per worker.
 
-Threads of two workers on two cores would mostly wait for each other; child processes inherit this.
+Threads of several workers on two cores would mostly wait for each other; child processes inherit this.
 """
 
 import os
@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-UNIT = Path(__file__).parent / "unit"
+TESTS = Path(__file__).parent
+LONGEST = ["torture", "documents", "pipeline", "tracking", "training"]
 
 for library in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(library, "1")  # before torch and numpy are imported
@@ -19,13 +20,18 @@ settings.load_profile("any machine")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `-n 2 --dist loadgroup` the tests of a file run on one worker, since they share what is
-    expensive to make; so do all tests of the repository `line`. Unit tests come last, or one worker
-    would be left alone with a whole pipeline at the end."""
-    items.sort(key=lambda item: UNIT in item.path.parents)
+    """With `--dist loadgroup` the tests of a file run on one worker, since they share what is
+    expensive to make; so do all tests of the repository `line`. The longest come first and unit
+    tests last, or one worker would be left alone with a whole pipeline at the end."""
+    items.sort(key=lambda item: _place(item.path))
     for item in items:
         shares_line = "line" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("line" if shares_line else item.path.name))
+
+
+def _place(path: Path) -> tuple[bool, int]:
+    kind, folder = path.relative_to(TESTS).parts[0], path.parent.name
+    return kind == "unit", LONGEST.index(folder) if folder in LONGEST else len(LONGEST)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
