@@ -1,6 +1,7 @@
 """For all tests: no deadlines, whole files per worker, and one thread per worker.
 
-Threads of several workers on two cores would mostly wait for each other; child processes inherit this.
+Threads of several workers on two cores would mostly wait for each other. Child processes inherit
+this.
 """
 
 import os
