@@ -8,7 +8,7 @@ not of the stages.
 import shutil
 from pathlib import Path
 
-from repository import PROJECT, STAGES, Repository, make_repository
+from repository import PROJECT, STAGES, Repository, make_repository, ran
 
 STAGE = """
 import hashlib, json, sys
@@ -121,4 +121,12 @@ def make_light_line(path: Path) -> Repository:
     for stage in STAGES:
         shutil.copy(PROJECT / f"metrics/{stage}.json", path / ".example")
     made.commit("light stages")
+    return made
+
+
+def run_light_line(path: Path) -> Repository:
+    """A repository whose stages have run once, committed."""
+    made = make_light_line(path)
+    assert ran(made.ok("dvc", "repro")) == STAGES
+    made.commit("first run")
     return made

@@ -13,7 +13,6 @@ import threading
 import time
 from queue import SimpleQueue
 from tempfile import SpooledTemporaryFile
-from types import TracebackType
 from typing import NamedTuple, Self, TypeAlias
 
 import aiohttp
@@ -87,12 +86,7 @@ class ImageClient:
         self._thread.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._received.put(None)
         await asyncio.to_thread(self._thread.join)
         await self._web.close()

@@ -58,11 +58,15 @@ async def endless(request: Request, piece: bytes) -> None:
         await request.send(b"%x\r\n" % len(piece) + piece + b"\r\n")
 
 
-async def endless_header(request: Request) -> None:
-    await request.send(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+async def slow(request: Request, start: bytes) -> None:
+    await request.send(b"HTTP/1.1 200 OK\r\n" + start)
     for _ in range(100):
         await asyncio.sleep(0.2)
         await request.send(b"x")
+
+
+async def endless_header(request: Request) -> None:
+    await slow(request, b"X-Slow: ")
 
 
 async def endless_image(request: Request) -> None:
@@ -74,10 +78,7 @@ async def endless_html(request: Request) -> None:
 
 
 async def drip(request: Request) -> None:
-    await request.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n\xff\xd8\xff")
-    for _ in range(100):
-        await asyncio.sleep(0.2)
-        await request.send(b"\1")
+    await slow(request, b"Content-Length: 1000\r\n\r\n\xff\xd8\xff")
 
 
 async def silent(request: Request) -> None:

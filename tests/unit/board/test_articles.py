@@ -14,11 +14,17 @@ from small_site import (
     server,
 )
 
-from pttfaces.board.articles import count_links, describe_links, filter_links, read_articles
+from pttfaces.board.articles import (
+    ArticleRead,
+    count_links,
+    describe_links,
+    filter_links,
+    read_articles,
+)
 from pttfaces.board.hosts import HostRules
 from pttfaces.board.listing import filter_rows
 from pttfaces.board.page_cache import PageCache
-from pttfaces.demo.board import image_key, make_board
+from pttfaces.demo.board import DemoBoard, image_key, make_board
 from pttfaces.demo.site import HOST_ALIASES
 from pttfaces.denylist import DenyList
 from pttfaces.errors import SiteError
@@ -27,13 +33,18 @@ from pttfaces.tables import Article
 RULES = HostRules(HOST_ALIASES)
 
 
+def read_board(board: DemoBoard, folder: Path) -> tuple[list[Article], list[ArticleRead]]:
+    """The demo site's articles, as listed and as read."""
+    cache = PageCache(folder / "links")
+    with demo_client(board) as client:
+        rows = rows_of(client, BASE, "Test", YEAR, folder / "crawl")
+        articles, _ = filter_rows(rows, BASE, YEAR, None, DenyList())
+        return articles, list(read_articles(client, articles, lambda _: cache, RULES))
+
+
 def test_read_articles_gives_each_its_status(tmp_path: Path) -> None:
     board = make_board(3, 30, "Test", 2024)
-    cache = PageCache(tmp_path / "links")
-    with demo_client(board) as client:
-        rows = rows_of(client, BASE, "Test", YEAR, tmp_path / "crawl")
-        articles, _ = filter_rows(rows, BASE, YEAR, None, DenyList())
-        reads = list(read_articles(client, articles, lambda _: cache, RULES))
+    articles, reads = read_board(board, tmp_path)
     statuses = Counter(read.status for read in reads)
     assert statuses == {"ok": 26, "gone": 1, "empty": 1, "truncated": 1, "malformed": 1}
     assert [read.article for read in reads] == articles
@@ -50,12 +61,7 @@ def test_read_articles_gives_each_its_status(tmp_path: Path) -> None:
 
 
 def test_filter_links_removes_pushes_and_denied_links(tmp_path: Path) -> None:
-    board = make_board(3, 30, "Test", 2024)
-    cache = PageCache(tmp_path / "links")
-    with demo_client(board) as client:
-        rows = rows_of(client, BASE, "Test", YEAR, tmp_path / "crawl")
-        articles, _ = filter_rows(rows, BASE, YEAR, None, DenyList())
-        (read,) = read_articles(client, articles[:1], lambda _: cache, RULES)
+    _, (read, *_) = read_board(make_board(3, 30, "Test", 2024), tmp_path)
     (pushed,) = [link for link in read.links.images if link.place == "push"]
     others = tuple(link for link in read.links.images if link.place == "body")
     assert filter_links(read, True, DenyList())[0] == read
