@@ -22,8 +22,8 @@ _MAX_PROCESSES = 8
 def map_on_cores(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
     """Yields function(item) for all items, in order; a few items are left to this process.
 
-    So are the remaining ones where a process dies (out of memory). function: a module's, as the
-    processes import it; the script that is run needs its `if __name__ == "__main__"`.
+    So are the remaining ones where a process dies (out of memory). function: at the top level of a
+    module, which the processes import; so a script needs its `if __name__ == "__main__"`.
     """
     done = 0
     if len(items) >= _MIN_ITEMS:

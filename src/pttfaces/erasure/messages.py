@@ -11,7 +11,7 @@ from pttfaces.errors import DataError
 REPRO = "next: dvc repro, after which they are in no data set and no model trained from then on"
 THEN_PURGE = (
     "to delete the stored files: pttfaces forget --purge",
-    "or, after dvc repro and with all but the present data and models, by DVC's own:",
+    "or, after dvc repro, with DVC itself, which deletes every version but the present one:",
     "    dvc gc --workspace                           in its cache",
     "    dvc gc --workspace --cloud --remote NAME     in a remote",
 )

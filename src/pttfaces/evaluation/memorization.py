@@ -16,7 +16,7 @@ from pttfaces.images import sheet
 from pttfaces.progress import progress
 
 QUANTILE = 0.05  # this share of real images is "closer than held-out ones" by definition
-_SIDE = 32  # a copy shows at this size, and 50,000 images take 150 MB
+_SIDE = 32  # a copy shows at this size; 50,000 images and their mirror images take 300 MB
 _QUERIES, _KEYS = 1024, 8192  # 32 MB of distances at a time
 _PAIRS = 16
 
@@ -48,8 +48,8 @@ def nearest(views: Views, keys: np.ndarray) -> Nearest:
             block = [np.asarray(view[start : start + _QUERIES], np.float32) for view in views]
             candidates = np.concatenate(  # (B, 2 for each block of keys)
                 [
-                    first + _two_nearest(block, keys[first : first + _KEYS])
-                    for first in range(0, len(keys), _KEYS)
+                    offset + _two_nearest(block, keys[offset : offset + _KEYS])
+                    for offset in range(0, len(keys), _KEYS)
                 ],
                 axis=1,
             )
