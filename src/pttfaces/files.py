@@ -14,7 +14,6 @@ import stat
 import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -134,15 +133,9 @@ def read_json_lines(path: str | Path, fields: Iterable[str] = ()) -> list[dict[s
     return rows
 
 
-def seal(content: bytes) -> bytes:
-    """A record of a cache: the bytes after their checksum (CRC-32)."""
-    return b"%08x %s" % (zlib.crc32(content), content)
-
-
-def unseal(record: bytes) -> bytes | None:
-    """The bytes of a sealed record; None where some are missing or changed."""
-    checksum, found, content = record.partition(b" ")
-    return content if found and checksum == b"%08x" % zlib.crc32(content) else None
+def parse_record(record: bytes) -> Any:
+    """The JSON of a cache's record, before which version 0.1 wrote a checksum. ValueError: none."""
+    return json.loads(re.sub(rb"^[0-9a-f]{8} ", b"", record))
 
 
 def _object(line: str) -> dict[str, Any] | None:

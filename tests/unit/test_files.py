@@ -195,14 +195,6 @@ def test_what_is_no_zip_and_what_is_no_folder_is_said(tmp_path: Path) -> None:
         archive.pack(tmp_path / "empty", tmp_path / "b.zip")
 
 
-@given(st.binary(max_size=60), DAMAGES)
-@example(b"", Damage(0.99, 0))
-def test_what_was_sealed_comes_back_whole_or_not_at_all(content: bytes, damage: Damage) -> None:
-    record = files.seal(content)
-    assert files.unseal(record) == content
-    assert files.unseal(damage.of(record)) is None
-
-
 @given(
     rows=st.lists(
         st.fixed_dictionaries({"title": st.text(), "nrec": st.integers() | st.none()}), max_size=5

@@ -1,19 +1,13 @@
-"""Makes one HTTP request and receives the image that is sent, within all limits, into the store.
+"""Makes one HTTP request and saves the image that is sent, within all limits, in the store.
 
 The scheduler follows redirects and retries. Error messages contain no port, address or time, so
 that the ledger is the same in every run.
 """
 
-import asyncio
 import errno
 import io
-import os
 import ssl
-import threading
-import time
-from queue import SimpleQueue
-from tempfile import SpooledTemporaryFile
-from typing import NamedTuple, Self, TypeAlias
+from typing import NamedTuple, Self
 
 import aiohttp
 from yarl import URL
@@ -21,15 +15,13 @@ from yarl import URL
 from pttfaces.config import Download
 from pttfaces.download.addresses import RefusedAddressError, public_socket
 from pttfaces.download.image_type import HEAD_BYTES, image_format
-from pttfaces.download.result import ImageInfo, RejectedError, Result
+from pttfaces.download.result import RejectedError, Result
 from pttfaces.download.store import ImageStore
 from pttfaces.http import LOOPBACK, USER_AGENT, LoopbackHosts, retry_after
 
 _CONNECT_S = 10.0
 _READ_AHEAD = 2**18  # bytes buffered of one connection, at most about twice as many
 _DNS_S = 300
-_COLLECT_S = 0.01  # for which received files are collected before they are saved
-_BATCH_SIZE = 32  # files that are saved at once, without that wait
 _SMALL_BYTES = 2**20  # a file that is read at once
 _REDIRECTS = (301, 302, 303, 307, 308)
 _GONE = (404, 410)
@@ -55,17 +47,13 @@ class Answer(NamedTuple):
 
     result: without attempts and final_url, which the scheduler knows; retry: whether another
     request may have another outcome; location: where a redirect leads, "" if it is none;
-    retry_after: seconds that the host asks for; file: what was received, for `ImageClient.save`.
+    retry_after: seconds that the host asks for.
     """
 
     result: Result
     retry: bool = False
     location: str = ""
     retry_after: float | None = None
-    file: SpooledTemporaryFile[bytes] | None = None
-
-
-_Received: TypeAlias = tuple[SpooledTemporaryFile[bytes], asyncio.Future[ImageInfo]]
 
 
 class ImageClient:
@@ -80,15 +68,9 @@ class ImageClient:
         )
         # A connector without the check of addresses, for nothing but the hosts on loopback.
         self._local = self._session(aiohttp.TCPConnector(limit=0))
-        self._loop = asyncio.get_running_loop()
-        self._received: SimpleQueue[_Received | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._save_batches, daemon=True)
-        self._thread.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._received.put(None)
-        await asyncio.to_thread(self._thread.join)
         await self._web.close()
         await self._local.close()
 
@@ -103,7 +85,10 @@ class ImageClient:
         )
 
     async def get(self, url: URL) -> Answer:
-        """Requests a URL that `clean_url` returned. OSError: the disk's, never the network's."""
+        """Requests a URL that `clean_url` returned, and stores its image if it is wanted.
+
+        OSError: the disk's, never the network's.
+        """
         session, headers, name = self._web, None, None
         if (port := self._hosts.port(url.host)) is not None:
             # The name keeps connections apart: one host's stray bytes must not answer for another.
@@ -126,68 +111,31 @@ class ImageClient:
             status, message, retry = self._describe(error)
             return Answer(Result(status, message, http_status=code), retry)
 
-    async def save(self, answer: Answer) -> Answer:
-        """The answer with the image in its file, which is stored if it is wanted."""
-        assert answer.file
-        saved = self._loop.create_future()
-        self._received.put((answer.file, saved))
-        try:
-            image = await saved
-        except RejectedError as error:
-            return Answer(answer.result._replace(status=error.status, error=str(error)))
-        return Answer(answer.result._replace(image=image), answer.retry and not image.whole)
-
-    def _save_batches(self) -> None:
-        """Saves files in a thread, while the loop receives the next ones.
-
-        At a thousand files a second a change of threads costs as much as the work on a file: so
-        files are collected for a moment, and handed back together.
-        """
-        files: list[_Received | None] = []
-        while None not in files:
-            files = [self._received.get()]
-            if self._received.qsize() < _BATCH_SIZE:
-                time.sleep(_COLLECT_S)
-            files += [self._received.get() for _ in range(self._received.qsize())]
-            saved = [(future, self._save(file)) for file, future in filter(None, files)]
-            self._loop.call_soon_threadsafe(_deliver, saved)
-
-    def _save(self, file: SpooledTemporaryFile[bytes]) -> ImageInfo | Exception:
-        try:
-            with file:
-                small = file.seek(0, os.SEEK_END) <= _SMALL_BYTES
-                file.seek(0)
-                # Pillow's many small reads are faster without the temporary file's wrappers.
-                return self._store.save(io.BytesIO(file.read()) if small else file)
-        except Exception as error:
-            return error
-
     async def _receive(self, response: aiohttp.ClientResponse) -> Answer:
-        """Reads the body into a temporary file. RejectedError: its head is no image's."""
+        """Reads the body into a temporary file and saves the image. RejectedError: it is none."""
         code, length = response.status, response.content_length
         max_bytes = self._options.max_bytes
         if length is not None and length > max_bytes:
             return self._too_large(code, length)
-        file = self._store.new_file()
-        try:
+        with self._store.new_file() as file:
             size, checked = 0, False
             async for chunk in response.content.iter_any():
                 file.write(chunk)
                 size += len(chunk)
                 if size > max_bytes:
-                    file.close()
                     return self._too_large(code, max_bytes + 1)
                 if not checked and size >= HEAD_BYTES:  # an error page may well be endless
                     file.seek(0)
                     image_format(file.read(HEAD_BYTES))
                     file.seek(size)
                     checked = True
-        except BaseException:
-            file.close()
-            raise
+            file.seek(0)
+            # Pillow's many small reads are faster without the temporary file's wrappers. Saving
+            # takes less than a change of threads does.
+            image = self._store.save(io.BytesIO(file.read()) if size <= _SMALL_BYTES else file)
         # Without a length, the end of the body looks like a lost connection.
         unsure = length is None and "Transfer-Encoding" not in response.headers
-        return Answer(Result("ok", http_status=code), unsure, file=file)
+        return Answer(Result("ok", http_status=code, image=image), unsure and not image.whole)
 
     def _too_large(self, code: int, min_bytes: int) -> Answer:
         message = f"larger than {self._options.max_mib:g} MiB"
@@ -218,16 +166,6 @@ class ImageClient:
             case UnicodeError():
                 return "failed", "its host's name is not a name", False
         return "failed", "the connection broke", True
-
-
-def _deliver(saved: list[tuple[asyncio.Future[ImageInfo], ImageInfo | Exception]]) -> None:
-    for future, outcome in saved:
-        if future.cancelled():
-            continue
-        if isinstance(outcome, Exception):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)
 
 
 def _read_head(response: aiohttp.ClientResponse) -> Answer:

@@ -30,7 +30,6 @@ _CATCH_UP_S = 0.1  # timers are coarse: starts that are late by less than this a
 _PAUSE_S, _THROTTLED_S, _MAX_PAUSE_S = 0.25, 5.0, 300.0
 _MAX_REDIRECTS = 8
 _BACK_OFF_S, _MAX_BACK_OFF_S = 0.5, 60.0
-_MAX_SAVING = 128  # received files that are not saved yet
 _QUEUE_BATCH = 100  # links that are queued before answers get their turn
 _DNS_THREADS = 32  # the default of few threads would let dead names block all look-ups
 
@@ -145,7 +144,7 @@ class _Scheduler:
         # Hosts that may start a request: (requests under way, order of arrival, host), a heap.
         self._ready: list[tuple[int, int, Host]] = []
         self._arrivals = itertools.count()
-        self._running = self._saving = 0  # requests of all hosts, and files that they gave
+        self._running = 0  # requests of all hosts
         self._all_queued = False
         self._now = asyncio.get_running_loop().time
 
@@ -203,11 +202,8 @@ class _Scheduler:
             self._tasks.create_task(self._work(*turn))
 
     def _next(self) -> tuple[Host, Request] | None:
-        """The request to start now, of the host that has the fewest under way; None: there is none.
-
-        None as well when the disk is slower than the network.
-        """
-        while self._ready and self._saving < _MAX_SAVING:
+        """The request to start now, of the host that has the fewest under way."""
+        while self._ready:
             _, _, host = heapq.heappop(self._ready)
             host.scheduled = False
             request = host.start_next(self._now()) if host.delay(self._now()) == 0 else None
@@ -225,37 +221,33 @@ class _Scheduler:
             answer = await self._client.get(request.url)
             host.running -= 1
             host.judge(answer, started, self._now())
-            # In a task of its own, since the next request need not wait for the disk.
-            self._tasks.create_task(self._finish(host, request, answer))
+            self._finish(host, request, answer)
             self._schedule(host)
             turn = self._next()
+            self._start()  # an answer may open its host by one request
         self._running -= 1
-
-    async def _finish(self, host: Host, request: Request, answer: Answer) -> None:
-        """Ends a link with an answer, follows it elsewhere, or tries again later."""
-        if answer.file:
-            self._saving += 1
-            answer = await self._client.save(answer)
-            self._saving -= 1
-        retry = answer.retry and request.attempt < self._options.attempts
-        if answer.location:
-            self._redirect(request, answer)
-        elif not retry:
-            self._end(request, answer.result)
-        if not retry:
-            host.links -= 1
-        if host.given_up:
-            self._give_up(host)
         if self._all_queued and not self._running:
             self._give_up_silent_hosts()
-        self._schedule(host)
-        self._start()
-        if retry:
-            pause = min(_BACK_OFF_S * 2 ** (request.attempt - 1), _MAX_BACK_OFF_S)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
-            host.links -= 1
-            start = request.start
-            self._queue(Request(request.link, start, start, request.attempt + 1))
+
+    def _finish(self, host: Host, request: Request, answer: Answer) -> None:
+        """Ends a link with an answer, follows it elsewhere, or tries again later."""
+        if answer.location:
+            self._redirect(request, answer)
+        elif answer.retry and request.attempt < self._options.attempts:
+            self._tasks.create_task(self._retry_later(host, request))
+            host.links += 1
+        else:
+            self._end(request, answer.result)
+        host.links -= 1
+        if host.given_up:
+            self._give_up(host)
+
+    async def _retry_later(self, host: Host, request: Request) -> None:
+        pause = min(_BACK_OFF_S * 2 ** (request.attempt - 1), _MAX_BACK_OFF_S)
+        await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+        host.links -= 1
+        start = request.start
+        self._queue(Request(request.link, start, start, request.attempt + 1))
 
     def _redirect(self, request: Request, answer: Answer) -> None:
         code = answer.result.http_status

@@ -73,16 +73,15 @@ class DetectionCache:
     def _known(self, sha256: str) -> SearchResult | None:
         """The cached result; None without one, or where its file is damaged."""
         path = self._path(sha256)
-        content = files.unseal(path.read_bytes()) if path.exists() else None
-        if content is None:
+        try:
+            value = files.parse_record(path.read_bytes())
+        except (FileNotFoundError, ValueError):
             return None
-        value = json.loads(content)
         return SearchResult(**{**value, "faces": [_parse_face(face) for face in value["faces"]]})
 
     def _write(self, sha256: str, found: SearchResult) -> SearchResult:
         faces = [{**asdict(face), "landmarks": face.landmarks.tolist()} for face in found.faces]
-        content = json.dumps({**asdict(found), "faces": faces}).encode()
-        files.write_bytes(self._path(sha256), files.seal(content))
+        files.write_text(self._path(sha256), json.dumps({**asdict(found), "faces": faces}))
         return found
 
     def _path(self, sha256: str) -> Path:
