@@ -13,7 +13,9 @@ def main() -> None:
     options = config.load().crop
     faces = detection.faces_by_image(tables.read("data/detections.csv", tables.Detection))
     if not faces:
-        raise DataError("data/detections.csv has no face; see `dvc repro detect`.")
+        raise DataError(
+            "data/detections.csv has no face; run `dvc repro detect`, which says what to change."
+        )
     cropper, target = alignment.FaceCropper(options), files.clean_folder("data/crops")
     rows: list[tables.CropRow] = []
     with progress("crop", len(faces), " images") as bar:

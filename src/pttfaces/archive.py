@@ -76,7 +76,8 @@ def unpack(archive: str | Path, folder: str | Path) -> int:
                         shutil.copyfileobj(source, copy)
                 except (FileExistsError, NotADirectoryError):
                     raise DataError(
-                        f"{archive}: {entry.filename!r} is in it twice, or a file and a folder."
+                        f"{archive}: {entry.filename!r} appears twice, or as both a file "
+                        "and a folder; pack the zip again."
                     ) from None
                 except OSError as error:
                     if error.errno != errno.ENAMETOOLONG:
@@ -93,7 +94,9 @@ def unpack(archive: str | Path, folder: str | Path) -> int:
         # Any other OSError is the disk's.
         if not isinstance(error, NO_ZIP) and error.errno != errno.EINVAL:
             raise
-        raise DataError(f"{archive} is not a readable zip archive.") from None
+        raise DataError(
+            f"{archive} is not a readable zip archive; download or pack it again."
+        ) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return len(entries)
@@ -108,9 +111,9 @@ def _fault(entry: zipfile.ZipInfo) -> str:
     parts = _parts(entry)
     # No colon anywhere: on Windows a part with a drive's letter leads to that drive.
     if ".." in parts or parts[0] == "" or any(":" in part for part in parts):
-        return "leads outside the folder"
+        return "leads outside the folder; pack the zip again without it"
     if entry.external_attr >> 16 & 0o170000 == 0o120000:
-        return "is a symbolic link"
+        return "is a symbolic link; pack the zip again without it"
     if entry.flag_bits & 0x1:
         return "is encrypted; pack it again without a password"
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

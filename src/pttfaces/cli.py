@@ -44,7 +44,7 @@ class _Command(click.Command):
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def commands() -> None:
-    """Manage a project of PTT Faces; run these commands in its folder.
+    """Work with a checkout of PTT Faces; run these commands in its top folder.
 
     `dvc repro` runs the pipeline itself.
     """
@@ -105,12 +105,12 @@ def trace(file: str) -> None:
 @click.option("--author", multiple=True, help="A user id, with all that this person posted.")
 @click.option("--sha256", multiple=True, help="An image's digest.")
 @click.option(
-    "--crop", multiple=True, help="A file of a crop or an image, with the image it came from."
+    "--crop", multiple=True, help="A crop's or image's file; the whole image is forgotten."
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be forgotten; change nothing.")
 @click.option("--purge", is_flag=True, help="Also delete the stored files.")
 def forget(dry_run: bool, purge: bool, **names: tuple[str, ...]) -> None:
-    """Put people or images on the deny list; with --purge, also delete what is stored of them.
+    """Put people or images on the deny list; with --purge, also delete their stored files.
 
     After `dvc repro` they are in no data set and in no model trained from then on.
     Options may be repeated. --purge alone deletes the stored files of everyone on the deny list.
@@ -173,7 +173,11 @@ def history(name: str | None) -> None:
         return
     fits = [run for run in runs if run.info.run_id.startswith(name)] if len(name) >= 4 else []
     if len(fits) != 1:
-        what = f"the first digits of {len(fits)} runs" if fits else "no run, experiment or commit"
+        what = (
+            f"ambiguous: {len(fits)} runs begin with it"
+            if fits
+            else "no experiment, commit or run (give at least 4 digits of a run's id)"
+        )
         raise DataError(f"{name} is {what}; `pttfaces history` lists the runs.")
     _print_lines(texts.describe_run(fits[0], known))
 
@@ -194,8 +198,10 @@ def report(out: Path) -> None:
 @commands.command(cls=_Command)
 @click.argument("source", type=Path)
 @click.argument("target", type=Path, required=False)
-@click.option("--unpack", is_flag=True, help="From a zip to a folder.")
-@click.option("--manifest", "list_images", is_flag=True, help="Only list its images.")
+@click.option("--unpack", is_flag=True, help="Unpack a zip into a folder.")
+@click.option(
+    "--manifest", "list_images", is_flag=True, help="Only write the folder's manifest.csv."
+)
 def pack(source: Path, target: Path | None, unpack: bool, list_images: bool) -> None:
     """Pack a folder into a zip, unpack one, or list the images of your own data set.
 
@@ -238,7 +244,7 @@ def distance(first: Path, second: Path | None, save: Path | None) -> None:
     if (second is None) == (save is None):
         raise click.UsageError("Name a second set of images, or --save with a file.")
     if save and save.suffix != ".npz":
-        raise click.UsageError(f"--save {save}: the name of a file of statistics ends in .npz.")
+        raise click.UsageError(f"--save {save}: the file must be a .npz.")
     from pttfaces import workdir
 
     options = config.load().evaluate

@@ -70,7 +70,7 @@ class Board(_Group):
         min_length=2, max_length=2, description="first and last day as MMDD, both inclusive"
     )
     min_nrec: Annotated[int, Field(ge=-100, le=100)] | None = Field(
-        description="minimum popularity (爆 is 100, XX is -100); null drops rows with a blank one"
+        description="minimum popularity (爆 is 100, XX is -100); null: no minimum, but rows without one are dropped"
     )
     rate_per_s: float = Field(ge=_MIN_RATE, le=1000, description="maximum pages per second")
 
@@ -78,7 +78,9 @@ class Board(_Group):
 class Links(_Group):
     """Which links of an article count."""
 
-    pushes: bool = Field(description="include the links that readers posted in pushes")
+    pushes: bool = Field(
+        description="include the links in pushes, readers' comments below an article"
+    )
     albums: Literal["page", "api", "leave"] = Field(
         description="how to open imgur albums: by their page, by the API, or not at all"
     )
@@ -109,7 +111,7 @@ class Detect(_Group):
     """How faces are found."""
 
     detector: Literal["haar", "yunet", "retinaface"] = Field(description="face detector")
-    weights: str | None = Field(description="file with its weights; null: downloaded once")
+    weights: str | None = Field(description="the detector's weights file; null: download it once")
     faces: Literal["largest", "best", "all"] = Field(description="which faces of an image to use")
     threshold: Fraction = Field(description="minimum score of a face")
     min_size: int = Field(ge=8, le=4096, description="minimum side of a face's box, in pixels")
@@ -253,7 +255,9 @@ class Evaluate(_Group):
     detector: Literal["haar", "yunet", "retinaface"] = Field(
         description="face detector for face_rate"
     )
-    detector_weights: str | None = Field(description="file with its weights; null: downloaded once")
+    detector_weights: str | None = Field(
+        description="the detector's weights file; null: download it once"
+    )
 
     def face_detector(self, min_size: int) -> Detect:
         """The options of the detector for face_rate; min_size: of a face, in pixels."""
@@ -403,9 +407,9 @@ _TYPES = {
     "null": "null",
 }
 _BOUNDS = {
-    "minimum": "from",
+    "minimum": "at least",
     "exclusiveMinimum": "above",
-    "maximum": "to",
+    "maximum": "at most",
     "exclusiveMaximum": "below",
 }
 
@@ -431,8 +435,8 @@ def _allowed(schema: dict[str, Any]) -> str:
         low, high = schema["minItems"], schema["maxItems"]
         count = f"{low} values" if low == high else f"{low} to {high} values"
         return f"a list of {count}, each {_allowed(schema['items'])}"
-    limits = (f"{word} {schema[key]:.15g}" for key, word in _BOUNDS.items() if key in schema)
-    return " ".join([_TYPES[schema["type"]], *limits])
+        limits = (f"{word} {schema[key]:.15g}" for key, word in _BOUNDS.items() if key in schema)
+    return ", ".join(filter(None, (_TYPES[schema["type"]], " and ".join(limits))))
 
 
 def markdown_table() -> str:

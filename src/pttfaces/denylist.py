@@ -72,7 +72,9 @@ class DenyList:
             if not entry:
                 continue
             if form := expected_form(entry):
-                raise DataError(f"{name}, line {number}, is {entry!r}; allowed is {form}.")
+                raise DataError(
+                    f"{name}, line {number}, is {entry!r}; expected {form}. Correct or remove the line."
+                )
             if " #" in line and entry.startswith("url:inbox:"):
                 raise DataError(
                     f"{name}, line {number}: whether ' #' is part of the file's name or begins a "

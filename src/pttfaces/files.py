@@ -126,7 +126,11 @@ def read_json_lines(path: str | Path, fields: Iterable[str] = ()) -> list[dict[s
         if line:
             rows.append(_object(line))
             if rows[-1] is None or not needed <= rows[-1].keys():
-                what = "is not a JSON object" if rows[-1] is None else "is another kind of row"
+                what = (
+                    "is not a JSON object"
+                    if rows[-1] is None
+                    else "lacks a field that this file needs"
+                )
                 raise DataError(
                     f"{path}, line {number}, {what}; delete the file and run `dvc repro`."
                 )

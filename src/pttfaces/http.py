@@ -40,7 +40,7 @@ class LoopbackHosts:
             host, _, port = entry.partition("=")
             if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
                 raise ParamsError(
-                    f"{LOOPBACK_VARIABLE} has the entry {entry!r}; allowed is HOST=PORT with a "
+                    f"{LOOPBACK_VARIABLE} has the entry {entry!r}; expected HOST=PORT with a "
                     "port from 1 to 65535, such as img.test=8081."
                 )
             ports[host.lower()] = int(port)

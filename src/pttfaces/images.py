@@ -124,7 +124,7 @@ def read_rgb(
         image = read_image(path)
         if image.size != size:
             raise DataError(
-                f"{path} is {image.width}×{image.height} pixels, expected are {width}×{height}; "
+                f"{path} is {image.width}×{image.height} pixels, expected {width}×{height}; "
                 f"{remedy}."
             )
         row[:] = np.asarray(image)

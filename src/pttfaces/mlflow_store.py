@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "pttfaces"
 _MAX_RESULTS = 50_000  # that MLflow returns at once
-_STARTS = "the next training or evaluation starts one (`dvc repro`)"
+_STARTS = "the next training or evaluation starts a new one (`dvc repro`)"
 
 # A server that does not answer costs a warning, not the minutes of MLflow's default retries.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")

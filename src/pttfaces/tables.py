@@ -243,7 +243,7 @@ def read(path: str | Path, row: type[Row]) -> list[Row]:
         if lacking := [name for name in names if name not in header]:
             raise ValueError(f"it lacks {', '.join(lacking)}")
         if not text.endswith("\n") or any(len(line) != len(header) for line in lines):
-            raise ValueError("a row is cut")
+            raise ValueError("a row is cut off")
         cells = [(header.index(name), parse) for name, parse in zip(names, parsers, strict=True)]
         return [
             row(*(parse(line[index].removeprefix("'")) for index, parse in cells)) for line in lines

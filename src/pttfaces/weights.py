@@ -39,7 +39,7 @@ def find(
         path = workdir.find_file(given)
         if not path.is_file():
             raise WeightsError(
-                f"{name}: the file of weights {path} does not exist; put it there, or correct "
+                f"{name}: the weights file {path} does not exist; put it there, or correct "
                 f"{key or 'the path'}."
             )
         _check(path, name, sha256, f"put the right file there, or correct {key or 'the path'}")
@@ -50,7 +50,7 @@ def find(
             return path
     target = candidates[0]
     if url is None:
-        raise WeightsError(f"{name}: there is no file of weights; put it at {target}, or {advice}.")
+        raise WeightsError(f"{name}: there is no weights file; put it at {target}, or {advice}.")
     _download(name, url, target, sha256, advice, hosts or LoopbackHosts())
     return target
 
@@ -90,7 +90,7 @@ def _check(path: Path, name: str, sha256: str | None, remedy: str) -> None:
 def _compare(found: str, what: str, name: str, sha256: str | None, remedy: str) -> None:
     if sha256 is not None and not found.startswith(sha256.lower()):
         raise WeightsError(
-            f"{name}: {what} is not the expected file of weights (its SHA-256 begins with "
+            f"{name}: {what} is not the expected weights file (its SHA-256 begins with "
             f"{found[:16]}, expected {sha256[:16]}); {remedy}."
         )
 

@@ -99,7 +99,10 @@ def exclusive(name: str, key: str) -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        print(f"{name}: Waiting for another process that runs this stage.", file=sys.stderr)
+        print(
+            f"{name}: waiting for another process that uses the same site or files.",
+            file=sys.stderr,
+        )
         lock.acquire()
     try:
         yield

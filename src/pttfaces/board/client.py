@@ -125,7 +125,10 @@ class PageClient:
             if first_of_site:
                 self._robots[root] = self._read_robots(root)
             if not self._robots[root].can_fetch(url, _AGENT):
-                raise SiteError(f"{root}robots.txt disallows {url}, so it is not requested.")
+                raise SiteError(
+                    f"{root}robots.txt disallows {url}, so it is not requested; choose another "
+                    "board.name or board.base_url."
+                )
             if first_of_site:  # alone: where there is a gate, this page opens it for all
                 return self._fetch_through_gate(url)
         return self._fetch_through_gate(url)
@@ -220,7 +223,10 @@ class PageClient:
         forms = parse_html(gate.text, SoupStrainer("form"))
         form = forms.select_one('form[action*="/ask/over18"]')
         if form is None:
-            raise SiteError(f"{gate.url} asks for the reader's age in an unknown form.")
+            raise SiteError(
+                f"{gate.url} shows an age check in an unknown format; open it in a browser to see "
+                "what has changed."
+            )
         hidden = {
             str(field["name"]): str(field.get("value", ""))
             for field in form.select('input[type="hidden"][name]')

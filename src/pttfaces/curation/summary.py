@@ -59,7 +59,7 @@ def explain_empty_holdout(figures: Mapping[str, Any], holdout: float) -> str:
     if holdout <= 0 or figures["holdout"]:
         return ""
     return (
-        "curate: no crop is held out, because all of them belong to one series (an article, or a "
+        "curate: no crop is held out, because all of them belong to one group (an article, or a "
         "folder in data/inbox, with its copies). Add others, such as more folders, or set "
         "curate.holdout to 0."
     )

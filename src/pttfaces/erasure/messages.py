@@ -8,10 +8,12 @@ from pttfaces.erasure.models import sheets
 from pttfaces.erasure.provenance import ID_LENGTH, Origin, ProvenanceTables
 from pttfaces.errors import DataError
 
-REPRO = "next: dvc repro, after which they are in no data set and no model trained from then on"
+REPRO = (
+    "next: run dvc repro; after that they are in no data set and in no model trained from then on"
+)
 THEN_PURGE = (
     "to delete the stored files: pttfaces forget --purge",
-    "or, after dvc repro, with DVC itself, which deletes every version but the present one:",
+    "or, after dvc repro, with DVC itself, which deletes every version but the current one:",
     "    dvc gc --workspace                           in its cache",
     "    dvc gc --workspace --cloud --remote NAME     in a remote",
 )
@@ -62,7 +64,7 @@ def models(found: Findings) -> Iterator[str]:
         yield from (f"  {run.id}  {run.stage}  {run.name}" for run in models.unchecked_runs)
     if models.unchecked_revisions:
         yield "experiments and commits that cannot be checked, since neither DVC nor MLflow has the"
-        yield "list of their training images (`dvc pull -A` may bring it):"
+        yield "list of their training images (`dvc pull -A` may fetch it):"
         yield f"  {' '.join(models.unchecked_revisions)}"
     if models.experiments:
         yield "DVC experiments whose model was trained on them; to remove them:"
@@ -77,12 +79,12 @@ def models(found: Findings) -> Iterator[str]:
 
 def stored(found: Findings) -> Iterator[str]:
     """What is stored of the images, by store."""
-    yield "what is stored of them, and files that show them:"
+    yield "stored files that hold or show them:"
     for store in found.store.stores:
         yield f"  {len(store.ids & found.replacements.keys())} objects in {store.name}"
     yield f"  {len(found.paths())} files and folders here, outside of DVC's cache"
     for path in found.input_files():
-        yield f"    {path.as_posix()} among them, which only you or --purge will delete"
+        yield f"    including {path.as_posix()}, which only you or --purge will delete"
     count, unreadable = sheets(found.models.suspected)
     yield f"  {count} artifacts of MLflow that may show them"
     for run_id, reason in unreadable.items():

@@ -30,7 +30,7 @@ def entries(
     for entry in found:
         if " #" in entry or len(entry.splitlines()) != 1 or expected_form(entry):
             form = expected_form(entry) or "a plain name, on one line and without ' #'"
-            raise ParamsError(f"{entry!r} cannot be an entry of the deny list; allowed is {form}.")
+            raise ParamsError(f"{entry!r} cannot be an entry of the deny list; expected {form}.")
     return found
 
 

@@ -105,7 +105,7 @@ class Extractor:
     def _batches(self, images: ImageFolder) -> Iterator[np.ndarray]:
         """Features (B, dims) float32 of the images, in order."""
         if len(images) < 2:
-            raise DataError(f"{images.folder} holds one image; a score needs two at least.")
+            raise DataError(f"{images.folder} holds one image; a score needs at least two.")
         device = _device()
         memory.keep_freed_memory()
         with progress(f"features of {images.folder}", len(images), " images") as bar:

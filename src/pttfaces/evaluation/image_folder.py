@@ -68,7 +68,7 @@ def open_folder(folder: str | Path, remedy: str) -> ImageFolder:
         if size != first:
             raise DataError(
                 f"{path} is {size[0]}×{size[1]} and {paths[0].name} is {first[0]}×{first[1]}; "
-                "only images of one size can be scored together: make them equal."
+                "only images of one size can be scored together: resize them to one size."
             )
     return ImageFolder(folder, paths, first)
 
@@ -85,8 +85,8 @@ def check_same_size(samples: ImageFolder, others: ImageFolder) -> None:
         (width, height), (other_width, other_height) = samples.size, others.size
         raise DataError(
             f"{samples.folder} holds images of {width}×{height} and {others.folder} of "
-            f"{other_width}×{other_height}; resizing moves the scores more than most models do, so "
-            "give both one size (run `dvc repro` after a change of image_size)."
+            f"{other_width}×{other_height}; resizing changes the scores more than most changes of a model do, "
+            "so give both one size (run `dvc repro` after a change of image_size)."
         )
 
 

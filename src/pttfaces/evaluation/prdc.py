@@ -60,7 +60,7 @@ def overlap(samples: np.ndarray, real: np.ndarray, k: int = NEAREST_K) -> Overla
     recalled = np.zeros(len(real), bool)
     nearest = np.full(len(real), np.inf)
     densities, realism = np.empty(len(samples)), np.empty(len(samples))
-    with progress("manifolds", len(samples), " samples") as bar:
+    with progress("precision and recall", len(samples), " samples") as bar:
         for start in range(0, len(samples), _BLOCK):
             block = slice(start, start + _BLOCK)
             distances = _distances(samples[block], real)

@@ -49,7 +49,7 @@ def training_curves() -> list[Markup]:
         ("Loss", of("train_loss", "val_loss"), True),
         ("Learning rate", of("learning_rate"), False),
         ("Norm of the gradient", of("grad_norm"), False),
-        ("Images a second in training", of("images_per_s"), False),
+        ("Training images per second", of("images_per_s"), False),
     )
     return [
         Markup(svg.lines(title, "epoch", series, log_y=log_y))
@@ -67,10 +67,10 @@ def comparisons(results: Sequence[ScoredResult], own: ScoredResult | None) -> li
         if len({result.evaluate.get("infer_steps") for result in comparable}) > 1:
             by_training = _by_training(comparable)
             name = own.distance[0].replace("_", " ")
-            title = f"{name[0].upper()}{name[1:]} (less is better)"
+            title = f"{name[0].upper()}{name[1:]} (lower is better)"
             panels = (
                 (title, lambda result: result.distance[1]),
-                ("Seconds an image", lambda result: result.seconds_per_image),
+                ("Seconds per image", lambda result: result.seconds_per_image),
             )
             for title, value in panels:
                 series = [

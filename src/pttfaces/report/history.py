@@ -18,7 +18,7 @@ def table(runs: Sequence["Run"]) -> list[str]:
     children: dict[str, list[Run]] = {}
     for run in runs:
         children.setdefault(_parent(run) if _parent(run) in ids else "", []).append(run)
-    rows: list[tuple[str, ...]] = [("run", "status", "began", "experiment", "what", "figures")]
+    rows: list[tuple[str, ...]] = [("run", "status", "started", "experiment", "what", "metrics")]
     for run in children.get("", []):
         rows.append(_row(run, ""))
         rows.extend(_row(child, "  ") for child in reversed(children.get(run.info.run_id, [])))
@@ -35,18 +35,18 @@ def describe_run(run: "Run", revisions: Sequence[Revision]) -> list[str]:
     holding = [revision for revision in revisions if holds_result(revision, tags, run.data.metrics)]
     lines = [
         f"run         {run.info.run_id}",
-        f"what        {_what(run)}, {run.info.status}, began {_began(run)}",
+        f"what        {_what(run)}, {run.info.status}, started {_began(run)}",
         *(f"{label:<11} {tags[key]}" for label, key in _TAGS if tags.get(key)),
         f"figures     {_figures(run) or 'none'}",
         f"result in   {_names(holding)}",
     ]
     others = [revision for revision in holding if revision.commands]
     if len(others) < len(holding):
-        lines.append("bring back  nothing to do: this folder holds it")
+        lines.append("restore     nothing to do: this folder holds it")
     elif others:
         name = tags.get("dvc_experiment")
         own = next((revision for revision in others if revision.name == name), others[0])
-        lines += _lines("bring back", own.commands)
+        lines += _lines("restore", own.commands)
     if tags.get("stage") == "train" and "model_digest" in tags:
         lines += _lines("model only", [_download(run, "model")])
     elif not holding:
@@ -66,7 +66,7 @@ def describe_revision(revision: Revision, runs: Sequence["Run"]) -> list[str]:
         f"model       {revision.train.get('model_digest', 'not trained yet')}",
         f"score       {', '.join(scores) or 'not evaluated yet'}",
         *_lines("runs", listed or ["none in this store: made on another machine, or deleted"]),
-        *_lines("bring back", revision.commands),
+        *_lines("restore", revision.commands),
     ]
 
 
