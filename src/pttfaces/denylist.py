@@ -73,7 +73,8 @@ class DenyList:
                 continue
             if form := expected_form(entry):
                 raise DataError(
-                    f"{name}, line {number}, is {entry!r}; expected {form}. Correct or remove the line."
+                    f"{name}, line {number}, is {entry!r}; expected {form}. Correct or remove the "
+                    "line."
                 )
             if " #" in line and entry.startswith("url:inbox:"):
                 raise DataError(

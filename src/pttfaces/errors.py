@@ -33,7 +33,7 @@ class DataError(PttFacesError):
 
 
 class WeightsError(PttFacesError):
-    """A file of weights is missing, or its digest is not the expected one."""
+    """A weights file is missing, or its digest is not the expected one."""
 
 
 def printable(text: str) -> str:

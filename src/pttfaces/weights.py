@@ -1,4 +1,4 @@
-"""Finds a network's file of weights: where the user put it, where it is cached, or on the web."""
+"""Finds a network's weights file: where the user put it, where it is cached, or on the web."""
 
 import hashlib
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def find(
     key: str | None = None,
     hosts: LoopbackHosts | None = None,
 ) -> Path:
-    """The file of weights called `name`, with its digest checked.
+    """The weights file called `name`, with its digest checked.
 
     given: the path that the user named, as `workdir.find_file` finds it; if set, no other is used.
     candidates: where the file may be already, in order of preference; a download goes to the first.

@@ -358,7 +358,7 @@ def test_two_runs_never_work_on_the_same_at_once(
             env=os.environ | {"PYTHONPATH": str(source)},
         )
         assert child.stderr is not None
-        assert b"Waiting for another process" in child.stderr.readline()
+        assert b"waiting for another process" in child.stderr.readline()
         assert child.poll() is None
     assert child.communicate(timeout=60)[0] == b"inside 0\n"
 

@@ -147,7 +147,10 @@ def test_a_stage_waits_for_the_one_that_a_killed_dvc_left_at_work(tmp_path: Path
         command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
     )
     assert second.stderr is not None
-    assert second.stderr.readline() == "crop: Waiting for another process that runs this stage.\n"
+    assert (
+        second.stderr.readline()
+        == "crop: waiting for another process that uses the same site or files.\n"
+    )
     (tmp_path / "go_on").touch()
     assert (first.wait(60), second.wait(60)) == (0, 0)
 

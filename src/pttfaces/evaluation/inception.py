@@ -78,7 +78,7 @@ class FIDInception(nn.Module):
 
 
 def find_weights(given: str | None, sha256: str | None = None) -> Path:
-    """The file of weights: the given one, torch.hub's, or downloaded to where torch.hub has it.
+    """The weights file: the given one, torch.hub's, or downloaded to where torch.hub has it.
 
     sha256: the digest (or its first digits) of other weights, in the file `given`.
     WeightsError: as `weights.find`; the message also says how to evaluate without these weights.

@@ -160,7 +160,7 @@ def test_who_is_denied_does_not_come_back() -> None:
 
 # --- two at once
 
-WAITING = "download: Waiting for another process that runs this stage.\n"
+WAITING = "download: waiting for another process that uses the same site or files.\n"
 CHILD = """
 import sys
 sys.path.insert(0, sys.argv[1])

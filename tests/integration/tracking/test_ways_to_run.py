@@ -158,7 +158,7 @@ def test_from_a_run_to_its_experiment_and_back(repository: Repository, aside: st
     said = repository.ok("python", "-m", "pttfaces", "history", run.info.run_id[:8])
     assert "result in   experiment aside" in said
     assert f"model       {run.data.tags['model_digest']}" in said
-    assert "bring back  dvc exp apply aside" in said
+    assert "restore     dvc exp apply aside" in said
     (command,) = [
         line.removeprefix("model only").split()
         for line in said.splitlines()
@@ -180,4 +180,4 @@ def test_from_a_run_to_its_experiment_and_back(repository: Repository, aside: st
 
     ended = repository.run("python", "-m", "pttfaces", "history", "nonesuch")
     assert ended.returncode == 2
-    assert "nonesuch is no run, experiment or commit" in ended.stderr
+    assert "nonesuch is no experiment, commit or run" in ended.stderr

@@ -1,4 +1,4 @@
-"""pytorch-fid's features from a file of weights: the same numbers, and a checked file only."""
+"""pytorch-fid's features from a weights file: the same numbers, and a checked file only."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -9,7 +9,7 @@ __all__ = ["Detector", "Face", "make_detector"]
 def make_detector(options: config.Detect, weights_key: str = "detect.weights") -> Detector:
     """The detector that `options` name.
 
-    weights_key: the parameter that names the file of weights, for error messages.
+    weights_key: the parameter that names the weights file, for error messages.
 
     WeightsError: the weights are missing, cannot be fetched, or are not the expected ones.
     """
