@@ -85,8 +85,8 @@ def check_same_size(samples: ImageFolder, others: ImageFolder) -> None:
         (width, height), (other_width, other_height) = samples.size, others.size
         raise DataError(
             f"{samples.folder} holds images of {width}×{height} and {others.folder} of "
-            f"{other_width}×{other_height}; resizing changes the scores more than most changes of a "
-            "model do, so give both one size (run `dvc repro` after a change of image_size)."
+            f"{other_width}×{other_height}; resizing changes the scores more than most changes of "
+            "a model do, so give both one size (run `dvc repro` after a change of image_size)."
         )
 
 
