@@ -436,7 +436,7 @@ def _allowed(schema: dict[str, Any]) -> str:
         low, high = schema["minItems"], schema["maxItems"]
         count = f"{low} values" if low == high else f"{low} to {high} values"
         return f"a list of {count}, each {_allowed(schema['items'])}"
-        limits = (f"{word} {schema[key]:.15g}" for key, word in _BOUNDS.items() if key in schema)
+    limits = (f"{word} {schema[key]:.15g}" for key, word in _BOUNDS.items() if key in schema)
     return ", ".join(filter(None, (_TYPES[schema["type"]], " and ".join(limits))))
 
 
