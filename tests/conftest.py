@@ -22,12 +22,13 @@ settings.load_profile("any machine")
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `--dist loadgroup` the tests of a file run on one worker, since they share what is
-    expensive to make; so do all tests of the repository `line`. The longest come first and unit
-    tests last, or one worker would be left alone with a whole pipeline at the end."""
+    expensive to make; so do all tests of a folder's repository `line` or `light`. The longest come
+    first and unit tests last, or one worker would be left alone with a whole pipeline at the end."""
     items.sort(key=lambda item: _place(item.path))
     for item in items:
-        shares_line = "line" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("line" if shares_line else item.path.name))
+        shared = {"line", "light"}.intersection(getattr(item, "fixturenames", ()))
+        group = f"{item.path.parent.name} {shared.pop()}" if shared else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def _place(path: Path) -> tuple[bool, int]:

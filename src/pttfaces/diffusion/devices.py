@@ -2,13 +2,15 @@
 
 import platform
 import sys
-from typing import Any
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
-import diffusers
 import torch
-from diffusers import UNet2DModel
 
 from pttfaces.diffusion import distributed
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DModel
 
 
 def environment() -> dict[str, Any]:
@@ -18,7 +20,7 @@ def environment() -> dict[str, Any]:
     """
     return {
         "torch": torch.__version__,
-        "diffusers": diffusers.__version__,
+        "diffusers": version("diffusers"),
         "device": distributed.device().type,
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
@@ -62,13 +64,13 @@ def memory_format(device: torch.device | str) -> torch.memory_format:
     return torch.channels_last if last else torch.contiguous_format
 
 
-def compile_for_gpu(unet: UNet2DModel, batch_size: int) -> None:
+def compile_for_gpu(unet: "UNet2DModel", batch_size: int) -> None:
     """Compiles the network on a GPU; on a CPU compilation takes longer than it saves."""
     if distributed.device().type != "cpu":
         compile_in_place(unet, batch_size)
 
 
-def compile_in_place(unet: UNet2DModel, batch_size: int, backend: str = "inductor") -> None:
+def compile_in_place(unet: "UNet2DModel", batch_size: int, backend: str = "inductor") -> None:
     """Compiles the network; where that fails it stays as it is, and a line on stderr says why.
 
     Runs it at once on a batch of zeros, in the network's current mode, so that a failure shows.

@@ -7,15 +7,17 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from pttfaces import files
 from pttfaces.diffusion import devices
 from pttfaces.diffusion.schedule import NoiseSchedule
 from pttfaces.errors import DataError
+
+if TYPE_CHECKING:  # diffusers takes seconds, and evaluate only needs the digest
+    from diffusers import UNet2DModel
 
 _CARD_NAME = "README.md"
 _CARD = """---
@@ -48,7 +50,7 @@ _CARD_TITLE_0_1 = "# A small generator of face pictures"
 class DiffusionModel:
     """A network in evaluation mode, and the noise schedule it was trained for."""
 
-    unet: UNet2DModel
+    unet: "UNet2DModel"
     schedule: NoiseSchedule
 
 
@@ -57,6 +59,8 @@ def save_model(folder: Path, model: DiffusionModel, facts: Mapping[str, Any]) ->
 
     The same network and facts give the same bytes.
     """
+    from diffusers import DDPMPipeline
+
     work = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(work, ignore_errors=True)
     pipeline = DDPMPipeline(unet=model.unet, scheduler=model.schedule.ddpm_scheduler())
@@ -73,6 +77,8 @@ def load_model(folder: Path, device: torch.device | str) -> DiffusionModel:
     """Reads a model folder; DataError: it is missing, incomplete, or of another kind."""
     if not (folder / "model_index.json").is_file():
         raise DataError(f"{folder} holds no model; train one with `dvc repro train`.")
+    from diffusers import DDPMScheduler, UNet2DModel
+
     try:
         config = DDPMScheduler.load_config(folder / "scheduler")
         unet = UNet2DModel.from_pretrained(folder / "unet", local_files_only=True)

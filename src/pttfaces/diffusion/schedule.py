@@ -5,13 +5,15 @@ Symbols as in DDPM (arXiv 2006.11239), v-prediction (2202.00512) and min-SNR wei
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import torch
-from diffusers import DDPMScheduler
 
 from pttfaces.config import NoiseScheduleName, Params, Prediction
 from pttfaces.errors import DataError
+
+if TYPE_CHECKING:
+    from diffusers import DDPMScheduler
 
 _BETAS: dict[NoiseScheduleName, str] = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 _FIXED = {"beta_start": 1e-4, "beta_end": 0.02, "trained_betas": None, "steps_offset": 0}
@@ -62,11 +64,13 @@ class NoiseSchedule:
             zero_terminal_snr=config.get("rescale_betas_zero_snr", False),
         )
 
-    def ddpm_scheduler(self) -> DDPMScheduler:
+    def ddpm_scheduler(self) -> "DDPMScheduler":
         """diffusers' DDPM scheduler with every option explicit, so that a reloaded one is the same.
 
         It is saved with a model. It samples like our `ddpm` with trailing spacing.
         """
+        from diffusers import DDPMScheduler
+
         return DDPMScheduler(
             **_FIXED,
             num_train_timesteps=self.timesteps,

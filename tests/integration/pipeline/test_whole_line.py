@@ -208,22 +208,14 @@ def test_a_wrong_type_on_the_command_line_is_one_sentence_and_costs_nothing(
     assert (line.path / "models/ddpm/best_model/model_index.json").exists()
 
 
-def test_crops_packed_here_start_a_training_elsewhere(line: Repository, tmp_path: Path) -> None:
-    line.ok("python", "-m", "pttfaces", "pack", "data/dataset", "crops.zip")
-    notebook = make_repository(tmp_path, SMALL)
-    shutil.move(line.path / "crops.zip", notebook.path)
-    notebook.ok("python", "-m", "pttfaces", "pack", "--unpack", "crops.zip", "data/dataset")
-    notebook.ok("dvc", "repro", "inputs")
-    output = notebook.ok("dvc", "repro", "--downstream", "train")
-    assert ran(output) == ["train", "generate", "evaluate"]
-    assert notebook.metrics("train")["model_digest"] == line.metrics("train")["model_digest"]
-
-
-def test_several_processes_leave_what_a_plain_repro_takes_for_its_own(
+def test_crops_packed_here_train_elsewhere_on_several_processes(
     line: Repository, tmp_path: Path
 ) -> None:
+    """What they leave, a plain `dvc repro` takes for its own."""
+    line.ok("python", "-m", "pttfaces", "pack", "data/dataset", "crops.zip")
     machine = make_repository(tmp_path, SMALL)
-    shutil.copytree(line.path / "data/dataset", machine.path / "data/dataset")
+    shutil.move(line.path / "crops.zip", machine.path)
+    machine.ok("python", "-m", "pttfaces", "pack", "--unpack", "crops.zip", "data/dataset")
     several = {
         "PTTFACES_LAUNCHER": "torchrun --standalone --nproc-per-node 2",
         "ACCELERATE_USE_CPU": "true",

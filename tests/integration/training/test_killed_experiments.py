@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="Windows keeps a killed clone's files open"),
 ]
 PATIENCE_S = 300.0
-CHANGES = ("train.epochs=40", "train.sample_every=40", "train.save_every_minutes=1e-9")
+CHANGES = ("train.epochs=12", "train.sample_every=12", "train.save_every_minutes=1e-9")
 SETTINGS = (*(word for change in CHANGES for word in ("-S", change)), "train")
 
 
