@@ -239,7 +239,7 @@ class Evaluate(_Group):
         description="inception gives FID and needs weights; random needs none"
     )
     dims: Literal[64, 192, 768, 2048] = Field(description="dimensions of the features")
-    weights: str | None = Field(description="file with Inception's weights; null: downloaded once")
+    weights: str | None = Field(description="Inception's weights file; null: download it once")
     weights_sha256: str | None = Field(
         pattern=r"^[0-9a-f]{8,64}$",
         description="first digits of that file's SHA-256; null: pytorch-fid's file",
@@ -429,15 +429,17 @@ def describe() -> list[tuple[str, str, str]]:
 def _allowed(schema: dict[str, Any]) -> str:
     """The allowed values of a key, from its JSON schema."""
     if "anyOf" in schema:
-        return " or ".join(map(_allowed, schema["anyOf"]))
+        return ", or ".join(map(_allowed, schema["anyOf"]))
     if "enum" in schema:
         return "one of " + ", ".join(map(str, schema["enum"]))
     if schema["type"] == "array":
         low, high = schema["minItems"], schema["maxItems"]
         count = f"{low} values" if low == high else f"{low} to {high} values"
         return f"a list of {count}, each {_allowed(schema['items'])}"
-    limits = (f"{word} {schema[key]:.15g}" for key, word in _BOUNDS.items() if key in schema)
-    return ", ".join(filter(None, (_TYPES[schema["type"]], " and ".join(limits))))
+    limits = [f"{word} {schema[key]:.15g}" for key, word in _BOUNDS.items() if key in schema]
+    if schema.keys() >= {"minimum", "maximum"}:
+        limits = [f"from {schema['minimum']:.15g} to {schema['maximum']:.15g}"]
+    return f"{_TYPES[schema['type']]} {' and '.join(limits)}".rstrip()
 
 
 def markdown_table() -> str:

@@ -112,7 +112,7 @@ def test_a_name_that_is_there_twice_is_refused(tmp_path: Path, names: tuple[str,
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as bundle:
         for name in names:
             bundle.writestr(name, b"1")
-    with pytest.raises(DataError, match="is in it twice, or a file and a folder"):
+    with pytest.raises(DataError, match="appears twice, or as both a file and a folder"):
         archive.unpack(tmp_path / "a.zip", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 

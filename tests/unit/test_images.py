@@ -42,9 +42,9 @@ def test_an_image_of_another_size_or_of_broken_bytes_is_named(tmp_path: Path) ->
     noise = np.random.default_rng(0).integers(0, 256, (8, 9, 3), dtype=np.uint8)
     images.save_png(paths[0], Image.fromarray(noise[:, :8]))
     images.save_png(paths[1], Image.fromarray(noise))
-    with pytest.raises(DataError, match=r"b\.png is 9×8 pixels, expected are 8×8; make it again"):
+    with pytest.raises(DataError, match=r"b\.png is 9×8 pixels, expected 8×8; make it again"):
         images.read_rgb(paths)
-    with pytest.raises(DataError, match=r"a\.png is 8×8 pixels, expected are 9×8; cut it\."):
+    with pytest.raises(DataError, match=r"a\.png is 8×8 pixels, expected 9×8; cut it\."):
         images.read_rgb(paths, (9, 8), "cut it")
     whole = paths[1].read_bytes()
     for broken in (b"", b"<html>", whole[:40], whole[:150], whole[:12] + b"\xff" * 9 + whole[21:]):

@@ -73,7 +73,7 @@ def test_read_of_a_line_that_is_no_entry_raises_data_error(line: str, tmp_path: 
 def test_of_an_entry_that_can_match_nothing_raises_with_the_form(entry: str, form: str) -> None:
     with pytest.raises(DataError) as caught:
         DenyList.of(["author:a", entry], "list.txt")
-    assert str(caught.value).startswith(f"list.txt, line 2, is {entry!r}; expected  ")
+    assert str(caught.value).startswith(f"list.txt, line 2, is {entry!r}; expected ")
     assert form in str(caught.value)
 
 

@@ -39,6 +39,6 @@ def test_one_crop_is_too_few() -> None:
 def test_an_empty_hold_out_is_explained_where_one_is_wanted() -> None:
     one, two = candidate(1, "M.1"), candidate(2, "M.2")
     again = Candidate(two.crop, two.sha256, one.sources)
-    assert "one series" in summary.explain_empty_holdout(figures([one, again]), 0.1)
+    assert "one group" in summary.explain_empty_holdout(figures([one, again]), 0.1)
     assert summary.explain_empty_holdout(figures([one, two]), 0.1) == ""
     assert summary.explain_empty_holdout(figures([one], holdout=0), 0) == ""

@@ -175,7 +175,7 @@ def test_threads_may_share_a_detector(portraits: list[Portrait]) -> None:
 def test_a_file_of_other_weights_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "yunet.onnx"
     path.write_bytes(b"something else")
-    with pytest.raises(WeightsError, match=r"not the expected file.*detect\.weights"):
+    with pytest.raises(WeightsError, match=r"not the expected weights file.*detect\.weights"):
         make("yunet", path)
 
 

@@ -50,7 +50,7 @@ def test_a_relative_path_leads_from_the_working_folder_or_the_main_repository(
     clone.mkdir()
     monkeypatch.chdir(clone)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    with pytest.raises(WeightsError, match=r"weights mine\.bin does not exist"):
+    with pytest.raises(WeightsError, match=r"weights file mine\.bin does not exist"):
         weights.find("Net", "mine.bin", [], None, SHA256)
     (tmp_path / "mine.bin").write_bytes(CONTENT)
     assert weights.find("Net", "mine.bin", [], None, SHA256) == tmp_path / "mine.bin"
@@ -74,7 +74,7 @@ def test_a_missing_file_is_fetched_once(tmp_path: Path, hosts: LoopbackHosts) ->
 
 def test_other_weights_are_refused_and_not_kept(tmp_path: Path, hosts: LoopbackHosts) -> None:
     target = tmp_path / "cache" / "network.bin"
-    with pytest.raises(WeightsError, match="not the expected file"):
+    with pytest.raises(WeightsError, match="not the expected weights file"):
         weights.find("Net", None, [target], URL, "0" * 64, hosts=hosts)
     assert not list(target.parent.iterdir())
     target.write_bytes(b"old")
