@@ -22,8 +22,8 @@ settings.load_profile("any machine")
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `--dist loadgroup` the tests of a file run on one worker, since they share what is
-    expensive to make; so do all tests of a folder's repository `line` or `light`. The longest come
-    first and unit tests last, or one worker would be left alone with a whole pipeline at the end."""
+    expensive to make; so do all tests of a folder's repository `line` or `light`. The longest
+    come first and unit tests last, or one worker would be left with a whole pipeline at the end."""
     items.sort(key=lambda item: _place(item.path))
     for item in items:
         shared = {"line", "light"}.intersection(getattr(item, "fixturenames", ()))
