@@ -7,7 +7,7 @@ checks of `truncation` read of a large file is bounded.
 import hashlib
 import os
 import warnings
-from typing import IO, cast
+from typing import IO, Any, cast
 
 # Each of these imports registers a format; Image.open would import the other forty as well.
 from PIL import (
@@ -24,7 +24,6 @@ from pttfaces.download.truncation import is_whole
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of broken metadata
 
-_PIECE_BYTES = 2**20
 HEAD_BYTES = 64  # bytes that `image_format` needs
 # Pillow would parse the header of a large crafted file for minutes; an honest one needs less.
 _SMALL_BYTES = 2**20
@@ -68,11 +67,9 @@ def identify(file: IO[bytes]) -> ImageInfo:
         whole = False
         if is_whole(name, blocks):
             raise RejectedError("not_an_image", f"a broken {name}") from None
-    digest = hashlib.sha256()
     file.seek(0)
-    while piece := file.read(_PIECE_BYTES):
-        digest.update(piece)
-    return ImageInfo(digest.hexdigest(), size, name, width, height, whole)
+    digest = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
+    return ImageInfo(digest, size, name, width, height, whole)
 
 
 def _read_size(name: str, file: IO[bytes]) -> tuple[int, int]:
