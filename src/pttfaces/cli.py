@@ -92,11 +92,10 @@ def trace(file: str) -> None:
 
     FILE is a file of data/crops, data/dataset or data/raw.
     """
-    from pttfaces.erasure import dvc_store, findings, messages, targets
+    from pttfaces.erasure import dvc_store, messages, targets
 
     with dvc_store.open_store(Path()) as store:
-        provenance = findings.read_tables(Path(), store)
-        _print_lines(messages.trace(provenance, targets.table_key(file)))
+        _print_lines(messages.trace(store.provenance(), targets.table_key(file)))
 
 
 @commands.command(cls=_Command)
@@ -129,7 +128,7 @@ def forget(dry_run: bool, purge: bool, **names: tuple[str, ...]) -> None:
     with dvc_store.open_store(Path()) as store:
         everyone = [*DenyList.read(DENIED).lines(), *denylist.forgotten().lines()]
         denied = DenyList.of(entries or everyone)
-        found = findings.Findings(Path(), store, denied, config.load())
+        found = findings.Findings(Path(), store, denied)
         added = None
         if not dry_run:  # first: `| head` ends the command while it prints
             added = DenyList.add(DENIED, found.entries())

@@ -36,6 +36,11 @@ class WeightsError(PttFacesError):
     """A weights file is missing, or its digest is not the expected one."""
 
 
+def first_line(error: Exception) -> str:
+    """The first line of what another library's error says, else its class."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def printable(text: str) -> str:
     """Untrusted text (a title, a file name, a server's message), safe to show on a terminal.
 

@@ -124,7 +124,7 @@ def read_json_lines(path: str | Path, fields: Iterable[str] = ()) -> list[dict[s
     # Not splitlines(): a title may hold U+2028, which ends a line there, but not in JSON Lines.
     for number, line in enumerate(text.split("\n"), 1):
         if line:
-            rows.append(_object(line))
+            rows.append(parse_object(line))
             if rows[-1] is None or not needed <= rows[-1].keys():
                 what = (
                     "is not a JSON object"
@@ -142,8 +142,8 @@ def parse_record(record: bytes) -> Any:
     return json.loads(re.sub(rb"^[0-9a-f]{8} ", b"", record))
 
 
-def _object(line: str) -> dict[str, Any] | None:
-    """The JSON object in a line; None if it holds none."""
+def parse_object(line: str) -> dict[str, Any] | None:
+    """The JSON object in a line of JSON Lines; None if it holds none."""
     with contextlib.suppress(ValueError, RecursionError):
         value = json.loads(line)
         return value if isinstance(value, dict) else None

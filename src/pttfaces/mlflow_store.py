@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pttfaces import files, workdir
-from pttfaces.errors import DataError
+from pttfaces.errors import DataError, first_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
 
 EXPERIMENT = "pttfaces"
-_MAX_RESULTS = 50_000  # that MLflow returns at once
+MAX_RESULTS = 50_000  # that MLflow returns at once
 _STARTS = "the next training or evaluation starts a new one (`dvc repro`)"
 
 # A server that does not answer costs a warning, not the minutes of MLflow's default retries.
@@ -75,7 +75,7 @@ def experiments(client: "MlflowClient") -> "list[Experiment]":
 
     return [
         one
-        for one in client.search_experiments(ViewType.ALL, _MAX_RESULTS)
+        for one in client.search_experiments(ViewType.ALL, MAX_RESULTS)
         if one.name.startswith(EXPERIMENT) or one.tags.get("project") == EXPERIMENT
     ]
 
@@ -84,7 +84,7 @@ def search(client: "MlflowClient", query: str = "") -> "list[Run]":
     """The project's runs, newest first, without deleted ones."""
     ids = [experiment.experiment_id for experiment in experiments(client)]
     order = ["attributes.start_time DESC"]
-    return client.search_runs(ids, query, max_results=_MAX_RESULTS, order_by=order)
+    return client.search_runs(ids, query, max_results=MAX_RESULTS, order_by=order)
 
 
 def all_runs() -> "list[Run]":
@@ -152,12 +152,11 @@ def open_store() -> "tuple[MlflowClient, str]":
 
 def failure(error: Exception) -> str:
     """What failed and what helps, without the password that an address may hold."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     path = _database()
     remedy = (
         f"If {path.name} is damaged, rename it; {_STARTS}."
         if path
         else "Check MLFLOW_TRACKING_URI, or start the server."
     )
-    text = f"MLflow at {store_uri()} failed ({reason}). {remedy}"
+    text = f"MLflow at {store_uri()} failed ({first_line(error)}). {remedy}"
     return re.sub(r"(?<=://)[^/\s]+@", "", text)

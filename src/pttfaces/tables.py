@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
+from typing import IO, TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 from pttfaces import files
 from pttfaces.errors import DataError
@@ -256,12 +256,15 @@ def read(path: str | Path, row: type[Row]) -> list[Row]:
         ) from None
 
 
-def read_csv(path: str | Path) -> "pd.DataFrame":
-    """A CSV table as text, empty cells as "", for a notebook."""
+def read_csv(table: str | Path | IO[bytes], **options: Any) -> "pd.DataFrame":
+    """A CSV table as text, empty cells as "", under today's names of the columns, for a notebook.
+
+    options: of `pandas.read_csv`.
+    """
     import pandas as pd  # takes half a second
 
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    return frame.apply(lambda column: column.str.removeprefix("'"))
+    frame = pd.read_csv(table, dtype=str, keep_default_na=False, encoding="utf-8", **options)
+    return frame.rename(columns=RENAMED).apply(lambda column: column.str.removeprefix("'"))
 
 
 def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:

@@ -4,58 +4,38 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from pttfaces import manifest, repository
-from pttfaces.erasure import working_files
-from pttfaces.erasure.provenance import KEYS
-from pttfaces.errors import DataError
+from pttfaces import files, repository
+from pttfaces.erasure.provenance import JOINED, Provenance
+from pttfaces.erasure.working_files import TABLES
+from pttfaces.errors import DataError, first_line
 from pttfaces.repository import digests, git, lock_entries, object_id
 
 
 @dataclass(frozen=True)
-class StageRun:
-    """One execution of a stage that DVC has recorded: path → MD5 of what it read and wrote.
+class ObjectStore:
+    """DVC's cache or one of its remotes.
 
-    current: whether dvc.lock in the folder has it.
+    name: as messages call it; ids: the MD5 of every object when it was opened, a folder's ends in
+    .dir; database: the objects themselves, in DVC's class for them.
     """
 
-    deps: dict[str, str]
-    outs: dict[str, str]
-    current: bool = False
-
-    @classmethod
-    def of(cls, entry: Any, current: bool = False) -> "StageRun":
-        """The run that an entry of a dvc.lock records."""
-        return cls(digests(entry, "deps"), digests(entry, "outs"), current)
-
-
-class ObjectStore:
-    """DVC's cache or one of its remotes. name: as messages call it."""
-
-    def __init__(self, name: str, objects: Any) -> None:
-        self.name = name
-        self._objects = objects
-
-    @cached_property
-    def ids(self) -> set[str]:
-        """The MD5 of every object; a folder's ends in .dir."""
-        return set(self._objects.all())
+    name: str
+    ids: set[str]
+    database: Any
 
     def read(self, oid: str) -> bytes:
         """An object's bytes."""
-        with self._objects.fs.open(self._objects.oid_to_path(oid), "rb") as handle:
-            return handle.read()
+        return self.database.fs.cat_file(self.database.oid_to_path(oid))
 
     def add(self, content: bytes, ending: str = "") -> str:
         """Stores an object and returns its id: its MD5 and `ending`, .dir for a folder's list."""
         oid = object_id(content) + ending
-        if oid in self.ids and self.read(oid) != content:  # half written by a process that died
-            self.delete(oid)
-        if oid not in self.ids:
-            self._objects.add_bytes(oid, content)
-            self.ids.add(oid)
+        if not self.database.exists(oid):
+            self.database.add_bytes(oid, content)
         return oid
 
     def replace(self, replacements: Mapping[str, bytes], tables: Mapping[str, str]) -> int:
@@ -65,44 +45,30 @@ class ObjectStore:
         What stays of a table is listed with its path, as `tables` has it: no stage run names it.
         """
         stored = [oid for oid in replacements if oid in self.ids]
-        rewritten = {
-            oid: self.add(replacements[oid], Path(oid).suffix)
-            for oid in stored
-            if replacements[oid]
-        }
-        if listed := [(rewritten[oid], tables[oid]) for oid in rewritten.keys() & tables.keys()]:
-            self.add(repository.folder_list(sorted(listed)), ".dir")
         for oid in stored:
-            self.delete(oid)
+            if rest := replacements[oid]:
+                new = self.add(rest, Path(oid).suffix)
+                if oid in tables:
+                    self.add(repository.folder_list([(new, tables[oid])]), ".dir")
+        for oid in stored:
+            try:
+                self.database.delete(oid)
+            except PermissionError:  # Windows, for what DVC has made read-only
+                files.remove_file(Path(self.database.oid_to_path(oid)))
         return len(stored)
-
-    def delete(self, oid: str) -> None:
-        """Deletes an object."""
-        path = self._objects.oid_to_path(oid)
-        try:
-            self._objects.fs.remove(path)
-        except PermissionError:  # Windows, for what DVC has made read-only
-            working_files.remove(Path(path))
-        self.ids.discard(oid)
 
 
 @dataclass
 class DvcStore:
-    """A repository's cache and remotes, and the stage runs of its past.
+    """A repository's cache and its remotes, and what DVC has recorded.
 
-    unreachable: name → reason of the remotes that cannot be read now.
+    stores: the cache, and the remotes that can be read; unreachable: name → reason of the others.
     """
 
     root: Path
-    cache: ObjectStore
-    remotes: list[ObjectStore]
+    stores: list[ObjectStore]
     unreachable: dict[str, str]
     _run_cache: Path
-
-    @property
-    def stores(self) -> tuple[ObjectStore, ...]:
-        """The cache and the remotes that can be read."""
-        return (self.cache, *self.remotes)
 
     def read(self, oid: str) -> bytes:
         """An object's bytes, from the cache or else a remote; b"" if no store has it."""
@@ -116,51 +82,45 @@ class DvcStore:
         return {oid: entries for oid, entries in found.items() if entries is not None}
 
     @cached_property
-    def tables(self) -> dict[str, str]:
-        """MD5 → path of every version of a table that a stage run read or wrote, or that a folder
-        lists (a manifest, or what an earlier deletion rewrote); the current ones first."""
-        of_runs = (run.outs | run.deps for run in self.stage_runs)
-        paths = [(oid, path) for items in of_runs for path, oid in items.items()]
-        paths += (entry for entries in self.folders.values() for entry in entries)
-        known = {manifest.NAME, *(f"data/{name}" for name in working_files.TABLES)}
-        return {oid: path for oid, path in paths if path in known}
-
-    def provenance_tables(self) -> Iterator[tuple[str, bytes]]:
-        """(file name, bytes) of every stored version of a table that leads to images."""
-        for oid, path in self.tables.items():
-            if Path(path).name in KEYS:
-                yield Path(path).name, self.read(oid)
+    def recorded(self) -> list[tuple[str, str]]:
+        """(MD5, path), each once, of all that stages have read or written: by dvc.lock in the
+        folder, then by that of every commit and experiment, and by DVC's run cache."""
+        entries = self._current_entries()
+        for commit in git("log", "--all", "--format=%H", "--", "dvc.lock", cwd=self.root).split():
+            entries += lock_entries(git("show", f"{commit}:./dvc.lock", cwd=self.root)).values()
+        runs = (path for path in sorted(self._run_cache.rglob("*")) if path.is_file())
+        entries += (repository.read_yaml(run.read_text("utf-8", errors="replace")) for run in runs)
+        sides = (digests(entry, side) for entry in entries for side in ("outs", "deps"))
+        return list(dict.fromkeys((oid, path) for side in sides for path, oid in side.items()))
 
     @cached_property
-    def stage_runs(self) -> list[StageRun]:
-        """The stage runs of dvc.lock in the folder, in the pipeline's order, then those of every
-        commit and experiment, and of DVC's run cache."""
-        lock = self.root / "dvc.lock"
-        entries = lock_entries(lock.read_text("utf-8")) if lock.exists() else {}
-        order = dict.fromkeys([*repository.STAGES, *entries])
-        found = [StageRun.of(entries[stage], True) for stage in order if stage in entries]
-        commits = git("log", "--all", "--format=%H", "--", "dvc.lock", cwd=self.root).split()
-        for commit in commits:
-            text = git("show", f"{commit}:./dvc.lock", cwd=self.root)
-            found += map(StageRun.of, lock_entries(text).values())
-        for path in sorted(self._run_cache.rglob("*")):
-            if path.is_file():
-                text = path.read_text("utf-8", errors="replace")
-                found.append(StageRun.of(repository.read_yaml(text)))
-        return found
+    def tables(self) -> dict[str, str]:
+        """MD5 → path of every version of a table that is recorded, or that a folder lists (a
+        manifest, or what an earlier deletion rewrote); the current ones first."""
+        names = {Path(table).name for table in TABLES}
+        listed = (entry for entries in self.folders.values() for entry in entries)
+        return {oid: path for oid, path in (*self.recorded, *listed) if Path(path).name in names}
 
-    def made_since(self, path: str) -> set[str]:
-        """The MD5 of the outs in dvc.lock, and of the files in them, of the stages that read `path`
-        as it is in the folder, and of the stages after them that do not read it."""
-        file, made = self.root / path, set[str]()
-        oid = object_id(file.read_bytes() if file.exists() else b"")
-        for run in self.stage_runs:
-            reads_made = not made.isdisjoint(run.deps.values())
-            if run.current and (run.deps[path] == oid if path in run.deps else reads_made):
-                made.update(run.outs.values())
-                for out in run.outs.values():
-                    made.update(member for member, _ in self.folders.get(out, ()))
-        return made
+    def provenance(self) -> Provenance:
+        """All tables joined: those in the folder first, then every version that is stored."""
+        here = (path for table in TABLES if (path := self.root / table).exists())
+        contents = chain(
+            ((path.name, path.read_bytes()) for path in here),
+            ((Path(path).name, self.read(oid)) for oid, path in self.tables.items()),
+        )
+        return Provenance((name, content) for name, content in contents if name in JOINED)
+
+    def made_from(self, path: str) -> set[str]:
+        """The MD5 of the outs in dvc.lock of the stages that read `path` as it is in the folder."""
+        file = self.root / path
+        oid = object_id(file.read_bytes()) if file.exists() else ""
+        entries = (e for e in self._current_entries() if digests(e, "deps").get(path) == oid)
+        return {out for entry in entries for out in digests(entry, "outs").values()}
+
+    def _current_entries(self) -> list[Any]:
+        """The entries of dvc.lock in the folder."""
+        lock = self.root / "dvc.lock"
+        return list(lock_entries(lock.read_text("utf-8") if lock.exists() else "").values())
 
 
 @contextmanager
@@ -174,30 +134,20 @@ def open_store(root: Path) -> Iterator[DvcStore]:
     from dvc.repo import Repo
 
     try:
-        repo = Repo(str(root))
-    except NotDvcRepoError:
-        raise DataError(
-            f"{root.resolve()} is no DVC repository; run this in the project's folder."
-        ) from None
-    remotes, unreachable = [], {}
-    with repo:
-        try:
-            repo.lock.lock()
-        except LockError:
-            raise DataError("a DVC command is running here; wait until it has ended.") from None
-        try:
+        with Repo(str(root)) as repo, repo.lock:
+            cache = repo.cache.local
+            stores, unreachable = [ObjectStore("DVC's cache", set(cache.all()), cache)], {}
             for name in repo.config["remote"]:
                 try:
-                    objects = repo.cloud.get_remote_odb(name=name)
-                    if not objects.fs.exists(objects.path):  # a disk that is not mounted
-                        raise FileNotFoundError(f"{objects.path} does not exist")
-                    store = ObjectStore(f"remote {name}", objects)
-                    _ = store.ids
-                    remotes.append(store)
+                    remote = repo.cloud.get_remote_odb(name=name)
+                    if not remote.fs.exists(remote.path):  # a disk that is not mounted
+                        raise FileNotFoundError(f"{remote.path} does not exist")
+                    stores.append(ObjectStore(f"remote {name}", set(remote.all()), remote))
                 except Exception as error:  # of many kinds: a cloud's client's, a missing package
-                    reason = str(error).strip() or type(error).__name__
-                    unreachable[name] = reason.split("\n")[0]
-            cache = ObjectStore("DVC's cache", repo.cache.local)
-            yield DvcStore(root, cache, remotes, unreachable, Path(repo.stage_cache.cache_dir))
-        finally:
-            repo.lock.unlock()
+                    unreachable[name] = first_line(error)
+            yield DvcStore(root, stores, unreachable, Path(repo.stage_cache.cache_dir))
+    except NotDvcRepoError:
+        where = f"{root.resolve()} is no DVC repository"
+        raise DataError(f"{where}; run this in the project's folder.") from None
+    except LockError:
+        raise DataError("a DVC command is running here; wait until it has ended.") from None

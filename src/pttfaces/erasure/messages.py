@@ -1,12 +1,15 @@
 """Describes to a person what is to be forgotten, where it is stored and where it came from."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pttfaces.erasure.findings import Findings
 from pttfaces.erasure.models import sheets
-from pttfaces.erasure.provenance import ID_LENGTH, Origin, ProvenanceTables
+from pttfaces.erasure.provenance import ID_LENGTH, MEASURES, Provenance
 from pttfaces.errors import DataError
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 REPRO = (
     "next: run dvc repro; after that they are in no data set and in no model trained from then on"
@@ -18,62 +21,62 @@ THEN_PURGE = (
     "    dvc gc --workspace --cloud --remote NAME     in a remote",
 )
 _STORE = "--backend-store-uri sqlite:///mlflow.db --tracking-uri sqlite:///mlflow.db"
-_MEASURES = ("sharpness", "face_px", "upscale", "brightness", "yaw", "pitch", "roll", "score")
 
 
 def images(found: Findings) -> Iterator[str]:
     """The images, crops and rows of the data set to be forgotten."""
-    in_dataset = [row for row in found.crops.values() if row.get("split")]
+    in_dataset = [row for row in found.crops.values() if row["split"]]
     yield (
         f"forget: {len(found.articles)} articles, {len(found.digests)} images, "
         f"{len(found.crops)} crops, {len(in_dataset)} of them in the data set"
     )
-    fetched = {(origin.article, origin.url) for origin in found.origins if origin.sha256}
     for origin in found.origins:
-        if not origin.sha256 and (origin.article, origin.url) in fetched:
-            continue  # from a table written before it was fetched
         yield f"  image {origin.sha256[:ID_LENGTH] or '(not fetched)'}  {_describe_origin(origin)}"
     for name, row in found.crops.items():
         yield f"  crop {name}  {_describe_crop(row)}"
     if alike := found.look_alikes():
         yield "these crops look the same but are kept; to forget one as well, add --crop NAME"
         for name in alike:
-            yield f"  crop {name}  {_describe_crop(found.tables.crop(name))}"
+            yield f"  crop {name}  {_describe_crop(found.provenance.crops[name])}"
 
 
 def models(found: Findings) -> Iterator[str]:
     """The models that have seen the images, with the commands that delete them."""
-    models = found.models
-    if models.mlflow_error:
-        yield f"MLflow cannot be read ({models.mlflow_error}); run this again when it can."
-    if models.runs:
+    known, saw = found.models, found.models.saw
+    runs = [run for run in known.runs.values() if saw.get(run.data.tags["model_digest"])]
+    revisions = [each for each in known.revisions if saw.get(each.train["model_digest"])]
+    if known.mlflow_error:
+        yield f"MLflow cannot be read ({known.mlflow_error}); run this again when it can."
+    if runs:
+        ids = [run.info.run_id for run in runs]
         yield "MLflow runs whose model was trained on them, and evaluations of it:"
-        yield from (f"  {run.id}  {run.stage}  {run.name}" for run in models.runs)
+        yield from map(_describe_run, runs)
         yield "  to delete them with their models:"
-        yield from (f"    mlflow runs delete --run-id {run.id}" for run in models.runs)
-        yield f"    mlflow gc {_STORE} --run-ids {','.join(run.id for run in models.runs)}"
-    for name, number in models.versions:
-        yield f"registered model {name}, version {number}; to delete it:"
-        call = f"MlflowClient().delete_model_version('{name}', '{number}')"
-        yield f'    python -c "from mlflow import MlflowClient; {call}"'
-    if models.unchecked_runs:
+        yield from (f"    mlflow runs delete --run-id {run_id}" for run_id in ids)
+        yield f"    mlflow gc {_STORE} --run-ids {','.join(ids)}"
+        for version in known.versions:
+            if version.run_id in ids:
+                yield f"registered model {version.name}, version {version.version}; to delete it:"
+                call = f"delete_model_version('{version.name}', '{version.version}')"
+                yield f'    python -c "from mlflow import MlflowClient; MlflowClient().{call}"'
+    others = [run for run in known.runs.values() if run.data.tags["model_digest"] not in saw]
+    if unchecked_runs := [run for run in others if run.data.tags.get("stage") == "train"]:
         yield (
             "MLflow runs that cannot be checked, because neither their data set nor its list of "
             "images is left:"
         )
-        yield from (f"  {run.id}  {run.stage}  {run.name}" for run in models.unchecked_runs)
-    if models.unchecked_revisions:
+        yield from map(_describe_run, unchecked_runs)
+    unchecked = [each.name for each in known.revisions if each.train["model_digest"] not in saw]
+    if unchecked:
         yield "experiments and commits that cannot be checked, since neither DVC nor MLflow has the"
         yield "list of their training images (`dvc pull -A` may fetch it):"
-        yield f"  {' '.join(models.unchecked_revisions)}"
-    if models.experiments:
+        yield f"  {' '.join(unchecked)}"
+    if experiments := [each.name for each in revisions if each.kind == "experiment"]:
         yield "DVC experiments whose model was trained on them; to remove them:"
-        yield f"    dvc exp remove {' '.join(models.experiments)}"
-    if models.commits:
-        short = " ".join(commit[:8] for commit in models.commits)
-        yield f"commits whose model was trained on them: {short}"
-    known = (models.runs, models.experiments, models.commits)
-    if not any((*known, models.unchecked_runs, models.unchecked_revisions)):
+        yield f"    dvc exp remove {' '.join(experiments)}"
+    if commits := [each.commit[:8] for each in revisions if each.kind == "commit"]:
+        yield f"commits whose model was trained on them: {' '.join(commits)}"
+    if not (runs or unchecked_runs or unchecked or experiments or commits):
         yield "no stored model was trained on them"
 
 
@@ -85,7 +88,7 @@ def stored(found: Findings) -> Iterator[str]:
     yield f"  {len(found.paths())} files and folders here, outside of DVC's cache"
     for path in found.input_files():
         yield f"    including {path.as_posix()}, which only you or --purge will delete"
-    count, unreadable = sheets(found.models.suspected)
+    count, unreadable = sheets(found.models)
     yield f"  {count} artifacts of MLflow that may show them"
     for run_id, reason in unreadable.items():
         yield f"  the MLflow run {run_id} cannot be read: {reason}"
@@ -93,21 +96,20 @@ def stored(found: Findings) -> Iterator[str]:
         yield f"  the remote {name} cannot be reached: {reason}"
 
 
-def trace(provenance: ProvenanceTables, name: str) -> Iterator[str]:
+def trace(provenance: Provenance, name: str) -> Iterator[str]:
     """From a crop, by its file name, or an image, by its SHA-256, to the articles.
 
     DataError: no table has it.
     """
-    row = provenance.crop(name)
-    origins = provenance.origins_of(str(row.get("sha256") or name[:ID_LENGTH]))
+    origins = provenance.origins_of({name[:ID_LENGTH]})
     if not origins:
         raise DataError(
             f"{name} is in no data/ledger.csv of this project; name a crop of data/crops or "
             "data/dataset, or an image of data/raw. Generated images come from no article."
         )
-    if row:
-        yield f"crop     {name}, face {row.get('face', '')}: {_describe_crop(row)}"
-        measures = (f"{key} {row[key]}" for key in _MEASURES if row.get(key))
+    if row := provenance.crops.get(name):
+        yield f"crop     {name}, face {row['face']}: {_describe_crop(row)}"
+        measures = (f"{key} {row[key]}" for key in MEASURES if row[key])
         yield f"measures {', '.join(measures)}"
     image = origins[0]
     yield f"image    {image.sha256}" + (f", data/raw/{image.path}" if image.path else "")
@@ -119,7 +121,11 @@ def trace(provenance: ProvenanceTables, name: str) -> Iterator[str]:
             yield f"         posted as {origin.posted}"
 
 
-def _describe_origin(origin: Origin) -> str:
+def _describe_run(run: "Run") -> str:
+    return f"  {run.info.run_id}  {run.data.tags.get('stage', '')}  {run.info.run_name or ''}"
+
+
+def _describe_origin(origin: Any) -> str:
     if not origin.article:
         return origin.url
     by = f" by {origin.author}" if origin.author else ""
@@ -128,9 +134,7 @@ def _describe_origin(origin: Origin) -> str:
 
 
 def _describe_crop(row: Mapping[str, Any]) -> str:
-    if not row.keys() >= {"reason", "split"}:
-        return "not in data/dataset.csv"
     if row["split"]:
         return f"in data/dataset/{row['split']}"
-    twin = f" of {row['duplicate_of']}" if row.get("duplicate_of") else ""
-    return f"left out: {row['reason']}{twin}"
+    twin = f" of {row['duplicate_of']}" if row["duplicate_of"] else ""
+    return f"left out: {row['reason']}{twin}" if row["reason"] else "not in data/dataset.csv"

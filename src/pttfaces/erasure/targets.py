@@ -4,29 +4,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pttfaces import files
-from pttfaces.board import article_ids
+from pttfaces.board.article_ids import article_id_in
 from pttfaces.denylist import CROP, expected_form
 from pttfaces.errors import ParamsError
 
 
-def entries(
-    *,
-    url: Iterable[str] = (),
-    article: Iterable[str] = (),
-    author: Iterable[str] = (),
-    sha256: Iterable[str] = (),
-    crop: Iterable[str] = (),
-) -> list[str]:
-    """The names as entries of the deny list, kind:value. ParamsError: a name that cannot be one."""
-    articles = [article_ids.article_id_in(name) or name for name in article]
-    found = [f"article:{name}" for name in articles]
-    for address in url:
-        article_id = article_ids.article_id_in(address)
-        found.append(f"article:{article_id}" if article_id else f"url:{address}")
-    found += [f"author:{name}" for name in author]
-    found += [f"sha256:{digest.lower()}" for digest in sha256]
-    keys = map(table_key, crop)
-    found += [f"crop:{key}" if CROP.fullmatch(key) else f"sha256:{key}" for key in keys]
+def entries(**names: Iterable[str]) -> list[str]:
+    """The names, by the option that gives them, as entries of the deny list, kind:value.
+
+    ParamsError: a name that cannot be one.
+    """
+    found = [_entry(option, name) for option, given in names.items() for name in given]
     for entry in found:
         if " #" in entry or len(entry.splitlines()) != 1 or expected_form(entry):
             form = expected_form(entry) or "a plain name, on one line and without ' #'"
@@ -48,3 +36,12 @@ def table_key(file: str) -> str:
         f"{file} does not exist, and its name is not a crop's; name a file of data/crops, "
         "data/dataset or data/raw."
     )
+
+
+def _entry(option: str, name: str) -> str:
+    if option in ("article", "url") and (article := article_id_in(name)):
+        return f"article:{article}"
+    if option == "crop":
+        key = table_key(name)
+        return f"crop:{key}" if CROP.fullmatch(key) else f"sha256:{key}"
+    return f"{option}:{name}"

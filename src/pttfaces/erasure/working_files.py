@@ -1,29 +1,24 @@
-"""Finds images and tables outside DVC's storage: the working folder, .cache, .resume, MLflow."""
+"""Finds images and tables outside DVC's storage: the working folder, .cache and .resume."""
 
-import gzip
 import shutil
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from pttfaces import files
-from pttfaces.board.albums import ALBUM_SOURCES
-from pttfaces.board.article_page import PostedLink
-from pttfaces.board.hosts import HostRules
-from pttfaces.board.links import sort_links
 from pttfaces.erasure.provenance import is_named_after
 from pttfaces.errors import DataError
 
 # Images that show many others; their names do not say which.
 SHEETS = ("metrics/pictures/contact_sheet.png", "metrics/pictures/nearest.png")
 # Where `pttfaces report`, `dvc plots` and the commands of `pttfaces history` copy them to.
-SHEET_COPIES = ("report.html", "dvc_plots", "from_mlflow")
-# Tables below data/ with a line for each article, link, image, crop or sample.
+_SHEET_COPIES = ("report.html", "dvc_plots", "from_mlflow")
+# Tables with a line for each article, link, image, crop or sample.
 TABLES = (
-    *("articles.jsonl", "articles_read.csv", "links.jsonl", "ledger.csv", "failed.txt"),
-    *("detections.csv", "crops.csv", "dataset.csv", "dataset/manifest.csv", "neighbours.csv"),
+    *("data/articles.jsonl", "data/articles_read.csv", "data/links.jsonl", "data/ledger.csv"),
+    *("data/failed.txt", "data/detections.csv", "data/crops.csv", "data/dataset.csv"),
+    *("data/dataset/manifest.csv", "data/neighbours.csv"),
 )
 # Folders whose files are named after a SHA-256: of an image, of a crop, of a page's address.
 _NAMED_AFTER_DIGEST = (
@@ -57,52 +52,42 @@ def input_files(root: Path, digests: set[str]) -> list[Path]:
     return [path for path in paths if path.is_file() and files.digest_file(path) in digests]
 
 
-def album_addresses(posted: Iterable[str], rules: HostRules) -> list[str]:
-    """The addresses at which the albums behind links are looked up, by page and by API."""
-    links = sort_links(
-        [PostedLink(link, "body", "") for link in posted], "https://www.ptt.cc/", rules
-    )
-    albums = [link.album for link in links.images if link.album]
-    return [source.address(album) for album in albums for source in ALBUM_SOURCES.values()]
-
-
-def cached_listings(root: Path, terms: Sequence[bytes]) -> list[Path]:
-    """Cached ranges of index pages that contain a search term; deleted ones are listed again."""
-    paths = sorted((root / ".cache/listings").rglob("*.gz"))
-    return [path for path in paths if contains_any(_unpacked(path), terms)]
+def sheets(root: Path) -> list[Path]:
+    """What shows many images, and copies of it."""
+    return [path for name in (*SHEETS, *_SHEET_COPIES) if (path := root / name).exists()]
 
 
 def tables(root: Path) -> list[Path]:
     """The tables of the working folder, and download's cached results and checks."""
-    here = [root / "data" / name for name in TABLES]
-    cached = (path for name in ("download", "raw") for path in _children(root / ".cache" / name))
-    return [path for path in (*here, *cached) if path.is_file()]
+    cached = (path for name in ("download", "raw") for path in (root / ".cache" / name).glob("*"))
+    return [path for path in (*(root / name for name in TABLES), *cached) if path.is_file()]
 
 
 def zips_with(root: Path, image_ids: set[str]) -> list[Path]:
     """Zips in the project's folder, but for DVC's outs, with an image's id in their bytes: names of
     files are not compressed."""
-    skipped = {"data", "models", "mlruns"}
-    tops = [path for path in _children(root) if path.name not in skipped and path.name[0] != "."]
-    found = [path for top in tops for path in (top, *top.rglob("*")) if path.suffix == ".zip"]
+    paths = sorted([*root.glob("*.zip"), *root.glob("[!.]*/**/*.zip")])
+    others = [p for p in paths if p.relative_to(root).parts[0] not in ("data", "models", "mlruns")]
     terms = [image_id.encode() for image_id in image_ids]
-    return [path for path in found if path.is_file() and contains_any(path.read_bytes(), terms)]
+    return [path for path in others if path.is_file() and contains_any(path.read_bytes(), terms)]
 
 
 def temporary_files(root: Path) -> list[Path]:
     """Unfinished work, features of image sets and copies that experiments left behind: any of it
     may show an image, and all of it can be made again."""
-    folders = (".resume", "data/raw/.parts", ".cache/statistics", ".dvc/tmp/exps/standalone")
-    found = [path for folder in folders for path in _children(root / folder)]
-    return [*found, *sorted((root / ".dvc/tmp/exps").glob("tmp*"))]
+    patterns = (
+        *(".resume/*", "data/raw/.parts/*", ".cache/statistics/*"),
+        *(".dvc/tmp/exps/standalone/*", ".dvc/tmp/exps/tmp*"),
+    )
+    return [path for pattern in patterns for path in sorted(root.glob(pattern))]
 
 
 def remove(path: Path) -> None:
     """Deletes a file, even a read-only one, or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-        return
-    files.remove_file(path)
+    else:
+        files.remove_file(path)
 
 
 def without_lines(content: bytes, terms: Sequence[bytes]) -> bytes:
@@ -116,14 +101,3 @@ def without_lines(content: bytes, terms: Sequence[bytes]) -> bytes:
 def contains_any(content: bytes, terms: Sequence[bytes]) -> bool:
     """Whether any of the search terms is in the bytes."""
     return any(term in content for term in terms)
-
-
-def _unpacked(path: Path) -> bytes:
-    try:
-        return gzip.decompress(path.read_bytes())
-    except (OSError, EOFError, zlib.error):  # damaged: the board package does not read it either
-        return b""
-
-
-def _children(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []

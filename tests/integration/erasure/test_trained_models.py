@@ -32,9 +32,14 @@ def test_a_training_is_found_by_the_images_that_it_logged(repository: Path) -> N
     train("did not", f"{OTHER[:16]}-0.png")
     train("does not say", None)
     with dvc_store.open_store(repository) as store:
-        found = Findings(repository, store, DENIED, settings.demo())
-    assert [run.model for run in found.models.runs] == ["saw it"]
-    assert [run.model for run in found.models.unchecked_runs] == ["does not say"]
+        found = Findings(repository, store, DENIED)
+    assert found.models.saw == {"saw it": True, "did not": False}
+    ids = {run.data.tags["model_digest"]: run.info.run_id for run in found.models.runs.values()}
+    printed = "\n".join(messages.models(found))
+    trained, unchecked = printed.split("MLflow runs that cannot be checked")
+    assert ids["saw it"] in trained
+    assert ids["does not say"] in unchecked
+    assert ids["did not"] not in printed
 
 
 def test_a_run_whose_artifacts_cannot_be_read_is_named_and_stops_nothing(
@@ -46,10 +51,10 @@ def test_a_run_whose_artifacts_cannot_be_read_is_named_and_stops_nothing(
         database.execute("UPDATE runs SET artifact_uri = 'nowhere://bucket'")
         database.commit()
     with dvc_store.open_store(repository) as store:
-        found = Findings(repository, store, DENIED, settings.demo())
-        assert [run.model for run in found.models.unchecked_runs] == ["may have seen it"]
-        (run,) = found.models.unchecked_runs
-        assert any(f"MLflow run {run.id} cannot be read" in line for line in messages.stored(found))
+        found = Findings(repository, store, DENIED)
+        assert found.models.saw == {}
+        (run,) = (run.info.run_id for run in found.models.runs.values())
+        assert any(f"MLflow run {run} cannot be read" in line for line in messages.stored(found))
         assert any("objects from" in line for line in purge(found))  # what can be cleaned, is
 
 
@@ -83,22 +88,20 @@ def test_commits_whose_data_set_is_gone_are_named_unless_mlflow_has_its_list(
     train("saw it", f"{FORGOTTEN[:16]}-1.png")
     train("did not", f"{OTHER[:16]}-0.png")
     with dvc_store.open_store(repository) as store:
-        found = Findings(repository, store, DENIED, settings.demo())
-    assert found.models.commits == [exposed]
-    assert found.models.unchecked_revisions == [git("rev-parse", "--short", unchecked).strip()]
+        found = Findings(repository, store, DENIED)
     lines = list(messages.models(found))
-    assert any("cannot be checked" in line for line in lines)
+    short = git("rev-parse", "--short", unchecked).strip()
+    assert f"commits whose model was trained on them: {exposed[:8]}" in lines
+    assert (
+        f"  {short}" in lines[[line.startswith("experiments and") for line in lines].index(True) :]
+    )
     assert not any("this folder" in line for line in lines)
-    assert any(unchecked[:7] in line for line in lines)
     lock = Path("dvc.lock").read_text()
     files.write_text("dvc.lock", lock.replace("0" * 32, "2" * 32))  # trained, but not committed
     Path("metrics/train.json").write_text(json.dumps({"model_digest": "only here"}))
     with dvc_store.open_store(repository) as store:
-        found = Findings(repository, store, DENIED, settings.demo())
-    assert found.models.unchecked_revisions == [
-        "this folder",
-        git("rev-parse", "--short", unchecked).strip(),
-    ]
+        found = Findings(repository, store, DENIED)
+    assert f"  this folder {short}" in list(messages.models(found))
 
 
 @pytest.mark.parametrize("trained_there", [False, True])
@@ -122,7 +125,7 @@ def test_in_a_copy_of_the_folder_only_the_copy_s_images_are_deleted(
     artifact = Path("mlruns", run.id, "artifacts/nearest.png")
     assert (copy / artifact).exists()
     with dvc_store.open_store(copy) as store:
-        found = Findings(copy, store, DENIED, settings.demo())
+        found = Findings(copy, store, DENIED)
         assert "  1 artifacts of MLflow that may show them" in messages.stored(found)
         assert "deleted 1 artifacts of MLflow that may show them" in purge(found)
     assert not (copy / artifact).exists()

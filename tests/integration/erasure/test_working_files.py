@@ -1,6 +1,5 @@
 """What lies in the working folder and its caches is found by name, content or address."""
 
-import gzip
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from pttfaces import archive, files
-from pttfaces.board.hosts import HostRules
-from pttfaces.board.page_cache import Page, PageCache
 from pttfaces.erasure import working_files
 from pttfaces.errors import DataError
 
@@ -36,36 +33,6 @@ def test_originals_that_left_data_raw_are_found_by_their_names(tmp_path: Path) -
 def test_only_lines_that_name_an_image_are_dropped() -> None:
     table = f'{{"url": "a", "sha256": "{DIGEST}"}}\n{{"url": "b"}}\n'.encode()
     assert working_files.without_lines(table, [DIGEST[:16].encode()]) == b'{"url": "b"}\n'
-
-
-def test_only_index_pages_that_list_an_article_are_found(tmp_path: Path) -> None:
-    pages = tmp_path / ".cache/listings/board"
-    for name, content in (("1-2", b"M.1.A.001"), ("2-3", b"M.2.A.002")):
-        files.write_bytes(pages / f"{name}.jsonl.gz", gzip.compress(content))
-    files.write_bytes(pages / "3-4.jsonl.gz", b"damaged")
-    assert working_files.cached_listings(tmp_path, [b"M.2.A"]) == [pages / "2-3.jsonl.gz"]
-
-
-def test_cached_albums_are_found_by_page_and_by_api(
-    tmp_path: Path,
-) -> None:
-    store = PageCache(tmp_path / ".cache/pages")
-    for address in (
-        "https://imgur.com/a/Ab12cd",
-        "https://api.imgur.com/3/album/Ab12cd/images",
-        "https://imgur.com/a/Other1",
-    ):
-        store.put(Page(address, 200, "images"))
-    addresses = working_files.album_addresses(
-        ["https://m.imgur.com/a/Ab12cd", "https://a.test/1.jpg"], HostRules()
-    )
-    ids = {files.digest_bytes(address.encode())[:16] for address in addresses}
-    cached = working_files.named_after(tmp_path, ids)
-    assert len(cached) == 2
-    for path in cached:
-        working_files.remove(path)
-    assert store.get("https://imgur.com/a/Ab12cd") is None
-    assert store.get("https://imgur.com/a/Other1") is not None
 
 
 def test_a_read_only_file_is_removed(tmp_path: Path) -> None:

@@ -20,10 +20,10 @@ def test_every_kind_of_name_becomes_an_entry() -> None:
         article=[ARTICLE],
         crop=[f"data/dataset/train/{crop}"],
     ) == [
-        f"article:{ARTICLE}",
         "url:https://i.example/1.jpg",
         "author:ann",
-        f"sha256:{'ab' * 32}",
+        f"sha256:{'AB' * 32}",
+        f"article:{ARTICLE}",
         f"crop:{crop}",
     ]
 
