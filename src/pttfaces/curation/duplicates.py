@@ -39,15 +39,6 @@ def find_pairs(hashes: Sequence[str], max_bits: int) -> Iterator[tuple[int, int]
         yield from ((int(first), second) for first in near)
 
 
-def find_alike(hashes: Sequence[str], others: Sequence[str], max_bits: int) -> list[int]:
-    """The indices in `others` of hashes that are similar to one of `hashes`."""
-    if not hashes or not others:
-        return []
-    words = _words(others)
-    near = [_count_differing(words, word) <= max_bits for word in _words(hashes).T]
-    return [int(index) for index in np.flatnonzero(np.any(near, axis=0))]
-
-
 def _count_differing(words: np.ndarray, word: np.ndarray) -> np.ndarray:
     """How many bits differ: (W, N) and (W,) → (N,)."""
     # Word by word: numpy is several times slower at summing over a short axis.

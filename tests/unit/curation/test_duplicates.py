@@ -19,7 +19,6 @@ def test_the_perceptual_hash_of_a_copy_is_alike_and_those_of_others_are_not(
     hashes.append(quality.perceptual_hash(np.asarray(copy.resize((256, 256)))))
     assert {4 * len(text) for text in hashes} == {quality.HASH_BITS}
     assert duplicates.find_duplicates(hashes, 30) == [None, None, None, None, 0]
-    assert duplicates.find_alike(hashes[:1], hashes, 30) == [0, 4]
     assert list(duplicates.find_pairs(hashes, 30)) == [(0, 4)]
 
 
