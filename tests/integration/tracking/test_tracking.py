@@ -411,7 +411,7 @@ TRAINS = textwrap.dedent("""
 
 
 @pytest.mark.parametrize("damage", ["cut off", "no database"])
-def test_training_run_with_a_damaged_store_warns_once_to_rename_it(
+def test_training_run_when_its_store_is_damaged_warns_once_to_rename_it(
     damage: str, repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """After that a new store is made."""
