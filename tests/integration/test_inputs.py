@@ -27,7 +27,7 @@ def record(outs: dict[str, str]) -> None:
     Path(INPUTS).write_text("outs:\n" + "".join(lines))
 
 
-def test_places_are_made_once_and_what_lies_there_stays() -> None:
+def test_inputs_makes_places_once_and_keeps_what_is_there() -> None:
     inputs.main()
     assert all(Path(place).exists() for place in PLACES)
     assert Path(DENIED).read_text(encoding="utf-8") == EMPTY
@@ -40,7 +40,7 @@ def test_places_are_made_once_and_what_lies_there_stays() -> None:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_clone_without_what_its_commit_has_is_told_to_pull_and_makes_nothing_empty(
+def test_inputs_in_a_clone_without_its_data_says_to_pull_and_makes_nothing(
     place: str,
 ) -> None:
     record({Path(place).name: "d41d8cd98f00b204e9800998ecf8427e"})
@@ -50,7 +50,7 @@ def test_clone_without_what_its_commit_has_is_told_to_pull_and_makes_nothing_emp
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_clone_whose_dvc_lock_knows_more_than_inputs_dvc_is_told_to_pull(place: str) -> None:
+def test_inputs_when_dvc_lock_knows_more_than_inputs_dvc_says_to_pull(place: str) -> None:
     """As after a merge of version 0.2 into a project that was not run since."""
     record({})
     entry = f"      - path: {place}\n        md5: d41d8cd98f00b204e9800998ecf8427e\n"
@@ -60,7 +60,7 @@ def test_clone_whose_dvc_lock_knows_more_than_inputs_dvc_is_told_to_pull(place: 
     assert not Path(place).exists()
 
 
-def test_clone_whose_commit_has_the_first_content_gets_it() -> None:
+def test_inputs_in_a_clone_whose_commit_has_the_first_content_makes_it() -> None:
     inputs.main()
     oids = {}
     for folder in ("inbox", "reference"):
@@ -76,7 +76,9 @@ def test_clone_whose_commit_has_the_first_content_gets_it() -> None:
     assert all(Path(place).exists() for place in PLACES)
 
 
-def test_whoever_was_forgotten_is_on_every_list(capsys: pytest.CaptureFixture[str]) -> None:
+def test_inputs_adds_every_forgotten_entry_to_the_deny_list(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     inputs.main()
     Path("data/forgotten.txt").write_text("author:someone\narticle:M.1704074641.A\n")
     Path(DENIED).write_text("author:other\n")
@@ -91,7 +93,7 @@ def test_whoever_was_forgotten_is_on_every_list(capsys: pytest.CaptureFixture[st
     assert Path(DENIED).read_bytes() == before
 
 
-def test_list_that_lacks_entries_of_the_current_commit_is_refused_by_every_stage() -> None:
+def test_load_for_stage_of_a_list_that_lacks_committed_entries_raises_data_error() -> None:
     """As after `git pull` without `dvc pull`: DVC would take the old list for an edit."""
 
     def run(*words: str) -> None:

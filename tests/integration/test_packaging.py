@@ -44,7 +44,9 @@ def run(wheel: Path, *command: str, cwd: Path) -> subprocess.CompletedProcess[st
     )
 
 
-def test_command_outside_of_a_checkout_is_one_sentence(wheel: Path, tmp_path: Path) -> None:
+def test_command_outside_of_a_checkout_prints_one_line_and_exits_with_2(
+    wheel: Path, tmp_path: Path
+) -> None:
     for words in (["history"], ["report"], ["preset", "demo"], ["forget", "--purge"]):
         ended = run(wheel, "-m", "pttfaces", *words, cwd=tmp_path)
         assert ended.returncode == 2
@@ -65,7 +67,7 @@ def test_template_is_found_in_an_installed_package(wheel: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("words", [[], ["nonesuch"], ["history", "a", "b"], ["pack"], ["forget"]])
-def test_wrong_use_of_the_command_is_told_with_exit_code_2(words: list[str]) -> None:
+def test_command_when_used_wrongly_prints_its_usage_and_exits_with_2(words: list[str]) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "pttfaces", *words],
         capture_output=True,

@@ -33,7 +33,7 @@ def near(found: np.ndarray, expected: Image.Image, tolerance: float = 12.0) -> b
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "AVIF"])
-def test_every_format_gives_upright_rgb(image: Image.Image, form: str) -> None:
+def test_decode_of_every_format_gives_upright_rgb(image: Image.Image, form: str) -> None:
     found = decode(encoded(image, form))
     assert found.dtype == np.uint8
     assert found.shape == (HEIGHT, WIDTH, 3)
@@ -53,7 +53,7 @@ def test_every_format_gives_upright_rgb(image: Image.Image, form: str) -> None:
         (8, Image.Transpose.ROTATE_270),
     ],
 )
-def test_exif_orientation_is_undone(
+def test_decode_undoes_the_exif_orientation(
     image: Image.Image, orientation: int, stored: Image.Transpose | None
 ) -> None:
     exif = Image.Exif()
@@ -63,12 +63,12 @@ def test_exif_orientation_is_undone(
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of broken metadata
-def test_a_broken_exif_block_does_not_lose_the_image(image: Image.Image) -> None:
+def test_decode_with_a_broken_exif_block_gives_the_image(image: Image.Image) -> None:
     content = encoded(image, "JPEG", exif=b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\xff\xff\x01")
     assert near(decode(content), image)
 
 
-def test_transparency_lies_on_white(image: Image.Image) -> None:
+def test_decode_puts_transparency_on_white(image: Image.Image) -> None:
     clear = image.convert("RGBA")
     clear.putalpha(0)
     assert (decode(encoded(clear, "PNG")) == 255).all()
@@ -77,20 +77,20 @@ def test_transparency_lies_on_white(image: Image.Image) -> None:
     assert near(decode(encoded(half, "WEBP", lossless=True)), image.point(lambda v: (v + 255) // 2))
 
 
-def test_a_transparent_palette_colour_lies_on_white() -> None:
+def test_decode_puts_a_transparent_palette_colour_on_white() -> None:
     image = Image.new("P", (4, 4), 1)
     image.putpalette([0, 0, 0, 200, 30, 30])
     assert (decode(encoded(image, "GIF", transparency=1)) == 255).all()
 
 
-def test_sixteen_bits_are_scaled_not_clipped() -> None:
+def test_decode_of_sixteen_bits_scales_and_does_not_clip() -> None:
     ramp = np.linspace(0, 65535, 256).astype(np.uint16)[None].repeat(4, axis=0)
     found = decode(encoded(Image.fromarray(ramp), "PNG"))
     assert found.shape == (4, 256, 3)
     assert np.abs(found[..., 0].astype(int) - np.arange(256)).max() <= 1
 
 
-def test_cmyk_and_grey_become_rgb(image: Image.Image) -> None:
+def test_decode_of_cmyk_and_grey_gives_rgb(image: Image.Image) -> None:
     assert near(decode(encoded(image.convert("CMYK"), "JPEG")), image, 25)
     grey = decode(encoded(image.convert("L"), "JPEG"))
     assert grey.shape == (HEIGHT, WIDTH, 3)
@@ -98,13 +98,13 @@ def test_cmyk_and_grey_become_rgb(image: Image.Image) -> None:
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG"])
-def test_an_animation_gives_its_first_frame(image: Image.Image, form: str) -> None:
+def test_decode_of_an_animation_gives_its_first_frame(image: Image.Image, form: str) -> None:
     second = Image.new("RGB", image.size, "white")
     content = encoded(image, form, save_all=True, append_images=[second])
     assert near(decode(content), image)
 
 
-def test_a_jpeg_without_its_end_is_read_as_far_as_it_goes() -> None:
+def test_decode_of_a_cut_jpeg_gives_what_is_there() -> None:
     noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)
     content = encoded(Image.fromarray(noise), "JPEG", quality=95)
     found, whole = decode(content[: len(content) // 2]), decode(content)
@@ -120,7 +120,7 @@ def test_a_jpeg_without_its_end_is_read_as_far_as_it_goes() -> None:
         (b"\xff\xd8\xff\xe0", "not a picture"),
     ],
 )
-def test_what_is_no_image_says_so(content: bytes, reason: str) -> None:
+def test_decode_of_no_image_raises_unreadable_error(content: bytes, reason: str) -> None:
     with pytest.raises(UnreadableError, match=reason):
         decode(content)
 
@@ -128,7 +128,7 @@ def test_what_is_no_image_says_so(content: bytes, reason: str) -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of broken metadata
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "AVIF"])
 @given(place=st.floats(0, 1), value=st.integers(0, 255), cut=st.floats(0.1, 1))
-def test_broken_bytes_are_unreadable_or_pixels_never_a_crash(
+def test_decode_of_broken_bytes_raises_at_most_unreadable_error(
     form: str, place: float, value: int, cut: float
 ) -> None:
     content = bytearray(encoded(Image.linear_gradient("L").resize((32, 32)), form))
@@ -139,12 +139,12 @@ def test_broken_bytes_are_unreadable_or_pixels_never_a_crash(
 
 
 @pytest.mark.parametrize("form", ["EPS", "BMP", "TIFF"])
-def test_only_known_formats_are_opened(image: Image.Image, form: str) -> None:
+def test_decode_of_other_formats_raises_unreadable_error(image: Image.Image, form: str) -> None:
     with pytest.raises(UnreadableError, match="not a picture"):
         decode(encoded(image, form))
 
 
-def test_what_download_lets_through_is_decoded_without_a_warning(
+def test_decode_of_what_download_lets_through_gives_no_warning(
     image: Image.Image, tmp_path: Path
 ) -> None:
     assert Image.MAX_IMAGE_PIXELS
@@ -171,7 +171,7 @@ def test_what_download_lets_through_is_decoded_without_a_warning(
     assert done.stderr == ""
 
 
-def test_an_image_of_too_many_pixels_says_so(
+def test_decode_of_too_many_pixels_raises_unreadable_error(
     image: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", HEIGHT * WIDTH // 2 - 1)

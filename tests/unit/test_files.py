@@ -37,7 +37,7 @@ def read_all(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+def test_atomic_when_the_write_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     files.write_text(path, "old")
     with pytest.raises(RuntimeError), files.atomic(path) as handle:
@@ -47,7 +47,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
     assert [entry.name for entry in tmp_path.iterdir()] == ["table.csv"]
 
 
-def test_a_killed_write_leaves_the_old_file(tmp_path: Path) -> None:
+def test_atomic_when_killed_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     files.write_text(path, "old")
     program = textwrap.dedent("""
@@ -73,7 +73,7 @@ def test_a_killed_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 @given(content=st.dictionaries(NAMES, st.binary(max_size=50), min_size=1, max_size=6))
-def test_unpacking_gives_back_what_was_packed(
+def test_unpack_gives_back_what_pack_has_packed(
     tmp_path_factory: pytest.TempPathFactory, content: dict[str, bytes]
 ) -> None:
     base = tmp_path_factory.mktemp("pack")
@@ -83,7 +83,7 @@ def test_unpacking_gives_back_what_was_packed(
     assert read_all(base / "out") == read_all(base / "in")
 
 
-def test_the_same_content_gives_the_same_zip(tmp_path: Path) -> None:
+def test_pack_of_the_same_content_gives_the_same_zip(tmp_path: Path) -> None:
     content = {"train/b.png": b"2", "train/a.png": b"1", "holdout/c.png": b"3"}
     fill(tmp_path / "one", content)
     time.sleep(0.01)
@@ -98,7 +98,7 @@ def test_the_same_content_gives_the_same_zip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["../evil.png", "/evil.png", "a/../../evil.png", "C:/evil.png", "a/D:/e.png"]
 )
-def test_names_that_lead_outside_are_refused(tmp_path: Path, name: str) -> None:
+def test_unpack_of_a_name_that_leads_outside_raises_data_error(tmp_path: Path, name: str) -> None:
     with zipfile.ZipFile(tmp_path / "evil.zip", "w") as bundle:
         bundle.writestr("good.png", b"1")
         bundle.writestr(name, b"2")
@@ -108,7 +108,10 @@ def test_names_that_lead_outside_are_refused(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("names", [("a", "a/b"), ("a", "a/b/c"), ("a/b", "a"), ("a", "./a")])
-def test_a_name_that_is_there_twice_is_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+def test_unpack_of_a_name_that_appears_twice_raises_data_error(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    """Or that is both a file and a folder."""
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as bundle:
         for name in names:
             bundle.writestr(name, b"1")
@@ -117,7 +120,8 @@ def test_a_name_that_is_there_twice_is_refused(tmp_path: Path, names: tuple[str,
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
 
-def test_what_python_cannot_unpack_is_said(tmp_path: Path) -> None:
+def test_unpack_of_rare_compression_or_encryption_raises_data_error(tmp_path: Path) -> None:
+    """Python cannot unpack these."""
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as bundle:
         bundle.writestr("a.png", b"1")
@@ -134,7 +138,7 @@ def test_what_python_cannot_unpack_is_said(tmp_path: Path) -> None:
 @given(DAMAGES, DAMAGES)
 @example(Damage(0.985, 1), Damage(0.99, 1))  # a place before the file's begin
 @example(Damage(0.617, 0x62), Damage(0.99, 1))  # an empty name
-def test_a_damaged_zip_is_told_or_unpacked_as_it_was(
+def test_unpack_of_a_damaged_zip_gives_the_same_files_or_data_error(
     tmp_path_factory: pytest.TempPathFactory, damage: Damage, another: Damage
 ) -> None:
     base = tmp_path_factory.mktemp("zip")
@@ -152,7 +156,9 @@ def test_a_damaged_zip_is_told_or_unpacked_as_it_was(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="its names have other bounds")
 @pytest.mark.parametrize("name", ["a" * 300 + ".png", "a/" * 3000 + "b.png"])
-def test_a_name_that_is_too_long_is_said_in_short(name: str, tmp_path: Path) -> None:
+def test_unpack_of_a_name_too_long_for_the_disk_raises_a_short_data_error(
+    name: str, tmp_path: Path
+) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as bundle:
         bundle.writestr(name, b"1")
     with pytest.raises(DataError, match="is a longer name than this disk can hold") as caught:
@@ -161,7 +167,7 @@ def test_a_name_that_is_too_long_is_said_in_short(name: str, tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
 
-def test_links_are_neither_packed_nor_unpacked(tmp_path: Path) -> None:
+def test_pack_and_unpack_of_links_raise_data_error(tmp_path: Path) -> None:
     fill(tmp_path / "in", {"a.png": b"1"})
     (tmp_path / "in/link.png").symlink_to("/etc/hostname")
     with pytest.raises(DataError, match="symbolic link"):
@@ -174,14 +180,14 @@ def test_links_are_neither_packed_nor_unpacked(tmp_path: Path) -> None:
         archive.unpack(tmp_path / "evil.zip", tmp_path / "out")
 
 
-def test_unpacking_over_something_is_refused(tmp_path: Path) -> None:
+def test_unpack_into_a_folder_with_files_raises_data_error(tmp_path: Path) -> None:
     fill(tmp_path / "in", {"a.png": b"1"})
     archive.pack(tmp_path / "in", tmp_path / "a.zip")
     with pytest.raises(DataError, match="already holds something"):
         archive.unpack(tmp_path / "a.zip", tmp_path / "in")
 
 
-def test_what_is_no_zip_and_what_is_no_folder_is_said(tmp_path: Path) -> None:
+def test_unpack_of_no_zip_and_pack_of_no_folder_raise_data_error(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(b"not a zip")
     with pytest.raises(DataError, match="not a readable zip"):
         archive.unpack(tmp_path / "a.zip", tmp_path / "out")
@@ -200,7 +206,7 @@ def test_what_is_no_zip_and_what_is_no_folder_is_said(tmp_path: Path) -> None:
         st.fixed_dictionaries({"title": st.text(), "nrec": st.integers() | st.none()}), max_size=5
     )
 )
-def test_json_lines_come_back_as_they_were(
+def test_read_json_lines_gives_back_what_was_written(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, object]]
 ) -> None:
     path = tmp_path_factory.mktemp("jsonl") / "rows.jsonl"
@@ -210,7 +216,7 @@ def test_json_lines_come_back_as_they_were(
 
 @given(st.binary(max_size=200), st.integers(0, 300))
 @example(b"[" * 100_000, 0)
-def test_json_that_was_cut_off_or_damaged_is_read_or_refused(
+def test_read_json_and_json_lines_of_damaged_files_raise_at_most_data_error(
     tmp_path_factory: pytest.TempPathFactory, noise: bytes, end: int
 ) -> None:
     path = tmp_path_factory.mktemp("json") / "rows.jsonl"
@@ -223,7 +229,7 @@ def test_json_that_was_cut_off_or_damaged_is_read_or_refused(
 
 
 @given(DAMAGES)
-def test_damaged_rows_have_all_their_fields_or_are_refused(
+def test_read_json_lines_of_damaged_rows_gives_all_fields_or_data_error(
     tmp_path_factory: pytest.TempPathFactory, damage: Damage
 ) -> None:
     path = tmp_path_factory.mktemp("json") / "rows.jsonl"
@@ -234,19 +240,19 @@ def test_damaged_rows_have_all_their_fields_or_are_refused(
             assert row.keys() == {"title", "nrec"}
 
 
-def test_a_cut_json_line_is_named(tmp_path: Path) -> None:
+def test_read_json_lines_of_a_cut_line_raises_with_its_number(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"a": 1}\n{"a": ')
     with pytest.raises(DataError, match="line 2"):
         files.read_json_lines(path)
 
 
-def test_a_missing_file_of_json_lines_says_what_makes_it(tmp_path: Path) -> None:
+def test_read_json_lines_of_a_missing_file_says_what_makes_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="dvc repro"):
         files.read_json_lines(tmp_path / "none.jsonl")
 
 
-def test_a_digest_of_a_folder_follows_names_and_contents(tmp_path: Path) -> None:
+def test_digest_tree_follows_contents_and_not_the_order_of_writing(tmp_path: Path) -> None:
     fill(tmp_path / "one", {"a": b"1", "b/c": b"2"})
     fill(tmp_path / "two", {"b/c": b"2", "a": b"1"})
     assert files.digest_tree(tmp_path / "one") == files.digest_tree(tmp_path / "two")
@@ -254,7 +260,7 @@ def test_a_digest_of_a_folder_follows_names_and_contents(tmp_path: Path) -> None
     assert files.digest_tree(tmp_path / "one") != files.digest_tree(tmp_path / "two")
 
 
-def test_state_lies_under_the_main_repository(
+def test_resuming_gives_each_key_a_folder_under_the_main_repository(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
@@ -267,7 +273,9 @@ def test_state_lies_under_the_main_repository(
     assert workdir.cache_dir("pages") == tmp_path / ".cache/pages"
 
 
-def test_metrics_end_with_the_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_metrics_ends_with_the_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     files.write_metrics("crawl", {"rows": 3})
     assert list(json.loads(Path("metrics/crawl.json").read_text(encoding="utf-8"))) == [
@@ -276,7 +284,7 @@ def test_metrics_end_with_the_seconds(tmp_path: Path, monkeypatch: pytest.Monkey
     ]
 
 
-def test_half_done_work_stays_after_a_failure_and_goes_after_success(
+def test_resuming_keeps_the_work_after_a_failure_and_removes_it_after_success(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -290,7 +298,7 @@ def test_half_done_work_stays_after_a_failure_and_goes_after_success(
 
 @pytest.mark.parametrize("before", [DVC_LOCK, None])
 @pytest.mark.parametrize("after", [DVC_LOCK.replace("-1", "-2"), None])
-def test_work_that_is_done_stays_until_dvc_has_noted_it(
+def test_resuming_until_recorded_keeps_the_work_until_dvc_records_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str | None, after: str | None
 ) -> None:
     clone, lock = tmp_path / "clone", Path("dvc.lock")
@@ -325,7 +333,7 @@ def test_work_that_is_done_stays_until_dvc_has_noted_it(
     assert not work.exists()
 
 
-def test_work_goes_at_once_where_nothing_else_was_asked_for(
+def test_resuming_without_until_recorded_or_without_dvc_removes_the_work_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
@@ -339,7 +347,7 @@ def test_work_goes_at_once_where_nothing_else_was_asked_for(
     assert not work.exists()
 
 
-def test_two_runs_never_work_on_the_same_at_once(
+def test_resuming_in_two_processes_lets_the_second_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = Path("src").resolve()
@@ -363,7 +371,7 @@ def test_two_runs_never_work_on_the_same_at_once(
     assert child.communicate(timeout=60)[0] == b"inside 0\n"
 
 
-def test_a_file_in_a_folders_place_is_a_sentence(tmp_path: Path) -> None:
+def test_write_text_to_a_folder_s_path_raises_data_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a folder; name a file"):
         files.write_text(tmp_path, "text")
     assert not list(tmp_path.parent.glob("*.tmp"))

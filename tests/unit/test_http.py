@@ -49,14 +49,18 @@ def door() -> Iterator[LoopbackHosts]:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_made_up_name_is_answered_on_the_loopback(door: LoopbackHosts, scheme: str) -> None:
+def test_session_of_a_loopback_host_is_answered_on_this_machine(
+    door: LoopbackHosts, scheme: str
+) -> None:
     with door.session() as session:
         response = session.get(f"{scheme}://www.board.test/page?x=1")
     assert response.text == f"/page?x=1|www.board.test|{USER_AGENT}|"
     assert response.url == f"{scheme}://www.board.test/page?x=1"
 
 
-def test_redirects_and_cookies_stay_with_the_name(door: LoopbackHosts) -> None:
+def test_session_of_a_loopback_host_keeps_redirects_and_cookies_with_its_name(
+    door: LoopbackHosts,
+) -> None:
     with door.session() as session:
         response = session.get("https://www.board.test/moved")
         assert response.url == "https://www.board.test/here?a=1"
@@ -64,12 +68,12 @@ def test_redirects_and_cookies_stay_with_the_name(door: LoopbackHosts) -> None:
         assert [cookie.domain for cookie in session.cookies] == ["www.board.test"]
 
 
-def test_all_other_names_go_out_as_they_are(door: LoopbackHosts) -> None:
+def test_resolve_of_any_other_host_changes_nothing(door: LoopbackHosts) -> None:
     assert door.resolve("https://www.ptt.cc/bbs/x?y=1") == ("https://www.ptt.cc/bbs/x?y=1", {})
     assert LoopbackHosts().resolve("http://www.board.test/") == ("http://www.board.test/", {})
 
 
-def test_upper_case_names_and_missing_paths_are_the_same_place(door: LoopbackHosts) -> None:
+def test_resolve_of_an_upper_case_name_without_a_path_finds_its_host(door: LoopbackHosts) -> None:
     address, headers = door.resolve("HTTPS://WWW.Board.TEST")
     assert address.startswith("http://127.0.0.1:")
     assert address.endswith("/")
@@ -77,12 +81,13 @@ def test_upper_case_names_and_missing_paths_are_the_same_place(door: LoopbackHos
 
 
 @given(st.text(max_size=40))
-def test_any_time_to_wait_is_read_or_ignored(text: str) -> None:
+def test_retry_after_of_any_text_is_none_or_not_negative(text: str) -> None:
     wait = retry_after(text)
     assert wait is None or wait >= 0
 
 
-def test_a_time_to_wait_is_a_number_or_a_date() -> None:
+def test_retry_after_of_a_number_or_a_date_gives_seconds() -> None:
+    """Of all else it gives None."""
     assert retry_after(" 7 ") == 7
     date = email.utils.formatdate(time.time() + 100, usegmt=True)
     assert retry_after(date) == pytest.approx(100, abs=5)

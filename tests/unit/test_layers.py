@@ -65,7 +65,7 @@ def test_demo_is_imported_by_the_source_and_the_command_alone() -> None:
         assert "demo" not in {unit(module, name) for module, name in imports(path)}, path
 
 
-def test_no_package_uses_private_names_of_another() -> None:
+def test_package_uses_no_private_names_of_another() -> None:
     for path in PACKAGE.rglob("*.py"):
         for module, name in imports(path):
             private = [part for part in (*module.split("."), name) if part.startswith("_")]

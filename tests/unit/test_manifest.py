@@ -25,7 +25,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_folder_is_as_its_manifest_lists_it(folder: Path) -> None:
+def test_write_manifest_lists_each_image_with_its_digest(folder: Path) -> None:
+    """A folder as its manifest lists it passes the check."""
     table = tables.read_csv(folder / "manifest.csv")
     assert list(table["picture"]) == ["holdout/c.png", "train/a.png", "train/b.png"]
     assert table["sha256"][0] == files.digest_bytes(b"holdout/c.png")
@@ -42,13 +43,15 @@ def test_a_folder_is_as_its_manifest_lists_it(folder: Path) -> None:
     ],
     ids=["changed", "missing", "more", "moved"],
 )
-def test_what_differs_is_named(folder: Path, change: Callable[[Path], object]) -> None:
+def test_check_manifest_of_a_changed_folder_names_the_difference(
+    folder: Path, change: Callable[[Path], object]
+) -> None:
     change(folder)
     with pytest.raises(DataError, match=r"differs from its manifest\.csv.*/b\.png.*--manifest"):
         manifest.check_manifest(folder)
 
 
-def test_of_many_that_differ_three_are_named(tmp_path: Path) -> None:
+def test_check_manifest_of_many_differences_names_three(tmp_path: Path) -> None:
     for number in range(5):
         files.write_bytes(tmp_path / f"{number}.png", b"")
     manifest.write_manifest(tmp_path)
@@ -58,7 +61,8 @@ def test_of_many_that_differ_three_are_named(tmp_path: Path) -> None:
         manifest.check_manifest(tmp_path)
 
 
-def test_a_damaged_manifest_is_an_error_and_a_missing_one_is_not(folder: Path) -> None:
+def test_check_manifest_of_a_damaged_manifest_raises_data_error(folder: Path) -> None:
+    """A missing one is no error."""
     path = folder / "manifest.csv"
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(DataError):
@@ -83,7 +87,7 @@ def test_a_damaged_manifest_is_an_error_and_a_missing_one_is_not(folder: Path) -
         (["train/a.png", "holdout/b.png"], "data/dataset", None),
     ],
 )
-def test_an_archive_that_is_no_data_set_causes_a_warning(
+def test_pack_unpack_of_an_archive_that_is_no_data_set_warns(
     tmp_path: Path, names: list[str], target: str, warning: str | None
 ) -> None:
     files.write_text(tmp_path / "dvc.yaml", "")  # a checkout, to `pttfaces`
@@ -99,7 +103,7 @@ def test_an_archive_that_is_no_data_set_causes_a_warning(
     assert ("data/dataset has no train/*.png" in ended.stderr) == (warning is not None)
 
 
-def test_images_of_ones_own_become_a_data_set(folder: Path) -> None:
+def test_pack_manifest_of_one_s_own_images_makes_them_a_data_set(folder: Path) -> None:
     def pack(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [*PACK, *arguments]
         return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)

@@ -36,11 +36,11 @@ def put(values: dict[Any, Any], key: Any, value: Any) -> None:
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
-def test_every_preset_is_valid(path: Path) -> None:
+def test_load_of_every_preset_raises_nothing(path: Path) -> None:
     assert config.load(path).image_size == 64
 
 
-def test_no_stage_depends_on_a_key_that_the_run_cache_ignores() -> None:
+def test_stage_depends_on_no_key_that_the_run_cache_ignores() -> None:
     """In a group of parameters, it ignores keys that are named like properties of files."""
     stages = YAML(typ="safe").load(Path("dvc.yaml"))["stages"]
     known = config.load(DEMO).flat()
@@ -55,7 +55,7 @@ def test_no_stage_depends_on_a_key_that_the_run_cache_ignores() -> None:
     assert unseen == []
 
 
-def test_there_are_three_presets() -> None:
+def test_presets_are_demo_seed_and_best() -> None:
     assert {path.stem for path in PRESETS} == {"demo", "seed", "best"}
 
 
@@ -120,7 +120,7 @@ def test_there_are_three_presets() -> None:
         ("train.learning_rate", 1, None),
     ],
 )
-def test_a_value_is_accepted_or_refused_in_one_sentence(
+def test_check_of_a_value_accepts_it_or_raises_one_line(
     values: dict[Any, Any], key: Any, value: Any, said: str | None
 ) -> None:
     put(values, key, value)
@@ -135,26 +135,30 @@ def test_a_value_is_accepted_or_refused_in_one_sentence(
     assert not str(caught.value).endswith("..")
 
 
-def test_29_february_is_refused_in_a_year_without_one(values: dict[str, Any]) -> None:
+def test_check_of_29_february_in_a_year_without_one_raises_params_error(
+    values: dict[str, Any],
+) -> None:
     values["board"] |= {"year": 2023, "dates": ["0229", "1231"]}
     with pytest.raises(ParamsError, match=r"board\.dates is '0229'"):
         config.check(values)
 
 
-def test_a_missing_key_says_what_to_add(values: dict[str, Any]) -> None:
+def test_check_of_a_missing_key_says_what_to_add(values: dict[str, Any]) -> None:
     del values["train"]["epochs"]
     with pytest.raises(ParamsError, match=r"train\.epochs is missing; expected an integer from 1"):
         config.check(values)
 
 
-def test_two_mistakes_are_two_sentences(values: dict[str, Any]) -> None:
+def test_check_of_two_mistakes_raises_two_lines(values: dict[str, Any]) -> None:
     values["seed"], values["generate"]["num_images"] = -1, "many"
     with pytest.raises(ParamsError) as caught:
         config.check(values)
     assert len(str(caught.value).splitlines()) == 2
 
 
-def test_zero_terminal_snr_needs_v_prediction(values: dict[str, Any]) -> None:
+def test_check_of_zero_terminal_snr_without_v_prediction_raises_params_error(
+    values: dict[str, Any],
+) -> None:
     values["train"] |= {"zero_terminal_snr": True, "prediction": "epsilon"}
     with pytest.raises(ParamsError, match="v_prediction"):
         config.check(values)
@@ -176,21 +180,23 @@ def test_zero_terminal_snr_needs_v_prediction(values: dict[str, Any]) -> None:
         ("seed: \0", "special characters"),
     ],
 )
-def test_a_file_that_is_not_plain_yaml_is_refused(tmp_path: Path, text: str, said: str) -> None:
+def test_load_of_a_file_that_is_not_plain_yaml_raises_params_error(
+    tmp_path: Path, text: str, said: str
+) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(text)
     with pytest.raises(ParamsError, match=said):
         config.load(path)
 
 
-def test_bytes_that_are_not_utf_8_are_reported_with_their_line(tmp_path: Path) -> None:
+def test_load_of_bytes_that_are_not_utf_8_names_their_line(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes(b"seed: 1\r\n# caf\xe9\n")
     with pytest.raises(ParamsError, match=r"params\.yaml, line 2 is not plain YAML \(not UTF-8\)"):
         config.load(path)
 
 
-def test_a_value_that_would_fill_the_memory_is_shortened(tmp_path: Path) -> None:
+def test_load_of_a_value_that_would_fill_the_memory_shortens_it(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     lists = ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     lists += [f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in pairwise("abcdefghijkl")]
@@ -202,7 +208,7 @@ def test_a_value_that_would_fill_the_memory_is_shortened(tmp_path: Path) -> None
 
 
 @given(DAMAGES)
-def test_a_damaged_file_is_read_or_refused(
+def test_load_of_a_damaged_file_raises_at_most_params_error(
     tmp_path_factory: pytest.TempPathFactory, damage: Damage
 ) -> None:
     path = tmp_path_factory.mktemp("params") / "params.yaml"
@@ -211,18 +217,18 @@ def test_a_damaged_file_is_read_or_refused(
         config.load(path)
 
 
-def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path) -> None:
+def test_read_of_numbers_gives_what_dvc_reads(tmp_path: Path) -> None:
     path = tmp_path / "numbers.yaml"
     path.write_text("rate: 1e-4\nday: '0101'\n")
     assert config.read(path) == {"rate": 1e-4, "day": "0101"}
 
 
-def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
+def test_load_of_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"pttfaces preset demo"):
         config.load(tmp_path / "params.yaml")
 
 
-def test_the_table_in_the_documents_is_generated() -> None:
+def test_markdown_table_is_the_one_in_the_documents() -> None:
     """`make docs` writes it."""
     text = Path("docs/parameters.md").read_text(encoding="utf-8")
     assert (

@@ -27,7 +27,7 @@ def preset(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
-def test_a_preset_becomes_params_yaml_and_its_changes_are_printed(folder: Path) -> None:
+def test_preset_writes_params_yaml_and_prints_its_changes(folder: Path) -> None:
     ended = preset(folder, "best")
     assert ended.returncode == 0, ended.stderr
     assert (folder / PARAMS).read_bytes() == (folder / "presets/best.yaml").read_bytes()
@@ -35,7 +35,7 @@ def test_a_preset_becomes_params_yaml_and_its_changes_are_printed(folder: Path) 
     assert "params.yaml is now the preset best" in ended.stdout
 
 
-def test_edits_are_lost_only_with_force(folder: Path) -> None:
+def test_preset_over_uncommitted_edits_needs_force(folder: Path) -> None:
     edited = (folder / PARAMS).read_text(encoding="utf-8") + "# mine\n"
     (folder / PARAMS).write_text(edited, encoding="utf-8")
     ended = preset(folder, "seed")

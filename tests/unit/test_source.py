@@ -35,7 +35,9 @@ def server() -> Iterator[int]:
         running.server_close()
 
 
-def test_named_hosts_lead_to_this_machine_for_a_real_board(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connect_to_a_real_board_leads_named_hosts_to_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with server() as port:
         monkeypatch.setenv("PTTFACES_LOOPBACK_HOSTS", f"Board.test={port}, img.test={port}")
         with source.connect(settings.params(source="ptt")) as hosts, hosts.session() as session:
@@ -46,7 +48,7 @@ def test_named_hosts_lead_to_this_machine_for_a_real_board(monkeypatch: pytest.M
             assert hosts.port("i.imgur.com") is None
 
 
-def test_demo_starts_a_board_of_its_own_only_where_none_is_named(
+def test_connect_to_the_demo_starts_a_board_unless_one_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     params = settings.params(source="demo")
@@ -60,7 +62,9 @@ def test_demo_starts_a_board_of_its_own_only_where_none_is_named(
 
 
 @pytest.mark.parametrize("entry", ["img.test", "img.test=", "=80", "img.test=x", "img.test=70000"])
-def test_entry_that_is_not_allowed_is_named(monkeypatch: pytest.MonkeyPatch, entry: str) -> None:
+def test_connect_with_an_entry_that_is_not_allowed_raises_params_error(
+    monkeypatch: pytest.MonkeyPatch, entry: str
+) -> None:
     monkeypatch.setenv("PTTFACES_LOOPBACK_HOSTS", f"a.test=80,{entry}")
     with (
         pytest.raises(ParamsError, match=f"PTTFACES_LOOPBACK_HOSTS has the entry '{entry}'"),
@@ -69,7 +73,7 @@ def test_entry_that_is_not_allowed_is_named(monkeypatch: pytest.MonkeyPatch, ent
         pass
 
 
-def test_demo_and_real_web_share_no_cache() -> None:
+def test_cache_namespace_of_the_demo_is_not_that_of_the_real_web() -> None:
     demo, ptt = (settings.params(source=kind) for kind in ("demo", "ptt"))
     assert source.cache_namespace(ptt) == source.cache_namespace(settings.params(source="inbox"))
     assert source.cache_namespace(demo) != source.cache_namespace(ptt) == "web"

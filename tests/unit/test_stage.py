@@ -29,29 +29,31 @@ def run(tmp_path: Path, body: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
+def test_stage_run_of_a_mistake_prints_one_line_and_exits_with_2(tmp_path: Path) -> None:
     ended = run(tmp_path, "raise DataError('data/raw is empty; run crawl.')")
     assert (ended.returncode, ended.stderr) == (2, "error: data/raw is empty; run crawl.\n")
 
 
-def test_what_could_fool_a_terminal_is_shown_escaped(tmp_path: Path) -> None:
+def test_stage_run_of_an_error_with_control_characters_escapes_them(tmp_path: Path) -> None:
     ended = run(tmp_path, r"raise DataError('title \x1b[2J\u202egpj.exe\u2028 is 表特 😀\u200d')")
     assert ended.stderr == "error: title \\x1b[2J\\u202egpj.exe\\u2028 is 表特 😀\u200d\n"
 
 
-def test_a_bug_keeps_its_stack_trace(tmp_path: Path) -> None:
+def test_stage_run_of_a_bug_keeps_the_stack_trace(tmp_path: Path) -> None:
     ended = run(tmp_path, "raise ValueError('bug')")
     assert ended.returncode == 1
     assert "Traceback" in ended.stderr
 
 
-def test_success_is_exit_code_0(tmp_path: Path) -> None:
+def test_stage_run_of_success_exits_with_0(tmp_path: Path) -> None:
     assert run(tmp_path, "print('done')").returncode == 0
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals between processes")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_a_stop_is_a_sentence_and_runs_what_must_run(tmp_path: Path, name: str) -> None:
+def test_stage_run_when_stopped_runs_finally_blocks_and_says_how_to_resume(
+    tmp_path: Path, name: str
+) -> None:
     ended = run(
         tmp_path,
         f"""
@@ -68,7 +70,7 @@ def test_a_stop_is_a_sentence_and_runs_what_must_run(tmp_path: Path, name: str) 
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals between processes")
-def test_a_stop_when_the_work_is_done_undoes_nothing(tmp_path: Path) -> None:
+def test_stage_run_when_stopped_after_its_work_exits_with_0(tmp_path: Path) -> None:
     ended = run(
         tmp_path,
         """
@@ -81,7 +83,7 @@ def test_a_stop_when_the_work_is_done_undoes_nothing(tmp_path: Path) -> None:
     assert ended.returncode == 0
 
 
-def test_a_stop_while_a_command_still_imports_is_a_sentence(tmp_path: Path) -> None:
+def test_stage_when_stopped_while_it_imports_says_how_to_resume(tmp_path: Path) -> None:
     program = "from pttfaces import stage\nimport os, signal\n"
     program += "os.kill(os.getpid(), signal.SIGTERM)\n"
     ended = subprocess.run(
@@ -106,7 +108,7 @@ except KeyboardInterrupt:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals between processes")
 @pytest.mark.parametrize("when", ["importing", "at work"])
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_a_stop_that_a_library_takes_for_an_error_is_a_sentence(
+def test_stage_when_a_library_turns_a_stop_into_an_error_says_how_to_resume(
     tmp_path: Path, name: str, when: str
 ) -> None:
     body = WRAPPED.format(name=name)
@@ -123,7 +125,8 @@ def test_a_stop_that_a_library_takes_for_an_error_is_a_sentence(
     assert ended.stderr == "Interrupted. Progress is saved; run the same command to resume.\n"
 
 
-def test_a_stage_waits_for_the_one_that_a_killed_dvc_left_at_work(tmp_path: Path) -> None:
+def test_run_stage_while_another_process_runs_it_waits(tmp_path: Path) -> None:
+    """As for one that a killed dvc has left behind."""
     program = tmp_path / "crop.py"
     program.write_text(
         "import time\n"
@@ -157,7 +160,7 @@ def test_a_stage_waits_for_the_one_that_a_killed_dvc_left_at_work(tmp_path: Path
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize(("key", "told"), [("epochs", True), ("save_every_minutes", False)])
-def test_settings_that_change_under_a_stage_s_hands_are_told(
+def test_run_stage_when_its_parameters_change_meanwhile_names_them(
     tmp_path: Path, key: str, told: bool
 ) -> None:
     """dvc reads them when the stage has ended. What the stage does not depend on may change."""
@@ -187,7 +190,7 @@ def test_settings_that_change_under_a_stage_s_hands_are_told(
     assert "Traceback" not in ended.stderr
 
 
-def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
+def test_stage_run_on_a_full_disk_says_so_and_exits_with_2(tmp_path: Path) -> None:
     ended = run(tmp_path, "os.write(os.open('/dev/full', os.O_WRONLY), b'x')")
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: the disk is full")
@@ -209,7 +212,7 @@ def test_progress_in_a_log_is_plain_lines_with_rate_and_time_left(tmp_path: Path
 
 
 @pytest.mark.parametrize("script", sorted(Path("src").glob("*.py")), ids=lambda path: path.stem)
-def test_a_python_without_the_packages_is_told_in_one_sentence(
+def test_stage_script_without_the_packages_says_to_activate_the_environment(
     tmp_path: Path, script: Path
 ) -> None:
     command = [sys.executable, "-S", str(script.resolve())]  # without site-packages

@@ -34,21 +34,21 @@ class Texts:
     author: str
 
 
-def test_rows_come_back_with_their_texts_and_numbers(tmp_path: Path) -> None:
+def test_read_of_a_written_table_gives_its_texts_and_numbers(tmp_path: Path) -> None:
     rows = [Numbers("007", 3, 0.5, 0.25), Numbers("NA", None, None)]
     tables.write(tmp_path / "t.csv", rows, Numbers)
     assert (tmp_path / "t.csv").read_bytes() == b"id,n,x,y\n007,3,0.5,0.25\nNA,,,\n"
     assert tables.read(tmp_path / "t.csv", Numbers) == rows
 
 
-def test_a_column_with_two_decimals_is_rounded(tmp_path: Path) -> None:
+def test_write_of_a_column_with_two_decimals_rounds_it(tmp_path: Path) -> None:
     tables.write(tmp_path / "t.csv", [Numbers("a", 1, 2.0, 3.14159)], Numbers)
     assert (tmp_path / "t.csv").read_bytes() == b"id,n,x,y\na,1,2.0,3.14\n"
 
 
 @given(rows=st.lists(st.builds(Texts, CELLS, CELLS), max_size=5))
 @example(rows=[Texts("=HYPERLINK(1)", "'=1"), Texts("-1.5e3", "")])
-def test_a_table_gives_back_every_text_and_no_spreadsheet_runs_one(
+def test_write_of_any_text_keeps_it_and_lets_no_spreadsheet_run_it(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Texts]
 ) -> None:
     path = tmp_path_factory.mktemp("table") / "t.csv"
@@ -61,7 +61,7 @@ def test_a_table_gives_back_every_text_and_no_spreadsheet_runs_one(
 
 
 @given(st.binary(max_size=200), st.integers(0, 300))
-def test_a_table_that_was_cut_off_or_damaged_is_read_or_refused(
+def test_read_of_a_cut_or_damaged_table_raises_at_most_data_error(
     tmp_path_factory: pytest.TempPathFactory, noise: bytes, end: int
 ) -> None:
     path = tmp_path_factory.mktemp("table") / "t.csv"
@@ -80,7 +80,7 @@ def test_a_table_that_was_cut_off_or_damaged_is_read_or_refused(
         ("id,n,x,y\na,one,2.0,3.0\n", "invalid literal"),
     ],
 )
-def test_another_table_is_refused_with_the_reason(
+def test_read_of_another_table_raises_with_the_reason(
     tmp_path: Path, content: str, reason: str
 ) -> None:
     (tmp_path / "t.csv").write_text(content)
@@ -88,12 +88,12 @@ def test_another_table_is_refused_with_the_reason(
         tables.read(tmp_path / "t.csv", Numbers)
 
 
-def test_a_missing_table_says_what_makes_it(tmp_path: Path) -> None:
+def test_read_of_a_missing_table_says_what_makes_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="dvc repro"):
         tables.read(tmp_path / "none.csv", Numbers)
 
 
-def test_the_column_blur_of_version_0_1_is_read_as_sharpness(tmp_path: Path) -> None:
+def test_read_of_the_column_blur_of_version_0_1_gives_sharpness(tmp_path: Path) -> None:
     path = tmp_path / "crops.csv"
     row = CropRow("a-0.png", "a.jpg", 0, 12.5, 60.0, 1.0, 90.0, 0.0, 0.0, 0.0, 0.9, "ab" * 32)
     tables.write(path, [row, replace(row, face=1)], CropRow)

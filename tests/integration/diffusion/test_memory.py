@@ -100,7 +100,9 @@ def test_memory_that_a_network_frees_serves_its_next_layer(
         RuntimeError("MPS backend out of memory"),
     ],
 )
-def test_running_out_of_memory_is_recognized_on_every_device(error: Exception) -> None:
+def test_explain_shortage_when_any_device_is_out_of_memory_raises_params_error(
+    error: Exception,
+) -> None:
     with (
         pytest.raises(ParamsError, match=r"out of memory with batch_size 4; halve it\."),
         memory.explain_shortage("batch_size 4", "halve it"),
@@ -109,7 +111,7 @@ def test_running_out_of_memory_is_recognized_on_every_device(error: Exception) -
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), NotImplementedError("a bug")])
-def test_other_errors_pass_unchanged(error: Exception) -> None:
+def test_explain_shortage_of_other_errors_lets_them_pass(error: Exception) -> None:
     with (
         pytest.raises(type(error), match="a bug"),
         memory.explain_shortage("batch_size 4", "halve it"),

@@ -72,7 +72,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_leads_to_a_file_and_a_heading_that_are_there(page: Path) -> None:
+def test_page_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if target.startswith(("https://", "http://")):
@@ -84,7 +84,7 @@ def test_every_link_leads_to_a_file_and_a_heading_that_are_there(page: Path) -> 
             assert anchor in anchors(place), target
 
 
-def test_every_page_is_linked_from_the_readme() -> None:
+def test_page_is_linked_from_the_readme_or_another_page() -> None:
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
     for page in PAGES[1:]:
         name = page.relative_to(PROJECT).as_posix()
@@ -92,7 +92,7 @@ def test_every_page_is_linked_from_the_readme() -> None:
         assert name in readme or linking, name
 
 
-def test_every_file_that_runs_commands_exists() -> None:
+def test_command_tables_name_files_that_exist() -> None:
     known_tests = {path.name for path in (PROJECT / "tests").rglob("test_*.py")}
     for place in [*COMMANDS.values(), *FAMILIES.values()]:
         assert place in known_tests or place in globals() or (PROJECT / place).exists(), place
@@ -100,7 +100,7 @@ def test_every_file_that_runs_commands_exists() -> None:
     assert {"make check", "make test"} <= set(ci.splitlines())
 
 
-def test_every_command_of_the_documents_is_run_or_listed() -> None:
+def test_page_has_only_commands_that_are_run_or_listed() -> None:
     walked = {command for page in WALKED for command in commands(PROJECT / page)}
     for page in PAGES:
         if page.relative_to(PROJECT).as_posix() not in OWN_MACHINES:
@@ -108,7 +108,7 @@ def test_every_command_of_the_documents_is_run_or_listed() -> None:
             assert set(new) <= not_run(), page.name
 
 
-def test_no_document_names_a_command_of_version_0_1() -> None:
+def test_page_names_no_command_of_version_0_1() -> None:
     """But the table of renamed commands, and the change log."""
     stages = {path.stem for path in (PROJECT / "src").glob("*.py")}
     for page in PAGES:
@@ -164,7 +164,7 @@ def settle(repository: Repository) -> None:
         time.sleep(1)
 
 
-def test_the_readme_and_the_page_on_experiments_work_as_written(
+def test_readme_and_the_page_on_experiments_work_as_written(
     light: Repository, tmp_path: Path
 ) -> None:
     run_page(light, commands(PROJECT / "README.md"), {}, {})
@@ -208,7 +208,7 @@ def test_the_readme_and_the_page_on_experiments_work_as_written(
     assert (clone / weights).read_bytes() == (light.path / weights).read_bytes()
 
 
-def test_the_page_on_notebooks_works_as_written(light: Repository, tmp_path: Path) -> None:
+def test_page_on_notebooks_works_as_written(light: Repository, tmp_path: Path) -> None:
     there = Repository(tmp_path / "there")
     light.ok("git", "clone", "--quiet", str(light.path), str(there.path))
     lines = commands(PROJECT / "docs/notebook.md")

@@ -77,7 +77,8 @@ def originals() -> dict[str, bytes]:
 # --- there and back
 
 
-def test_what_was_left_out_for_a_while_comes_back_without_a_request(site: Site) -> None:
+def test_download_of_links_left_out_for_a_while_requests_nothing(site: Site) -> None:
+    """Their images are restored."""
     get(site)
     everything = raw()
     assert len(everything) == 12
@@ -92,7 +93,7 @@ def test_what_was_left_out_for_a_while_comes_back_without_a_request(site: Site) 
     assert get(site).restored == 0
 
 
-def test_other_limits_and_back_request_nothing(site: Site) -> None:
+def test_download_with_other_limits_and_back_requests_nothing(site: Site) -> None:
     get(site)
     everything = raw()
     for limits in (options(max_megapixels=255e-6), options(max_mib=1e-4)):
@@ -106,7 +107,7 @@ def test_other_limits_and_back_request_nothing(site: Site) -> None:
     assert set(site.asked.values()) == {1}
 
 
-def test_another_namespace_and_back_requests_nothing_twice(site: Site) -> None:
+def test_download_in_another_namespace_and_back_requests_nothing_twice(site: Site) -> None:
     get(site)
     everything = raw()
     with Site({"c.test": numbered}) as other:
@@ -117,7 +118,7 @@ def test_another_namespace_and_back_requests_nothing_twice(site: Site) -> None:
     assert raw() == everything
 
 
-def test_damaged_and_absent_originals_are_requested_again(site: Site) -> None:
+def test_download_when_originals_are_damaged_or_missing_requests_them_again(site: Site) -> None:
     get(site)
     everything = raw()
     get(site, LINKS[:2])
@@ -134,7 +135,7 @@ def test_damaged_and_absent_originals_are_requested_again(site: Site) -> None:
     assert raw() == everything
 
 
-def test_who_is_denied_does_not_come_back() -> None:
+def test_download_of_denied_images_restores_none_of_them() -> None:
     """By digest, by address, and by the address that a link has led to; nor does it wait."""
 
     async def redirects(request: Request) -> None:
@@ -190,7 +191,7 @@ class Gate:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-def test_a_second_download_waits_and_a_killed_one_holds_up_no_other(tmp_path: Path) -> None:
+def test_download_while_another_runs_waits_until_that_one_is_killed(tmp_path: Path) -> None:
     """Two experiments of one repository: the second one knows all that the first has learned."""
     links, child, gate = tmp_path / "links.jsonl", tmp_path / "child.py", Gate()
     tables.write_jsonl(links, LINKS)
@@ -235,7 +236,7 @@ def test_a_second_download_waits_and_a_killed_one_holds_up_no_other(tmp_path: Pa
     assert len(list((tmp_path / "second").glob("data/raw/??/*"))) == 12
 
 
-def test_a_run_that_has_all_waits_for_none(site: Site) -> None:
+def test_download_that_has_all_images_waits_for_no_other(site: Site) -> None:
     get(site)
     with workdir.exclusive("test", result_cache.lock_key("web")):
         get(site, LINKS[:5])
@@ -248,9 +249,10 @@ DEMO_BOARD = make_board(1, 8, "Beauty", 2024)
 
 
 @pytest.mark.timeout(600)
-def test_another_source_other_limits_or_days_there_and_back_request_no_image_again(
+def test_download_with_other_settings_and_back_requests_no_image_again(
     tmp_path: Path,
 ) -> None:
+    """Another source, other limits, other days."""
     drawn: Counter[int] = Counter()
     lock = threading.Lock()
 

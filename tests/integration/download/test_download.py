@@ -79,7 +79,7 @@ def raw() -> dict[str, bytes]:
 MANY = links_to(*(f"http://{'abc'[at % 3]}.test/{at}.jpg" for at in range(60)), None)
 
 
-def test_two_runs_from_nothing_write_the_same_bytes() -> None:
+def test_download_twice_from_nothing_writes_the_same_bytes() -> None:
     written = []
     for _ in range(2):
         with Site({"a.test": numbered, "b.test": numbered, "c.test": numbered}) as site:
@@ -91,7 +91,7 @@ def test_two_runs_from_nothing_write_the_same_bytes() -> None:
     assert len(written[0][1]) == 60
 
 
-def test_the_first_link_is_the_first_even_when_its_host_is_the_slowest() -> None:
+def test_download_when_the_first_host_is_slowest_keeps_the_order_of_links() -> None:
     async def slow(request: Request) -> None:
         await asyncio.sleep(0.4)
         await request.answer(200, image_bytes("PNG"))
@@ -105,7 +105,7 @@ def test_the_first_link_is_the_first_even_when_its_host_is_the_slowest() -> None
     assert len(raw()) == 1
 
 
-def test_a_second_run_requests_only_what_is_new_or_lost() -> None:
+def test_download_run_again_requests_only_what_is_new_or_lost() -> None:
     with Site({"a.test": numbered, "b.test": numbered, "c.test": numbered}) as site:
         get(MANY[:30], site.hosts())
         first = raw()
@@ -121,7 +121,7 @@ def test_a_second_run_requests_only_what_is_new_or_lost() -> None:
 
 
 @pytest.mark.parametrize("mtimes_kept", [True, False])
-def test_an_image_whose_bytes_have_changed_is_requested_again(mtimes_kept: bool) -> None:
+def test_download_of_an_image_whose_bytes_have_changed_requests_it_again(mtimes_kept: bool) -> None:
     with Site({"a.test": numbered, "b.test": numbered, "c.test": numbered}) as site:
         get(MANY[:5], site.hosts())
         (mtimes,) = Path(".cache/raw").iterdir()
@@ -136,7 +136,7 @@ def test_an_image_whose_bytes_have_changed_is_requested_again(mtimes_kept: bool)
     assert raw() == whole
 
 
-def test_what_no_link_names_any_more_is_removed() -> None:
+def test_download_removes_images_that_no_link_names() -> None:
     with Site({"a.test": numbered, "b.test": numbered, "c.test": numbered}) as site:
         get(MANY, site.hosts())
         Path("data/raw/zz").mkdir()
@@ -147,7 +147,7 @@ def test_what_no_link_names_any_more_is_removed() -> None:
     assert len(list(Path("data/raw").iterdir())) == len({name[:2] for name in raw()})
 
 
-def test_only_what_can_succeed_is_tried_again() -> None:
+def test_download_run_again_retries_only_what_can_succeed() -> None:
     codes = {"/gone": 404, "/busy": 503, "/page": 200}
 
     async def handler(request: Request) -> None:
@@ -164,7 +164,7 @@ def test_only_what_can_succeed_is_tried_again() -> None:
 
 
 @pytest.mark.parametrize("earlier", [f"-{'0' * 16}.jsonl", ".v1.jsonl"])
-def test_after_an_upgrade_only_broken_files_are_requested_again(earlier: str) -> None:
+def test_download_after_an_upgrade_requests_only_broken_files_again(earlier: str) -> None:
     """This version may judge them otherwise."""
 
     async def handler(request: Request) -> None:
@@ -185,7 +185,7 @@ def test_after_an_upgrade_only_broken_files_are_requested_again(earlier: str) ->
     assert [site.asked[path] for path in paths] == [1, 1, 1, 2, 2]
 
 
-def test_a_clone_that_pulled_requests_only_what_gave_no_image() -> None:
+def test_download_in_a_clone_that_pulled_requests_only_what_gave_no_image() -> None:
     """After `dvc pull` it has the first one's `data`, and no `.cache`."""
 
     async def one(request: Request) -> None:
@@ -211,7 +211,7 @@ def test_a_clone_that_pulled_requests_only_what_gave_no_image() -> None:
 
 
 @pytest.mark.parametrize("forged", ["../secret", "0" * 64])
-def test_a_forged_ledger_leads_to_nothing_else(forged: str) -> None:
+def test_download_with_a_forged_ledger_takes_no_other_file(forged: str) -> None:
     with Site({"a.test": numbered}) as site:
         get(links_to("http://a.test/1"), site.hosts())
         row = ledger()[0]
@@ -228,14 +228,14 @@ def test_a_forged_ledger_leads_to_nothing_else(forged: str) -> None:
 @pytest.mark.parametrize(
     "damage", [b"\xff\xfe", b"url\nhttp://a.test/1\n", b"a" * 200_000 + b",\n"]
 )
-def test_a_damaged_ledger_counts_as_none(damage: bytes) -> None:
+def test_download_with_a_damaged_ledger_starts_without_it(damage: bytes) -> None:
     Path("data").mkdir()
     Path("data/ledger.csv").write_bytes(damage)
     with Site({"a.test": numbered}) as site:
         assert get(links_to("http://a.test/1"), site.hosts()).requested == 1
 
 
-def test_other_limits_are_applied_without_a_request_where_that_is_enough() -> None:
+def test_download_with_other_limits_requests_only_what_is_needed() -> None:
     async def handler(request: Request) -> None:
         body = (
             image_bytes("PNG", size=(900, 900))
@@ -260,13 +260,13 @@ def test_other_limits_are_applied_without_a_request_where_that_is_enough() -> No
     assert len(raw()) == 3
 
 
-def test_the_results_of_one_namespace_are_not_used_in_another() -> None:
+def test_download_in_another_namespace_uses_no_results_of_the_first() -> None:
     with Site({"a.test": numbered}) as site:
         get(links_to("http://a.test/1"), site.hosts(), namespace="web")
         assert get(links_to("http://a.test/1"), site.hosts(), namespace="demo").requested == 1
 
 
-def test_denied_images_vanish_and_are_not_requested_again() -> None:
+def test_download_of_denied_images_removes_them_and_requests_none() -> None:
     links = links_to(*(f"http://a.test/{at}" for at in range(4)))
     with Site({"a.test": numbered}) as site:
         get(links, site.hosts())
@@ -280,7 +280,7 @@ def test_denied_images_vanish_and_are_not_requested_again() -> None:
         assert get(links, site.hosts()).requested == 2
 
 
-def test_an_image_denied_by_digest_is_dropped_as_it_comes() -> None:
+def test_download_of_an_image_denied_by_digest_drops_it() -> None:
     digest = files.digest_bytes(image_bytes("JPEG", 1, (16, 16)))
     with Site({"a.test": numbered}) as site:
         get(links_to("http://a.test/0", "http://a.test/1"), site.hosts(), f"sha256:{digest}")
@@ -288,7 +288,7 @@ def test_an_image_denied_by_digest_is_dropped_as_it_comes() -> None:
     assert len(raw()) == 1
 
 
-def test_a_denied_url_is_never_requested() -> None:
+def test_download_of_a_denied_url_never_requests_it() -> None:
     with Site({"a.test": numbered}) as site:
         get(links_to("http://a.test/0", "http://a.test/1"), site.hosts(), "url:http://a.test/1")
         assert list(site.asked) == ["a.test/0"]
@@ -297,7 +297,7 @@ def test_a_denied_url_is_never_requested() -> None:
 # --- the inbox
 
 
-def test_the_inbox_joins_after_the_links() -> None:
+def test_download_of_the_inbox_lists_it_after_the_links() -> None:
     inbox = Path("data/inbox")
     (inbox / "trip/.thumbs").mkdir(parents=True)
     (inbox / "trip/b.jpg").write_bytes(image_bytes("PNG", 5))  # known by its bytes
@@ -324,7 +324,7 @@ def test_the_inbox_joins_after_the_links() -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such names there")
-def test_a_line_break_in_a_name_is_no_line_of_the_ledger() -> None:
+def test_download_of_an_inbox_name_with_a_line_break_escapes_it() -> None:
     Path("data/inbox").mkdir(parents=True)
     (Path("data/inbox") / "x\ny\r.jpg").write_bytes(image_bytes("JPEG"))
     get([], LoopbackHosts())
@@ -332,7 +332,7 @@ def test_a_line_break_in_a_name_is_no_line_of_the_ledger() -> None:
     assert len(Path("data/ledger.csv").read_bytes().splitlines()) == 2
 
 
-def test_the_inbox_alone_is_enough() -> None:
+def test_download_of_the_inbox_alone_gives_its_image() -> None:
     Path("data/inbox").mkdir(parents=True)
     Path("data/inbox/me.webp").write_bytes(image_bytes("WEBP"))
     assert get([], LoopbackHosts()).metrics["pictures"] == 1
@@ -340,7 +340,7 @@ def test_the_inbox_alone_is_enough() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links and pipes need rights there")
-def test_links_and_pipes_in_the_inbox_are_not_followed() -> None:
+def test_download_of_links_and_pipes_in_the_inbox_does_not_follow_them() -> None:
     Path("data/inbox").mkdir(parents=True)
     Path("secret.jpg").write_bytes(image_bytes("JPEG"))
     Path("data/inbox/link.jpg").symlink_to(Path("secret.jpg").resolve())
@@ -357,12 +357,12 @@ def test_links_and_pipes_in_the_inbox_are_not_followed() -> None:
 # --- when there is nothing
 
 
-def test_no_link_and_no_inbox_is_a_sentence() -> None:
+def test_download_without_links_and_inbox_raises_data_error() -> None:
     with pytest.raises(DataError, match="put photographs into data/inbox"):
         get([], LoopbackHosts())
 
 
-def test_links_without_an_image_among_them_are_a_sentence() -> None:
+def test_download_of_links_without_an_image_raises_data_error() -> None:
     async def gone(request: Request) -> None:
         await request.answer(404)
 
@@ -370,7 +370,7 @@ def test_links_without_an_image_among_them_are_a_sentence() -> None:
         get(links_to("http://a.test/1", "http://a.test/2"), site.hosts())
 
 
-def test_no_network_is_a_sentence_and_what_is_there_stays() -> None:
+def test_download_without_a_network_raises_site_error_and_keeps_images() -> None:
     with Site({"a.test": numbered}) as site:
         get(links_to("http://a.test/1"), site.hosts())
         hosts = site.hosts()
@@ -381,7 +381,7 @@ def test_no_network_is_a_sentence_and_what_is_there_stays() -> None:
     assert len(raw()) == 1
 
 
-def test_a_host_that_is_down_is_left_alone_and_the_others_are_not_held_up(
+def test_download_when_a_host_is_down_leaves_it_alone_and_continues(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("pttfaces.download.scheduler._PAUSE_S", 0.02)
@@ -398,7 +398,7 @@ def test_a_host_that_is_down_is_left_alone_and_the_others_are_not_held_up(
 
 
 @pytest.mark.parametrize(("others_take_s", "asked"), [(0.0, 3), (2.0, 5), (None, 5)])
-def test_a_silent_host_is_waited_for_only_while_others_have_work(
+def test_download_waits_for_a_silent_host_only_while_others_have_work(
     monkeypatch: pytest.MonkeyPatch, others_take_s: float | None, asked: int
 ) -> None:
     """At most three tries, once nothing else is left; five where no host answers: it may be us."""
@@ -420,7 +420,7 @@ def test_a_silent_host_is_waited_for_only_while_others_have_work(
     assert statuses() == ["failed"] * 20 + ["ok"] * len(others)
 
 
-def test_a_host_is_not_given_up_while_other_links_are_still_queued() -> None:
+def test_download_while_links_are_still_being_queued_gives_up_no_host() -> None:
     """Its first image has come before the last of many links is queued."""
     others = [f"ftp://x.test/{at}" for at in range(30_000)]
     with Site({"a.test": numbered}) as site:
@@ -431,7 +431,7 @@ def test_a_host_is_not_given_up_while_other_links_are_still_queued() -> None:
 # --- rates
 
 
-def test_a_slow_host_does_not_hold_up_a_fast_one() -> None:
+def test_download_from_a_slow_host_does_not_hold_up_a_fast_one() -> None:
     ended: list[str] = []
 
     def paced(name: str, seconds: float) -> Callable[[Request], Awaitable[None]]:
@@ -450,7 +450,7 @@ def test_a_slow_host_does_not_hold_up_a_fast_one() -> None:
     assert ended[:34].count("fast") == 24
 
 
-def test_a_host_is_not_asked_more_often_or_for_more_at_once_than_allowed() -> None:
+def test_download_from_one_host_keeps_its_rate_and_concurrency() -> None:
     now = most = 0
 
     async def handler(request: Request) -> None:
@@ -469,7 +469,7 @@ def test_a_host_is_not_asked_more_often_or_for_more_at_once_than_allowed() -> No
     assert most == 2
 
 
-def test_one_429_quiets_all_requests_to_its_host() -> None:
+def test_download_after_a_429_pauses_all_requests_to_that_host() -> None:
     async def handler(request: Request) -> None:
         if request.path == "/0" and request.number == 1:
             await request.answer(429, Retry_After="1")
@@ -491,7 +491,7 @@ def test_one_429_quiets_all_requests_to_its_host() -> None:
     assert statuses().count("ok") == 20
 
 
-def test_progress_shows_files_bytes_failures_and_the_time_left(
+def test_download_progress_shows_links_bytes_failures_and_the_time_left(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     async def missing(request: Request) -> None:
@@ -506,7 +506,7 @@ def test_progress_shows_files_bytes_failures_and_the_time_left(
     assert re.fullmatch(form, last), last
 
 
-def test_a_connection_is_used_again() -> None:
+def test_download_from_one_host_reuses_its_connections() -> None:
     ports = set()
 
     async def handler(request: Request) -> None:
@@ -518,7 +518,9 @@ def test_a_connection_is_used_again() -> None:
     assert len(ports) <= 2
 
 
-def test_a_name_is_looked_up_once_for_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_over_many_connections_looks_a_name_up_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def closes(request: Request) -> None:
         await request.answer(200, image_bytes("JPEG", len(request.path)), Connection="close")
         request.writer.close()
@@ -540,7 +542,7 @@ def test_a_name_is_looked_up_once_for_many_connections(monkeypatch: pytest.Monke
     assert names.count("localhost") == 1
 
 
-def test_a_host_answers_on_no_connection_of_another() -> None:
+def test_download_from_two_hosts_shares_no_connection() -> None:
     """Or what one sends too much would be read as the other's answer."""
     ports: dict[str, set[object]] = {"a.test": set(), "b.test": set()}
 
@@ -588,7 +590,7 @@ async def unhurried(request: Request) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-def test_kill_9_in_the_middle_loses_nothing_and_requests_nothing_whole_twice() -> None:
+def test_download_killed_at_random_moments_resumes_and_repeats_no_whole_image() -> None:
     with Site({"a.test": unhurried, "b.test": unhurried}) as site:
         get(KILLED, site.hosts())
         undisturbed = (Path("data/ledger.csv").read_bytes(), raw())
@@ -691,7 +693,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def test_a_full_disk_ends_the_run_and_the_next_goes_on(
+def test_download_on_a_full_disk_raises_os_error_and_the_next_run_resumes(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = undisturbed()
@@ -707,7 +709,7 @@ def test_a_full_disk_ends_the_run_and_the_next_goes_on(
     monkeypatch.undo()
 
 
-def test_a_file_that_cannot_be_written_ends_the_run_and_the_next_goes_on() -> None:
+def test_download_when_a_file_cannot_be_written_raises_and_the_next_run_resumes() -> None:
     """What a quota does, without root: no file may grow beyond 256 KB."""
     resource = pytest.importorskip("resource")
     expected = undisturbed()
@@ -723,7 +725,7 @@ def test_a_file_that_cannot_be_written_ends_the_run_and_the_next_goes_on() -> No
 
 
 @pytest.mark.parametrize("held", [2**10, 2**26])
-def test_images_arrive_whether_they_are_held_in_memory_or_in_files(
+def test_download_gives_the_same_images_held_in_memory_or_in_files(
     held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "_MAX_ALL_IN_MEMORY", held)
@@ -738,7 +740,9 @@ def test_images_arrive_whether_they_are_held_in_memory_or_in_files(
     assert not any(path.is_file() for path in Path("data/raw/.parts").rglob("*"))
 
 
-def test_a_known_placeholder_counts_as_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_of_a_known_placeholder_counts_it_as_removed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     sent = files.digest_bytes(image_bytes("JPEG", 1, (16, 16)))
     monkeypatch.setattr("pttfaces.download.result.PLACEHOLDERS", frozenset({sent}))
     with Site({"a.test": numbered}) as site:
@@ -748,7 +752,7 @@ def test_a_known_placeholder_counts_as_removed(monkeypatch: pytest.MonkeyPatch) 
     assert len(raw()) == 1
 
 
-def test_a_host_that_bears_few_requests_is_asked_more_slowly_and_gives_all() -> None:
+def test_download_from_a_host_that_throttles_slows_down_and_gets_all() -> None:
     """Ten a second are borne; each further one is answered with 429."""
     times: list[float] = []
 

@@ -96,7 +96,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 
 @pytest.mark.parametrize("name", list(CASES))
-def test_the_ledger_says_how_it_ended(name: str, run: Run) -> None:
+def test_ledger_of_each_case_says_how_it_ended(name: str, run: Run) -> None:
     case, row = CASES[name], run.rows[name]
     assert (row["status"], row["error"]) == (case.status, case.error)
     assert row["attempts"] == str(case.attempts)
@@ -106,7 +106,7 @@ def test_the_ledger_says_how_it_ended(name: str, run: Run) -> None:
     assert bool(row["path"]) == (case.status in ("ok", "duplicate"))
 
 
-def test_what_lies_there_is_what_the_ledger_names_byte_for_byte(run: Run) -> None:
+def test_ledger_names_the_files_that_exist_byte_for_byte(run: Run) -> None:
     raw = run.data / "raw"
     there = {path.relative_to(raw).as_posix() for path in raw.rglob("*") if path.is_file()}
     assert there == {row["path"] for row in run.rows.values()} - {""}
@@ -120,13 +120,13 @@ def test_what_lies_there_is_what_the_ledger_names_byte_for_byte(run: Run) -> Non
     assert (raw / run.rows["gzipped-image"]["path"]).read_bytes() == image_bytes("JPEG", 7)
 
 
-def test_what_failed_is_listed_once_each(run: Run) -> None:
+def test_failed_txt_lists_each_failed_url_once(run: Run) -> None:
     listed = (run.data / "failed.txt").read_text(encoding="utf-8").splitlines()
     expected = [row["url"] for row in run.rows.values() if row["status"] not in ("ok", "duplicate")]
     assert listed == list(dict.fromkeys(expected))
 
 
-def test_the_metrics_count_the_rows(run: Run) -> None:
+def test_metrics_count_the_rows_of_the_ledger(run: Run) -> None:
     metrics = run.summary.metrics
     assert metrics["links"] == len(CASES) == sum(metrics["status"].values())
     assert metrics["pictures"] == metrics["status"]["ok"]
@@ -134,15 +134,15 @@ def test_the_metrics_count_the_rows(run: Run) -> None:
     assert "removed" in run.summary.sentence
 
 
-def test_removed_png_itself_is_not_fetched(run: Run) -> None:
+def test_download_redirected_to_removed_png_does_not_request_it(run: Run) -> None:
     assert not run.site.asked["redirect-end.test/removed.png"]
 
 
-def test_a_url_posted_twice_is_fetched_once(run: Run) -> None:
+def test_download_of_a_url_posted_twice_requests_it_once(run: Run) -> None:
     assert run.site.asked["a-good-png.test/a.jpg"] == 1
 
 
-def test_memory_stays_bounded(run: Run) -> None:
+def test_download_of_hostile_files_uses_bounded_memory(run: Run) -> None:
     assert run.peak < 40 * MIB  # of Python's own; the bombs alone would be 200 and more
 
 
@@ -157,7 +157,7 @@ def _loopback_is_public(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.usefixtures("_loopback_is_public")
-def test_what_is_no_tls_is_a_failure() -> None:
+def test_download_of_an_https_link_without_tls_marks_it_failed() -> None:
     good = Site({"good.test": gives(200, JPEG)})
     with socket.create_server(("127.0.0.1", 0)) as plain, good as site:
 
@@ -182,7 +182,7 @@ def test_what_is_no_tls_is_a_failure() -> None:
     [(True, "localhost", True), (False, "localhost", False), (True, "other.test", False)],
     ids=["its own", "of nobody", "of another host"],
 )
-def test_only_a_host_s_own_certificate_is_believed(
+def test_download_over_tls_trusts_only_the_host_s_own_certificate(
     known: bool, name: str, believed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """known: whether this machine trusts its authority."""

@@ -70,7 +70,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_it_writes_every_figure_under_an_honest_name_and_logs_them(place: Path) -> None:
+def test_evaluate_with_random_features_writes_every_figure_and_logs_them(place: Path) -> None:
+    """No figure of random features is called `fid` or `inception`."""
     command = [sys.executable, str(ROOT / "src" / "evaluate.py")]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{place / 'runs.db'}"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -132,7 +133,7 @@ def names(figures: dict[str, Any]) -> set[str]:
     return set(figures).union(*inner)
 
 
-def test_the_table_of_the_documents_has_every_figure_and_the_function_behind_it(
+def test_pipeline_page_lists_every_figure_with_its_function(
     place: Path,
 ) -> None:
     """Of docs/pipeline.md; each kind of features has its own names for the distance and KID."""
@@ -151,7 +152,7 @@ def test_the_table_of_the_documents_has_every_figure_and_the_function_behind_it(
         assert callable(getattr(importlib.import_module(f"pttfaces.evaluation.{module}"), function))
 
 
-def test_real_images_meet_the_detector_in_the_same_number_as_samples(place: Path) -> None:
+def test_compute_shows_the_detector_as_many_real_images_as_samples(place: Path) -> None:
     seen: list[np.ndarray] = []
 
     def detect(image: np.ndarray) -> list[Face]:
@@ -164,7 +165,7 @@ def test_real_images_meet_the_detector_in_the_same_number_as_samples(place: Path
     assert len(seen) == 2 * 40
 
 
-def test_samples_that_are_training_images_end_in_a_warning(
+def test_evaluate_of_samples_that_are_training_images_warns(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'runs.db'}")
@@ -187,7 +188,7 @@ def test_samples_that_are_training_images_end_in_a_warning(
     [("holdout", 10, 2), ("reference", 30, 3), ("reference", 40, 0)],
     ids=["held-out images", "images of one's own", "the samples themselves"],
 )
-def test_the_samples_are_scored_against_the_images_that_are_named(
+def test_evaluate_with_another_reference_scores_against_its_images(
     place: Path, monkeypatch: pytest.MonkeyPatch, name: str, count: int, seed: int
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'runs.db'}")
@@ -224,7 +225,7 @@ def test_the_samples_are_scored_against_the_images_that_are_named(
     assert run.data.metrics["random_feature_distance"] == distance
 
 
-def test_the_distance_of_other_sampling_seeds_has_a_spread(
+def test_evaluate_with_repeats_gives_the_spread_over_sampling_seeds(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'runs.db'}")
@@ -261,7 +262,7 @@ def scored(
     return metrics.compute(sets(place, reference), extractor, lambda image: [], options)
 
 
-def test_the_reference_is_computed_once_and_again_when_an_image_changes(place: Path) -> None:
+def test_compute_caches_the_reference_until_an_image_changes(place: Path) -> None:
     cache = place / "cache"
     extractor = features.make_extractor(settings.group("evaluate", batch_size=16), cache)
     first = scored(extractor, place).figures
@@ -279,7 +280,7 @@ def test_the_reference_is_computed_once_and_again_when_an_image_changes(place: P
     assert changed["random_feature_distance"] != first["random_feature_distance"]
 
 
-def test_the_reference_is_computed_again_for_another_cache_version(
+def test_embed_once_with_another_cache_version_embeds_again(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = place / "cache"
@@ -293,7 +294,10 @@ def test_the_reference_is_computed_again_for_another_cache_version(
     assert len(list(cache.iterdir())) == 2
 
 
-def test_statistics_stand_for_their_images_but_only_with_their_own_network(place: Path) -> None:
+def test_compute_with_statistics_as_reference_gives_the_distance_of_their_images(
+    place: Path,
+) -> None:
+    """Statistics of another network raise an error."""
     cache = place / "cache"
     extractor = features.make_extractor(settings.group("evaluate", batch_size=16), cache)
     by_images = scored(extractor, place).figures
@@ -311,7 +315,7 @@ def test_statistics_stand_for_their_images_but_only_with_their_own_network(place
         scored(extractor, place, "pytorch_fid.npz")
 
 
-def test_statistics_alone_are_kept_without_features_until_these_are_asked_for(place: Path) -> None:
+def test_statistics_are_cached_without_features_until_embed_once_needs_them(place: Path) -> None:
     extractor = features.make_extractor(settings.group("evaluate", batch_size=16), place / "cache")
     trained = sets(place).trained
     statistics = extractor.statistics(trained)
@@ -323,7 +327,7 @@ def test_statistics_alone_are_kept_without_features_until_these_are_asked_for(pl
     assert metrics.distance(extractor, trained, trained) < 1e-6
 
 
-def test_two_folders_or_their_statistics_are_compared_by_a_command(
+def test_distance_command_compares_folders_or_their_statistics(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (place / "dvc.yaml").touch()
@@ -345,7 +349,7 @@ def test_two_folders_or_their_statistics_are_compared_by_a_command(
         said("data/generated", "none")
 
 
-def test_without_held_out_images_the_figures_that_need_them_are_left_out(place: Path) -> None:
+def test_compute_without_held_out_images_leaves_out_their_figures(place: Path) -> None:
     for path in (place / "data" / "dataset" / "holdout").iterdir():
         path.unlink()
     extractor = features.make_extractor(settings.group("evaluate", batch_size=16), place / "cache")
@@ -363,7 +367,9 @@ def refused(kind: type[PttFacesError]) -> str:
     return str(caught.value)
 
 
-def test_every_mistake_is_one_sentence(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluate_of_each_mistake_raises_one_line(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     set_params(place, reference="reference")
     assert "data/reference holds no image; put images there" in refused(DataError)
     draw(place / "data" / "reference", 5, 0, side=32)
@@ -399,7 +405,7 @@ def test_every_mistake_is_one_sentence(place: Path, monkeypatch: pytest.MonkeyPa
         ("model_digest", "another"),
     ],
 )
-def test_samples_that_generate_made_otherwise_are_not_scored(
+def test_evaluate_of_samples_made_with_other_settings_raises_data_error(
     place: Path, key: str, value: object
 ) -> None:
     files.write_json("metrics/generate.json", record_samples() | {key: value})
@@ -409,12 +415,12 @@ def test_samples_that_generate_made_otherwise_are_not_scored(
     assert not (place / "metrics" / "evaluate.json").exists()
 
 
-def test_another_model_than_that_of_the_samples_is_not_scored(place: Path) -> None:
+def test_evaluate_with_another_model_than_the_samples_raises_data_error(place: Path) -> None:
     (place / MODEL / "weights.bin").write_text("other weights")
     assert "model_digest" in refused(DataError)
 
 
-def test_without_the_figures_of_generate_the_score_says_the_same_of_its_samples(
+def test_evaluate_without_the_metrics_of_generate_gives_the_same_figures(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'runs.db'}")

@@ -57,7 +57,7 @@ def corners(pixels: np.ndarray) -> np.ndarray:
     return pixels[:, 0, :2].transpose(0, 2, 1).reshape(len(pixels), 6) / 255
 
 
-def test_statistics_of_ten_thousand_images_take_no_more_memory_than_of_one_thousand(
+def test_statistics_of_ten_times_as_many_images_take_no_more_memory(
     tmp_path: Path, pixels: np.ndarray, many: ImageFolder
 ) -> None:
     peaks = []
@@ -73,7 +73,7 @@ def test_statistics_of_ten_thousand_images_take_no_more_memory_than_of_one_thous
     np.testing.assert_allclose(found.sigma, np.cov(corners(pixels), rowvar=False), atol=1e-6)
 
 
-def test_ten_thousand_samples_are_scored_in_one_pass_of_the_network(
+def test_compute_of_ten_thousand_samples_takes_one_pass_of_the_network(
     tmp_path: Path, pixels: np.ndarray, many: ImageFolder
 ) -> None:
     trained = ImageFolder(many.folder, many.paths[:FEW], many.size)

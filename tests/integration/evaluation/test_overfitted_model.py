@@ -88,7 +88,7 @@ def folder_of(path: Path, images: np.ndarray) -> ImageFolder:
 
 
 @pytest.mark.parametrize(("count", "copies"), [(20, True), (1000, False)])
-def test_a_model_that_knows_its_images_by_heart_is_caught(
+def test_compute_of_an_overfitted_model_finds_copies_and_of_another_none(
     count: int, copies: bool, tmp_path: Path
 ) -> None:
     images = discs(count, 0)

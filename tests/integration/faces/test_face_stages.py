@@ -45,7 +45,9 @@ def outputs(root: Path) -> dict[str, str]:
     return tables | {name: files.digest_tree(root / name) for name in FOLDERS}
 
 
-def test_from_images_to_a_data_set(workspace: Workspace, posted: list[Posted]) -> None:
+def test_face_stages_make_a_data_set_of_posted_images(
+    workspace: Workspace, posted: list[Posted]
+) -> None:
     root = workspace(posted)
     run()
     counts = files.read_json("metrics/detect.json")
@@ -70,7 +72,9 @@ def test_from_images_to_a_data_set(workspace: Workspace, posted: list[Posted]) -
     assert files.read_json("metrics/curate.json")["left_out"]["blurred"] == 1
 
 
-def test_two_runs_write_the_same_bytes(workspace: Workspace, posted: list[Posted]) -> None:
+def test_face_stages_run_again_write_the_same_bytes(
+    workspace: Workspace, posted: list[Posted]
+) -> None:
     root = workspace(posted)
     run()
     first = outputs(root)
@@ -82,7 +86,9 @@ def test_two_runs_write_the_same_bytes(workspace: Workspace, posted: list[Posted
     assert outputs(root) == first
 
 
-def test_what_is_denied_is_not_in_the_data_set(workspace: Workspace, posted: list[Posted]) -> None:
+def test_face_stages_leave_denied_authors_out_of_the_data_set(
+    workspace: Workspace, posted: list[Posted]
+) -> None:
     root = workspace(posted)
     files.write_text("data/denylist.txt", "author:byM.1\n")
     run()
@@ -93,7 +99,7 @@ def test_what_is_denied_is_not_in_the_data_set(workspace: Workspace, posted: lis
     assert not denied & {path.name for path in (root / "data/dataset").rglob("*.png")}
 
 
-def test_cropping_again_finds_the_face_on_its_crop(
+def test_curate_with_recrop_finds_the_face_on_its_crop(
     workspace: Workspace, posted: list[Posted]
 ) -> None:
     root = workspace(posted[:5], again=("recrop: false", "recrop: true"))
@@ -106,7 +112,7 @@ def test_cropping_again_finds_the_face_on_its_crop(
     assert np.abs(images.read_rgb(made).astype(int) - shrunk).mean() < 25
 
 
-def test_a_copy_is_made_in_place_of_a_crop_on_which_no_face_is_found_again(
+def test_curate_when_recrop_finds_no_face_uses_a_copy(
     workspace: Workspace, portraits: list[Portrait], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = Image.fromarray(portraits[0].pixels)
@@ -138,7 +144,7 @@ def test_a_copy_is_made_in_place_of_a_crop_on_which_no_face_is_found_again(
         curate.main()
 
 
-def test_no_face_anywhere_is_one_sentence(workspace: Workspace) -> None:
+def test_detect_without_a_face_in_any_image_raises_data_error(workspace: Workspace) -> None:
     scene = drawing.scene(np.random.default_rng(1))
     workspace([Posted(images.png_bytes(scene.image), "M.1", "https://i.example/1.png")])
     with pytest.raises(DataError, match=r"haar found no face in any of the 1 images"):
@@ -146,7 +152,9 @@ def test_no_face_anywhere_is_one_sentence(workspace: Workspace) -> None:
     assert Path("data/detections.csv").exists()
 
 
-def test_too_few_crops_are_one_sentence(workspace: Workspace, posted: list[Posted]) -> None:
+def test_curate_of_too_few_crops_raises_data_error(
+    workspace: Workspace, posted: list[Posted]
+) -> None:
     workspace(posted[:3], threshold=("blur_threshold: 100", "blur_threshold: 100000"))
     with pytest.raises(DataError, match="0 of 3 crops can be used"):
         run()

@@ -84,13 +84,13 @@ def workplace(tmp_path: Path) -> Workplace:
     return Workplace(tmp_path)
 
 
-def test_a_wrong_type_is_told_by_every_stage(workplace: Workplace) -> None:
+def test_stages_with_a_parameter_of_a_wrong_type_name_it(workplace: Workplace) -> None:
     workplace.put(infer_steps="abc")
     for stage in ("crawl.py", "evaluate.py"):
         assert "infer_steps is 'abc'; expected an integer" in workplace.refused(stage)
 
 
-def test_no_network_is_told_with_the_address(workplace: Workplace) -> None:
+def test_crawl_without_a_network_names_the_address(workplace: Workplace) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{closed.getsockname()[1]}"
@@ -98,7 +98,7 @@ def test_no_network_is_told_with_the_address(workplace: Workplace) -> None:
     assert address in workplace.refused("crawl.py")
 
 
-def test_a_port_in_use_is_told(workplace: Workplace) -> None:
+def test_site_on_a_port_in_use_names_the_port(workplace: Workplace) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -106,18 +106,20 @@ def test_a_port_in_use_is_told(workplace: Workplace) -> None:
         assert port in workplace.refused("site", "--port", port)
 
 
-def test_a_board_without_an_article_that_counts_says_why(workplace: Workplace) -> None:
+def test_crawl_of_days_without_an_article_says_to_choose_others(workplace: Workplace) -> None:
     workplace.put(board__dates=["0102", "0102"], demo__articles=3)
     assert "choose other board.dates" in workplace.refused("crawl.py")
 
 
-def test_an_empty_inbox_and_no_board_say_what_to_do(workplace: Workplace) -> None:
+def test_download_with_an_empty_inbox_and_no_board_says_what_to_do(workplace: Workplace) -> None:
     workplace.put(source="inbox")
     workplace.up_to("crawl.py", "links.py")
     assert "put photographs into data/inbox" in workplace.refused("download.py")
 
 
-def test_images_that_are_all_too_large_say_which_limit_to_raise(workplace: Workplace) -> None:
+def test_download_of_images_that_are_all_too_large_says_which_limit_to_raise(
+    workplace: Workplace,
+) -> None:
     workplace.put(source="inbox", download__max_megapixels=0.001)
     workplace.images("data/inbox", 2, 200)
     workplace.up_to("crawl.py", "links.py")
@@ -125,7 +127,7 @@ def test_images_that_are_all_too_large_say_which_limit_to_raise(workplace: Workp
     assert "(2 too_large); raise download.max_mib or download.max_megapixels in" in said
 
 
-def test_images_without_a_face_say_what_to_try(workplace: Workplace) -> None:
+def test_detect_of_images_without_a_face_says_so_and_keeps_the_ledger(workplace: Workplace) -> None:
     workplace.put(source="inbox")
     workplace.images("data/inbox", 2, 200)
     workplace.up_to("crawl.py", "links.py", "download.py")
@@ -133,7 +135,7 @@ def test_images_without_a_face_say_what_to_try(workplace: Workplace) -> None:
     assert (workplace.path / "data/ledger.csv").exists()
 
 
-def test_an_unreadable_picture_is_counted_and_the_rest_goes_on(workplace: Workplace) -> None:
+def test_detect_of_an_unreadable_image_counts_it_and_continues(workplace: Workplace) -> None:
     from skimage import data
 
     workplace.put(source="inbox")
@@ -149,19 +151,19 @@ def test_an_unreadable_picture_is_counted_and_the_rest_goes_on(workplace: Workpl
     assert "at least 2" in workplace.refused("curate.py")
 
 
-def test_fewer_crops_than_a_batch_say_which_number_to_lower(workplace: Workplace) -> None:
+def test_train_on_fewer_crops_than_a_batch_says_which_key_to_lower(workplace: Workplace) -> None:
     workplace.put(train__batch_size=16, image_size=16, train__select_by="train_loss")
     workplace.images("data/dataset/train", 3, 16)
     assert "lower train.batch_size to at most 3" in workplace.refused("train.py")
 
 
-def test_no_data_set_and_no_model_say_what_makes_them(workplace: Workplace) -> None:
+def test_train_and_generate_without_their_inputs_say_what_makes_them(workplace: Workplace) -> None:
     assert "dvc repro" in workplace.refused("train.py")
     assert "dvc repro" in workplace.refused("generate.py")
 
 
 @pytest.mark.parametrize("exists", [False, True], ids=["missing", "wrong digest"])
-def test_weights_that_are_not_right_are_named_with_the_way_out(
+def test_evaluate_with_missing_or_wrong_weights_names_file_and_key(
     workplace: Workplace, exists: bool
 ) -> None:
     weights = workplace.path / "inception.pth"
@@ -176,7 +178,7 @@ def test_weights_that_are_not_right_are_named_with_the_way_out(
     assert "evaluate.weights" in sentence
 
 
-def test_a_detector_without_weights_says_where_to_put_them(workplace: Workplace) -> None:
+def test_detect_without_its_weights_names_file_and_key(workplace: Workplace) -> None:
     workplace.put(source="inbox", detect__detector="yunet", detect__weights="nowhere.onnx")
     workplace.images("data/inbox", 1, 100)
     workplace.up_to("crawl.py", "links.py", "download.py")

@@ -74,7 +74,9 @@ def seen(repository: Repository) -> list[str]:
     return (repository.path / "data/ledger.csv").read_text().splitlines()
 
 
-def test_dvc_repro_is_the_first_command_in_a_clone(origin: Repository, tmp_path: Path) -> None:
+def test_dvc_repro_in_a_fresh_clone_runs_and_uses_what_a_person_put_in(
+    origin: Repository, tmp_path: Path
+) -> None:
     fresh = clone(origin, tmp_path / "clone")
     assert "Running stage 'download'" in fresh.ok("dvc", "repro")
     assert fresh.ok("git", "status", "--porcelain") == "", "the inputs are as recorded"
@@ -104,7 +106,7 @@ def test_clone_with_autocrlf_when_pulled_is_up_to_date(origin: Repository, tmp_p
     assert windows.ok("git", "status", "--porcelain") == ""
 
 
-def test_experiments_of_every_kind_keep_and_use_what_a_person_put_in(
+def test_dvc_exp_run_of_every_kind_keeps_and_uses_what_a_person_put_in(
     origin: Repository, tmp_path: Path
 ) -> None:
     """`dvc exp run` checks outs out by force, before any stage runs; here as the first command."""
@@ -125,7 +127,7 @@ def test_experiments_of_every_kind_keep_and_use_what_a_person_put_in(
     assert (mine.path / PHOTO).exists()
 
 
-def test_second_clone_is_told_to_pull_and_readmits_nobody(
+def test_dvc_repro_in_a_second_clone_says_to_pull_and_readmits_nobody(
     origin: Repository, tmp_path: Path
 ) -> None:
     team = clone(origin, tmp_path / "first")

@@ -65,9 +65,10 @@ def make_repro(folder: Path, **environment: str) -> str:
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="no make here")
-def test_a_downloaded_folder_runs_without_history_home_network_and_locale_in_a_foreign_path(
+def test_make_repro_without_history_home_network_and_locale_runs(
     tmp_path: Path,
 ) -> None:
+    """In a downloaded folder whose path has blanks and foreign letters."""
     folder = tmp_path / "Bilder – 臉 ü"
     copy_project(folder)
     put(folder / "params.yaml", {**SMALL, "demo.articles": 3, "train.epochs": 1})

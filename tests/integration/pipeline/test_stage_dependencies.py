@@ -98,7 +98,10 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     return made
 
 
-def test_a_changed_character_runs_the_stages_of_its_package(code: Repository) -> None:
+def test_dvc_status_after_a_change_of_code_names_the_stages_of_its_package(
+    code: Repository,
+) -> None:
+    """One changed character is enough."""
     compileall.compile_dir(code.path / "src", quiet=2)  # as on users' machines
     units = sorted(PACKAGES | SHARED)
     expected, seen = {}, {}

@@ -107,7 +107,7 @@ def test_tables_of_0_1_are_read(upgraded: Repository) -> None:
     assert "sharpness" in header.split(",")
 
 
-def test_a_crop_of_0_1_is_traced_to_its_article(upgraded: Repository) -> None:
+def test_trace_of_a_crop_of_0_1_names_its_article(upgraded: Repository) -> None:
     crop = next((upgraded.path / "data/dataset/train").glob("*.png"))
     said = upgraded.ok("python", "-m", "pttfaces", "trace", str(crop))
     assert "sharpness" in said

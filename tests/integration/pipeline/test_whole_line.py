@@ -30,7 +30,7 @@ def runs(repository: Repository, stage: str) -> list[Any]:
     return client.search_runs([experiment.experiment_id], f"tags.stage = '{stage}'")
 
 
-def test_every_stage_leaves_its_files_and_its_metrics(line: Repository) -> None:
+def test_pipeline_leaves_the_files_and_metrics_of_every_stage(line: Repository) -> None:
     for stage in STAGES:
         assert line.metrics(stage)["seconds"] > 0
     funnel = [
@@ -48,7 +48,9 @@ def test_every_stage_leaves_its_files_and_its_metrics(line: Repository) -> None:
         assert (image.size, image.mode) == ((16, 16), "RGB")
 
 
-def test_everything_is_in_one_final_state_and_every_crop_has_its_source(line: Repository) -> None:
+def test_pipeline_gives_every_item_one_final_state_and_every_crop_its_source(
+    line: Repository,
+) -> None:
     check_funnel(line)
     table = pd.read_csv(line.path / "data/dataset.csv", keep_default_na=False)
     assert (table["article"] != "").all()
@@ -57,14 +59,15 @@ def test_everything_is_in_one_final_state_and_every_crop_has_its_source(line: Re
     assert (by_article == 1).all()
 
 
-def test_the_score_has_a_name_of_its_own(line: Repository) -> None:
+def test_evaluate_with_random_features_gives_no_fid(line: Repository) -> None:
+    """The score has a name of its own."""
     scores = line.metrics("evaluate")
     assert "fid" not in scores
     assert scores["random_feature_distance"] > 0
     assert {"detector", "generated", "real"} <= scores["face_rate"].keys()
 
 
-def test_the_history_has_the_training_with_every_epoch_and_the_score(line: Repository) -> None:
+def test_history_has_the_training_with_every_epoch_and_the_score(line: Repository) -> None:
     (training,), (evaluation,) = runs(line, "train"), runs(line, "evaluate")
     client = MlflowClient(f"sqlite:///{(line.path / 'mlflow.db').as_posix()}")
     history = client.get_metric_history(training.info.run_id, "train_loss")
@@ -81,9 +84,8 @@ def test_the_history_has_the_training_with_every_epoch_and_the_score(line: Repos
     assert {"model", "samples", "params.yaml", "training_pictures.txt"} <= artifacts
 
 
-def test_no_secret_is_in_the_history_the_model_card_or_any_file(
-    line: Repository, secret: str
-) -> None:
+def test_pipeline_writes_no_secret_into_any_file(line: Repository, secret: str) -> None:
+    """Neither into the history nor into the model card."""
     card = (line.path / "models/ddpm/best_model/README.md").read_text(encoding="utf-8")
     assert "digest" in card
     for path in line.path.rglob("*"):
@@ -91,7 +93,7 @@ def test_no_secret_is_in_the_history_the_model_card_or_any_file(
             assert secret.encode() not in path.read_bytes(), path
 
 
-def test_a_second_repro_runs_nothing(line: Repository) -> None:
+def test_dvc_repro_run_again_runs_nothing(line: Repository) -> None:
     assert ran(line.ok("dvc", "repro")) == []
     assert line.ok("git", "status", "--porcelain") == ""
 
@@ -110,7 +112,7 @@ def test_make_update_requests_only_what_is_not_there(line: Repository) -> None:
     line.commit("an update that brought nothing")
 
 
-def test_no_git_file_names_a_person_or_a_source(line: Repository) -> None:
+def test_tracked_files_name_no_person_and_no_source(line: Repository) -> None:
     tracked = line.ok("git", "ls-files", "data", "metrics", "models").split()
     text = "\n".join(
         (line.path / name).read_text(errors="replace") for name in tracked if ".png" not in name
@@ -124,7 +126,7 @@ def test_no_git_file_names_a_person_or_a_source(line: Repository) -> None:
     assert pictures == ["metrics/pictures/.gitignore"]
 
 
-def test_the_same_seed_gives_the_same_bytes_from_crawl_to_curate(
+def test_dvc_repro_of_the_same_seed_gives_the_same_bytes_from_crawl_to_curate(
     line: Repository, tmp_path: Path
 ) -> None:
     again = make_repository(tmp_path, SMALL)
@@ -149,7 +151,9 @@ def test_the_same_seed_gives_the_same_bytes_from_crawl_to_curate(
         assert one == other, folder
 
 
-def test_pictures_of_one_s_own_are_scored_against_and_only_evaluate_runs(line: Repository) -> None:
+def test_dvc_repro_with_images_of_one_s_own_as_reference_runs_evaluate_alone(
+    line: Repository,
+) -> None:
     reference, before = line.path / "data/reference", line.metrics("evaluate")
     own = sorted((line.path / "data/dataset/train").glob("*.png"))[:5]
     for path in own:
@@ -173,7 +177,7 @@ def test_pictures_of_one_s_own_are_scored_against_and_only_evaluate_runs(line: R
     assert "up to date" in line.ok("dvc", "status")
 
 
-def test_an_experiment_with_other_steps_runs_two_stages_and_can_be_compared(
+def test_dvc_exp_run_with_other_steps_runs_two_stages_and_can_be_compared(
     line: Repository,
 ) -> None:
     output = line.ok("dvc", "exp", "run", "--name", "seven", "-S", "infer_steps=7")
@@ -196,7 +200,7 @@ def test_an_experiment_with_other_steps_runs_two_stages_and_can_be_compared(
     assert "samples.png" in page
 
 
-def test_a_wrong_type_on_the_command_line_is_one_sentence_and_costs_nothing(
+def test_dvc_exp_run_with_a_wrong_type_says_so_and_keeps_the_model(
     line: Repository,
 ) -> None:
     ended = line.run("dvc", "exp", "run", "-S", "infer_steps=abc")
@@ -208,7 +212,7 @@ def test_a_wrong_type_on_the_command_line_is_one_sentence_and_costs_nothing(
     assert (line.path / "models/ddpm/best_model/model_index.json").exists()
 
 
-def test_crops_packed_here_train_elsewhere_on_several_processes(
+def test_train_elsewhere_on_packed_crops_by_two_processes_gives_the_same_loss(
     line: Repository, tmp_path: Path
 ) -> None:
     """What they leave, a plain `dvc repro` takes for its own."""

@@ -8,14 +8,15 @@ from repository import Repository, put, ran
 pytestmark = pytest.mark.timeout(900)
 
 
-def test_a_repro_with_nothing_to_do_runs_nothing(light: Repository) -> None:
+def test_dvc_repro_with_nothing_to_do_runs_nothing(light: Repository) -> None:
     assert ran(light.ok("dvc", "repro")) == []
     assert light.ok("git", "status", "--porcelain") == ""
 
 
-def test_a_changed_threshold_runs_from_curate_on_and_the_older_commit_comes_back_without_a_run(
+def test_dvc_repro_of_a_changed_threshold_runs_from_curate_on(
     light: Repository,
 ) -> None:
+    """The older commit comes back without a run."""
     image = light.path / "data/dataset/train/a.png"
     before = image.read_bytes()
     put(light.path / "params.yaml", {"blur_threshold": 150})
@@ -34,7 +35,7 @@ def test_a_changed_threshold_runs_from_curate_on_and_the_older_commit_comes_back
     light.ok("dvc", "checkout")
 
 
-def test_the_deny_list_can_be_edited_in_place_and_no_version_of_it_is_lost(
+def test_deny_list_when_edited_in_place_loses_no_version(
     light: Repository,
 ) -> None:
     path = light.path / "data/denylist.txt"
@@ -54,9 +55,10 @@ def test_the_deny_list_can_be_edited_in_place_and_no_version_of_it_is_lost(
     light.ok("dvc", "checkout", "--force")
 
 
-def test_the_deny_list_can_be_edited_where_dvc_knows_already_what_its_first_reader_makes_of_it(
+def test_deny_list_when_edited_after_a_cached_crawl_loses_no_version(
     light: Repository,
 ) -> None:
+    """DVC takes the crawl from its run cache, and does not run the list's first reader."""
     path = light.path / "data/denylist.txt"
     light.ok("python", "src/inputs.py")  # after a checkout the file is a link to DVC's cache
     before = path.read_text()

@@ -40,7 +40,7 @@ class Page(HTMLParser):
         self.shown += data
 
 
-def test_a_page_without_network_shows_every_part_and_every_experiment(light: Repository) -> None:
+def test_report_without_a_network_shows_every_part_and_every_experiment(light: Repository) -> None:
     light.ok("dvc", "exp", "run", "--name", "a<img&b", "-S", "infer_steps=5")
     light.ok("git", "checkout", "--quiet", ".")
     light.ok("dvc", "checkout")
@@ -74,7 +74,7 @@ def test_a_page_without_network_shows_every_part_and_every_experiment(light: Rep
     assert light.ok("git", "status", "--porcelain") == ""
 
 
-def test_a_new_model_has_neither_the_score_nor_the_samples_of_the_old_one(
+def test_report_of_a_new_model_omits_score_and_samples_of_the_old_one(
     light: Repository,
 ) -> None:
     put(light.path / "params.yaml", {"noise_schedule": "linear", "seed": 7})
@@ -100,7 +100,7 @@ def test_a_new_model_has_neither_the_score_nor_the_samples_of_the_old_one(
     [{"generate.timestep_spacing": "leading"}, {"generate.num_images": 8}],
     ids=["spacing", "number"],
 )
-def test_new_samples_have_neither_the_score_nor_the_row_of_the_old_ones(
+def test_report_of_new_samples_omits_score_and_row_of_the_old_ones(
     light: Repository, settings: dict[str, object]
 ) -> None:
     """As after a Ctrl-C in evaluate."""
@@ -118,7 +118,7 @@ def test_new_samples_have_neither_the_score_nor_the_row_of_the_old_ones(
     assert "nearest" not in shown.identities
 
 
-def test_settings_are_those_that_the_stages_ran_with(folder: Path) -> None:
+def test_report_shows_the_settings_that_the_stages_ran_with(folder: Path) -> None:
     put(folder / "params.yaml", {"noise_schedule": "linear", "infer_steps": 7, "train.register": 0})
     shown = page_of_folder()
     assert "noise_schedulecosine" in shown
@@ -127,7 +127,7 @@ def test_settings_are_those_that_the_stages_ran_with(folder: Path) -> None:
     assert "<td>cosine" in page.render()
 
 
-def test_a_training_loss_is_not_taken_for_a_validation_loss(folder: Path) -> None:
+def test_report_without_a_validation_loss_marks_the_training_loss(folder: Path) -> None:
     path = folder / "metrics/train.json"
     figures = json.loads(path.read_text()) | {"train_loss": 0.25, "val_loss": 0.5}
     path.write_text(json.dumps(figures))
@@ -153,14 +153,14 @@ def page_of_folder() -> str:
     return Page(page.render()).shown
 
 
-def test_crops_without_any_sharpness_are_drawn_too() -> None:
+def test_histogram_of_crops_without_any_sharpness_draws_them() -> None:
     def drawn(*crops: int) -> str:
         return svg.histogram("sharpness", "variance", [0.0, 6.25, 12.5, 25.0], crops, 100.0)
 
     assert drawn(24, 0, 0, 30) != drawn(0, 0, 0, 30) == drawn(0, 0, 0, 30)
 
 
-def test_a_report_before_the_first_run_says_what_to_do(light: Repository) -> None:
+def test_report_before_the_first_run_exits_with_2_and_says_so(light: Repository) -> None:
     empty = light.path / "empty"
     empty.mkdir()
     (empty / "dvc.yaml").touch()

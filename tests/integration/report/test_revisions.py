@@ -87,7 +87,7 @@ def experiment(repository: Repository, name: str, fid: float) -> str:
         "seed",
     ],
 )
-def test_a_revision_has_no_figures_of_an_older_model_or_older_samples(
+def test_revision_has_no_figures_of_an_older_model_or_older_samples(
     repository: Repository, change: Callable[[], None], left: list[str]
 ) -> None:
     change()
@@ -97,7 +97,7 @@ def test_a_revision_has_no_figures_of_an_older_model_or_older_samples(
     assert revisions.holds_result(here, *evaluation) == ("evaluate" in left)
 
 
-def test_figures_that_do_not_say_what_newer_ones_do_are_read_as_before(
+def test_revision_of_figures_without_the_newer_keys_is_read_as_before(
     repository: Repository,
 ) -> None:
     older = {key: FIGURES["evaluate"][key] for key in ("model_digest", "sampler", "infer_steps")}
@@ -125,7 +125,7 @@ def test_results_of_one_score_and_other_samples_are_two(repository: Repository) 
     assert result.names[:2] == ("this folder", "same")
 
 
-def test_an_experiment_whose_name_another_has_is_brought_back_by_its_commit(
+def test_find_revision_of_a_name_that_two_have_restores_by_commit(
     repository: Repository,
 ) -> None:
     commits = [experiment(repository, "fine", 1.0), experiment(repository, "alone", 2.0)]
@@ -144,7 +144,7 @@ def test_an_experiment_whose_name_another_has_is_brought_back_by_its_commit(
     assert bring_back("fine") == [f"dvc exp apply {commits[0][:8]}"]
 
 
-def test_a_commit_is_shown_without_a_store(repository: Repository) -> None:
+def test_history_of_a_commit_without_a_store_shows_it(repository: Repository) -> None:
     (repository.path / "dvc.yaml").touch()
 
     def history(name: str) -> "subprocess.CompletedProcess[str]":

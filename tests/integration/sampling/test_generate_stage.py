@@ -82,7 +82,7 @@ def undisturbed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_killed_at_random_moments_it_leaves_the_undisturbed_folder(
+def test_generate_killed_at_random_moments_leaves_the_undisturbed_folder(
     undisturbed: Path, model: Path, tmp_path: Path
 ) -> None:
     folder = workplace(tmp_path / "killed", model)
@@ -100,7 +100,7 @@ def test_killed_at_random_moments_it_leaves_the_undisturbed_folder(
     assert not list((folder / ".resume").iterdir())
 
 
-def test_two_processes_share_the_images_and_one_of_them_writes(
+def test_generate_on_two_processes_shares_the_images_and_writes_once(
     undisturbed: Path, model: Path, tmp_path: Path
 ) -> None:
     folder = workplace(tmp_path / "two", model)
@@ -114,7 +114,7 @@ def test_two_processes_share_the_images_and_one_of_them_writes(
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 32])
-def test_images_are_the_same_in_batches_of_any_size(
+def test_generate_in_batches_of_any_size_gives_the_same_images(
     batch_size: int, undisturbed: Path, model: Path, tmp_path: Path
 ) -> None:
     options = settings.group("generate", sampler="ddpm", num_images=COUNT, batch_size=batch_size)

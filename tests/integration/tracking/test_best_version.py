@@ -62,7 +62,7 @@ def copies(client: MlflowClient, model: str) -> list[str | None]:
     return [version.tags.get("copies") for version in versions]
 
 
-def test_the_lowest_distance_is_the_best_but_only_among_equal_evaluations(
+def test_move_best_takes_the_lowest_distance_among_equal_evaluations(
     client: MlflowClient,
 ) -> None:
     evaluate("b", 5.0, "128")
@@ -80,7 +80,7 @@ def test_the_lowest_distance_is_the_best_but_only_among_equal_evaluations(
     assert best(client) == "b"
 
 
-def test_a_model_that_copies_is_marked_and_not_the_best(client: MlflowClient) -> None:
+def test_move_best_of_a_model_that_copies_marks_it_and_skips_it(client: MlflowClient) -> None:
     evaluate("b", 5.0, "64")
     run = evaluate("a", 0.1, "64", warning=WARNING)
     assert best(client) == "b"
@@ -91,7 +91,8 @@ def test_a_model_that_copies_is_marked_and_not_the_best(client: MlflowClient) ->
     assert best(client) == "b"
 
 
-def test_a_later_evaluation_without_a_warning_takes_none_back(client: MlflowClient) -> None:
+def test_copy_warning_after_a_later_evaluation_without_one_stays(client: MlflowClient) -> None:
+    """Deleting the evaluation takes it back."""
     register("d", "e")
     run = evaluate("d", 0.1, "32", warning=WARNING)
     evaluate("e", 5.0, "32")
@@ -116,7 +117,9 @@ def test_a_later_evaluation_without_a_warning_takes_none_back(client: MlflowClie
     assert copies(client, "d") == ["no warning"]
 
 
-def test_the_best_version_loses_its_name_when_it_is_found_to_copy(client: MlflowClient) -> None:
+def test_move_best_when_the_best_version_is_found_to_copy_takes_the_next(
+    client: MlflowClient,
+) -> None:
     register("f", "g")
     evaluate("f", 1.0, "16")
     evaluate("g", 2.0, "16")
@@ -134,7 +137,7 @@ def test_the_best_version_loses_its_name_when_it_is_found_to_copy(client: Mlflow
     assert best(client) == "h"
 
 
-def test_a_model_that_is_registered_once_more_is_marked_from_the_start(
+def test_log_model_of_a_model_that_copies_marks_its_new_version(
     client: MlflowClient,
 ) -> None:
     register("i", "j")
@@ -148,7 +151,7 @@ def test_a_model_that_is_registered_once_more_is_marked_from_the_start(
     assert best(client) == "never registered before"
 
 
-def test_a_deleted_version_is_not_the_best_and_an_evaluation_without_a_distance_is_none(
+def test_move_best_ignores_deleted_versions_and_evaluations_without_a_distance(
     client: MlflowClient,
 ) -> None:
     register("l", "m")
@@ -166,7 +169,9 @@ def test_a_deleted_version_is_not_the_best_and_an_evaluation_without_a_distance_
     assert best(client) is None
 
 
-def test_an_evaluation_that_came_to_no_verdict_does_not_count(client: MlflowClient) -> None:
+def test_move_best_ignores_an_evaluation_that_ended_before_its_copy_check(
+    client: MlflowClient,
+) -> None:
     register("n", "o")
     evaluate("n", 9.0, "2")
     with tracking.evaluation_run(DEMO, "n", Path("run-that-is-killed")) as run:
@@ -176,7 +181,7 @@ def test_an_evaluation_that_came_to_no_verdict_does_not_count(client: MlflowClie
     assert best(client) == "o"
 
 
-def test_a_warning_counts_also_after_its_experiment_was_renamed(client: MlflowClient) -> None:
+def test_copy_warning_after_its_experiment_was_renamed_still_counts(client: MlflowClient) -> None:
     register("p", "q")
     evaluate("p", 0.1, "3", warning=WARNING)
     client.rename_experiment("1", "before the folder was moved")

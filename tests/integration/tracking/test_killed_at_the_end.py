@@ -38,7 +38,9 @@ def kill_when_done(repository: Repository, stage: str, *command: str) -> None:
 
 
 @pytest.mark.parametrize("stage", ["train", "evaluate"])
-def test_it_stands_once_in_the_history(light: Repository, stage: str) -> None:
+def test_stage_killed_before_dvc_records_it_stands_once_in_the_history(
+    light: Repository, stage: str
+) -> None:
     before = {"train": "curate", "evaluate": "generate"}[stage]
     light.ok("dvc", "repro", before)
     kill_when_done(light, stage, "repro", stage)
@@ -53,7 +55,7 @@ def test_it_stands_once_in_the_history(light: Repository, stage: str) -> None:
     assert len(again) == 2, "a stage that dvc has recorded runs again with --force"
 
 
-def test_so_it_does_in_an_experiment_though_dvc_writes_its_lock_anew_before_the_stage(
+def test_experiment_killed_before_dvc_records_it_stands_once_in_the_history(
     light: Repository,
 ) -> None:
     """The lock is not committed here: DVC stashes it and applies it again."""

@@ -77,9 +77,10 @@ def end(child: "subprocess.Popen[bytes]") -> None:
         child.wait()
 
 
-def test_a_server_gets_runs_pictures_models_and_versions_and_may_go_away(
+def test_mlflow_server_gets_runs_files_models_and_versions(
     served: tuple[str, "subprocess.Popen[bytes]"], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """When it goes away, that costs one warning."""
     address, child = served
     model = Path("best_model")
     model.mkdir()

@@ -59,7 +59,7 @@ def model_folder(base: Path, weights: bytes = b"weights") -> Path:
     return folder
 
 
-def test_a_training_and_its_evaluations_are_nested_and_complete(repository: Path) -> None:
+def test_training_run_and_its_evaluations_are_nested_and_complete(repository: Path) -> None:
     with tracking.training_run(DEMO, "data-1", repository / ".resume/run") as run:
         for epoch in range(3):
             run.log_metrics({"train_loss": 1 / (epoch + 1), "val_loss": None}, step=epoch)
@@ -91,14 +91,14 @@ def test_a_training_and_its_evaluations_are_nested_and_complete(repository: Path
     assert Path(downloaded).read_bytes() == b"weights"
 
 
-def test_an_evaluation_without_a_known_training_stands_alone(repository: Path) -> None:
+def test_evaluation_run_without_a_known_training_has_no_parent(repository: Path) -> None:
     with tracking.evaluation_run(DEMO, "never trained here", repository / "run") as run:
         run.log_metrics({"random_feature_distance": 1.0})
     (run,) = store()[1]
     assert "mlflow.parentRunId" not in run.data.tags
 
 
-def test_a_resumed_training_goes_on_in_its_own_run(repository: Path) -> None:
+def test_training_run_when_resumed_continues_the_same_run(repository: Path) -> None:
     run_file = repository / ".resume/run"
     with (
         pytest.raises(KeyboardInterrupt),
@@ -115,7 +115,7 @@ def test_a_resumed_training_goes_on_in_its_own_run(repository: Path) -> None:
     assert len(client.get_metric_history(resumed.info.run_id, "train_loss")) == 2
 
 
-def test_a_damaged_note_of_the_run_begins_another(repository: Path) -> None:
+def test_training_run_with_a_damaged_run_file_starts_another_run(repository: Path) -> None:
     run_file = repository / "mlflow_run"
     run_file.write_bytes(b"0123456789\xffbcdef")
     with tracking.training_run(DEMO, "data-1", run_file) as run:
@@ -124,7 +124,9 @@ def test_a_damaged_note_of_the_run_begins_another(repository: Path) -> None:
     assert only.info.status == "FINISHED"
 
 
-def test_a_failed_stage_leaves_a_failed_run_with_the_reason(repository: Path) -> None:
+def test_training_run_when_the_stage_fails_is_marked_failed_with_the_reason(
+    repository: Path,
+) -> None:
     with (
         pytest.raises(ValueError, match="no data"),
         tracking.training_run(DEMO, "data-1", repository / ".resume/run"),
@@ -134,7 +136,7 @@ def test_a_failed_stage_leaves_a_failed_run_with_the_reason(repository: Path) ->
     assert (run.info.status, run.data.tags["reason"]) == ("FAILED", "no data")
 
 
-def test_runs_of_a_temporary_workspace_land_in_the_main_repository(
+def test_training_run_in_a_temporary_workspace_is_logged_in_the_main_repository(
     repository: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clone = tmp_path_factory.mktemp("clone")
@@ -150,7 +152,9 @@ def test_runs_of_a_temporary_workspace_land_in_the_main_repository(
     assert any((repository / "mlruns").rglob("weights.bin"))
 
 
-def test_four_processes_that_start_on_no_store_all_succeed(empty_repository: Path) -> None:
+def test_evaluation_runs_of_four_processes_without_a_store_all_succeed(
+    empty_repository: Path,
+) -> None:
     program = textwrap.dedent("""
         import os, pathlib
         from pttfaces import config, tracking
@@ -181,9 +185,10 @@ AT_WORK = textwrap.dedent("""
 """)
 
 
-def test_a_killed_run_ends_as_killed_at_the_next_one_and_a_living_one_is_left_alone(
+def test_evaluation_run_after_a_killed_training_marks_that_one_killed(
     repository: Path,
 ) -> None:
+    """One that is still running is left alone."""
     command = [sys.executable, "-c", AT_WORK]
     environment = os.environ | {"PYTHONPATH": SOURCE}
     child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
@@ -209,7 +214,7 @@ def test_a_killed_run_ends_as_killed_at_the_next_one_and_a_living_one_is_left_al
     assert list((repository / ".cache/running").iterdir()) == []
 
 
-def test_a_run_says_which_commit_data_and_model_it_belongs_to(
+def test_runs_record_the_commit_data_and_experiment_they_belong_to(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
@@ -235,7 +240,7 @@ def test_a_run_says_which_commit_data_and_model_it_belongs_to(
         assert Path(copy).read_bytes() == PRESET.read_bytes()
 
 
-def test_a_relative_address_of_the_store_counts_from_the_main_repository(
+def test_store_uri_that_is_relative_counts_from_the_main_repository(
     repository: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
@@ -251,7 +256,7 @@ def test_a_relative_address_of_the_store_counts_from_the_main_repository(
 
 
 @pytest.mark.parametrize("name", ["mlflow.db", "other.db"])
-def test_asking_for_a_history_that_is_not_there_makes_none(
+def test_all_runs_without_a_history_raises_data_error_and_makes_none(
     empty_repository: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     if name == "other.db":
@@ -262,7 +267,7 @@ def test_asking_for_a_history_that_is_not_there_makes_none(
     assert not (empty_repository / name).exists()
 
 
-def test_a_deleted_experiment_costs_one_warning_that_says_how_to_go_on(
+def test_training_run_in_a_deleted_experiment_warns_once_with_what_to_do(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def train(name: str) -> str:
@@ -295,7 +300,7 @@ def mlflow(program: str, *arguments: str) -> None:
 
 
 @pytest.mark.parametrize("copied", [False, True])
-def test_in_a_folder_that_was_moved_or_copied_a_new_experiment_starts(
+def test_training_run_in_a_moved_or_copied_folder_starts_a_new_experiment(
     repository: Path,
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
@@ -359,7 +364,7 @@ def test_experiments_are_found_by_any_name_they_ever_had(repository: Path) -> No
     assert len(mlflow_store.all_runs()) == 2
 
 
-def test_a_killed_run_that_was_deleted_is_in_nobodys_way(
+def test_evaluation_run_when_a_killed_run_was_deleted_gives_no_warning(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = [sys.executable, "-c", AT_WORK]
@@ -379,9 +384,10 @@ def test_a_killed_run_that_was_deleted_is_in_nobodys_way(
     assert list((repository / ".cache/running").iterdir()) == []
 
 
-def test_a_server_that_is_away_costs_one_warning(
+def test_training_run_without_its_server_warns_once(
     repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Without the password in the server's address."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -405,9 +411,10 @@ TRAINS = textwrap.dedent("""
 
 
 @pytest.mark.parametrize("damage", ["cut off", "no database"])
-def test_a_damaged_store_costs_one_warning_and_does_as_it_says_when_renamed(
+def test_training_run_when_its_store_is_damaged_warns_once_to_rename_it(
     damage: str, repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """After that a new store is made."""
     database = repository / "mlflow.db"
     half = database.read_bytes()[: database.stat().st_size // 2]
     database.write_bytes(half if damage == "cut off" else b"this is no database" * 1000)
@@ -428,7 +435,7 @@ def test_a_damaged_store_costs_one_warning_and_does_as_it_says_when_renamed(
     assert MlflowClient(f"sqlite:///{copy}").get_run(ended.stdout).info.status == "FINISHED"
 
 
-def test_a_store_whose_making_is_killed_is_made_by_the_next_run(
+def test_training_run_after_open_store_was_killed_makes_the_store(
     empty_repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     repository = empty_repository

@@ -94,7 +94,7 @@ def check(repository: Repository, run: Any, seed: int) -> None:
     assert run.info.artifact_uri.startswith((repository.path / "mlruns").as_uri())
 
 
-def test_four_workers_of_a_queue_on_a_store_that_does_not_exist_yet(
+def test_dvc_queue_of_four_workers_without_a_store_logs_every_run(
     repository: Repository,
 ) -> None:
     repository.ok("dvc", "exp", "run", "--queue", "-S", "seed=1,2,3,4")
@@ -118,7 +118,9 @@ def test_four_workers_of_a_queue_on_a_store_that_does_not_exist_yet(
     )
 
 
-def test_the_other_ways_share_the_store(repository: Repository, aside: str) -> None:
+def test_dvc_exp_run_dvc_repro_and_the_script_share_the_store(
+    repository: Repository, aside: str
+) -> None:
     repository.ok("dvc", "exp", "run", "--name", "here", "-S", "seed=6")
     put(repository.path / "params.yaml", {"seed": 7})
     repository.ok("dvc", "repro")
@@ -132,16 +134,17 @@ def test_the_other_ways_share_the_store(repository: Repository, aside: str) -> N
     assert "dvc_experiment" not in found["7"].data.tags
 
 
-def test_a_failed_experiment_is_a_failed_run_with_the_reason(repository: Repository) -> None:
+def test_dvc_exp_run_that_fails_logs_a_failed_run_with_the_reason(repository: Repository) -> None:
     ended = repository.run("dvc", "exp", "run", "--temp", "-S", "seed=13")
     assert ended.returncode != 0
     run = runs(repository)["13"]
     assert (run.info.status, run.data.tags["reason"]) == ("FAILED", "thirteen")
 
 
-def test_a_fresh_clone_begins_its_own_history_whatever_its_path(
+def test_dvc_repro_in_a_fresh_clone_starts_its_own_history(
     repository: Repository, aside: str, tmp_path: Path
 ) -> None:
+    """Whatever the clone's path."""
     before = set(runs(repository))
     repository.ok("git", "clone", "--quiet", ".", str(tmp_path / "a clone 臉"))
     clone = Repository(tmp_path / "a clone 臉")
@@ -151,7 +154,9 @@ def test_a_fresh_clone_begins_its_own_history_whatever_its_path(
     assert set(runs(repository)) == before
 
 
-def test_from_a_run_to_its_experiment_and_back(repository: Repository, aside: str) -> None:
+def test_history_leads_from_a_run_to_its_experiment_and_back(
+    repository: Repository, aside: str
+) -> None:
     run = runs(repository)["5"]
     listed = repository.ok("python", "-m", "pttfaces", "history")
     assert any(run.info.run_id[:8] in line and "aside" in line for line in listed.splitlines())

@@ -111,7 +111,9 @@ def check_that_it_resumed(
     assert [run.info.status for run in runs] == ["FINISHED"]
 
 
-def test_a_killed_queue_resumes(repository: Repository, undisturbed: dict[str, object]) -> None:
+def test_dvc_queue_when_killed_resumes_its_training(
+    repository: Repository, undisturbed: dict[str, object]
+) -> None:
     queue = ("dvc", "exp", "run", "--queue", "--name", "queued", *SETTINGS)
     repository.ok(*queue)
     start_queue(repository)
@@ -128,7 +130,7 @@ def test_a_killed_queue_resumes(repository: Repository, undisturbed: dict[str, o
     check_that_it_resumed(repository, "queued", said, undisturbed)
 
 
-def test_a_killed_temporary_experiment_resumes(
+def test_dvc_exp_run_temp_when_killed_resumes_its_training(
     repository: Repository, undisturbed: dict[str, object]
 ) -> None:
     command = ("dvc", "exp", "run", "--temp", "--name", "aside", *SETTINGS)

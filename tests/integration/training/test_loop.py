@@ -54,7 +54,7 @@ def weights_of(work: Path) -> list[torch.Tensor]:
     return list(model_folder.load_model(work / "last", "cpu").unet.parameters())
 
 
-def test_gradients_are_clipped(tmp_path: Path) -> None:
+def test_train_clips_gradients(tmp_path: Path) -> None:
     """Clipped to nearly nothing, they leave AdamW its weight decay alone."""
     changes: dict[str, Any] = {"max_grad_norm": 1e-20, "ema": None, "epochs": 1}
     result, work = train(tmp_path, lr_schedule="constant", warmup_steps=0, **changes)
@@ -82,7 +82,9 @@ class Scaling(Accelerator):
         self.scaler.unscale_(self._optimizers[0].optimizer)
 
 
-def test_fp16_s_scaler_changes_no_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train_in_fp16_with_a_scaler_makes_the_same_updates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     parts: dict[str, Any] = {"gradient_accumulation": 2, "batch_size": 2, "max_grad_norm": 0.1}
     plain, plain_work = train(tmp_path / "plain", **parts)
     monkeypatch.setattr(loop, "Accelerator", Scaling)
@@ -91,7 +93,7 @@ def test_fp16_s_scaler_changes_no_update(tmp_path: Path, monkeypatch: pytest.Mon
     assert [row.grad_norm for row in scaled.epochs] == [row.grad_norm for row in plain.epochs]
 
 
-def test_fp16_skips_an_update_that_overflowed(
+def test_train_in_fp16_skips_an_update_that_overflowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "Accelerator", Scaling)
@@ -104,7 +106,7 @@ def test_fp16_skips_an_update_that_overflowed(
     assert saved["scaler"]["scale"] == 2.0**6
 
 
-def test_fp16_that_keeps_overflowing_ends_in_a_message(
+def test_train_in_fp16_that_keeps_overflowing_raises_params_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "Accelerator", Scaling)
@@ -113,7 +115,7 @@ def test_fp16_that_keeps_overflowing_ends_in_a_message(
         train(tmp_path)
 
 
-def test_a_training_leaves_models_grids_and_metrics(tmp_path: Path) -> None:
+def test_train_leaves_models_grids_and_metrics(tmp_path: Path) -> None:
     work, seen = tmp_path / "work", []
     work.mkdir()
     result = loop.train(
@@ -139,7 +141,7 @@ def test_a_training_leaves_models_grids_and_metrics(tmp_path: Path) -> None:
     json.dumps(result.metrics, allow_nan=False)
 
 
-def test_a_model_folder_is_a_diffusers_pipeline_with_a_card(tmp_path: Path) -> None:
+def test_train_leaves_a_model_folder_that_diffusers_opens_with_a_card(tmp_path: Path) -> None:
     result, work = train(tmp_path)
     pipeline = DDPMPipeline.from_pretrained(work / "best_model")
     pipeline.set_progress_bar_config(disable=True)
@@ -158,7 +160,8 @@ def test_a_model_folder_is_a_diffusers_pipeline_with_a_card(tmp_path: Path) -> N
     assert found == pytest.approx(result.metrics["val_loss"], rel=1e-5)
 
 
-def test_the_same_training_gives_the_same_bytes_and_another_seed_does_not(tmp_path: Path) -> None:
+def test_train_with_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
+    """Another seed gives others."""
     digests = []
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         _, work = train(tmp_path / name, epochs=1, seed=seed)
@@ -166,7 +169,7 @@ def test_the_same_training_gives_the_same_bytes_and_another_seed_does_not(tmp_pa
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(tmp_path: Path) -> None:
+def test_train_when_killed_resumes_to_the_undisturbed_weights(tmp_path: Path) -> None:
     epochs = 8
     params, sets = tiny.params(epochs=epochs), tiny.draw_sets(tmp_path)
     (tmp_path / "whole").mkdir()
@@ -200,7 +203,7 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(tmp_path:
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped"])
-def test_a_damaged_state_is_reported_and_the_training_starts_over(
+def test_train_with_a_damaged_state_warns_and_starts_over(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
 ) -> None:
     _, work = train(tmp_path, epochs=1)
@@ -215,7 +218,7 @@ def test_a_damaged_state_is_reported_and_the_training_starts_over(
     assert files.digest_tree(work / "best_model") == undisturbed
 
 
-def test_accumulated_gradients_equal_a_larger_batch(tmp_path: Path) -> None:
+def test_train_with_accumulated_gradients_equals_a_larger_batch(tmp_path: Path) -> None:
     whole, _ = train(tmp_path / "whole", no_dropout=True)
     parts, _ = train(tmp_path / "parts", no_dropout=True, batch_size=2, gradient_accumulation=2)
     for one, other in zip(whole.epochs, parts.epochs, strict=True):
@@ -224,7 +227,7 @@ def test_accumulated_gradients_equal_a_larger_batch(tmp_path: Path) -> None:
         assert one.grad_norm == pytest.approx(other.grad_norm, rel=1e-3)
 
 
-def test_the_environment_does_not_change_the_accumulation(
+def test_train_takes_no_gradient_accumulation_from_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain, _ = train(tmp_path / "plain", epochs=1)
@@ -233,7 +236,7 @@ def test_the_environment_does_not_change_the_accumulation(
     assert other.epochs[0].val_loss == plain.epochs[0].val_loss
 
 
-def test_an_update_larger_than_the_data_is_refused(tmp_path: Path) -> None:
+def test_train_with_an_update_larger_than_the_data_raises_data_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"lower train\.batch_size to at most 1"):
         train(tmp_path, batch_size=2, gradient_accumulation=10)
 
@@ -250,7 +253,7 @@ class HostReads(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_no_step_waits_for_the_device(tmp_path: Path) -> None:
+def test_train_step_never_waits_for_the_device(tmp_path: Path) -> None:
     """An epoch of eight updates reads as many values as one of two."""
     counts = []
     for count in (8, 32):
@@ -260,7 +263,7 @@ def test_no_step_waits_for_the_device(tmp_path: Path) -> None:
     assert counts[0] == counts[1] > 0
 
 
-def test_a_training_that_gets_no_better_ends_early(tmp_path: Path) -> None:
+def test_train_that_gets_no_better_ends_early(tmp_path: Path) -> None:
     stuck: dict[str, Any] = {"learning_rate": 1e-30, "ema": None, "epochs": 9, "early_stop": 2}
     (tmp_path / "work").mkdir()
     params, sets, work = tiny.params(**stuck), tiny.draw_sets(tmp_path), tmp_path / "work"
@@ -286,7 +289,7 @@ def test_a_training_that_gets_no_better_ends_early(tmp_path: Path) -> None:
         ([3.0, 4.0, 5.0], None, 1, False),
     ],
 )
-def test_the_best_epoch_is_the_first_of_the_lowest_loss(
+def test_best_epoch_is_the_first_of_the_lowest_loss(
     losses: list[float], early_stop: int | None, best: int, stalled: bool
 ) -> None:
     options = settings.group("train", select_by="train_loss", early_stop=early_stop, epochs=99)
@@ -297,7 +300,7 @@ def test_the_best_epoch_is_the_first_of_the_lowest_loss(
 
 
 @pytest.mark.timeout(900)
-def test_eight_images_are_learnt_by_heart(tmp_path: Path) -> None:
+def test_train_on_eight_images_memorizes_them(tmp_path: Path) -> None:
     eight = tiny.draw_images(tmp_path / "eight", 8)
     repeated = replace(eight, pixels=eight.pixels.repeat(8, 1, 1, 1))  # 8 updates an epoch
     params = tiny.params(
@@ -319,7 +322,7 @@ def test_eight_images_are_learnt_by_heart(tmp_path: Path) -> None:
     assert np.median(nearest) < 0.75 * np.median(apart[apart > 0])
 
 
-def test_half_precision_on_a_cpu_is_replaced_and_recorded(
+def test_train_in_half_precision_on_a_cpu_uses_fp32_and_records_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result, _ = train(tmp_path, precision="fp16", epochs=1)
@@ -327,7 +330,7 @@ def test_half_precision_on_a_cpu_is_replaced_and_recorded(
     assert "fp16 is not supported on a CPU; using fp32" in capsys.readouterr().err
 
 
-def test_too_few_images_and_a_missing_holdout_are_refused(tmp_path: Path) -> None:
+def test_train_with_too_few_images_or_no_holdout_raises_data_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"there are 3 training images.*at most 3"):
         train(tmp_path, count=3)
     with pytest.raises(DataError, match=r"curate\.holdout"):
@@ -369,12 +372,12 @@ def test_train_after_its_state_was_damaged_removes_checkpoints_of_later_epochs(
     assert "epoch-9999" not in {path.name for path in (work / "checkpoints").iterdir()}
 
 
-def test_a_loss_that_is_not_finite_ends_in_a_message(tmp_path: Path) -> None:
+def test_train_when_the_loss_is_not_finite_raises_params_error(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"epoch \d+ or its gradient is not finite; lower"):
         train(tmp_path, learning_rate=1e20, warmup_steps=0)
 
 
-def test_what_was_compiled_beforehand_is_what_trains(
+def test_train_with_compile_trains_what_was_compiled_beforehand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graphs = []
@@ -393,7 +396,7 @@ def test_what_was_compiled_beforehand_is_what_trains(
     assert not graphs
 
 
-def test_running_out_of_memory_ends_in_a_message(
+def test_train_when_out_of_memory_raises_params_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_much(*_: object) -> None:
@@ -404,7 +407,7 @@ def test_running_out_of_memory_ends_in_a_message(
         train(tmp_path)
 
 
-def test_a_training_that_ran_out_of_memory_resumes_from_its_last_epoch(
+def test_train_after_running_out_of_memory_resumes_from_its_last_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params, sets, real_batch = tiny.params(), tiny.draw_sets(tmp_path), data.batch
@@ -429,7 +432,7 @@ def test_a_training_that_ran_out_of_memory_resumes_from_its_last_epoch(
         assert whole == resumed
 
 
-def test_the_resume_key_holds_what_decides_the_weights(tmp_path: Path) -> None:
+def test_resume_key_changes_with_all_that_decides_the_weights(tmp_path: Path) -> None:
     sets = tiny.draw_sets(tmp_path)
     key = checkpoint.resume_key(tiny.params(), *sets)
     assert (

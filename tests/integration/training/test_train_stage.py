@@ -87,7 +87,7 @@ def killed_and_resumed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     return main, second
 
 
-def test_a_killed_training_resumes_in_another_clone_and_in_its_own_run(
+def test_train_killed_in_one_clone_resumes_in_another_and_in_its_own_run(
     killed_and_resumed: tuple[Path, Path],
 ) -> None:
     main, clone = killed_and_resumed
@@ -107,7 +107,7 @@ def test_a_killed_training_resumes_in_another_clone_and_in_its_own_run(
     assert list(curves["epoch"]) == list(range(1, EPOCHS + 1))
 
 
-def test_two_processes_train_what_one_does_and_one_of_them_writes(
+def test_train_on_two_processes_equals_one_and_writes_once(
     killed_and_resumed: tuple[Path, Path], tmp_path: Path
 ) -> None:
     """Batches of five, so that the two hold three images and two."""
@@ -129,14 +129,14 @@ def test_two_processes_train_what_one_does_and_one_of_them_writes(
     DDPMPipeline.from_pretrained(folder / "models/ddpm/best_model")
 
 
-def test_a_launcher_that_does_not_exist_is_named(tmp_path: Path) -> None:
+def test_train_with_an_unknown_launcher_names_it(tmp_path: Path) -> None:
     (tmp_path / "log").touch()
     assert start(tmp_path, PTTFACES_LAUNCHER="no-such-launcher -n 2").wait(PATIENCE_S) == 2
     said = (tmp_path / "log").read_text(encoding="utf-8")
     assert said.startswith("error: PTTFACES_LAUNCHER is 'no-such-launcher -n 2', which cannot be")
 
 
-def test_a_launcher_of_a_single_process_starts_it_once(tmp_path: Path) -> None:
+def test_train_with_a_launcher_of_one_process_starts_once(tmp_path: Path) -> None:
     """As `accelerate launch` does where it finds no GPU: without a RANK."""
     (tmp_path / "log").touch()
     assert start(tmp_path, PTTFACES_LAUNCHER=f'"{sys.executable}"').wait(PATIENCE_S) == 2

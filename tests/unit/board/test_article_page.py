@@ -90,7 +90,7 @@ def test_parse_article_of_another_page_is_malformed() -> None:
 # Short excerpts, made by hand, of five saved pages of ptt.cc.
 
 
-def test_parse_article_of_2006_with_quoted_pushes_and_colours() -> None:
+def test_parse_article_of_2006_with_quoted_pushes_and_colours_gives_their_authors() -> None:
     quoted = OLD_PUSH.format(user="other", text="引文 " + link("https://a.test/1.jpg"))
     banner = '<span class="f3 b5 hl">█</span><span class="f2 b3 hl">█</span>\n'
     read = parse_article(page(HEAD + quoted + "\n文\n--\n" + banner))
@@ -98,7 +98,8 @@ def test_parse_article_of_2006_with_quoted_pushes_and_colours() -> None:
     assert [(each.place, each.author) for each in read.links] == [("push", "other")]
 
 
-def test_parse_article_with_an_edit_and_a_protected_email_between_pushes() -> None:
+def test_parse_article_with_an_edit_and_an_email_between_pushes_finds_no_link() -> None:
+    """The e-mail is protected, which makes it a link of the page."""
     protected = (
         '<a href="/cdn-cgi/l/email-protection" class="__cf_email__" data-cfemail="acf3f3f3ec">'
         "[email&#160;protected]</a>"

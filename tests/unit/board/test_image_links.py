@@ -167,7 +167,7 @@ def test_sort_links_of_an_album_names_its_page(posted: str, album: str) -> None:
     assert (link.url, link.album) == (None, album)
 
 
-def test_every_host_rule_finds_an_image() -> None:
+def test_host_rules_of_every_host_find_an_image() -> None:
     paths = ["abcdefg.jpg", "media/abcdefg?format=jpg", "abcdefg"]
     for host in RULES:
         assert any(HostRules().images_at(urlsplit(f"https://{host}/{path}")) for path in paths), (

@@ -67,7 +67,9 @@ def test_list_rows_finds_an_edge_of_4000_pages_by_16_requests(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("year", [1995, 1996, 2006, 2025, 2026])
-def test_list_rows_of_years_at_the_boards_ends_and_beyond(year: int, tmp_path: Path) -> None:
+def test_list_rows_of_years_at_the_boards_ends_and_beyond_gives_their_rows(
+    year: int, tmp_path: Path
+) -> None:
     board = thirty_years(20 * 61 + 7)
     span = Span.of_days(year, "0101", "1231")
     with demo_client(board) as client:

@@ -16,7 +16,8 @@ from pttfaces.tables import Article, CropRow, DatasetRow, LedgerRow
 ARTICLE = Article("M.1704074641.A.001", "", "", "ann", "2024-01-01", 0)
 
 
-def test_images_of_an_inbox_folder_stay_together_and_loose_ones_do_not() -> None:
+def test_provenance_group_of_an_inbox_image_is_its_top_folder() -> None:
+    """A loose file is a group of its own."""
     groups = [
         Provenance("", "", f"inbox:{name}").group for name in ("a/1.jpg", "a/b/2.jpg", "3.jpg")
     ]
@@ -25,7 +26,7 @@ def test_images_of_an_inbox_folder_stay_together_and_loose_ones_do_not() -> None
     assert Provenance("", "", "inbox:a").group != groups[0]
 
 
-def test_a_crop_is_traced_to_all_sources_of_its_image() -> None:
+def test_make_candidates_of_an_image_posted_twice_gives_both_sources() -> None:
     ledger = [
         ledger_row("x.jpg", "ab", ARTICLE.id, "https://i.example/1.jpg"),
         ledger_row("x.jpg", "ab", "M.2", "https://i.example/2.jpg"),
@@ -41,13 +42,13 @@ def test_a_crop_is_traced_to_all_sources_of_its_image() -> None:
     )
 
 
-def test_a_damaged_hash_is_one_sentence() -> None:
+def test_make_candidates_of_a_damaged_hash_raises_data_error() -> None:
     with pytest.raises(DataError, match=r"crops\.csv has 'abc' for a perceptual hash"):
         make_candidates([replace(USUAL, phash="abc")], [], [])
 
 
 @given(DAMAGES, st.booleans())
-def test_damaged_tables_are_read_or_refused(
+def test_make_candidates_of_damaged_tables_raises_at_most_data_error(
     tmp_path_factory: pytest.TempPathFactory, damage: Damage, of_crops: bool
 ) -> None:
     folder = tmp_path_factory.mktemp("tables")

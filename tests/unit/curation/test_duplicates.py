@@ -10,7 +10,7 @@ from pttfaces.curation import duplicates
 from pttfaces.faces import quality
 
 
-def test_the_perceptual_hash_of_a_copy_is_alike_and_those_of_others_are_not(
+def test_find_duplicates_by_perceptual_hash_finds_a_smaller_jpeg_copy_alone(
     portraits: list[Portrait],
 ) -> None:
     crops = [Image.fromarray(portrait.pixels).resize((256, 256)) for portrait in portraits[:4]]
@@ -23,9 +23,9 @@ def test_the_perceptual_hash_of_a_copy_is_alike_and_those_of_others_are_not(
 
 
 @given(hashes=st.lists(st.binary(min_size=32, max_size=32), max_size=30), bits=st.integers(0, 128))
-def test_every_duplicate_is_alike_its_original_and_originals_are_not_alike(
-    hashes: list[bytes], bits: int
-) -> None:
+def test_find_duplicates_of_any_hashes_keeps_no_two_alike(hashes: list[bytes], bits: int) -> None:
+    """Every duplicate is alike the original that it names."""
+
     def differing(left: int, right: int) -> int:
         numbers = [int.from_bytes(hashes[index]) for index in (left, right)]
         return (numbers[0] ^ numbers[1]).bit_count()

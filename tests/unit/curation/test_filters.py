@@ -12,7 +12,7 @@ def reasons(candidates: list[Candidate], deny: str = "", **limits: Any) -> list[
     return [row.reason for row in filtered(candidates, DenyList.of([deny]), **limits)]
 
 
-def test_a_crop_at_the_threshold_stays_and_one_below_goes() -> None:
+def test_filter_crops_when_sharpness_is_the_threshold_keeps_the_crop() -> None:
     crops = [candidate(1, sharpness=99.99), candidate(2, sharpness=100.0)]
     assert reasons(crops) == ["blurred", ""]
 
@@ -27,16 +27,17 @@ def test_a_crop_at_the_threshold_stays_and_one_below_goes() -> None:
         f"crop:{2:016x}-0.png",
     ],
 )
-def test_the_deny_list_removes_by_every_kind_of_name(entry: str) -> None:
+def test_filter_crops_with_a_deny_entry_of_any_kind_removes_the_crop(entry: str) -> None:
     assert reasons([candidate(1), candidate(2, "M.1704074642.A.002")], entry) == ["", "denied"]
 
 
-def test_a_denied_face_stays_out_under_another_number() -> None:
+def test_filter_crops_when_a_face_is_denied_removes_all_of_its_image() -> None:
+    """Another detector may give the face another number."""
     one, two = (changed(candidate(n), crop=f"{1:016x}-{n}.png") for n in (0, 1))
     assert reasons([one, two, candidate(2)], f"crop:{1:016x}-1.png") == ["denied", "denied", ""]
 
 
-def test_an_image_is_denied_by_any_article_that_it_is_in() -> None:
+def test_filter_crops_when_any_article_of_an_image_is_denied_removes_it() -> None:
     again = Provenance("M.1704074649.A.009", "someone", "https://i.example/copy.jpg")
     one = candidate(1)
     twice = Candidate(one.crop, one.sha256, (*one.sources, again))
@@ -55,9 +56,10 @@ def test_an_image_is_denied_by_any_article_that_it_is_in() -> None:
         ({"min_score": 0.5}, {"score": 0.4}, "detector too unsure"),
     ],
 )
-def test_a_limit_leaves_out_what_is_beyond_it_and_none_leaves_out_nothing(
+def test_filter_crops_with_a_limit_removes_what_is_beyond_it(
     limits: dict[str, Any], quality: dict[str, Any], reason: str
 ) -> None:
+    """Without limits nothing is removed."""
     within = {
         name: value * 0.9 if reason.startswith(("e", "h", "too b")) else value * 2
         for name, value in quality.items()
@@ -67,7 +69,7 @@ def test_a_limit_leaves_out_what_is_beyond_it_and_none_leaves_out_nothing(
     assert reasons(crops) == ["", ""]
 
 
-def test_of_crops_that_look_alike_the_one_of_the_largest_face_stays() -> None:
+def test_filter_crops_of_duplicates_keeps_the_largest_face() -> None:
     alike = [candidate(1, sharpness=5, face_px=900), candidate(2), candidate(3, face_px=300)]
     alike = [changed(one, phash="ff" * 32) for one in alike]
     rows = filtered([*alike, candidate(4)])
@@ -78,12 +80,14 @@ def test_of_crops_that_look_alike_the_one_of_the_largest_face_stays() -> None:
 
 
 @pytest.mark.parametrize(("bits", "expected"), [(2, ["", "duplicate"]), (1, ["", ""])])
-def test_how_alike_is_alike_is_a_number_of_bits(bits: int, expected: list[str]) -> None:
+def test_filter_crops_finds_duplicates_within_duplicate_bits(
+    bits: int, expected: list[str]
+) -> None:
     crops = [candidate(1), candidate(2)]  # one bit each, not the same one
     assert reasons(crops, duplicate_bits=bits) == expected
 
 
-def test_a_copy_takes_the_place_of_an_original_without_a_face() -> None:
+def test_filter_crops_when_an_original_has_no_face_keeps_its_largest_copy() -> None:
     large, middle, small = (candidate(n, face_px=px) for n, px in ((1, 300), (2, 200), (3, 100)))
     crops = [changed(one, phash="ff" * 32) for one in (small, large, middle)]
     rows = filters.filter_crops(crops, options(), 100, NOBODY, without_face={large.crop.crop})
@@ -91,7 +95,7 @@ def test_a_copy_takes_the_place_of_an_original_without_a_face() -> None:
     assert rows[0].duplicate_of == middle.crop.crop
 
 
-def test_a_row_has_the_columns_of_its_crop_and_its_first_source() -> None:
+def test_filter_crops_gives_rows_with_the_crop_and_its_first_source() -> None:
     one = candidate(1, face=3, yaw=-7.5)
     (row,) = filtered([one])
     assert (row.crop, row.face, row.yaw) == (one.crop.crop, 3, -7.5)
@@ -103,7 +107,7 @@ def test_a_row_has_the_columns_of_its_crop_and_its_first_source() -> None:
     assert (row.sha256, row.split, row.reason, row.duplicate_of) == (one.sha256, "", "", "")
 
 
-def test_a_row_names_nobody_who_is_denied() -> None:
+def test_filter_crops_of_a_denied_crop_gives_a_row_without_its_source() -> None:
     (row,) = filtered([candidate(1)], DenyList.of(["article:M.1704074641.A.001"]))
     assert (row.reason, row.split) == ("denied", "")
     assert (row.article, row.author, row.url) == ("", "", "")

@@ -10,7 +10,7 @@ from pttfaces import files, images
 from pttfaces.curation import filters, image_export
 
 
-def test_an_image_is_made_smaller_without_aliasing(portraits: list[Portrait]) -> None:
+def test_downscale_averages_pixels_without_aliasing(portraits: list[Portrait]) -> None:
     stripes = np.zeros((256, 256, 3), np.uint8)
     stripes[:, ::2] = 255
     assert image_export.downscale(Image.fromarray(stripes), 64).std() < 3
@@ -21,7 +21,7 @@ def test_an_image_is_made_smaller_without_aliasing(portraits: list[Portrait]) ->
     assert np.array_equal(image_export.downscale(Image.fromarray(face), 256), face)
 
 
-def test_images_are_written_and_a_crop_that_gives_none_is_reported(
+def test_write_images_when_a_crop_gives_none_reports_it_and_writes_the_rest(
     tmp_path: Path, portraits: list[Portrait]
 ) -> None:
     names = ["a.png", "b.png"]
@@ -39,7 +39,7 @@ def test_images_are_written_and_a_crop_that_gives_none_is_reported(
     assert images.read_rgb([tmp_path / "train/b.png"]).shape == (1, 64, 64, 3)
 
 
-def test_where_an_original_gives_no_image_its_copy_does_and_that_one_s_copies_go(
+def test_export_crops_when_an_original_gives_no_image_uses_its_copy(
     tmp_path: Path,
 ) -> None:
     """Of a chain of look-alikes first both ends are made, then the middle alone."""

@@ -11,7 +11,7 @@ from pttfaces.curation import plots
 from pttfaces.denylist import DenyList
 
 
-def test_a_contact_sheet_shows_a_sample_of_each_section(
+def test_contact_sheet_of_many_crops_shows_a_sample_of_each_section(
     tmp_path: Path, portraits: list[Portrait]
 ) -> None:
     crop = images.png_bytes(Image.fromarray(portraits[0].pixels[:256, :256]))
@@ -23,14 +23,14 @@ def test_a_contact_sheet_shows_a_sample_of_each_section(
     assert sheet.height // 96 == 5, "48 of 60 in four rows, and three in one"
 
 
-def test_a_contact_sheet_counts_denied_crops_and_does_not_name_them() -> None:
+def test_sheet_sections_of_denied_crops_give_a_count_and_no_names() -> None:
     (row,) = filtered([candidate(1)], DenyList.of(["article:M.1704074641.A.001"]))
     sections = plots.sheet_sections([row], 100)
     assert sections[-1] == ("left out (denied): 1", [])
     assert row.crop not in str(sections)
 
 
-def test_the_chart_is_the_same_image_every_time() -> None:
+def test_sharpness_chart_of_the_same_rows_is_the_same_image() -> None:
     rows = filtered([candidate(n, sharpness=s) for n, s in enumerate((5.0, 80.0, 120.0, 9000.0))])
     chart = plots.sharpness_chart(rows, 100)
     assert chart == plots.sharpness_chart(rows, 100)

@@ -23,7 +23,9 @@ def split(candidates: list[Candidate], share: float) -> dict[str, str]:
     sizes=st.dictionaries(st.text(min_size=1), st.integers(1, 30), max_size=40),
     share=st.floats(0, 0.5),
 )
-def test_some_groups_are_held_out_and_never_all(sizes: dict[str, int], share: float) -> None:
+def test_choose_holdout_of_any_sizes_takes_some_groups_and_never_all(
+    sizes: dict[str, int], share: float
+) -> None:
     held_out = splits.choose_holdout(sizes, share)
     assert held_out <= set(sizes)
     assert held_out == splits.choose_holdout(dict(reversed(sizes.items())), share)
@@ -37,21 +39,23 @@ def test_some_groups_are_held_out_and_never_all(sizes: dict[str, int], share: fl
     sizes=st.dictionaries(st.text(min_size=1), st.integers(1, 30), min_size=2, max_size=40),
     share=st.floats(0.01, 0.5),
 )
-def test_the_share_held_out_misses_by_less_than_one_group(
+def test_choose_holdout_of_any_sizes_misses_the_share_by_at_most_one_group(
     sizes: dict[str, int], share: float
 ) -> None:
     held_out = sum(sizes[group] for group in splits.choose_holdout(sizes, share))
     assert abs(held_out - share * sum(sizes.values())) <= max(sizes.values()) + 0.5
 
 
-def test_of_many_articles_the_share_held_out_is_nearly_met() -> None:
+def test_choose_holdout_of_many_groups_nearly_meets_the_share() -> None:
     sizes = {f"article:{number}": 3 + number % 5 for number in range(70)}
     held_out = sum(sizes[group] for group in splits.choose_holdout(sizes, 0.1))
     assert abs(held_out - 0.1 * sum(sizes.values())) < 3
 
 
 @given(articles=st.lists(st.integers(0, 9), max_size=40), share=st.floats(0, 0.5))
-def test_no_article_is_in_both_splits(articles: list[int], share: float) -> None:
+def test_split_rows_of_any_articles_puts_none_in_both_splits(
+    articles: list[int], share: float
+) -> None:
     crops = [candidate(number, f"M.{article}") for number, article in enumerate(articles)]
     found = split(crops, share)
     assert set(found) == {one.crop.crop for one in crops}
@@ -61,7 +65,7 @@ def test_no_article_is_in_both_splits(articles: list[int], share: float) -> None
     assert all(len(its_splits) == 1 for its_splits in of_article.values())
 
 
-def test_crops_that_are_left_out_have_no_split() -> None:
+def test_split_rows_of_removed_crops_gives_no_split() -> None:
     crops = [candidate(1), candidate(2, sharpness=1.0)]
     rows = filtered(crops)
     assert [row.split for row in splits.split_rows(rows, grouped(crops, rows), 0.1)] == [
@@ -70,7 +74,7 @@ def test_crops_that_are_left_out_have_no_split() -> None:
     ]
 
 
-def test_articles_that_share_an_image_or_a_look_are_in_one_split() -> None:
+def test_split_rows_of_articles_that_share_an_image_or_a_duplicate_gives_one_split() -> None:
     """Whatever the share: each pair of articles shows one person."""
     crops = [candidate(number, f"M.{number}") for number in range(24)]
     for number in range(0, 24, 4):
@@ -92,7 +96,7 @@ def test_articles_that_share_an_image_or_a_look_are_in_one_split() -> None:
 
 
 @pytest.mark.parametrize("fault", [{"sharpness": 5.0}, {"face_px": 20.0}])
-def test_a_copy_that_is_left_out_joins_groups_all_the_same(fault: dict[str, float]) -> None:
+def test_group_crops_when_a_copy_is_removed_joins_its_groups(fault: dict[str, float]) -> None:
     """And so does the one in the middle of a chain, of which only one end is its original."""
     limits: dict[str, Any] = {"min_face_px": 50, "duplicate_bits": 20}
     hashes = [f"{2**bits - 1:064x}" for bits in (0, 20, 40)]
@@ -111,7 +115,7 @@ def test_a_copy_that_is_left_out_joins_groups_all_the_same(fault: dict[str, floa
     assert groups[chain[0].crop.crop] != groups[chain[2].crop.crop], "denied crops join nothing"
 
 
-def test_crops_that_show_nothing_join_nothing_though_all_of_them_are_alike() -> None:
+def test_group_crops_of_blank_crops_joins_no_groups() -> None:
     """As of black spacers: else their articles were one group, and none could be held out."""
     phash = quality.perceptual_hash(np.zeros((256, 256, 3), np.uint8))
     crops = [candidate(n, f"M.{n}", sharpness=0.2, phash=phash) for n in range(3)]

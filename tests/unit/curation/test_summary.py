@@ -14,7 +14,7 @@ def figures(candidates: list[Candidate], holdout: float = 0.1, **limits: Any) ->
     return summary.curation_metrics(splits.split_rows(rows, groups, holdout), groups)
 
 
-def test_every_crop_is_counted_once() -> None:
+def test_curation_metrics_count_every_crop_once() -> None:
     crops = [candidate(n, f"M.{n}") for n in range(4)] + [candidate(9, sharpness=3)]
     counts = figures(crops, holdout=0.25)
     assert (counts["crops"], counts["kept"], counts["left_out"]["blurred"]) == (5, 4, 1)
@@ -25,7 +25,7 @@ def test_every_crop_is_counted_once() -> None:
     )
 
 
-def test_one_crop_is_too_few() -> None:
+def test_check_enough_of_one_crop_raises_with_what_to_change() -> None:
     crops = [candidate(1), candidate(2, sharpness=3)]
     with pytest.raises(DataError, match=r"1 of 2 crops can be.*1 blurred.*lower blur_threshold or"):
         summary.check_enough(figures(crops))
@@ -36,7 +36,7 @@ def test_one_crop_is_too_few() -> None:
         summary.check_enough(figures([]))
 
 
-def test_an_empty_hold_out_is_explained_where_one_is_wanted() -> None:
+def test_explain_empty_holdout_when_one_is_requested_gives_the_reason() -> None:
     one, two = candidate(1, "M.1"), candidate(2, "M.2")
     again = Candidate(two.crop, two.sha256, one.sources)
     assert "one group" in summary.explain_empty_holdout(figures([one, again]), 0.1)

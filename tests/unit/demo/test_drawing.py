@@ -70,14 +70,14 @@ def _laplacian_variance(drawing: Drawing) -> float:
     return float(cv2.Laplacian(gray, cv2.CV_64F).var())
 
 
-def test_haar_finds_the_face_in_nearly_every_portrait(
+def test_portrait_gives_faces_that_haar_nearly_always_finds(
     portraits: list[Drawing], find_faces: FindFaces
 ) -> None:
     found = [_found(drawing, find_faces(drawing)) for drawing in portraits]
     assert np.mean(found) >= 0.95
 
 
-def test_haar_finds_the_faces_of_a_group(find_faces: FindFaces) -> None:
+def test_group_gives_faces_that_haar_nearly_always_finds(find_faces: FindFaces) -> None:
     found = []
     for seed in range(8):
         rng = np.random.default_rng([405, seed])
@@ -90,15 +90,16 @@ def test_haar_finds_the_faces_of_a_group(find_faces: FindFaces) -> None:
     assert np.mean(found) >= 0.9
 
 
-def test_haar_finds_nearly_no_face_in_scenes(find_faces: FindFaces) -> None:
+def test_scene_gives_images_in_which_haar_finds_nearly_no_face(find_faces: FindFaces) -> None:
     scenes = [scene(np.random.default_rng([406, k]), SIZES[k % len(SIZES)]) for k in range(20)]
     assert all(drawing.landmarks.shape == (0, 5, 2) for drawing in scenes)
     assert np.mean([len(find_faces(drawing, smallest=48)) > 0 for drawing in scenes]) <= 0.1
 
 
-def test_portraits_are_sharp_and_blurred_ones_are_not(
+def test_blurred_of_a_sharp_portrait_falls_below_the_blur_threshold(
     portraits: list[Drawing], find_faces: FindFaces
 ) -> None:
+    """Its face is still found."""
     soft = [blurred(drawing, np.random.default_rng(k)) for k, drawing in enumerate(portraits)]
     sharp_values = np.array([_laplacian_variance(drawing) for drawing in portraits])
     soft_values = np.array([_laplacian_variance(drawing) for drawing in soft])
@@ -109,7 +110,7 @@ def test_portraits_are_sharp_and_blurred_ones_are_not(
     assert np.mean(found) >= 0.8
 
 
-def test_landmarks_are_inside_the_image_and_in_their_order(portraits: list[Drawing]) -> None:
+def test_portrait_gives_landmarks_inside_the_image_in_their_order(portraits: list[Drawing]) -> None:
     for seed, drawing in enumerate(portraits):
         assert drawing.image.size == SIZES[seed % len(SIZES)]
         assert drawing.image.mode == "RGB"
@@ -123,7 +124,7 @@ def test_landmarks_are_inside_the_image_and_in_their_order(portraits: list[Drawi
         assert max(left_eye[1], right_eye[1]) < nose[1] < min(mouth_left[1], mouth_right[1])
 
 
-def test_landmarks_lie_on_the_features_they_name(portraits: list[Drawing]) -> None:
+def test_portrait_gives_landmarks_on_the_features_they_name(portraits: list[Drawing]) -> None:
     """Pupils are dark: the middle of an eye is darker than the cheek below it."""
     darker = []
     for drawing in portraits:
@@ -134,20 +135,20 @@ def test_landmarks_lie_on_the_features_they_name(portraits: list[Drawing]) -> No
     assert np.mean(darker) > 0.9
 
 
-def test_a_seed_draws_the_same_bytes_every_time() -> None:
+def test_portrait_and_scene_of_the_same_seed_are_the_same_bytes() -> None:
     for draw in (_portrait, lambda seed: scene(np.random.default_rng(seed), (320, 240))):
         first, again = draw(3), draw(3)
         assert first.image.tobytes() == again.image.tobytes()
         assert np.array_equal(first.landmarks, again.landmarks)
 
 
-def test_a_seed_makes_up_the_same_person_every_time() -> None:
+def test_person_random_of_the_same_seed_is_the_same_person() -> None:
     people = [Person.random(np.random.default_rng(seed)) for seed in (1, 1, 2)]
     assert people[0] == people[1]
     assert len(set(people)) == 2
 
 
-def test_the_threads_of_opencv_do_not_change_an_image() -> None:
+def test_portrait_with_any_number_of_opencv_threads_is_the_same_image() -> None:
     threads = cv2.getNumThreads()
     try:
         cv2.setNumThreads(1)
@@ -158,13 +159,13 @@ def test_the_threads_of_opencv_do_not_change_an_image() -> None:
         cv2.setNumThreads(threads)
 
 
-def test_another_generator_draws_another_image_of_the_same_person() -> None:
+def test_portrait_of_one_person_by_another_generator_is_another_image() -> None:
     person = Person.random(np.random.default_rng(8))
     one, other = (portrait(person, np.random.default_rng(k), (320, 320)) for k in (1, 2))
     assert one.image.tobytes() != other.image.tobytes()
 
 
-def test_different_people_look_more_different_than_images_of_one_person() -> None:
+def test_portrait_of_two_people_differs_more_than_two_of_one_person() -> None:
     """Distance of small aligned crops, each with its own mean and contrast taken out."""
     looks = []
     for k in range(12):

@@ -50,7 +50,7 @@ def get(session: requests.Session, key: str, tail: str = ".jpg") -> requests.Res
     return session.get(f"https://{key}{tail}")
 
 
-def test_the_gate_asks_once_and_leads_back(session: requests.Session) -> None:
+def test_gate_when_answered_yes_sets_a_cookie_and_leads_back(session: requests.Session) -> None:
     asked = session.get(f"{BASE}/bbs/Beauty/index2.html")
     assert urlsplit(asked.url).path == "/ask/over18"
     assert urlsplit(asked.url).query == "from=%2Fbbs%2FBeauty%2Findex2.html"
@@ -62,14 +62,16 @@ def test_the_gate_asks_once_and_leads_back(session: requests.Session) -> None:
     assert "r-list-container" in session.get(f"{BASE}/bbs/Beauty/index1.html").text
 
 
-def test_who_answers_no_or_names_another_site_stays_outside(session: requests.Session) -> None:
+def test_gate_when_answered_no_or_for_another_site_sets_no_cookie(
+    session: requests.Session,
+) -> None:
     for form in ({"from": "/bbs/x", "no": "no"}, {"from": "//evil.test/", "yes": "yes"}):
         answer = session.post(f"{BASE}/ask/over18", data=form, allow_redirects=False)
         assert answer.headers["Location"] == "/"
         assert "Set-Cookie" not in answer.headers
 
 
-def test_pages_count_from_the_oldest_with_twenty_rows(adult: requests.Session) -> None:
+def test_index_pages_have_twenty_rows_and_count_from_the_oldest(adult: requests.Session) -> None:
     newest = adult.get(f"{BASE}/bbs/Beauty/index.html").text
     last = pages.page_count(BOARD)
     assert adult.get(f"{BASE}/bbs/Beauty/index{last}.html").text == newest
@@ -83,14 +85,14 @@ def test_pages_count_from_the_oldest_with_twenty_rows(adult: requests.Session) -
         assert adult.get(f"{BASE}/bbs/Beauty/index{number}.html").status_code == 404
 
 
-def test_an_unknown_page_is_a_404(adult: requests.Session) -> None:
+def test_site_of_an_unknown_page_answers_404(adult: requests.Session) -> None:
     for path in ("/bbs/Nowhere/index.html", "/bbs/Beauty/M.1.A.000.html", "/else"):
         answer = adult.get(f"{BASE}{path}")
         assert answer.status_code == 404
         assert '<div class="main-container">' in answer.text
 
 
-def test_the_board_has_a_row_of_every_kind() -> None:
+def test_make_board_posts_a_row_of_every_kind() -> None:
     text = "".join(pages.index_page(BOARD, n + 1) for n in range(pages.page_count(BOARD)))
     cells = Counter(re.findall(r'"nrec">(?:<span[^>]*>)?([^<]*)', text))
     assert cells["爆"]
@@ -108,7 +110,7 @@ def test_the_board_has_a_row_of_every_kind() -> None:
     assert max(seconds.values()) == 2
 
 
-def test_the_board_has_an_article_of_every_kind() -> None:
+def test_make_board_posts_an_article_of_every_kind() -> None:
     kinds = Counter(post.page for post in BOARD.posts)
     odd = {"deleted": 4, "gone": 1, "empty": 1, "truncated": 1, "malformed": 1}
     assert kinds == {"ok": len(BOARD.posts) - 8, **odd}
@@ -119,7 +121,7 @@ def test_the_board_has_an_article_of_every_kind() -> None:
         assert sign in texts, sign
 
 
-def test_every_form_of_an_image_link_is_posted() -> None:
+def test_make_board_posts_every_form_of_an_image_link() -> None:
     text = "\n".join(
         line for p in BOARD.posts for line in (*p.lines, *(push.text for push in p.pushes))
     )
@@ -153,7 +155,7 @@ def test_every_form_of_an_image_link_is_posted() -> None:
         assert re.search(form, text, re.MULTILINE), form
 
 
-def test_the_demo_is_large_enough_to_train_on() -> None:
+def test_make_board_of_72_articles_has_enough_images_to_train_on() -> None:
     shown = Counter(p.shows for p in BOARD.images.values() if p.answer == "ok")
     assert shown["portrait"] >= 390
     assert shown["blurred"] >= 10
@@ -166,7 +168,7 @@ def test_the_demo_is_large_enough_to_train_on() -> None:
 
 
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "GIF", "WEBP"])
-def test_images_have_their_format_and_the_same_bytes_every_time(
+def test_site_serves_images_in_their_format_with_the_same_bytes_each_time(
     name: str, session: requests.Session
 ) -> None:
     key = key_of(format=name, answer="ok", shows="portrait", rotated=False)
@@ -177,7 +179,9 @@ def test_images_have_their_format_and_the_same_bytes_every_time(
     assert get(session, key).content == first.content
 
 
-def test_a_rotated_image_is_upright_by_its_exif(session: requests.Session) -> None:
+def test_site_serves_rotated_images_that_their_exif_turns_upright(
+    session: requests.Session,
+) -> None:
     key = key_of(rotated=True)
     with Image.open(io.BytesIO(get(session, key).content)) as stored:
         upright = ImageOps.exif_transpose(stored)
@@ -186,7 +190,7 @@ def test_a_rotated_image_is_upright_by_its_exif(session: requests.Session) -> No
     assert np.abs(np.asarray(upright, int) - np.asarray(plain, int)).mean() < 4
 
 
-def test_every_answer_breaks_an_image_in_its_own_way(session: requests.Session) -> None:
+def test_site_of_images_that_fail_breaks_each_in_its_own_way(session: requests.Session) -> None:
     truncated = get(session, key_of(answer="truncated"))
     with pytest.raises(OSError, match="truncated"):
         Image.open(io.BytesIO(truncated.content)).load()
@@ -200,7 +204,7 @@ def test_every_answer_breaks_an_image_in_its_own_way(session: requests.Session) 
     assert removed.history[0].status_code == 302
 
 
-def test_albums_list_their_images_on_their_page_and_by_the_api(
+def test_album_lists_its_images_on_its_page_and_by_the_api(
     session: requests.Session,
 ) -> None:
     assert len(BOARD.albums) == 3
@@ -217,7 +221,7 @@ def test_albums_list_their_images_on_their_page_and_by_the_api(
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_busy_image_is_served_at_the_second_request(status: int) -> None:
+def test_site_of_a_busy_image_serves_it_at_the_second_request(status: int) -> None:
     board = DemoBoard("Beauty", images={"i.imgur.test/abcdefg": DemoImage(1, "scene", ())})
     board.images["i.imgur.test/abcdefg"] = DemoImage(1, "scene", (), answer=f"busy {status}")
     with serve(board) as port:
@@ -240,7 +244,7 @@ def test_imgur_refuses_hotlinks_and_twimg_serves_small_copies(session: requests.
     assert sizes[0] * 2 == sizes[1]
 
 
-def test_everything_follows_from_the_seed() -> None:
+def test_make_board_of_the_same_seed_gives_the_same_board() -> None:
     assert make_board(1, 72, "Beauty", 2024) == BOARD
     other = make_board(2, 72, "Beauty", 2024)
     assert other.posts[80] != BOARD.posts[80]
@@ -248,7 +252,7 @@ def test_everything_follows_from_the_seed() -> None:
 
 
 @pytest.mark.parametrize("articles", [3, 5, 24, 200])
-def test_a_board_has_as_many_articles_as_requested(articles: int) -> None:
+def test_make_board_has_as_many_articles_as_requested(articles: int) -> None:
     board = make_board(7, articles, "Beauty", 2023)
     kept = [
         post
@@ -260,7 +264,7 @@ def test_a_board_has_as_many_articles_as_requested(articles: int) -> None:
     assert [post.time for post in board.posts] == sorted(post.time for post in board.posts)
 
 
-def test_a_browser_can_follow_every_link(port: int) -> None:
+def test_site_for_a_browser_rewrites_every_link_to_itself(port: int) -> None:
     with requests.Session() as browser:
         start = f"http://127.0.0.1:{port}/bbs/Beauty/index.html"
         assert "/ask/over18" in browser.get(start).url
@@ -276,13 +280,13 @@ def test_a_browser_can_follow_every_link(port: int) -> None:
         assert answer.headers["Content-Type"] == "image/png"
 
 
-def test_a_port_in_use_is_named(port: int) -> None:
+def test_serve_on_a_port_in_use_raises_site_error(port: int) -> None:
     sentence = rf"port {port} of 127\.0\.0\.1 cannot be used \(.+\); name another"
     with pytest.raises(SiteError, match=sentence), serve(BOARD, port):
         pass
 
 
-def test_an_address_of_any_form_has_one_key() -> None:
+def test_image_key_of_an_address_in_any_form_is_the_same() -> None:
     forms = ["https://i.imgur.test/abcdefg.jpg?1", "http://I.imgur.test/abcdefg.gifv"]
     forms += ["https://m.imgur.test/abcdefg", "https://imgur.test/abcdefg.jpg"]
     assert {image_key(form) for form in forms} == {"i.imgur.test/abcdefg"}

@@ -7,7 +7,7 @@ import torch
 from pttfaces.diffusion import devices, unet
 
 
-def test_a_network_that_cannot_be_compiled_stays_as_it_is(
+def test_compile_in_place_when_the_compiler_fails_warns_and_keeps_the_network(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     network = unet.build(tiny.MODEL.model_copy(update={"dropout": 0.0}), tiny.SIZE, seed=1)

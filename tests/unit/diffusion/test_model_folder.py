@@ -11,7 +11,9 @@ from pttfaces.diffusion import model_folder
 from pttfaces.errors import DataError
 
 
-def test_a_missing_incomplete_or_foreign_model_is_refused(tmp_path: Path) -> None:
+def test_load_model_of_a_missing_incomplete_or_foreign_folder_raises_data_error(
+    tmp_path: Path,
+) -> None:
     with pytest.raises(DataError, match="holds no model; train one"):
         model_folder.load_model(tmp_path / "nothing", "cpu")
     half = tmp_path / "half"
@@ -26,7 +28,7 @@ def test_a_missing_incomplete_or_foreign_model_is_refused(tmp_path: Path) -> Non
         model_folder.load_model(foreign, "cpu")
 
 
-def test_the_digest_is_of_weights_and_configs_and_not_of_the_card(tmp_path: Path) -> None:
+def test_digest_of_a_model_covers_weights_and_configs_and_not_the_card(tmp_path: Path) -> None:
     model_folder.save_model(tmp_path / "one", tiny.model(), {"epoch": 1})
     model_folder.save_model(tmp_path / "two", tiny.model(), {"epoch": 2})
     model_folder.save_model(tmp_path / "other", tiny.model(seed=1), {"epoch": 1})
@@ -40,7 +42,7 @@ def test_the_digest_is_of_weights_and_configs_and_not_of_the_card(tmp_path: Path
     assert model_folder.digest(tmp_path / "two") != digest
 
 
-def test_a_model_of_version_0_1_keeps_the_digest_of_all_its_files(tmp_path: Path) -> None:
+def test_digest_of_a_model_of_version_0_1_covers_all_its_files(tmp_path: Path) -> None:
     model_folder.save_model(tmp_path / "model", tiny.model(), {})
     card = "---\nlibrary_name: diffusers\n---\n# A small generator of face pictures\n\n- epoch: 1\n"
     (tmp_path / "model/README.md").write_text(card, encoding="utf-8")

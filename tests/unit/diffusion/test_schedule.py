@@ -61,7 +61,7 @@ def test_min_snr_still_trains_the_timestep_of_pure_noise() -> None:
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_a_perfect_prediction_gives_the_image_back(prediction: Any) -> None:
+def test_denoised_of_a_perfect_prediction_gives_the_image_back(prediction: Any) -> None:
     schedule = NoiseSchedule("cosine", 1000, prediction, False)
     x0, noise = torch.rand(2, 3, 4, 4) * 2 - 1, torch.randn(2, 3, 4, 4)
     alpha = torch.tensor([0.8, 0.1]).sqrt()[:, None, None, None]
@@ -72,7 +72,7 @@ def test_a_perfect_prediction_gives_the_image_back(prediction: Any) -> None:
     assert torch.allclose(restored, x0, atol=1e-5)
 
 
-def test_a_schedule_is_read_back_from_a_saved_scheduler() -> None:
+def test_from_config_of_a_saved_scheduler_gives_the_schedule_back() -> None:
     for schedule in (LINEAR_EPSILON, NoiseSchedule("cosine", 50, "v_prediction", True)):
         config = schedule.ddpm_scheduler().config
         assert NoiseSchedule.from_config(config, "a model") == schedule
@@ -88,13 +88,15 @@ def test_a_schedule_is_read_back_from_a_saved_scheduler() -> None:
     ],
     ids=str,
 )
-def test_a_saved_scheduler_of_another_kind_is_refused(foreign: dict[str, Any]) -> None:
+def test_from_config_of_a_scheduler_of_another_kind_raises_data_error(
+    foreign: dict[str, Any],
+) -> None:
     config = DDPMScheduler(**foreign).config
     with pytest.raises(DataError, match=f"a model was trained with {list(foreign)[-1]}"):
         NoiseSchedule.from_config(config, "a model")
 
 
-def test_a_schedule_is_what_the_parameters_ask_for() -> None:
+def test_from_params_gives_the_configured_schedule() -> None:
     train = settings.group("train", timesteps=50, prediction="v_prediction", zero_terminal_snr=True)
     params = settings.params(noise_schedule="linear", train=train)
     expected = NoiseSchedule("linear", 50, "v_prediction", True)

@@ -6,7 +6,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from pttfaces.diffusion import unet
 
 
-def test_attention_is_torch_s_own() -> None:
+def test_build_uses_torch_s_own_attention() -> None:
     kinds = {type(part.processor) for part in tiny.build().modules() if isinstance(part, Attention)}
     assert kinds == {AttnProcessor2_0}
 

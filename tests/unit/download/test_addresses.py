@@ -54,18 +54,18 @@ PRIVATE = [
 
 
 @pytest.mark.parametrize("address", PRIVATE)
-def test_addresses_that_are_not_public(address: str) -> None:
+def test_is_public_of_a_private_or_reserved_address_is_false(address: str) -> None:
     assert not is_public(address)
 
 
 @pytest.mark.parametrize(
     "address", ["8.8.8.8", "151.101.0.193", "2a04:4e42::193", "64:ff9b::808:808"]
 )
-def test_addresses_that_are(address: str) -> None:
+def test_is_public_of_a_public_address_is_true(address: str) -> None:
     assert is_public(address)
 
 
-def test_no_socket_is_made_for_a_private_address() -> None:
+def test_public_socket_for_a_private_address_raises_refused_address_error() -> None:
     info = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", 80))
     with pytest.raises(RefusedAddressError):
         public_socket(info)
@@ -88,18 +88,18 @@ def test_no_socket_is_made_for_a_private_address() -> None:
         ("http://i.test/" + "a" * 9000, "failed"),
     ],
 )
-def test_urls_that_are_not_fetched(url: str, status: str) -> None:
+def test_clean_url_of_a_url_not_to_be_fetched_raises_rejected_error(url: str, status: str) -> None:
     with pytest.raises(RejectedError) as caught:
         clean_url(url)
     assert caught.value.status == status
 
 
-def test_credentials_and_fragments_are_left_out() -> None:
+def test_clean_url_removes_credentials_and_fragments() -> None:
     assert str(clean_url("http://user:secret@I.Test/a b.jpg#x")) == "http://i.test/a%20b.jpg"
 
 
 @given(st.text(max_size=40) | st.text(max_size=40).map(lambda text: f"http://{text}"))
-def test_any_text_is_a_url_or_refused(text: str) -> None:
+def test_clean_url_of_any_text_raises_at_most_rejected_error(text: str) -> None:
     with suppress(RejectedError):
         url = clean_url(text)
         assert url.scheme in ("http", "https")

@@ -32,7 +32,8 @@ def start_all(host: Host, now: float) -> int:
     return host.running
 
 
-def test_an_empty_queue_waits_for_a_change() -> None:
+def test_host_delay_of_an_empty_queue_is_none() -> None:
+    """It waits for a change."""
     assert queue(0).delay(0.0) is None
 
 
@@ -55,13 +56,13 @@ def test_host_gets_eight_requests_or_half_its_limit_before_it_answers(
 
 
 @pytest.mark.parametrize("answer", [GOOD, PRIVATE, Answer(Result("gone", http_status=404))])
-def test_an_answer_about_the_link_is_no_failure_of_the_host(answer: Answer) -> None:
+def test_host_judge_of_an_answer_about_the_link_counts_no_failure(answer: Answer) -> None:
     host = queue(per_host=9)
     host.judge(answer, 1.0, 2.0)
     assert start_all(host, 2.0) == 9
 
 
-def test_requests_keep_their_distance_and_late_ones_are_made_up_for() -> None:
+def test_host_delay_keeps_the_rate_and_makes_up_for_late_requests() -> None:
     host = queue(rate_per_host=10)
     host.judge(GOOD, 0.0, 0.0)
     host.start_next(5.0)
@@ -71,7 +72,7 @@ def test_requests_keep_their_distance_and_late_ones_are_made_up_for() -> None:
     assert host.delay(5.1) == pytest.approx(0)
 
 
-def test_the_failures_of_requests_under_way_together_count_once() -> None:
+def test_host_judge_of_failures_under_way_together_counts_one() -> None:
     host = queue()
     for _ in range(GIVE_UP_AFTER * 2):
         host.judge(BUSY, 1.0, 2.0)
@@ -79,7 +80,7 @@ def test_the_failures_of_requests_under_way_together_count_once() -> None:
     assert not host.given_up
 
 
-def test_a_host_that_keeps_failing_is_given_up_and_an_answer_forgives() -> None:
+def test_host_that_keeps_failing_is_given_up_unless_it_answers() -> None:
     host = queue()
     for at in range(GIVE_UP_AFTER - 1):
         host.judge(BUSY, float(at), float(at))
@@ -92,7 +93,7 @@ def test_a_host_that_keeps_failing_is_given_up_and_an_answer_forgives() -> None:
     assert host.delay(1000.0) is None
 
 
-def test_a_host_that_never_answered_is_given_up_sooner() -> None:
+def test_host_that_never_answered_is_given_up_sooner() -> None:
     dead, rude = queue(), queue()
     for at in range(DEAD_AFTER):
         assert not dead.given_up
@@ -102,7 +103,8 @@ def test_a_host_that_never_answered_is_given_up_sooner() -> None:
     assert not rude.given_up
 
 
-def test_a_host_is_silent_when_it_failed_as_often_as_a_link_is_tried() -> None:
+def test_host_that_failed_as_often_as_a_link_is_tried_is_silent() -> None:
+    """One that has answered is not."""
     dead, slow = queue(attempts=2), queue(attempts=2)
     slow.judge(BUSY, 0.0, 0.0)
     for at in (1.0, 2.0):
@@ -113,7 +115,7 @@ def test_a_host_is_silent_when_it_failed_as_often_as_a_link_is_tried() -> None:
     assert not slow.silent
 
 
-def test_after_a_429_requests_come_at_half_the_rate_and_slowly_faster_again() -> None:
+def test_host_after_a_429_gets_half_the_rate_and_slowly_more_again() -> None:
     host = queue(rate_per_host=10)
 
     def pause() -> float:
@@ -132,7 +134,7 @@ def test_after_a_429_requests_come_at_half_the_rate_and_slowly_faster_again() ->
     assert pauses[2] - pauses[1] == pytest.approx(0.1)
 
 
-def test_a_throttling_host_rests_as_long_as_it_asks_but_not_for_ever() -> None:
+def test_host_that_sends_retry_after_rests_that_long_up_to_a_limit() -> None:
     host = queue()
     host.judge(throttled(7.0), 0.0, 0.0)
     assert host.delay(0.0) == 7.0
@@ -140,7 +142,7 @@ def test_a_throttling_host_rests_as_long_as_it_asks_but_not_for_ever() -> None:
     assert host.delay(8.0) == 300.0
 
 
-def test_a_throttling_host_that_names_no_time_rests_longer_each_time() -> None:
+def test_host_that_throttles_without_retry_after_rests_longer_each_time() -> None:
     host = queue()
     host.judge(throttled(None), 0.0, 0.0)
     host.judge(throttled(None), 0.0, 0.0)

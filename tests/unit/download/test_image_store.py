@@ -28,7 +28,7 @@ def filled(root: Path, count: int) -> tuple[ImageStore, list[ImageInfo]]:
 
 
 @given(DAMAGES, st.booleans())
-def test_damaged_mtimes_change_no_answer(
+def test_store_has_with_damaged_mtimes_gives_the_same_answer(
     tmp_path_factory: pytest.TempPathFactory, damage: Damage, changed: bool
 ) -> None:
     place = tmp_path_factory.mktemp("store")
@@ -57,7 +57,7 @@ def names(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_an_original_that_is_swept_away_comes_back(project: Path) -> None:
+def test_store_restore_of_a_swept_original_brings_it_back(project: Path) -> None:
     raw, originals = project / "data/raw", project / ".cache/originals"
     store, images = filled(raw, 3)
     paths = [image.path for image in images]
@@ -73,7 +73,7 @@ def test_an_original_that_is_swept_away_comes_back(project: Path) -> None:
     assert [(raw / path).stat().st_ino for path in paths] == inodes  # moved, not copied
 
 
-def test_a_damaged_original_does_not_come_back(project: Path) -> None:
+def test_store_restore_of_a_damaged_original_fails_and_deletes_it(project: Path) -> None:
     store, images = filled(project / "data/raw", 2)
     store.sweep(set())
     original = project / ".cache/originals" / images[0].path
@@ -83,16 +83,17 @@ def test_a_damaged_original_does_not_come_back(project: Path) -> None:
     assert not names(project / ".cache/originals")
 
 
-def test_originals_are_deleted_by_digest(project: Path) -> None:
+def test_store_delete_originals_deletes_by_digest(project: Path) -> None:
     store, images = filled(project / "data/raw", 2)
     store.sweep(set())
     store.delete_originals([images[0].sha256, "f" * 64])
     assert names(project / ".cache/originals") == {images[1].path}
 
 
-def test_an_experiment_in_a_folder_of_its_own_leaves_the_originals_to_the_main_one(
+def test_store_in_a_temporary_experiment_leaves_the_originals_in_place(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """They are the main folder's."""
     store, (image,) = filled(project / "data/raw", 1)
     store.sweep(set())
     clone = project / ".dvc/tmp/exps/tmp1"

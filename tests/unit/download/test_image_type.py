@@ -30,39 +30,42 @@ def png_chunk(kind: bytes, body: bytes) -> bytes:
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=15, deadline=None)
 @given(size=st.tuples(st.integers(1, 300), st.integers(1, 300)))
-def test_each_format_gives_its_name_and_size(kind: str, size: tuple[int, int]) -> None:
+def test_identify_of_each_format_gives_its_name_and_size(kind: str, size: tuple[int, int]) -> None:
     assert facts(image_bytes(kind, size=size)) == (kind, *size, True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_beginning_of_an_image_counts_as_whole(kind: str) -> None:
+def test_identify_of_an_image_s_beginning_is_not_whole(kind: str) -> None:
     content = image_bytes(kind)
     for end in range(64, len(content), max(1, len(content) // 200)):
         assert facts(content[:end])[3] is False, end
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_bytes_after_the_end_do_no_harm(kind: str) -> None:
+def test_identify_with_bytes_after_the_end_is_whole(kind: str) -> None:
     tail = b"" if kind == "AVIF" else b"<script>alert(1)</script>"
     assert facts(image_bytes(kind) + tail)[3] is True
 
 
 @pytest.mark.parametrize("options", [{"progressive": True}, {"restart_marker_blocks": 1}])
-def test_other_kinds_of_jpeg(options: dict[str, int]) -> None:
+def test_identify_of_other_kinds_of_jpeg_finds_their_size_and_end(options: dict[str, int]) -> None:
+    """Progressive, and with restart markers."""
     buffer = io.BytesIO()
     Image.linear_gradient("L").save(buffer, "JPEG", **options)
     assert facts(buffer.getvalue()) == ("JPEG", 256, 256, True)
     assert facts(buffer.getvalue()[:-2])[3] is False
 
 
-def test_the_end_of_an_embedded_preview_is_not_the_end_of_the_jpeg() -> None:
+def test_identify_of_a_cut_jpeg_with_an_embedded_preview_is_not_whole() -> None:
+    """The end of the preview is not the end of the file."""
     preview, whole = image_bytes("JPEG", 1, (16, 16)), image_bytes("JPEG")
     segment = b"\xff\xe1" + struct.pack(">H", len(preview) + 2) + preview
     cut = whole[:2] + segment + whole[2:-300]
     assert facts(cut) == ("JPEG", 64, 48, False)
 
 
-def test_lossless_animated_and_large_webp() -> None:
+def test_identify_of_webp_gives_its_size_or_raises_when_it_is_too_large() -> None:
+    """Lossless and animated."""
     image = Image.new("RGB", (321, 45))
     for options in ({"lossless": True}, {"save_all": True, "append_images": [image.rotate(180)]}):
         buffer = io.BytesIO()
@@ -76,14 +79,15 @@ def test_lossless_animated_and_large_webp() -> None:
 
 
 @pytest.mark.parametrize("kind", ["GIF", "AVIF"])
-def test_animation_has_the_size_of_its_frames(kind: str) -> None:
+def test_identify_of_an_animation_gives_the_size_of_its_frames(kind: str) -> None:
     buffer = io.BytesIO()
     frames = [Image.new("L", (50, 40), shade) for shade in (0, 90, 200)]
     frames[0].save(buffer, kind, save_all=True, append_images=frames[1:])
     assert facts(buffer.getvalue()) == (kind, 50, 40, True)
 
 
-def test_gif_with_bytes_between_its_blocks_is_whole_as_decoders_read_it() -> None:
+def test_identify_of_a_gif_with_bytes_between_blocks_is_whole() -> None:
+    """As decoders read it."""
     content = image_bytes("GIF")
     odd = content[:-1] + b"\0\0xx" + content[-1:]
     Image.open(io.BytesIO(odd)).load()
@@ -91,7 +95,7 @@ def test_gif_with_bytes_between_its_blocks_is_whole_as_decoders_read_it() -> Non
     assert facts(odd[:-1]) == ("GIF", 64, 48, False)
 
 
-def test_jpeg_of_two_images_is_the_first_one() -> None:
+def test_identify_of_a_jpeg_of_two_images_gives_the_first() -> None:
     """MPO, which some phones write."""
     buffer = io.BytesIO()
     images = [Image.new("RGB", (64, 48), shade) for shade in ("red", "blue")]
@@ -99,7 +103,7 @@ def test_jpeg_of_two_images_is_the_first_one() -> None:
     assert facts(buffer.getvalue()) == ("JPEG", 64, 48, True)
 
 
-def test_a_huge_png_is_measured_without_being_decoded() -> None:
+def test_identify_of_a_huge_png_gives_its_size_without_decoding() -> None:
     content = (
         b"\x89PNG\r\n\x1a\n"
         + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0))
@@ -123,7 +127,7 @@ def test_a_huge_png_is_measured_without_being_decoded() -> None:
         (b"\0\0\0\x14ftypavif\0\0\0\0avif", "a broken AVIF"),
     ],
 )
-def test_what_is_no_image_is_named(content: bytes, reason: str) -> None:
+def test_identify_of_no_image_raises_with_the_reason(content: bytes, reason: str) -> None:
     with pytest.raises(RejectedError, match=f"^{reason}$"):
         facts(content)
 
@@ -143,7 +147,8 @@ def exif_segments(size: int) -> bytes:
     ],
     ids=["JPEG segments", "JPEG Exif", "PNG chunks", "GIF frames", "AVIF boxes"],
 )
-def test_image_that_would_be_parsed_for_minutes_is_rejected(content: bytes) -> None:
+def test_identify_of_an_image_in_too_many_pieces_raises_rejected_error(content: bytes) -> None:
+    """It would take minutes to parse."""
     with pytest.raises(RejectedError, match="too many pieces"):
         facts(content)
 
@@ -154,7 +159,9 @@ def test_image_that_would_be_parsed_for_minutes_is_rejected(content: bytes) -> N
     place=st.floats(0, 1),
     junk=st.binary(min_size=1, max_size=12),
 )
-def test_damaged_bytes_never_surprise(kind: str, place: float, junk: bytes) -> None:
+def test_identify_of_damaged_bytes_raises_at_most_rejected_error(
+    kind: str, place: float, junk: bytes
+) -> None:
     content = bytearray(image_bytes(kind))
     at = int(place * len(content))
     content[at : at + len(junk)] = junk

@@ -14,7 +14,7 @@ from pttfaces.download.result_cache import ResultCache
 JPEG = ImageInfo("a" * 64, 999, "JPEG", 640, 480, True)
 
 
-def test_a_cache_of_many_retries_is_made_short_again(tmp_path: Path) -> None:
+def test_result_cache_of_many_retries_is_compacted_when_opened(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     with closing(ResultCache(path)) as cache:
         for at in range(3000):
@@ -25,7 +25,7 @@ def test_a_cache_of_many_retries_is_made_short_again(tmp_path: Path) -> None:
     assert path.read_bytes().count(b"\n") == 7
 
 
-def test_the_line_after_a_cut_one_is_not_lost_with_it(tmp_path: Path) -> None:
+def test_result_cache_after_a_cut_line_keeps_the_next_line(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     for number in range(3):
         with closing(ResultCache(path)) as cache:
@@ -35,7 +35,7 @@ def test_the_line_after_a_cut_one_is_not_lost_with_it(tmp_path: Path) -> None:
             handle.write(b'\n["http://cut')
 
 
-def test_a_cut_cache_has_no_wrong_result(tmp_path: Path) -> None:
+def test_read_cache_of_a_cut_file_gives_its_whole_lines_alone(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     with closing(ResultCache(path)) as cache:
         cache.add("http://a.test/1", Result("ok", "", 1, 200, "http://b.test/1", JPEG))
@@ -49,7 +49,7 @@ def test_a_cut_cache_has_no_wrong_result(tmp_path: Path) -> None:
         assert list(result_cache.read_cache(path).items()) == list(written.items())[:whole]
 
 
-def test_what_version_0_1_kept_is_taken_over_once(
+def test_result_cache_when_opened_takes_over_the_files_of_version_0_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It had a file for each version of its code, `<namespace>-<code>.jsonl`; the newest wins."""

@@ -31,6 +31,6 @@ def folder_of(path: Path, levels: list[int]) -> ImageFolder:
     return open_folder(path, "")
 
 
-def test_only_faces_with_both_eyes_count(tmp_path: Path) -> None:
+def test_face_rate_counts_only_faces_with_both_eyes(tmp_path: Path) -> None:
     images = folder_of(tmp_path / "p", [0, 0, 100, 200, 200])
     assert face_rate(images, eyes_by_brightness) == pytest.approx(2 / 5)

@@ -24,7 +24,7 @@ def random_features(count: int, dims: int, seed: int) -> np.ndarray:
     return rng.normal(size=(count, dims)) @ mixing + rng.normal(size=dims)
 
 
-def test_gaussians_with_diagonal_covariances_have_the_distance_of_the_closed_form() -> None:
+def test_frechet_distance_of_diagonal_gaussians_is_the_closed_form() -> None:
     mu1, mu2 = np.array([0.0, 1.0, 2.0]), np.array([1.0, 1.0, -1.0])
     std1, std2 = np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 0.5])
     found = frechet_distance(Statistics(mu1, np.diag(std1**2)), Statistics(mu2, np.diag(std2**2)))
@@ -34,7 +34,7 @@ def test_gaussians_with_diagonal_covariances_have_the_distance_of_the_closed_for
 @pytest.mark.filterwarnings("ignore:The `disp` argument:DeprecationWarning")
 @settings(max_examples=25, deadline=None)
 @given(dims=st.integers(2, 24), seed=st.integers(0, 1000))
-def test_it_agrees_with_pytorch_fid(dims: int, seed: int) -> None:
+def test_frechet_distance_of_any_features_agrees_with_pytorch_fid(dims: int, seed: int) -> None:
     first = statistics(random_features(10 * dims + 10, dims, seed))
     second = statistics(random_features(12 * dims + 10, dims, seed + 1))
     theirs = calculate_frechet_distance(first.mu, first.sigma, second.mu, second.sigma)
@@ -42,7 +42,8 @@ def test_it_agrees_with_pytorch_fid(dims: int, seed: int) -> None:
     assert frechet_distance(second, first) == pytest.approx(theirs, rel=1e-6, abs=1e-6)
 
 
-def test_statistics_are_those_of_pytorch_fid() -> None:
+def test_statistics_of_features_are_their_mean_and_covariance() -> None:
+    """As those of pytorch-fid."""
     features = random_features(50, 7, 0)
     found = statistics(features.astype(np.float32))
     np.testing.assert_allclose(found.mu, features.mean(axis=0), rtol=1e-5)
@@ -50,18 +51,19 @@ def test_statistics_are_those_of_pytorch_fid() -> None:
 
 
 @pytest.mark.parametrize("count", [40, 2000])
-def test_a_set_has_no_distance_from_itself_even_with_fewer_rows_than_dimensions(count: int) -> None:
+def test_frechet_distance_of_a_set_from_itself_is_zero(count: int) -> None:
+    """Also with fewer rows than dimensions."""
     found = statistics(random_features(count, 256, 3) * 10)
     assert frechet_distance(found, found) < 1e-6
 
 
-def test_a_shift_is_found_where_both_covariances_are_singular() -> None:
+def test_frechet_distance_when_both_covariances_are_singular_finds_a_shift() -> None:
     features = random_features(40, 256, 3)
     moved = statistics(features + 0.5)
     assert frechet_distance(statistics(features), moved) == pytest.approx(256 * 0.25, rel=1e-9)
 
 
-def test_a_constant_set_has_the_distance_of_a_point() -> None:
+def test_frechet_distance_to_a_constant_set_is_that_to_a_point() -> None:
     features = random_features(500, 8, 1)
     point = statistics(np.zeros((5, 8)))
     expected = np.square(features.mean(axis=0)).sum() + np.trace(np.cov(features, rowvar=False))
@@ -69,7 +71,7 @@ def test_a_constant_set_has_the_distance_of_a_point() -> None:
     assert frechet_distance(point, statistics(features)) == pytest.approx(expected)
 
 
-def test_the_floor_shrinks_with_the_number_of_images_and_says_how_many_it_took() -> None:
+def test_floor_of_more_images_is_lower_and_gives_their_number() -> None:
     features = random_features(4000, 32, 0)
     few, count = fid.floor(features, 100)
     many, _ = fid.floor(features, 1500)
@@ -78,7 +80,7 @@ def test_the_floor_shrinks_with_the_number_of_images_and_says_how_many_it_took()
     assert fid.floor(features[:300], 250)[1] == 150
 
 
-def test_pytorch_fid_reads_our_statistics_and_we_read_its(tmp_path: Path) -> None:
+def test_write_npz_and_read_npz_exchange_statistics_with_pytorch_fid(tmp_path: Path) -> None:
     ours = statistics(random_features(90, 64, 0))
     fid.write_npz(tmp_path / "ours.npz", ours, rows=np.zeros((2, 2)))
     mu, sigma = compute_statistics_of_path(str(tmp_path / "ours.npz"), None, 1, 64, "cpu")
@@ -95,7 +97,8 @@ class Trap:
         return (pytest.fail, ("a statistics file was unpickled",))
 
 
-def test_pickled_damaged_and_foreign_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
+def test_read_npz_of_pickled_damaged_and_foreign_files_raises_data_error(tmp_path: Path) -> None:
+    """In one line, and without unpickling."""
     path = tmp_path / "stats.npz"
     eye, zero = np.eye(64), np.zeros(64)
     whole = io.BytesIO()
@@ -121,7 +124,7 @@ def test_pickled_damaged_and_foreign_files_are_refused_in_one_sentence(tmp_path:
         assert "\n" not in str(caught.value), name
 
 
-def test_statistics_of_other_dimensions_name_both_and_the_key(tmp_path: Path) -> None:
+def test_read_npz_of_other_dimensions_raises_with_both_and_the_key(tmp_path: Path) -> None:
     fid.write_npz(tmp_path / "big.npz", Statistics(np.zeros(192), np.eye(192)))
     with pytest.raises(DataError, match=r"\(192,\).*\(64,\).*evaluate\.dims"):
         fid.read_npz(tmp_path / "big.npz", 64)
@@ -147,7 +150,7 @@ SHORTER = (WHOLE.getvalue().rindex(b"<f8") + 2.5) / len(WHOLE.getvalue())  # f8 
 
 @given(DAMAGES)
 @example(Damage(SHORTER, ord("8") ^ ord("4")))
-def test_damaged_statistics_are_refused_or_read_as_they_were(
+def test_read_npz_of_a_damaged_file_gives_the_same_values_or_data_error(
     tmp_path_factory: pytest.TempPathFactory, damage: Damage
 ) -> None:
     path = tmp_path_factory.mktemp("npz") / "a.npz"

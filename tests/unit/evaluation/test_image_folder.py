@@ -17,9 +17,10 @@ def draw(
     Image.new("RGB", size, colour).save(path)
 
 
-def test_images_come_in_order_whatever_the_batch_and_other_files_are_left_out(
+def test_open_folder_gives_images_in_order_and_leaves_out_other_files(
     tmp_path: Path,
 ) -> None:
+    """In batches, by their indices, and evenly spread."""
     for index in range(5):
         draw(tmp_path / f"{index}.png", colour=(index, 0, 0))
     (tmp_path / "README.txt").write_text("not an image")
@@ -32,7 +33,7 @@ def test_images_come_in_order_whatever_the_batch_and_other_files_are_left_out(
     assert [path.name for path in found.spread(2).paths] == ["0.png", "4.png"]
 
 
-def test_the_digest_follows_the_content(tmp_path: Path) -> None:
+def test_digest_of_a_folder_follows_its_content(tmp_path: Path) -> None:
     for folder in ("a", "b", "c"):
         draw(tmp_path / folder / "1.png")
     draw(tmp_path / "c" / "1.png", colour=(0, 0, 0))
@@ -40,28 +41,30 @@ def test_the_digest_follows_the_content(tmp_path: Path) -> None:
     assert a == b != c
 
 
-def test_an_empty_or_missing_folder_says_what_to_do(tmp_path: Path) -> None:
+def test_open_folder_without_an_image_raises_with_what_to_do(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(DataError, match="holds no image; draw some"):
             open_folder(folder, "draw some")
         assert open_if_any(folder) is None
 
 
-def test_images_of_two_sizes_are_named(tmp_path: Path) -> None:
+def test_open_folder_of_images_of_two_sizes_raises_data_error(tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
     draw(tmp_path / "b.png", size=(9, 8))
     with pytest.raises(DataError, match=r"b\.png is 9×8 and a\.png is 8×8"):
         open_folder(tmp_path, "")
 
 
-def test_a_folder_of_another_size_than_the_samples_is_refused(tmp_path: Path) -> None:
+def test_check_same_size_of_folders_of_two_sizes_raises_data_error(tmp_path: Path) -> None:
     draw(tmp_path / "a" / "1.png")
     draw(tmp_path / "b" / "1.png", size=(16, 16))
     with pytest.raises(DataError, match=r"8×8.*16×16"):
         check_same_size(open_folder(tmp_path / "a", ""), open_folder(tmp_path / "b", ""))
 
 
-def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
+def test_open_folder_and_batches_when_an_image_is_unreadable_raise_data_error(
+    tmp_path: Path,
+) -> None:
     draw(tmp_path / "1.png")
     (tmp_path / "2.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"2\.png cannot be decoded"):

@@ -56,7 +56,7 @@ def inception_options(path: Path, sha256: str | None, dims: int = 64) -> Evaluat
     return settings.group("evaluate", features="inception", **changes)
 
 
-def test_features_of_all_dimensions_are_those_of_pytorch_fid(
+def test_inception_features_of_all_dimensions_equal_pytorch_fid_s(
     weights_file: Path, images: ImageFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     state = torch.load(weights_file, weights_only=True)
@@ -76,7 +76,7 @@ def test_features_of_all_dimensions_are_those_of_pytorch_fid(
     assert ours.digest == files.digest_file(weights_file)
 
 
-def test_another_file_is_allowed_by_its_digest_but_gives_no_fid(
+def test_make_extractor_of_other_weights_with_their_digest_gives_no_fid(
     weights_file: Path, tmp_path: Path
 ) -> None:
     known = files.digest_file(weights_file)[:12]
@@ -86,14 +86,17 @@ def test_another_file_is_allowed_by_its_digest_but_gives_no_fid(
         features.make_extractor(inception_options(weights_file, "0123abcd"), tmp_path)
 
 
-def test_a_file_with_another_digest_is_refused(weights_file: Path) -> None:
+def test_make_extractor_of_weights_with_another_digest_raises_weights_error(
+    weights_file: Path,
+) -> None:
     with pytest.raises(WeightsError, match="6726825d"):
         features.make_extractor(inception_options(weights_file, None), weights_file.parent)
 
 
-def test_missing_weights_say_where_to_put_them_and_how_to_do_without(
+def test_find_weights_when_missing_raises_with_where_to_put_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """And with how to do without them."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     nobody_listens = "http://127.0.0.1:9/pt_inception-2015-12-05-6726825d.pth"
     monkeypatch.setattr(inception, "FID_WEIGHTS_URL", nobody_listens)
@@ -105,7 +108,7 @@ def test_missing_weights_say_where_to_put_them_and_how_to_do_without(
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_holds_something_else_is_refused(tmp_path: Path) -> None:
+def test_load_inception_of_a_file_of_something_else_raises_weights_error(tmp_path: Path) -> None:
     path = tmp_path / "other.pth"
     torch.save({"weight": torch.zeros(3)}, path)
     with pytest.raises(WeightsError, match=r"other\.pth does not hold the weights"):

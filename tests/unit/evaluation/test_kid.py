@@ -10,7 +10,7 @@ def normal(count: int, seed: int, shift: float = 0.0) -> np.ndarray:
     return np.random.default_rng(seed).normal(shift, 1, (count, 16)).astype(np.float32)
 
 
-def test_it_is_the_sum_over_pairs_that_the_paper_gives() -> None:
+def test_mmd2_is_the_sum_over_pairs_that_the_paper_gives() -> None:
     x, y = normal(5, 0).astype(float), normal(7, 1).astype(float)
 
     def kernel(a: np.ndarray, b: np.ndarray) -> float:
@@ -23,7 +23,8 @@ def test_it_is_the_sum_over_pairs_that_the_paper_gives() -> None:
     assert mmd2(x, y) == pytest.approx(expected)
 
 
-def test_equal_distributions_have_none_whatever_their_size_and_different_ones_have_some() -> None:
+def test_kid_of_equal_distributions_is_zero_and_of_different_ones_is_not() -> None:
+    """Zero whatever the size of the sets."""
     for count in (64, 600):
         mean, deviation = kid(normal(count, 0), normal(2 * count, 1))
         assert abs(mean) < 2 * deviation
@@ -31,5 +32,5 @@ def test_equal_distributions_have_none_whatever_their_size_and_different_ones_ha
     assert shifted > 5 * deviation
 
 
-def test_it_is_the_same_number_every_time() -> None:
+def test_kid_of_the_same_features_is_the_same_number_each_time() -> None:
     assert kid(normal(100, 0), normal(90, 1)) == kid(normal(100, 0), normal(90, 1))

@@ -28,7 +28,7 @@ def folder_of(path: Path, images: np.ndarray) -> ImageFolder:
     return open_folder(path, "")
 
 
-def test_it_finds_what_brute_force_finds_across_block_borders(
+def test_nearest_across_block_borders_finds_what_brute_force_finds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(memorization, "_QUERIES", 7)
@@ -43,21 +43,21 @@ def test_it_finds_what_brute_force_finds_across_block_borders(
     np.testing.assert_allclose(found.second, np.sort(exact, axis=1)[:, 1], rtol=1e-6)
 
 
-def test_an_exact_copy_is_at_distance_zero_far_from_the_origin() -> None:
+def test_nearest_of_an_exact_copy_far_from_the_origin_is_at_distance_zero() -> None:
     keys = np.random.default_rng(0).integers(0, 256, (40, 3072), np.uint8)
     found = nearest([keys[[3, 17]]], keys)
     assert found.index.tolist() == [3, 17]
     assert found.first.tolist() == [0, 0]
 
 
-def test_a_single_key_has_no_second() -> None:
+def test_nearest_of_a_single_key_has_no_second() -> None:
     found = nearest([np.zeros((2, 3))], np.ones((1, 3)))
     assert found.first == pytest.approx([3**0.5] * 2)
     assert np.isinf(found.second).all()
     assert figures_of(found, None)["near_one_picture"] == 0
 
 
-def test_copies_are_caught_mirrored_and_noisy_ones_too_and_fresh_images_are_not(
+def test_compare_pixels_finds_mirrored_and_noisy_copies_and_no_fresh_image(
     tmp_path: Path,
 ) -> None:
     trained = smooth_images(120, 0)
@@ -82,14 +82,14 @@ def test_copies_are_caught_mirrored_and_noisy_ones_too_and_fresh_images_are_not(
     assert fresh["near_one_picture"] == 0
 
 
-def test_real_images_are_closer_than_held_out_ones_one_time_in_twenty() -> None:
+def test_closer_than_holdout_of_real_images_is_one_in_twenty() -> None:
     rng = np.random.default_rng(0)
     keys, held_out, samples = (rng.normal(size=(count, 8)) for count in (500, 2000, 2000))
     figures = figures_of(nearest([samples], keys), nearest([held_out], keys))
     assert figures["closer_than_holdout"] == pytest.approx(0.05, abs=0.015)
 
 
-def test_the_image_shows_the_closest_pairs_first(tmp_path: Path) -> None:
+def test_nearest_sheet_shows_the_closest_pairs_first(tmp_path: Path) -> None:
     images = smooth_images(20, 0)
     samples = np.concatenate([smooth_images(3, 5), images[[7]]])
     sampled = folder_of(tmp_path / "samples", samples)

@@ -19,7 +19,7 @@ def normal(count: int, dims: int, seed: int) -> np.ndarray:
         (5, 89 / 90, 90 / 120, 433 / 450, 99 / 120),
     ],
 )
-def test_the_figures_are_those_of_the_published_code(
+def test_overlap_gives_the_figures_of_the_published_code(
     k: int,
     precision: float,
     recall: float,
@@ -42,7 +42,7 @@ def test_the_figures_are_those_of_the_published_code(
     assert far.figures() == pytest.approx(expected, abs=0.02)
 
 
-def test_equal_distributions_have_the_expected_density_and_coverage() -> None:
+def test_overlap_of_equal_distributions_has_the_expected_density_and_coverage() -> None:
     found = overlap(normal(1000, 8, 0), normal(1000, 8, 1))
     assert found.density == pytest.approx(1, abs=0.05)
     # Of the k nearest of 2N-1 images all are real: (N-1)…(N-k) / (2N-1)…(2N-k)
@@ -51,7 +51,7 @@ def test_equal_distributions_have_the_expected_density_and_coverage() -> None:
     assert found.precision == pytest.approx(found.recall, abs=0.05)
 
 
-def test_what_is_missing_shows_in_recall_and_what_is_foreign_in_precision() -> None:
+def test_overlap_shows_missing_modes_in_recall_and_foreign_ones_in_precision() -> None:
     real = np.concatenate([normal(300, 4, 0), normal(300, 4, 1) + 50])
     one_mode = overlap(normal(300, 4, 2), real).figures()
     assert one_mode["precision"] > 0.9
@@ -64,7 +64,8 @@ def test_what_is_missing_shows_in_recall_and_what_is_foreign_in_precision() -> N
     assert found.realism[150:].max() < 0.1 < found.realism[:150].min()
 
 
-def test_a_set_lies_in_its_own_manifold_and_few_images_have_one() -> None:
+def test_overlap_of_a_set_with_itself_has_precision_one() -> None:
+    """Sets of few or of repeated images have figures, too."""
     features = normal(40, 16, 0)
     assert overlap(features, features).figures()["precision"] == 1
     assert (overlap(features, features).realism > 1e6).all()  # copies
@@ -73,13 +74,13 @@ def test_a_set_lies_in_its_own_manifold_and_few_images_have_one() -> None:
     assert not np.isnan(overlap(doubled, doubled).realism).any()
 
 
-def test_a_radius_reaches_to_the_kth_neighbour() -> None:
+def test_radii_reach_to_the_kth_neighbour() -> None:
     line = np.array([[0.0], [1.0], [3.0], [7.0]])
     assert radii(line, 1).tolist() == [1, 1, 2, 4]
     assert radii(line, 2).tolist() == [3, 2, 3, 6]
 
 
-def test_of_many_rows_evenly_spread_ones_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overlap_of_many_rows_takes_evenly_spread_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prdc, "MAX_ROWS", 50)
     found = overlap(normal(200, 3, 0), normal(300, 3, 1))
     assert len(found.rows) == len(found.densities) == 50

@@ -49,7 +49,7 @@ def grows(values: list[float]) -> bool:
     return all(later > 1.02 * earlier for earlier, later in pairwise(values))
 
 
-def test_its_distance_grows_with_noise_blur_and_missing_kinds(
+def test_random_vgg_distance_grows_with_noise_blur_and_missing_kinds(
     distance_of: Callable[[np.ndarray], float],
 ) -> None:
     images = drawn(128, 2)
@@ -61,7 +61,7 @@ def test_its_distance_grows_with_noise_blur_and_missing_kinds(
     assert grows([distance_of(drawn(128, 2, kinds)) for kinds in (8, 4, 2, 1)])
 
 
-def test_no_layer_lets_the_signal_die_out() -> None:
+def test_random_vgg_layers_keep_the_signal() -> None:
     network, x = RandomVGG(192), torch.from_numpy(drawn(32, 0)).permute(0, 3, 1, 2) / 255
     with torch.inference_mode():
         x = 4 * x - 2
@@ -70,7 +70,7 @@ def test_no_layer_lets_the_signal_die_out() -> None:
             assert 0.1 < x.std() < 10
 
 
-def test_it_is_the_same_network_every_time_and_its_digest_says_so() -> None:
+def test_random_vgg_of_one_seed_is_the_same_network_with_the_same_digest() -> None:
     image = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     first, second, other = RandomVGG(64), RandomVGG(64), RandomVGG(64, seed=1)
     torch.testing.assert_close(first(image), second(image))
@@ -80,5 +80,7 @@ def test_it_is_the_same_network_every_time_and_its_digest_says_so() -> None:
 
 
 @pytest.mark.parametrize(("side", "dims"), [(32, 64), (128, 768)])
-def test_images_of_any_size_give_features_of_the_dimensions_asked_for(side: int, dims: int) -> None:
+def test_random_vgg_of_images_of_any_size_gives_the_configured_dimensions(
+    side: int, dims: int
+) -> None:
     assert RandomVGG(dims)(torch.rand(2, 3, side, side)).shape == (2, dims)

@@ -26,7 +26,7 @@ def difference(left: np.ndarray, right: np.ndarray) -> float:
     return float(np.abs(left.astype(int) - right).mean())
 
 
-def test_a_crop_is_what_face_crop_plus_makes_of_the_same_landmarks(
+def test_crop_of_the_same_landmarks_equals_face_crop_plus_s(
     tmp_path: Path, portraits: list[Portrait], cropper: FaceCropper
 ) -> None:
     chosen = portraits[:3]
@@ -43,7 +43,7 @@ def test_a_crop_is_what_face_crop_plus_makes_of_the_same_landmarks(
         assert (crop.pixels == images.read_rgb([tmp_path / "out" / name])[0]).all()
 
 
-def test_eyes_come_to_the_same_place_whatever_the_pose(
+def test_crop_of_any_pose_puts_the_eyes_at_the_same_place(
     portraits: list[Portrait], cropper: FaceCropper
 ) -> None:
     """A dot on each true eye, drawn into the image, is where alignment should bring it."""
@@ -62,7 +62,9 @@ def test_eyes_come_to_the_same_place_whatever_the_pose(
     assert spread.max() < 256 * 0.03
 
 
-def test_exif_rotation_gives_the_same_crop(portraits: list[Portrait], cropper: FaceCropper) -> None:
+def test_crop_of_an_image_rotated_by_exif_is_the_same(
+    portraits: list[Portrait], cropper: FaceCropper
+) -> None:
     portrait, detector = portraits[2], make_detector(group("detect"))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -76,7 +78,7 @@ def test_exif_rotation_gives_the_same_crop(portraits: list[Portrait], cropper: F
     assert np.array_equal(crops[0], crops[1])
 
 
-def test_a_large_image_is_shrunk_without_aliasing(cropper: FaceCropper) -> None:
+def test_crop_of_a_large_image_has_no_aliasing(cropper: FaceCropper) -> None:
     """Single-pixel stripes average to grey; skipping pixels would leave stripes."""
     stripes = np.zeros((3000, 3000, 3), np.uint8)
     stripes[:, ::2] = 255
@@ -87,7 +89,7 @@ def test_a_large_image_is_shrunk_without_aliasing(cropper: FaceCropper) -> None:
     assert crop.pixels.std() < 12
 
 
-def test_shrinking_first_does_not_move_the_face(
+def test_crop_of_an_image_that_is_shrunk_first_keeps_the_face_in_place(
     portraits: list[Portrait], cropper: FaceCropper
 ) -> None:
     portrait = portraits[4]
@@ -100,11 +102,11 @@ def test_shrinking_first_does_not_move_the_face(
     assert difference(small.pixels, large.pixels) < 3
 
 
-def test_landmarks_in_one_point_give_no_crop(cropper: FaceCropper) -> None:
+def test_crop_of_landmarks_in_one_point_is_none(cropper: FaceCropper) -> None:
     assert cropper.crop(np.zeros((50, 50, 3), np.uint8), np.full((5, 2), 7, np.float32)) is None
 
 
-def test_crops_are_written_measured_and_named_after_their_image(
+def test_crop_all_writes_measures_and_names_crops_after_their_image(
     tmp_path: Path, portraits: list[Portrait], cropper: FaceCropper
 ) -> None:
     faces = []
@@ -131,5 +133,5 @@ def detected(image: str, number: int, points: np.ndarray) -> Detection:
     return Detection(image, 400, 480, number, **box, **landmarks, eyes_found=2)
 
 
-def test_without_a_crop_the_summary_has_no_medians() -> None:
+def test_crop_metrics_without_a_crop_have_no_medians() -> None:
     assert alignment.crop_metrics([], detected=2) == {"crops": 0, "not_aligned": 2, "upscaled": 0}

@@ -63,7 +63,9 @@ def table(listed: list[LedgerRow], folder: Path, detector: Detector) -> list[Det
     ]
 
 
-def test_an_image_is_searched_once(tmp_path: Path, portraits: list[Portrait]) -> None:
+def test_search_all_of_the_same_image_searches_it_once(
+    tmp_path: Path, portraits: list[Portrait]
+) -> None:
     listed = stored(tmp_path, *(portrait.png() for portrait in portraits[:3]))
     detector = Counting()
     first = table(listed, tmp_path, detector)
@@ -77,7 +79,7 @@ def test_an_image_is_searched_once(tmp_path: Path, portraits: list[Portrait]) ->
     assert detector.calls == 4
 
 
-def test_a_cut_result_in_the_cache_is_made_again(tmp_path: Path) -> None:
+def test_search_all_with_a_cut_result_in_the_cache_searches_again(tmp_path: Path) -> None:
     pixels = Image.fromarray(np.zeros((20, 30, 3), np.uint8))
     listed = stored(tmp_path, images.png_bytes(pixels))
     detector = Counting()
@@ -89,7 +91,7 @@ def test_a_cut_result_in_the_cache_is_made_again(tmp_path: Path) -> None:
     assert detector.calls == 4
 
 
-def test_other_limits_do_not_search_again_and_another_detector_does(
+def test_search_all_with_other_limits_uses_the_cache_and_another_detector_does_not(
     tmp_path: Path, portraits: list[Portrait]
 ) -> None:
     listed = stored(tmp_path, portraits[0].png())
@@ -102,7 +104,9 @@ def test_other_limits_do_not_search_again_and_another_detector_does(
     assert other.calls == 1
 
 
-def test_a_changed_cache_version_searches_again(tmp_path: Path, portraits: list[Portrait]) -> None:
+def test_search_all_with_another_cache_version_searches_again(
+    tmp_path: Path, portraits: list[Portrait]
+) -> None:
     rows = stored(tmp_path, portraits[0].png())
     detectors = [Counting(cache_version=version) for version in ("1", "2", "1")]
     for detector in detectors:
@@ -110,7 +114,7 @@ def test_a_changed_cache_version_searches_again(tmp_path: Path, portraits: list[
     assert [detector.calls for detector in detectors] == [1, 1, 0]
 
 
-def test_the_cache_of_version_0_1_is_used(tmp_path: Path) -> None:
+def test_search_all_uses_the_cache_of_version_0_1(tmp_path: Path) -> None:
     """A result as 0.1 wrote it: by the image's digest, with a checksum."""
     key = files.digest_json({"code": "1", "detector": {"identity": 1}})[:16]
     sha256 = "ab" * 32
@@ -135,7 +139,7 @@ class Batched(Counting):
         return [[face(0.9, float(image.mean()) + 100)] for image in images]
 
 
-def test_a_detector_of_several_images_at_once_gives_each_its_own_faces(
+def test_search_all_in_batches_gives_each_image_its_own_faces(
     tmp_path: Path, portraits: list[Portrait]
 ) -> None:
     shapes = [portrait.pixels[: 480 - 20 * (n % 3)] for n, portrait in enumerate(portraits[:11])]
@@ -156,7 +160,7 @@ def test_a_detector_of_several_images_at_once_gives_each_its_own_faces(
     ("which", "expected"),
     [("largest", [(0, 0.5)]), ("best", [(1, 0.9)]), ("all", [(0, 0.5), (1, 0.9)])],
 )
-def test_the_faces_that_count(
+def test_table_rows_have_the_faces_that_detect_faces_selects(
     tmp_path: Path, portraits: list[Portrait], which: str, expected: list[tuple[int, float]]
 ) -> None:
     listed = stored(tmp_path, portraits[0].png())
@@ -164,7 +168,7 @@ def test_the_faces_that_count(
     assert [(row.face, row.score) for row in rows] == expected
 
 
-def test_broken_images_and_those_without_a_face_have_a_row_with_the_reason(
+def test_table_rows_of_broken_images_and_of_those_without_a_face_give_the_reason(
     tmp_path: Path, portraits: list[Portrait]
 ) -> None:
     listed = stored(tmp_path, b"<html>", portraits[0].png())
@@ -174,12 +178,14 @@ def test_broken_images_and_those_without_a_face_have_a_row_with_the_reason(
     assert (counts["pictures"], counts["unreadable"], counts["without_face"]) == (2, 1, 1)
 
 
-def test_an_image_of_the_ledger_that_is_gone_is_named(tmp_path: Path) -> None:
+def test_search_all_when_an_image_is_gone_raises_data_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.png is in the ledger"):
         table([ledger_row("gone.png", "0" * 64)], tmp_path, Counting())
 
 
-def test_the_table_gives_the_faces_back(tmp_path: Path, portraits: list[Portrait]) -> None:
+def test_faces_by_image_of_a_written_table_gives_the_faces_back(
+    tmp_path: Path, portraits: list[Portrait]
+) -> None:
     listed = stored(tmp_path, portraits[0].png(), b"broken")
     rows = table(listed, tmp_path, Counting(min_size=48))
     tables.write(tmp_path / "table.csv", rows, Detection)
@@ -190,20 +196,22 @@ def test_the_table_gives_the_faces_back(tmp_path: Path, portraits: list[Portrait
     assert (detection.landmarks(faces[0]) == LANDMARKS).all()
 
 
-def test_a_face_without_a_number_is_one_sentence(tmp_path: Path, portraits: list[Portrait]) -> None:
+def test_faces_by_image_of_a_face_without_a_position_raises_data_error(
+    tmp_path: Path, portraits: list[Portrait]
+) -> None:
     row = table(stored(tmp_path, portraits[0].png()), tmp_path, Counting())[0]
     for damage in ({"nose_x": None}, {"box_w": float("nan")}, {"eyes_found": None}):
         with pytest.raises(DataError, match="has a face without a position"):
             detection.faces_by_image([replace(row, **damage)])
 
 
-def test_the_images_to_search_are_those_of_the_ledger_each_once_by_path() -> None:
+def test_downloaded_images_are_those_of_the_ledger_each_once_by_path() -> None:
     rows = [ledger_row(path, path) for path in ("b.png", "", "a.png", "b.png")]
     assert [row.path for row in detection.downloaded_images(rows)] == ["a.png", "b.png"]
 
 
 @given(DAMAGES)
-def test_a_damaged_table_of_detections_is_read_or_refused(
+def test_faces_by_image_of_a_damaged_table_raises_at_most_data_error(
     tmp_path_factory: pytest.TempPathFactory, damage: Damage
 ) -> None:
     path = tmp_path_factory.mktemp("table") / "detections.csv"

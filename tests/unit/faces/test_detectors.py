@@ -92,7 +92,7 @@ def test_yunet_places_the_landmarks_of_a_smaller_copy_alike(portraits: list[Port
     "box",
     [(0, 0, 30, 40), (-50, -60, 80, 90), (95, 75, 5, 5), (200, 300, 20, 20), (10, 5, 900, 900)],
 )
-def test_a_view_maps_its_points_back_to_the_image(box: tuple[float, float, float, float]) -> None:
+def test_view_maps_its_points_back_to_the_image(box: tuple[float, float, float, float]) -> None:
     """Also at a face on the edge, and at a box beyond it."""
     image = np.random.default_rng(0).integers(0, 255, (80, 100, 3), np.uint8)
     view = yunet._View.of(image, box, 140)
@@ -126,7 +126,7 @@ def test_haar_sees_no_face_in_scenes() -> None:
     assert [detector.detect(np.asarray(s.image.convert("RGB"))) for s in scenes] == [[]] * 6
 
 
-def test_faces_come_largest_first_and_within_the_limits() -> None:
+def test_detect_gives_faces_largest_first_within_the_limits() -> None:
     rng = np.random.default_rng(3)
     group = drawing.group([drawing.Person.random(rng) for _ in range(3)], rng)
     pixels = np.asarray(group.image.convert("RGB"))
@@ -138,7 +138,7 @@ def test_faces_come_largest_first_and_within_the_limits() -> None:
     assert make("haar", min_size=300).detect(pixels) == []
 
 
-def test_of_overlapping_faces_the_one_of_the_highest_score_stays() -> None:
+def test_drop_overlapping_keeps_the_face_of_the_highest_score() -> None:
     points = np.zeros((5, 2), np.float32)
     sure = Face(0.8, (177, 151, 174, 174), points, 2)
     figure = Face(0.3, (72, 38, 390, 390), points, 1)
@@ -146,11 +146,11 @@ def test_of_overlapping_faces_the_one_of_the_highest_score_stays() -> None:
     assert haar._drop_overlapping([figure, beside, sure]) == [sure, beside]
 
 
-def test_an_image_smaller_than_any_face_has_none() -> None:
+def test_detect_in_an_image_smaller_than_any_face_finds_none() -> None:
     assert make("haar").detect(np.zeros((5, 3, 3), np.uint8)) == []
 
 
-def test_the_number_of_threads_changes_nothing(portraits: list[Portrait]) -> None:
+def test_detect_with_any_number_of_opencv_threads_finds_the_same(portraits: list[Portrait]) -> None:
     detector, before = make("haar"), cv2.getNumThreads()
     try:
         cv2.setNumThreads(1)
@@ -164,7 +164,7 @@ def test_the_number_of_threads_changes_nothing(portraits: list[Portrait]) -> Non
         cv2.setNumThreads(before)
 
 
-def test_threads_may_share_a_detector(portraits: list[Portrait]) -> None:
+def test_detector_shared_by_threads_finds_the_same(portraits: list[Portrait]) -> None:
     detector = make("haar")
     alone = [detector.detect(portrait.pixels) for portrait in portraits[:4]]
     with ThreadPoolExecutor(4) as pool:
@@ -172,20 +172,20 @@ def test_threads_may_share_a_detector(portraits: list[Portrait]) -> None:
     assert all(same(a, b) for a, b in zip(alone * 2, together, strict=True))
 
 
-def test_a_file_of_other_weights_is_refused(tmp_path: Path) -> None:
+def test_make_detector_of_other_weights_raises_weights_error(tmp_path: Path) -> None:
     path = tmp_path / "yunet.onnx"
     path.write_bytes(b"something else")
     with pytest.raises(WeightsError, match=r"not the expected weights file.*detect\.weights"):
         make("yunet", path)
 
 
-def test_a_missing_file_of_weights_is_named(tmp_path: Path) -> None:
+def test_make_detector_of_missing_weights_names_the_file(tmp_path: Path) -> None:
     for name in ("yunet", "retinaface"):
         with pytest.raises(WeightsError, match=r"nowhere\.bin does not exist"):
             make(name, tmp_path / "nowhere.bin")
 
 
-def test_a_file_of_other_weights_names_the_parameter_that_named_it(tmp_path: Path) -> None:
+def test_make_detector_of_other_weights_names_the_parameter_that_named_them(tmp_path: Path) -> None:
     path = tmp_path / "yunet.onnx"
     path.write_bytes(b"something else")
     of_evaluate = group("evaluate", detector="yunet", detector_weights=str(path))
@@ -193,7 +193,7 @@ def test_a_file_of_other_weights_names_the_parameter_that_named_it(tmp_path: Pat
         make_detector(of_evaluate.face_detector(64), "evaluate.detector_weights")
 
 
-def test_an_unknown_detector_is_refused() -> None:
+def test_check_of_an_unknown_detector_raises_params_error() -> None:
     values = params().model_dump(by_alias=True)
     values["detect"]["detector"] = "viola"
     with pytest.raises(ParamsError, match=r"detect\.detector is 'viola'.*haar, yunet, retinaface"):
@@ -208,7 +208,9 @@ def test_an_unknown_detector_is_refused() -> None:
         (retinaface, "4028224beea6e7438b5dabf332a3bc9d02d55d7a4718014361cf26ec7985daef"),
     ],
 )
-def test_the_caches_of_version_0_1_stay_valid(module: ModuleType, version: str) -> None:
+def test_cache_version_of_each_detector_is_that_of_version_0_1(
+    module: ModuleType, version: str
+) -> None:
     """These are the digests of 0.1's source files. Whoever changes the faces found changes both."""
     assert version == module.CACHE_VERSION
 

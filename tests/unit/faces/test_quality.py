@@ -47,7 +47,8 @@ def test_pose_is_that_of_a_head_turned_so(angles: tuple[float, float, float]) ->
     assert np.abs(np.array([pose.yaw, pose.pitch, pose.roll]) - angles).max() < 4
 
 
-def test_the_histogram_counts_every_crop_and_has_an_edge_at_the_original_s_threshold() -> None:
+def test_sharpness_histogram_counts_every_crop_with_an_edge_at_the_threshold() -> None:
+    """At 100, the original's."""
     values = [0, 3, 99.99, 100, 101, 5000, 1e6]
     bins = quality.sharpness_histogram(values)
     assert sum(one.crops for one in bins) == len(values)

@@ -35,7 +35,7 @@ def hosts() -> Iterator[LoopbackHosts]:
     server.server_close()
 
 
-def test_a_given_file_is_taken_and_nothing_else_is_looked_at(tmp_path: Path) -> None:
+def test_find_of_a_given_path_takes_that_file_alone(tmp_path: Path) -> None:
     path = tmp_path / "mine.bin"
     path.write_bytes(CONTENT)
     assert weights.find("Net", str(path), [tmp_path / "no"], URL, SHA256) == path
@@ -43,7 +43,7 @@ def test_a_given_file_is_taken_and_nothing_else_is_looked_at(tmp_path: Path) -> 
         weights.find("Net", str(tmp_path / "other.bin"), [path], URL, SHA256)
 
 
-def test_a_relative_path_leads_from_the_working_folder_or_the_main_repository(
+def test_find_of_a_relative_path_looks_in_the_working_folder_and_the_main_repository(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clone = tmp_path / "clone"  # as of a queued experiment
@@ -58,13 +58,13 @@ def test_a_relative_path_leads_from_the_working_folder_or_the_main_repository(
     assert weights.find("Net", "mine.bin", [], None, SHA256) == Path("mine.bin")
 
 
-def test_a_kept_file_is_taken_with_the_first_digits_of_its_digest(tmp_path: Path) -> None:
+def test_find_takes_a_cached_file_by_the_first_digits_of_its_digest(tmp_path: Path) -> None:
     path = tmp_path / "hub" / "network.bin"
     files.write_bytes(path, CONTENT)
     assert weights.find("Net", None, [tmp_path / "no", path], URL, SHA256[:8]) == path
 
 
-def test_a_missing_file_is_fetched_once(tmp_path: Path, hosts: LoopbackHosts) -> None:
+def test_find_of_a_missing_file_downloads_it_once(tmp_path: Path, hosts: LoopbackHosts) -> None:
     target = tmp_path / "cache" / "network.bin"
     assert weights.find("Net", None, [target], URL, SHA256, hosts=hosts) == target
     assert target.read_bytes() == CONTENT
@@ -72,7 +72,9 @@ def test_a_missing_file_is_fetched_once(tmp_path: Path, hosts: LoopbackHosts) ->
     assert weights.find("Net", None, [target], URL, SHA256, hosts=nowhere) == target
 
 
-def test_other_weights_are_refused_and_not_kept(tmp_path: Path, hosts: LoopbackHosts) -> None:
+def test_find_of_other_weights_raises_weights_error_and_keeps_none(
+    tmp_path: Path, hosts: LoopbackHosts
+) -> None:
     target = tmp_path / "cache" / "network.bin"
     with pytest.raises(WeightsError, match="not the expected weights file"):
         weights.find("Net", None, [target], URL, "0" * 64, hosts=hosts)
@@ -89,7 +91,7 @@ def test_other_weights_are_refused_and_not_kept(tmp_path: Path, hosts: LoopbackH
         ("https://away.example/network.bin", "no connection"),
     ],
 )
-def test_what_cannot_be_fetched_says_where_to_put_it(
+def test_find_when_the_download_fails_says_where_to_put_the_file(
     tmp_path: Path, hosts: LoopbackHosts, url: str, why: str
 ) -> None:
     target = tmp_path / "cache" / "network.bin"

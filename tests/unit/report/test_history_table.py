@@ -14,7 +14,7 @@ def shown(**figures: float) -> str:
     return history.table([run])[1]
 
 
-def test_the_losses_are_those_of_the_model_that_was_kept() -> None:
+def test_history_table_of_a_training_shows_the_losses_of_the_kept_model() -> None:
     last = {"train_loss": 0.1, "val_loss": 0.4, "best_epoch": 3}
     assert "train_loss 0.1, val_loss 0.4, best_epoch 3" in shown(**last)  # an older run
     line = shown(**last, best_train_loss=0.2, best_val_loss=0.3)

@@ -21,9 +21,10 @@ PARAMS = Path("presets/demo.yaml").read_bytes()
 
 
 @given(st.sampled_from(sorted(FIGURES)), DAMAGES)
-def test_damaged_figures_are_named_or_shown_as_far_as_they_go(
+def test_funnel_of_damaged_metrics_that_read_json_accepts_raises_nothing(
     tmp_path_factory: pytest.TempPathFactory, stage: str, damage: Damage
 ) -> None:
+    """The file of metrics that it refuses is named."""
     path = tmp_path_factory.mktemp("metrics") / f"{stage}.json"
     path.write_bytes(damage.of(FIGURES[stage]))
     figures = {name: json.loads(content) for name, content in FIGURES.items()}
@@ -38,13 +39,13 @@ def test_damaged_figures_are_named_or_shown_as_far_as_they_go(
 @given(DAMAGES)
 @example(Damage(0.5, EPOCHS[len(EPOCHS) // 2] ^ ord("\r")))
 @example(Damage(0.0625, 1))  # a header with a name less than its rows
-def test_damaged_curves_have_gaps_and_no_end(damage: Damage) -> None:
+def test_curves_of_a_damaged_table_have_at_most_its_lines(damage: Damage) -> None:
     rows = data.curves(damage.of(EPOCHS).decode(errors="replace"))
     assert len(rows) <= EPOCHS.count(b"\n") + 1
 
 
 @given(DAMAGES)
-def test_damaged_parameters_are_shown_as_far_as_they_go(damage: Damage) -> None:
+def test_settings_of_damaged_parameters_raise_nothing(damage: Damage) -> None:
     def read(path: str) -> str:
         return damage.of(PARAMS).decode(errors="replace")
 

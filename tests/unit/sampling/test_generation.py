@@ -33,7 +33,7 @@ def model(tmp_path: Path) -> DiffusionModel:
     return model_folder.load_model(folder, "cpu")
 
 
-def test_images_finished_before_a_kill_are_kept_and_the_rest_is_the_same(
+def test_generate_after_a_kill_keeps_finished_images_and_makes_the_same_rest(
     model: DiffusionModel, tmp_path: Path
 ) -> None:
     made = generation.generate(model, OPTIONS, STEPS, SEED, tmp_path / "whole")
@@ -53,7 +53,7 @@ def test_images_finished_before_a_kill_are_kept_and_the_rest_is_the_same(
     assert again.images_per_s == 0
 
 
-def test_several_seeds_give_the_images_that_each_gives_alone(
+def test_generate_seeds_gives_the_images_that_each_seed_gives_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
@@ -67,7 +67,7 @@ def test_several_seeds_give_the_images_that_each_gives_alone(
     assert not list((tmp_path / ".resume").iterdir())
 
 
-def test_running_out_of_memory_ends_in_a_message(
+def test_generate_when_out_of_memory_raises_params_error(
     model: DiffusionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_much(*_: object) -> None:
@@ -78,7 +78,7 @@ def test_running_out_of_memory_ends_in_a_message(
         generation.generate(model, OPTIONS, STEPS, SEED, tmp_path / "none")
 
 
-def test_samples_from_memory_and_from_disk_are_the_same(
+def test_generate_by_a_model_from_memory_or_from_disk_gives_the_same_images(
     model: DiffusionModel, tmp_path: Path
 ) -> None:
     for loaded, name in ((tiny.model(), "memory"), (model, "disk")):
@@ -88,7 +88,7 @@ def test_samples_from_memory_and_from_disk_are_the_same(
         assert np.asarray(image).shape == (16, 16, 3)
 
 
-def test_the_resume_key_holds_what_decides_the_images() -> None:
+def test_resume_key_changes_with_all_that_decides_the_images() -> None:
     key = generation.resume_key(OPTIONS, STEPS, SEED, "digest")
     others: list[Any] = [
         (OPTIONS, STEPS, SEED, "other"),
@@ -102,9 +102,10 @@ def test_the_resume_key_holds_what_decides_the_images() -> None:
 
 
 @given(DAMAGES)
-def test_a_damaged_sample_is_sampled_again(
+def test_is_whole_of_a_damaged_sample_is_true_only_with_the_same_pixels(
     tmp_path_factory: pytest.TempPathFactory, damage: Damage
 ) -> None:
+    """A sample that is not whole is sampled again."""
     path = tmp_path_factory.mktemp("sample") / "000000.png"
     pixels = np.random.default_rng(1).integers(0, 255, (8, 8, 3), dtype=np.uint8)
     content = images.png_bytes(Image.fromarray(pixels))

@@ -136,9 +136,10 @@ def test_sampler_where_diffusers_is_right_equals_its_scheduler(
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
-def test_dpm_solver_s_levels_are_even_in_log_snr_and_their_timesteps_the_last_before(
+def test_noise_levels_of_dpm_solver_are_even_in_log_snr(
     schedule: NoiseSchedule,
 ) -> None:
+    """Each level's timestep is the last before it."""
     snr = [*schedule.snr().tolist(), 0.0]
     for steps in (2, 20, 300):
         levels = samplers.noise_levels(schedule, with_sampler("dpmsolver++"), steps)
@@ -238,7 +239,7 @@ def test_ddim_with_strides_of_any_length_is_the_product_of_its_steps(
 # --- where sampling starts
 
 
-def test_the_first_timestep_is_checked_and_the_remedy_is_named() -> None:
+def test_start_warning_when_the_first_timestep_has_signal_names_the_remedy() -> None:
     leading = with_sampler("ddpm", "leading")
     for schedule, snr in ((LINEAR, 2.9e-4), (COSINE, 2.6e-2)):
         first = samplers.noise_levels(schedule, leading, 300)[0]
@@ -257,7 +258,9 @@ def test_the_first_timestep_is_checked_and_the_remedy_is_named() -> None:
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 @pytest.mark.parametrize("timesteps", [3, 100, 1000])
 @pytest.mark.parametrize("name", ["ddpm", "ddim", "dpmsolver++"])
-def test_every_remedy_works(name: str, timesteps: int, schedule: Any, prediction: Any) -> None:
+def test_start_warning_when_its_remedies_are_applied_is_none(
+    name: str, timesteps: int, schedule: Any, prediction: Any
+) -> None:
     trained = NoiseSchedule(schedule, timesteps, prediction, False)
     for spacing, steps in itertools.product(allowed("timestep_spacing"), (1, 2, 3, 30, 100)):
         options = with_sampler(name, spacing)
@@ -282,7 +285,7 @@ def test_every_remedy_works(name: str, timesteps: int, schedule: Any, prediction
         assert samplers.start_warning(replace(trained, **changes), new_options, steps) is None
 
 
-def test_more_steps_than_the_loaded_model_has_timesteps_are_refused() -> None:
+def test_sample_with_more_steps_than_timesteps_raises_params_error() -> None:
     with pytest.raises(ParamsError, match="infer_steps is 51; expected 1 to 50, the timesteps"):
         samplers.sample(
             replace(tiny.model(), schedule=replace(COSINE, timesteps=50)),
@@ -296,7 +299,9 @@ def test_more_steps_than_the_loaded_model_has_timesteps_are_refused() -> None:
 @pytest.mark.parametrize("name", ["ddpm", "ddim", "dpmsolver++"])
 @pytest.mark.parametrize("zero", [False, True])
 @pytest.mark.parametrize("steps", [1, 2, 25])
-def test_images_stay_within_their_range(name: str, zero: bool, steps: int) -> None:
+def test_denoise_all_when_the_network_overshoots_stays_in_range(
+    name: str, zero: bool, steps: int
+) -> None:
     schedule = NoiseSchedule("cosine", 50, "v_prediction", zero)
     options = with_sampler(name, "trailing")
     noise = torch.randn(2, 3, 8, 8)
@@ -307,7 +312,7 @@ def test_images_stay_within_their_range(name: str, zero: bool, steps: int) -> No
 
 
 @pytest.mark.parametrize("name", ["ddpm", "dpmsolver++"])
-def test_an_image_is_the_same_in_any_batch(name: str) -> None:
+def test_sample_in_batches_of_any_size_gives_the_same_images(name: str) -> None:
     model, options = tiny.model(seed=5), with_sampler(name, "trailing")
 
     def in_batches_of(size: int) -> np.ndarray:

@@ -21,7 +21,7 @@ def row(epoch: int) -> Epoch:
 
 
 @given(DAMAGES)
-def test_a_damaged_state_is_restored_as_it_was_or_not_at_all(
+def test_checkpoint_load_of_a_damaged_file_restores_all_or_nothing(
     tmp_path_factory: pytest.TempPathFactory, damage: Damage
 ) -> None:
     work = tmp_path_factory.mktemp("state")
@@ -38,7 +38,9 @@ def test_a_damaged_state_is_restored_as_it_was_or_not_at_all(
     assert state.epochs == ([row(1)] if state.step else [])
 
 
-def test_a_saved_state_is_that_of_its_moment_though_the_training_goes_on(tmp_path: Path) -> None:
+def test_checkpoint_save_while_training_continues_writes_the_state_at_the_call(
+    tmp_path: Path,
+) -> None:
     layer = torch.nn.Linear(300, 300)
     optimizer = torch.optim.AdamW(layer.parameters())
     state = TrainingState()
@@ -63,7 +65,8 @@ def test_a_saved_state_is_that_of_its_moment_though_the_training_goes_on(tmp_pat
     assert len(again.state) == 2
 
 
-def test_a_state_that_cannot_be_written_ends_the_training(tmp_path: Path) -> None:
+def test_checkpoint_save_when_its_folder_is_a_file_raises_os_error(tmp_path: Path) -> None:
+    """So a state that cannot be written ends the training."""
     (tmp_path / "file").touch()
     checkpoint = Checkpoint(tmp_path / "file", 1, TrainingState())
     with pytest.raises(FileExistsError), checkpoint as writer:
@@ -72,9 +75,10 @@ def test_a_state_that_cannot_be_written_ends_the_training(tmp_path: Path) -> Non
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows limits no file's size")
 @pytest.mark.parametrize("saved", ["state", "model"])
-def test_an_error_of_the_disk_is_not_hidden_by_torch_or_safetensors(
+def test_checkpoint_and_save_model_when_the_disk_fails_raise_os_error(
     tmp_path: Path, saved: str
 ) -> None:
+    """Neither torch nor safetensors hides it."""
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -92,7 +96,7 @@ def test_an_error_of_the_disk_is_not_hidden_by_torch_or_safetensors(
     assert raised.value.errno == errno.EFBIG
 
 
-def test_a_training_that_starts_over_says_why(tmp_path: Path) -> None:
+def test_explain_restart_when_the_configuration_changed_names_what_changed(tmp_path: Path) -> None:
     sets = tiny.draw_sets(tmp_path)
     folders = [tmp_path / ".resume" / name for name in ("train-a", "train-b")]
     for folder in folders:

@@ -6,7 +6,7 @@ import torch
 from pttfaces.training.ema import Ema, decay_at
 
 
-def test_average_follows_its_closed_form_with_warm_up() -> None:
+def test_ema_with_warm_up_follows_its_closed_form() -> None:
     assert [decay_at(n, 0.9) for n in (0, 8, 10**6)] == [0.1, 0.5, 0.9]
     unet = tiny.build()
     ema_model = Ema(unet, 0.9)

@@ -56,11 +56,11 @@ ORIGINAL = {
 
 
 @pytest.mark.parametrize("key", ORIGINAL)
-def test_the_seed_preset_is_the_original_s_recipe(key: str) -> None:
+def test_seed_preset_has_the_original_s_value_of_each_key(key: str) -> None:
     assert config.load("presets/seed.yaml").flat()[key] == ORIGINAL[key]
 
 
-def test_every_number_of_the_seed_s_model_and_training_is_checked() -> None:
+def test_seed_preset_has_no_model_or_training_key_left_unchecked() -> None:
     keys = {key for key in config.load("presets/seed.yaml").flat() if key[:5] in ("model", "train")}
     assert keys - set(ORIGINAL) == {"train.save_every_minutes", "train.register"}
 
@@ -70,7 +70,7 @@ def values_of(configured: ConfigMixin) -> dict[str, object]:
     return {key: value for key, value in configured.config.items() if key[0] != "_"}
 
 
-def test_the_seed_s_network_and_schedule_are_the_tutorial_s() -> None:
+def test_seed_preset_gives_the_tutorial_s_network_and_schedule() -> None:
     values = config.load("presets/seed.yaml")
     blocks = ["DownBlock2D"] * 4 + ["AttnDownBlock2D", "DownBlock2D"]
     with torch.device("meta"):  # shapes alone
@@ -91,7 +91,7 @@ def test_the_seed_s_network_and_schedule_are_the_tutorial_s() -> None:
     assert values_of(schedule.ddpm_scheduler()) == values_of(default)
 
 
-def test_best_trains_the_same_network_on_the_same_images() -> None:
+def test_best_preset_trains_the_seed_s_network_on_the_same_images() -> None:
     seed, best = (config.load(f"presets/{name}.yaml").flat() for name in ("seed", "best"))
     same = ["source", "image_size", "blur_threshold", "model.channels", "model.layers_per_block"]
     same += [key for key in seed if key.startswith(("board.", "detect."))]

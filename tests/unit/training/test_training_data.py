@@ -13,7 +13,7 @@ from pttfaces.errors import DataError
 from pttfaces.training import data, loop
 
 
-def test_images_that_do_not_fit_in_memory_are_mapped_and_train_the_same(
+def test_load_images_when_memory_is_too_small_maps_them_and_trains_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -31,7 +31,7 @@ def test_images_that_do_not_fit_in_memory_are_mapped_and_train_the_same(
     assert list((tmp_path / ".cache/pixels").iterdir()) == []  # mapped, and gone with the process
 
 
-def test_an_image_of_another_size_or_kind_is_named(tmp_path: Path) -> None:
+def test_load_images_of_another_size_or_of_no_image_raises_data_error(tmp_path: Path) -> None:
     tiny.draw_images(tmp_path, 2, size=12)
     with pytest.raises(DataError, match=r"000\.png is 12×12.*16×16"):
         data.load_images(tmp_path, 16)
@@ -40,7 +40,7 @@ def test_an_image_of_another_size_or_kind_is_named(tmp_path: Path) -> None:
         data.load_images(tmp_path, 12)
 
 
-def test_the_digest_is_of_pixels_and_names(tmp_path: Path) -> None:
+def test_digest_of_training_images_follows_pixels_and_not_their_encoding(tmp_path: Path) -> None:
     first = tiny.draw_images(tmp_path, 3).digest
     path = tmp_path / "001.png"
     pixels = np.asarray(Image.open(path))
@@ -50,7 +50,7 @@ def test_the_digest_is_of_pixels_and_names(tmp_path: Path) -> None:
     assert data.load_images(tmp_path, 16).digest != first
 
 
-def test_a_batch_holds_pixels_from_minus_one_to_one_and_mirrors_flips(tmp_path: Path) -> None:
+def test_batch_holds_pixels_from_minus_one_to_one_and_mirrors_flips(tmp_path: Path) -> None:
     images = tiny.draw_images(tmp_path, 4)
     batch = data.batch(images.pixels, torch.tensor([2, 0]), "cpu")
     assert batch.shape == (2, 3, 16, 16)

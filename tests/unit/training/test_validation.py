@@ -19,7 +19,7 @@ def test_validation_loss_is_the_same_number_twice_and_for_any_batch(tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine"])
-def test_levels_of_the_validation_are_those_of_the_schedule(name: Any) -> None:
+def test_timestep_at_a_log_snr_is_that_of_the_schedule(name: Any) -> None:
     schedule = NoiseSchedule(name, 1000, "epsilon", False)
     found = validation.timestep_at(schedule, schedule.snr().log()[[10, 500, 900]])
     assert found.tolist() == pytest.approx([10, 500, 900], abs=1e-3)
