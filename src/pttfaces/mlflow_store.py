@@ -22,6 +22,7 @@ _STARTS = "the next training or evaluation starts a new one (`dvc repro`)"
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # of every small file
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # a new database needs no line
 
 

@@ -35,7 +35,7 @@ def images(found: Findings) -> Iterator[str]:
     for name, row in found.crops.items():
         yield f"  crop {name}  {_describe_crop(row)}"
     if alike := found.look_alikes():
-        yield "these crops look the same but are kept; to forget one as well, add --crop NAME"
+        yield "these crops look the same; to forget one as well, add --crop NAME"
         for name in alike:
             yield f"  crop {name}  {_describe_crop(found.provenance.crops[name])}"
 
