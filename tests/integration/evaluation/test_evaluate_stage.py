@@ -138,7 +138,7 @@ def test_pipeline_page_lists_every_figure_with_its_function(
 ) -> None:
     """Of docs/pipeline.md; each kind of features has its own names for the distance and KID."""
     text = (ROOT / "docs/pipeline.md").read_text(encoding="utf-8")
-    table = text.partition("| figure |")[2].partition("\n\n")[0]
+    table = text.partition("| metric |")[2].partition("\n\n")[0]
     rows = [line.split("|") for line in table.splitlines()[2:]]
     documented = {name for row in rows for name in re.findall(r"[\w.]+(?=`)", row[1])}
     extractor = features.make_extractor(settings.group("evaluate", batch_size=16), place / "cache")
@@ -343,7 +343,7 @@ def test_distance_command_compares_folders_or_their_statistics(
     set_params(place, reference="train.npz")
     saved = said("--save", "train.npz", "data/dataset/holdout")
     assert "dvc repro --force --single-item evaluate" in saved
-    with pytest.raises(click.UsageError, match=r"ends in \.npz"):
+    with pytest.raises(click.UsageError, match=r"must be a \.npz"):
         said("--save", "statistics", "data/dataset/train")
     with pytest.raises(DataError, match="none holds no image; name a folder"):
         said("data/generated", "none")

@@ -114,7 +114,7 @@ def test_report_of_new_samples_omits_score_and_row_of_the_old_ones(
     assert "Samples of the best model" in shown.images
     assert "Samples of this folder" not in shown.images
     score = "55random feature distance"  # the commit's row has it, and nothing to compare it with
-    assert shown.shown.count(score) == shown.shown.count(f"{score}, does not compare") > 0
+    assert shown.shown.count(score) == shown.shown.count(f"{score}, not comparable") > 0
     assert "nearest" not in shown.identities
 
 
