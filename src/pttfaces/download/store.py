@@ -20,7 +20,7 @@ from pttfaces.download.result import FORMAT_EXTENSIONS, ImageInfo, apply_limits
 
 _PIECE_BYTES = 2**20
 _MAX_IN_MEMORY = 2**20  # bytes of one file that comes in
-_MAX_ALL_IN_MEMORY = 64 * 2**20  # and of all that come in; up to 128 received ones wait besides
+_MAX_ALL_IN_MEMORY = 64 * 2**20  # and of all that come in
 _ORIGINAL = re.compile(rf"[0-9a-f]{{2}}/[0-9a-f]{{64}}\.({'|'.join(FORMAT_EXTENSIONS.values())})")
 
 

@@ -40,7 +40,7 @@ class ObjectStore:
 
     def replace(self, replacements: Mapping[str, bytes], tables: Mapping[str, str]) -> int:
         """Deletes those of the objects that are stored here, in the order given, once what stays of
-        each is stored; returns how many.
+        each is stored; returns how many. PermissionError: the store does not let them be deleted.
 
         What stays of a table is listed with its path, as `tables` has it: no stage run names it.
         """
@@ -54,7 +54,11 @@ class ObjectStore:
             try:
                 self.database.delete(oid)
             except PermissionError:  # Windows, for what DVC has made read-only
+                if self.database.fs.protocol != "local":
+                    raise
                 files.remove_file(Path(self.database.oid_to_path(oid)))
+        if left := sum(map(self.database.exists, stored)):  # a cloud may refuse without an error
+            raise PermissionError(f"{left} objects are still there")
         return len(stored)
 
 

@@ -155,6 +155,8 @@ def purge(found: Findings) -> Iterator[str]:
     count, failed = models.sheets(found.models, delete=True)
     yield f"deleted {count} artifacts of MLflow that may show them"
     uncleaned = {f"MLflow run {run_id}": reason for run_id, reason in failed.items()}
+    if found.models.mlflow_error:
+        uncleaned["MLflow store"] = found.models.mlflow_error
     uncleaned |= {f"remote {name}": reason for name, reason in found.store.unreachable.items()}
     for store in reversed(found.store.stores):  # the cache last: it leads to what the others have
         try:

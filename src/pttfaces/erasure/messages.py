@@ -76,7 +76,9 @@ def models(found: Findings) -> Iterator[str]:
         yield f"    dvc exp remove {' '.join(experiments)}"
     if commits := [each.commit[:8] for each in revisions if each.kind == "commit"]:
         yield f"commits whose model was trained on them: {' '.join(commits)}"
-    if not (runs or unchecked_runs or unchecked or experiments or commits):
+    if any(each.kind == "folder" for each in revisions):
+        yield "the model in this folder was trained on them; dvc repro trains another"
+    if not (runs or unchecked_runs or unchecked or revisions or known.mlflow_error):
         yield "no stored model was trained on them"
 
 

@@ -74,7 +74,8 @@ def is_named_after(path: str, image_ids: set[str]) -> bool:
 
 
 def _read(name: str, content: bytes) -> pd.DataFrame:
-    """A table's used columns under today's names, as text, without damaged rows."""
+    """A table's used columns under today's names, as text, without damaged rows; a table that is
+    cut within a quoted cell is empty."""
     key, others = JOINED[name]
     if name.endswith(".jsonl"):
         lines = content.decode("utf-8", "replace").split("\n")

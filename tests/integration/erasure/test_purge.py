@@ -73,6 +73,17 @@ def check_that_ann_and_bob_go_and_cy_stays(repository: Path) -> None:
     assert {b"cy", b"earlier cy", b"now cy"} <= stored_bytes(repository)
 
 
+def test_purge_of_a_remote_that_deletes_nothing_warns(
+    repository: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some clouds refuse without an error."""
+    with dvc_store.open_store(repository) as store:
+        monkeypatch.setattr(store.stores[1].database, "delete", lambda oid: None)
+        lines = list(purge(Findings(repository, store, DenyList.of([f"sha256:{ANN}"]))))
+    assert "the remote backup cannot be cleaned" in capsys.readouterr().err
+    assert not any("remote backup" in line for line in lines)
+
+
 def test_an_image_that_is_purged_after_another_is_gone_from_every_store(repository: Path) -> None:
     for digest, name in ((ANN, b"ann"), (BOB, b"bob")):
         versions = {name, b"earlier " + name, b"now " + name}
