@@ -231,14 +231,14 @@ class _Scheduler:
 
     def _finish(self, host: Host, request: Request, answer: Answer) -> None:
         """Ends a link with an answer, follows it elsewhere, or tries again later."""
-        if answer.location:
-            self._redirect(request, answer)
-        elif answer.retry and request.attempt < self._options.attempts:
-            self._tasks.create_task(self._retry_later(host, request))
-            host.links += 1
+        if answer.retry and request.attempt < self._options.attempts:
+            self._tasks.create_task(self._retry_later(host, request))  # it stays the host's link
         else:
-            self._end(request, answer.result)
-        host.links -= 1
+            host.links -= 1
+            if answer.location:
+                self._redirect(request, answer)
+            else:
+                self._end(request, answer.result)
         if host.given_up:
             self._give_up(host)
 
