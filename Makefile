@@ -27,7 +27,7 @@ SHOWN := ^(Experiment|noise_schedule|blur_threshold|train\.epochs|val_loss|fid
 SHOWN := $(SHOWN)|random_feature_distance|face_rate\.generated|(params\.yaml:)?infer_steps)$$
 
 .DEFAULT_GOAL := help
-.PHONY: help repro update report experiments history ui site test test-unit coverage torture check format docs lock gpu clean
+.PHONY: help repro update report experiments history ui site test test-unit torture check format docs lock gpu clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -71,9 +71,6 @@ test: .venv/installed-dev ## run all tests on two cores
 
 test-unit: .venv/installed-dev ## run the fast tests, those of single modules, on two cores
 	$(PYTEST) tests/unit
-
-coverage: .venv/installed-dev ## run the fast tests and check that they cover enough of the code
-	$(PYTEST) tests/unit --cov=pttfaces --cov-report=term:skip-covered
 
 torture: .venv/installed-dev ## disturb 60 small pipelines five times each at random moments (hours)
 	PYTHONPATH=src:tests:tests/support $(BIN)/python -m torture.campaign --lines 60 --disturbances 5

@@ -26,7 +26,7 @@ COMMANDS = {
     "make test": ".ci/run",
     "make check": ".ci/run",
     "make test-unit": ".github/workflows/ci.yml",
-    "make coverage": ".github/workflows/ci.yml",
+    "make test PYTEST_ADDOPTS=--cov=pttfaces": ".github/workflows/ci.yml",
     "make format": ".ci/run",  # fixes what make check finds
     "make docs": "test_params.py",
     "dvc repro": "test_whole_line.py",
