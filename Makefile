@@ -109,7 +109,7 @@ clean: ## remove the environment and the tools' caches; keep data, models and ru
 	  { echo "PTT Faces needs Python 3.11 to 3.13; choose one: make PYTHON=python3.12 ..."; exit 2; }
 	$(PYTHON) -m venv .venv
 	@echo "Installing $$(grep -c == requirements.lock) packages into .venv: about 3 GB to download," \
-	  "3 minutes on a fast network. This happens once."
+	  "2 to 5 minutes on a fast network. This happens once."
 	$(PIP) -r requirements.lock
 	$(PIP) --constraint requirements.lock --editable .
 	@touch $@

@@ -38,7 +38,10 @@ def main() -> None:
 def read_rows(params: Params, base_url: str, span: Span) -> list[IndexRow]:
     board, now = params.board, int(time.time())
     if span.start > now:
-        raise DataError(f"board.year {board.year}: {span} has not begun; choose a day that has.")
+        raise DataError(
+            f"board.year {board.year}: {span} is in the future; choose an earlier board.year or "
+            "board.dates."
+        )
     site = [base_url, board.name, source.cache_namespace(params)]
     cache = IndexPageCache(workdir.cache_dir("listings") / files.digest_json(site)[:16])
     with (

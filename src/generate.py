@@ -49,7 +49,9 @@ def main() -> None:
         "model_digest": digest,
     }
     files.write_metrics("generate", metrics)
-    speed = f"{generated.images_per_s:.1f} a second" if generated.images_per_s else "all resumed"
+    speed = (
+        f"{generated.images_per_s:.1f} a second" if generated.images_per_s else "sampled earlier"
+    )
     print(
         f"generate: {options.num_images} images by {options.sampler} in {steps} steps, {speed} on "
         f"{metrics['device']}"

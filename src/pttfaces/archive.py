@@ -59,7 +59,9 @@ def unpack(archive: str | Path, folder: str | Path) -> int:
     if not archive.exists():
         raise DataError(f"{archive} does not exist; name the zip to unpack.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder} already holds something; remove it first, or name another.")
+        raise DataError(
+            f"{folder} already holds something; remove it first, or choose another folder."
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:

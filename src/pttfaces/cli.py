@@ -124,7 +124,7 @@ def forget(dry_run: bool, purge: bool, **names: tuple[str, ...]) -> None:
 
     entries = targets.entries(**names)
     if not (entries or purge):
-        raise click.UsageError("Name what to forget, or add --purge.")
+        raise click.UsageError("Say what to forget (--article, --author, ...), or add --purge.")
     with dvc_store.open_store(Path()) as store:
         everyone = [*DenyList.read(DENIED).lines(), *denylist.forgotten().lines()]
         denied = DenyList.of(entries or everyone)
@@ -175,7 +175,7 @@ def history(name: str | None) -> None:
         what = (
             f"ambiguous: {len(fits)} runs begin with it"
             if fits
-            else "no experiment, commit or run (give at least 4 digits of a run's id)"
+            else "not an experiment, commit or run (give at least 4 digits of a run's id)"
         )
         raise DataError(f"{name} is {what}; `pttfaces history` lists the runs.")
     _print_lines(texts.describe_run(fits[0], known))
@@ -186,7 +186,7 @@ def history(name: str | None) -> None:
 def report(out: Path) -> None:
     """Write report.html: the data, the training and the scores of all experiments on one page.
 
-    The page needs no network. It shows training images: keep it private.
+    The page needs no internet access. It shows training images: keep it private.
     """
     from pttfaces.report import page  # takes a second: matplotlib
 
@@ -212,7 +212,7 @@ def pack(source: Path, target: Path | None, unpack: bool, list_images: bool) -> 
     from pttfaces import archive, manifest
 
     if unpack and list_images:
-        raise click.UsageError("--unpack and --manifest exclude each other.")
+        raise click.UsageError("--unpack and --manifest cannot be combined.")
     if list_images:
         if target:
             raise click.UsageError("--manifest takes one folder.")
@@ -220,7 +220,7 @@ def pack(source: Path, target: Path | None, unpack: bool, list_images: bool) -> 
         return
     if target is None:
         raise click.UsageError(
-            "Name the folder to pack and the zip to write; with --unpack, the zip and a folder."
+            "Give the folder to pack and the zip to write; with --unpack, the zip and a folder."
         )
     count = manifest.unpack_dataset(source, target) if unpack else archive.pack(source, target)
     print(f"{target}: {count} files from {source}")
@@ -241,7 +241,7 @@ def distance(first: Path, second: Path | None, save: Path | None) -> None:
     pttfaces distance --save train.npz data/dataset/train
     """
     if (second is None) == (save is None):
-        raise click.UsageError("Name a second set of images, or --save with a file.")
+        raise click.UsageError("Give either a second set of images or --save FILE.")
     if save and save.suffix != ".npz":
         raise click.UsageError(f"--save {save}: the file must be a .npz.")
     from pttfaces import workdir

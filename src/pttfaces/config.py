@@ -79,9 +79,7 @@ class Board(_Group):
 class Links(_Group):
     """Which links of an article count."""
 
-    pushes: bool = Field(
-        description="include the links in pushes, readers' comments below an article"
-    )
+    pushes: bool = Field(description="include links in pushes (readers' comments below an article)")
     albums: Literal["page", "api", "leave"] = Field(
         description="how to open imgur albums: by their page, by the API, or not at all"
     )
@@ -154,7 +152,7 @@ class Curate(_Group):
         description="maximum mean grey value of a crop; null: no limit"
     )
     max_yaw: Annotated[float, Field(ge=0, le=180)] | None = Field(
-        description="maximum turn of the head to a side, in degrees; null: no limit"
+        description="maximum turn of the head to either side, in degrees; null: no limit"
     )
     max_pitch: Annotated[float, Field(ge=0, le=90)] | None = Field(
         description="maximum turn of the head up or down, in degrees; null: no limit"
@@ -208,8 +206,8 @@ class Train(_Group):
     sample_every: int = Field(ge=1, description="epochs between sample grids")
     sample_images: int = Field(ge=1, le=256, description="images in a sample grid")
     checkpoint_every: int = Field(ge=1, description="epochs between checkpoints")
-    keep_checkpoints: int = Field(ge=0, description="number of checkpoints to keep, the newest")
-    save_every_minutes: float = Field(gt=0, description="minutes of work that a kill can cost")
+    keep_checkpoints: int = Field(ge=0, description="number of newest checkpoints to keep")
+    save_every_minutes: float = Field(gt=0, description="minutes between saves of the training")
     # `register` is a method of the metaclass of pydantic's models
     register_model: bool = Field(
         alias="register", description="register the next training's model in MLflow"
@@ -249,7 +247,7 @@ class Evaluate(_Group):
         description="train, holdout, reference (data/reference/), or a .npz file of statistics",
     )
     batch_size: int = Field(ge=1, le=65536, description="images per batch")
-    repeats: int = Field(ge=1, le=100, description="sampling seeds to compute the distance for")
+    repeats: int = Field(ge=1, le=100, description="number of sampling seeds to score")
     max_copied: float = Field(
         ge=0, le=1, description="fraction of copies among the samples above which evaluate warns"
     )
@@ -408,10 +406,10 @@ _TYPES = {
     "null": "null",
 }
 _BOUNDS = {
-    "minimum": "at least",
-    "exclusiveMinimum": "above",
-    "maximum": "at most",
-    "exclusiveMaximum": "below",
+    "minimum": ">=",
+    "exclusiveMinimum": ">",
+    "maximum": "<=",
+    "exclusiveMaximum": "<",
 }
 
 

@@ -28,15 +28,15 @@ CROP = re.compile(r"[0-9a-f]{16}-[0-9]+\.png")
 # The form of each kind's values, and its description; any other value could never match.
 _FORMS = {
     "article": (ARTICLE, "an article's id, such as article:M.1704074641.A.0F3"),
-    "author": (re.compile(r"[^\s#]+"), "author: and a user id, without blanks and #"),
+    "author": (re.compile(r"[^\s#]+"), "author: followed by a user id without spaces or #"),
     # A link may be posted without its scheme; an inbox file's name may contain blanks.
     "url": (
         re.compile(r"(?i:https?:)?//\S+|inbox:.+"),
-        "url: and a whole address, http://… or https://…, as data/ledger.csv has it, or url:inbox: "
-        "and a file's name",
+        "url: followed by a full address (http://… or https://…) as in data/ledger.csv, or "
+        "url:inbox: followed by a file name",
     ),
-    "sha256": (SHA256, "sha256: and all 64 hex digits"),
-    "crop": (CROP, "crop: and a crop's file name, such as crop:0123456789abcdef-0.png"),
+    "sha256": (SHA256, "sha256: followed by all 64 hex digits"),
+    "crop": (CROP, "crop: followed by a crop's file name, such as crop:0123456789abcdef-0.png"),
 }
 KINDS = tuple(_FORMS)
 _ANY_CASE = {"author", "sha256"}  # compared in lower case
@@ -183,7 +183,8 @@ def _committed_entries(digest: str) -> list[str]:
     content = repository.read_cached(digest)
     if content is None:
         raise DataError(
-            f"{DENIED} is not the current commit's, which is not here (after a `git pull`?); "
+            f"{DENIED} differs from the current commit's, which DVC's cache does not have (after a "
+            "`git pull`?); "
             f"move your own aside, run `dvc pull {DENIED}` and add your entries to it."
         )
     return DenyList.of(content.decode("utf-8-sig").splitlines(), f"{DENIED} of HEAD").lines()

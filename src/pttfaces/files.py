@@ -32,7 +32,7 @@ def atomic(path: str | Path) -> Iterator[IO[bytes]]:
     """
     path = Path(path)
     if path.is_dir():
-        raise DataError(f"{path} is a folder; name a file.")
+        raise DataError(f"{path} is a folder; give the path of a file.")
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
@@ -102,7 +102,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def write_json_lines(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes one JSON object a line (JSON Lines), atomically."""
+    """Writes one JSON object per line (JSON Lines), atomically."""
     with atomic(path) as handle:
         for row in rows:
             handle.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")

@@ -78,7 +78,7 @@ def _why_unusable(folder: Path) -> str:
         else f"put the images into {folder / 'train'} as .png"
     )
     return (
-        f"{folder} has no train/*.png, so it is no data set; {remedy}, and run "
+        f"{folder} has no train/*.png, so it is not a data set; {remedy}, and run "
         f"`pttfaces pack --manifest {folder}` (docs/notebook.md)."
     )
 

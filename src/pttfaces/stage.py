@@ -117,7 +117,7 @@ def _check_params_unchanged(stage: str) -> Iterator[None]:
     if changed := [key for key in was | now if was.get(key) != now.get(key)]:
         key = changed[0]
         raise ParamsError(
-            f"params.yaml was changed while {stage} ran ({key} was {was.get(key)}, is "
+            f"params.yaml was changed while {stage} ran ({key} was {was.get(key)}, now "
             f"{now.get(key)}); DVC would record the new values for the old result. Run the same "
             "command again."
         )
@@ -138,8 +138,8 @@ def run_stage_on_processes(main: Callable[[], None]) -> NoReturn:
             started = subprocess.Popen([*words, *sys.argv], env=others)
         except (FileNotFoundError, PermissionError):
             raise ParamsError(
-                f"{LAUNCHER} is {launcher!r}, which cannot be started; set it to a launcher of "
-                "processes with its options, such as torchrun --nproc-per-node 2."
+                f"{LAUNCHER} is {launcher!r}, which cannot be started; set it to a process "
+                "launcher and its options, such as torchrun --nproc-per-node 2."
             ) from None
         try:
             code = started.wait()

@@ -1,4 +1,4 @@
-"""Records trainings and evaluations as runs in MLflow.
+"""Records training and evaluation runs in MLflow.
 
 An evaluation's run is nested under the training that made the model. Logging never breaks a stage:
 the first failure prints a warning and the rest is skipped; metrics/ is complete without it.

@@ -372,6 +372,6 @@ def test_resuming_in_two_processes_lets_the_second_wait(
 
 
 def test_write_text_to_a_folder_s_path_raises_data_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is a folder; name a file"):
+    with pytest.raises(DataError, match="is a folder; give the path of a file"):
         files.write_text(tmp_path, "text")
     assert not list(tmp_path.parent.glob("*.tmp"))

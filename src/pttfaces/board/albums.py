@@ -52,7 +52,8 @@ class ClientId(AuthBase):
         if not re.fullmatch(r"[\x21-\x7e]+", client_id):
             raise ParamsError(
                 f"links.albums is api, but the environment variable {CLIENT_ID} holds no client "
-                "id; set it to the one of your imgur application, or links.albums to page or leave."
+                "id; set it to your imgur application's client id, or set links.albums to page or "
+                "leave."
             )
         self._client_id = client_id
 
@@ -131,7 +132,7 @@ def open_albums(
             except SiteError as error:
                 failures += 1
                 if failures == _MAX_FAILURES:
-                    print(f"links: the other albums are not opened: {error}", file=sys.stderr)
+                    print(f"links: skipping the remaining albums: {error}", file=sys.stderr)
                     break
             else:
                 failures = 0

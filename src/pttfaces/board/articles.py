@@ -140,7 +140,8 @@ def describe_links(reads: Sequence[ArticleRead]) -> str:
     unresolved = sum(link.url is None for link in images)
     unread = sum(read.status not in ("ok", "empty", "truncated") for read in reads)
     text = f"links: {len(images)} images are linked in {len(reads)} articles"
-    text += f", {unresolved} of them by albums or pages without an address" * bool(unresolved)
+    if unresolved:
+        text += f", {unresolved} of them through albums or pages that gave no image address"
     text += f"; {unread} articles could not be read (data/articles_read.csv)" * bool(unread)
     return f"{text}."
 

@@ -214,8 +214,8 @@ class PageClient:
                 self._gates_passed += 1
         if _is_gate(response):
             raise SiteError(
-                f"{url} still asks for the reader's age after the answer yes; open it in a browser "
-                "to see what has changed."
+                f"{url} still asks for the reader's age after it was confirmed; open it in a "
+                "browser to see what has changed."
             )
         return Page(url, response.status, response.text)
 

@@ -98,7 +98,8 @@ async def _start(runner: web.AppRunner, port: int) -> int:
     except OSError as error:
         why = os.strerror(error.errno or 0)
         raise SiteError(
-            f"port {port} of {LOOPBACK} cannot be used ({why}); name another, or 0 for a free one."
+            f"port {port} of {LOOPBACK} cannot be used ({why}); choose another, or 0 for any free "
+            "one."
         ) from None
     return int(runner.addresses[0][1])
 

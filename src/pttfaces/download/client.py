@@ -147,11 +147,11 @@ class ImageClient:
             case aiohttp.ConnectionTimeoutError():
                 return "timeout", "no connection in time", True
             case TimeoutError():
-                return "timeout", f"not done within {self._options.timeout_s:g} s", True
+                return "timeout", f"not finished within {self._options.timeout_s:g} s", True
             case aiohttp.ClientConnectorDNSError():
-                return "failed", "its host's name does not resolve", True
+                return "failed", "the host name does not resolve", True
             case aiohttp.ClientConnectorCertificateError():
-                return "failed", "its host's certificate is not valid", False
+                return "failed", "the host's certificate is not valid", False
             case aiohttp.ClientConnectorSSLError() | ssl.SSLError():
                 return "failed", "no TLS connection", True
             case aiohttp.ClientConnectorError(os_error=RefusedAddressError() as refused):
@@ -162,9 +162,9 @@ class ImageClient:
             case aiohttp.InvalidURL():
                 return "failed", "not a URL", False
             case aiohttp.ClientResponseError():
-                return "failed", "the answer is not proper HTTP", True
+                return "failed", "the response is not valid HTTP", True
             case UnicodeError():
-                return "failed", "its host's name is not a name", False
+                return "failed", "the host name is invalid", False
         return "failed", "the connection broke", True
 
 

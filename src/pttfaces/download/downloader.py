@@ -170,15 +170,15 @@ def _check(rows: Sequence[LedgerRow], results: Mapping[str, Result]) -> None:
     ):
         reason = next(iter(results.values())).error
         raise SiteError(
-            f"no host answered for any of the {len(results)} links (the first: {reason}); check "
+            f"none of the {len(results)} links got a response (the first: {reason}); check "
             "the network and data/ledger.csv, then run the same command again."
         )
     if not ledger.image_paths(rows):
         counts = ledger.download_metrics(rows)["status"]
         found = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         remedy = (
-            "put photographs into data/inbox, or admit more of the board with `board` and `links` "
-            "in params.yaml"
+            "put photographs into data/inbox, or include more of the board with `board` and "
+            "`links` in params.yaml"
         )
         if counts.get("too_large") == max(counts.values(), default=0) > 0:
             remedy = "raise download.max_mib or download.max_megapixels in params.yaml"

@@ -34,7 +34,7 @@ _MAX_READS = 1_000_000  # to find the end, and every byte at most
 def image_format(head: bytes) -> str:
     """The format that the first HEAD_BYTES of a file announce, as Pillow calls it.
 
-    RejectedError: none of ours.
+    RejectedError: not a supported format.
     """
     for name in FORMAT_EXTENSIONS:
         _, accepts = Image.OPEN[name]

@@ -1,4 +1,4 @@
-"""Defines the result of a link, an image or the reason why there is none, and applies the limits.
+"""Defines the result of a link (an image, or why there is none) and applies the limits.
 
 A `Result` is a fact ("these bytes, this size"). `apply_limits` alone compares it with the limits,
 so that other limits need no second request.

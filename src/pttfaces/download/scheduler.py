@@ -90,9 +90,9 @@ class Host:
         """Decides from an answer how many requests the host gets, how often, when, and whether any.
 
         started: when the request began. An answer about the link opens the host by one request and
-        speeds it up to the full rate again. One about the host, or none, counts as a failure:
-        it halves the requests at once, and pauses them from the second in a row on, until the host
-        is given up. 429, and 503 with Retry-After, ask for a pause and half the rate.
+        speeds it up to the full rate again. One about the host, or none, counts as a failure: it
+        halves the number of parallel requests, and pauses them from the second in a row on, until
+        the host is given up. 429, and 503 with Retry-After, ask for a pause and half the rate.
         """
         status, code = answer.result.status, answer.result.http_status
         throttled = code == 429 or (code == 503 and answer.retry_after is not None)
@@ -255,10 +255,10 @@ class _Scheduler:
             # Joined before it is cleaned, since `//host/x` has the scheme of the redirect.
             url = clean_url(str(request.url.join(URL(answer.location))))
         except RejectedError as error:
-            self._end(request, Result(error.status, f"redirected to {error}", http_status=code))
+            self._end(request, Result(error.status, f"bad redirect: {error}", http_status=code))
             return
         except ValueError:
-            self._end(request, Result("failed", "redirected to not a URL", http_status=code))
+            self._end(request, Result("failed", "bad redirect: not a URL", http_status=code))
             return
         redirected = replace(request, url=url, redirects=request.redirects + 1)
         if url.name == "removed.png":  # imgur's image in place of one that was taken down
@@ -280,7 +280,7 @@ class _Scheduler:
         if host.pause:
             host.pause.cancel()
             host.pause, host.scheduled = None, False
-        result = Result("failed", "its host failed time after time and was left alone")
+        result = Result("failed", "its host failed repeatedly; no more requests were sent")
         while host.waiting:
             request = host.waiting.popleft()
             host.links -= 1

@@ -151,7 +151,7 @@ def open_store(root: Path) -> Iterator[DvcStore]:
                     unreachable[name] = first_line(error)
             yield DvcStore(root, stores, unreachable, Path(repo.stage_cache.cache_dir))
     except NotDvcRepoError:
-        where = f"{root.resolve()} is no DVC repository"
+        where = f"{root.resolve()} is not a DVC repository"
         raise DataError(f"{where}; run this in the project's folder.") from None
     except LockError:
         raise DataError("a DVC command is running here; wait until it has ended.") from None

@@ -166,7 +166,7 @@ def purge(found: Findings) -> Iterator[str]:
             uncleaned[store.name] = first_line(error)
     for name, reason in uncleaned.items():
         print(
-            f"warning: the {name} cannot be cleaned ({reason}); run "
+            f"warning: {name} cannot be cleaned ({reason}); run "
             "`pttfaces forget --purge` again when it can.",
             file=sys.stderr,
         )

@@ -49,7 +49,7 @@ def models(found: Findings) -> Iterator[str]:
         yield f"MLflow cannot be read ({known.mlflow_error}); run this again when it can."
     if runs:
         ids = [run.info.run_id for run in runs]
-        yield "MLflow runs whose model was trained on them, and evaluations of it:"
+        yield "MLflow runs whose models were trained on them, and those models' evaluations:"
         yield from map(_describe_run, runs)
         yield "  to delete them with their models:"
         yield from (f"    mlflow runs delete --run-id {run_id}" for run_id in ids)

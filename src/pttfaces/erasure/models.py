@@ -1,4 +1,4 @@
-"""Finds the models that were trained on images, by what DVC, git and MLflow have of trainings."""
+"""Finds the models that were trained on images, in what DVC, git and MLflow recorded."""
 
 from contextlib import suppress
 from dataclasses import dataclass

@@ -16,7 +16,7 @@ from pttfaces.progress import progress
 
 # Detectors were made for images of some hundred pixels; both sets are enlarged in the same way.
 _ENLARGE = 4
-_MAX_IMAGES = 1000  # gives a share to 3 % at worst; slow detectors need seconds an image
+_MAX_IMAGES = 1000  # the share is accurate to 3% at worst; slow detectors need seconds per image
 
 
 class FaceLike(Protocol):

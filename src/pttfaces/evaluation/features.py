@@ -1,4 +1,4 @@
-"""Computes features of images by one of two networks, once for the same images."""
+"""Computes image features with one of two networks, and caches them by content."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Extractor:
 
     digest: SHA-256 of its weights; two distances can be compared where it is equal.
     cache_version: of the code that computes features.
-    distance_name, kid_name: what its scores are called; FID and KID are by pytorch-fid's weights.
+    distance_name, kid_name: the names of its scores: fid and kid with pytorch-fid's weights only.
     batch_size: images read and embedded at once. cache: where `embed_once` keeps features.
     """
 
@@ -93,7 +93,7 @@ class Extractor:
         made_by = str(arrays["network"]) if "network" in arrays else None
         if made_by != self.digest and (made_by or self.name != "inception"):
             raise DataError(
-                f"{path} was not made with the network of evaluate.features: {self.name}; name "
+                f"{path} was not made with the network of evaluate.features: {self.name}; use "
                 "statistics of the same features, or set evaluate.features to theirs."
             )
         return statistics

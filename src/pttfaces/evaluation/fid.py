@@ -93,7 +93,8 @@ def _root(sigma: np.ndarray) -> np.ndarray:
 
 
 def floor(features: np.ndarray, count: int, seed: int = 0) -> tuple[float, int]:
-    """The distance between real and real: `count` random rows of features (M, D) and the rest.
+    """The distance between two sets of real images: `count` random rows of features (M, D), and
+    the others.
 
     Perfect samples would score about this, or less: it is the bias of a finite number of images
     (Chong & Forsyth 2020), and the rest is smaller than the reference. Where M < 2·count, half of

@@ -74,7 +74,7 @@ def open_folder(folder: str | Path, remedy: str) -> ImageFolder:
 
 
 def open_if_any(folder: str | Path) -> ImageFolder | None:
-    """As `open_folder`, but None where there are fewer than two images, the least for a score."""
+    """As `open_folder`, but None where there are fewer than two images, the minimum for a score."""
     folder = Path(folder)
     return open_folder(folder, "") if len(_paths(folder)) > 1 else None
 
@@ -85,8 +85,8 @@ def check_same_size(samples: ImageFolder, others: ImageFolder) -> None:
         (width, height), (other_width, other_height) = samples.size, others.size
         raise DataError(
             f"{samples.folder} holds images of {width}×{height} and {others.folder} of "
-            f"{other_width}×{other_height}; resizing changes the scores more than most changes of "
-            "a model do, so give both one size (run `dvc repro` after a change of image_size)."
+            f"{other_width}×{other_height}; resizing changes the scores more than most changes to "
+            "a model do, so make both the same size (run `dvc repro` after changing image_size)."
         )
 
 

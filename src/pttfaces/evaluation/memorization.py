@@ -82,7 +82,7 @@ class Memorization:
 
         near_one_picture: the share of samples whose nearest distance is under a third of the second
         nearest (Yoon et al. 2023). closer_than_holdout: the share of samples that lie closer to a
-        training image than 95 % of the held-out images do (real images themselves: 0.05).
+        training image than 95% of the held-out images do (real images themselves: 0.05).
         """
         near = self.trained
         two = np.isfinite(near.second)

@@ -156,7 +156,7 @@ def warnings(figures: Mapping[str, Any]) -> list[str]:
     """Sentences on what makes the distance less reliable than it looks, and on copies."""
     few = [
         f"{figures[key]} {what} for {figures['dims']} dimensions: the distance depends more on "
-        "their number than on the model; score more images, or lower evaluate.dims."
+        "the number of images than on the model; score more images, or lower evaluate.dims."
         for key, what in (("generated", "samples"), ("real", "real images"))
         if key in figures and figures[key] <= figures["dims"]
     ]

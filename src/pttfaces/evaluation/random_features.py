@@ -1,7 +1,8 @@
-"""Computes features by a VGG with random weights, to compare runs without Inception's weights.
+"""Computes features with a randomly initialized VGG, to compare runs without Inception's weights.
 
-As in Naeem et al. 2020 ("Reliable fidelity and diversity metrics for generative models"). Their
-distances grow with noise, blur and missing variety, but are no FID and mean nothing beside one.
+As in Naeem et al. 2020 ("Reliable fidelity and diversity metrics for generative models"). The
+resulting distances grow with noise, blur and missing variety, but they are not FIDs and cannot be
+compared with one.
 """
 
 import hashlib

@@ -91,7 +91,7 @@ def comparisons(results: Sequence[ScoredResult], own: ScoredResult | None) -> li
     ]
     losses = [line for line in losses if line.points[0]]
     if len(losses) > 1:
-        title = "Validation loss of each training"
+        title = "Validation loss of each training run"
         drawn.append(Markup(svg.lines(title, "epoch", losses, log_y=True)))
     return drawn
 

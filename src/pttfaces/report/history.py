@@ -13,7 +13,7 @@ _SHORT = 8  # digits of a run's id
 
 
 def table(runs: Sequence["Run"]) -> list[str]:
-    """One line a run, newest training first, its evaluations indented below it."""
+    """One line per run, newest training first, its evaluations indented below it."""
     ids = {run.info.run_id for run in runs}
     children: dict[str, list[Run]] = {}
     for run in runs:

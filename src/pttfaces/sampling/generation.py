@@ -19,7 +19,7 @@ from pttfaces.progress import progress
 from pttfaces.sampling import samplers
 
 CACHE_VERSION = 2
-"""Raise it with every change of code after which finished images must not be kept."""
+"""Raise it with every code change after which finished images must not be kept."""
 
 _WRITERS = 4
 
@@ -50,8 +50,8 @@ def generate(
 ) -> Generated:
     """Samples `num_images` of a seed into `folder`/000000.png …; keeps those that are there.
 
-    A batch of which an image is missing is sampled as a whole, so that the second half of a killed
-    run comes from the same batches, and is bit for bit the same, as an undisturbed run's. Several
+    A batch of which an image is missing is sampled as a whole, so that the rest of a killed run
+    uses the same batches as an uninterrupted run, and gives the same images bit for bit. Several
     processes each sample every n-th missing batch. Returns when all images of all processes are
     there. ParamsError: memory runs out.
     """

@@ -47,7 +47,7 @@ class NoiseLevel(NamedTuple):
 
 Levels = Sequence[NoiseLevel]
 Generators = Sequence[Generator]
-"""One an image, for the samplers that add noise."""
+"""One per image, for the samplers that add noise."""
 Network = Callable[[Tensor, Tensor], Tensor]
 """(x_t (B, C, H, W), timestep (B,)) → the schedule's prediction (B, C, H, W)."""
 Denoiser = Callable[[Tensor, NoiseLevel], Tensor]
@@ -87,7 +87,7 @@ def dpmpp_2m(denoise: Denoiser, x: Tensor, levels: Levels, generators: Generator
 
 
 def noise_like(x: Tensor, generators: Generators) -> Tensor:
-    """Standard normal noise in the shape of `x` (B, C, H, W), from one generator an image."""
+    """Standard normal noise in the shape of `x` (B, C, H, W), from one generator per image."""
     draws = [torch.randn(x.shape[1:], generator=one, dtype=x.dtype) for one in generators]
     return torch.stack(draws).to(x.device)
 
@@ -186,7 +186,7 @@ def start_warning(schedule: NoiseSchedule, options: Generate, steps: int) -> str
         f"{options.sampler} with {steps} steps ({effective_spacing(options)}) starts at timestep "
         f"{first.timestep} of {schedule.timesteps}, where the {schedule.name} schedule still holds "
         f"{first.alpha:.1%} of the image (SNR {first.snr:.1e}), but sampling starts from pure "
-        f"noise: colors and contrast come out washed out. Set {', and '.join(remedies)}."
+        f"noise: the images look washed out. Set {', and '.join(remedies)}."
     )
 
 
@@ -200,7 +200,7 @@ def denoise_all(
     generators: Generators,
     clip: float = 1.0,
 ) -> Tensor:
-    """Runs the sampler from `noise` (B, C, H, W), with one generator an image for its steps.
+    """Runs the sampler from `noise` (B, C, H, W), with one generator per image for its steps.
 
     Predicted images are clipped to [-clip, clip]. ParamsError: see `noise_levels`.
     """

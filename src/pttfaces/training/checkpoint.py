@@ -26,7 +26,7 @@ from pttfaces.tables import Epoch
 from pttfaces.training.data import ImageSet
 
 CACHE_VERSION = 2
-"""Raise it with every change of code after which an unfinished training must not be resumed."""
+"""Raise it with every code change after which an unfinished training must not be resumed."""
 
 _STATE, _KEY = "state.pt", "belongs_to.json"
 _DAMAGE = (errno.EINVAL, errno.EIO)  # a damaged offset to seek, a bad sector
@@ -34,7 +34,7 @@ _DAMAGE = (errno.EINVAL, errno.EIO)  # a damaged offset to seek, a bad sector
 
 @dataclass
 class TrainingState:
-    """How far a training is.
+    """The progress of a training run.
 
     step: weight updates done; loss_sum, norm_sum, seconds: sums over the current epoch's updates so
     far; epochs: the finished ones; best_weights: the best epoch's state_dict, or empty.
@@ -90,7 +90,7 @@ class Checkpoint:
             self._finish()
 
     def load(self) -> None:
-        """Restores the parts in place; leaves them where nothing was saved, or where it is damaged.
+        """Restores the parts in place; leaves them unchanged if nothing was saved or it is damaged.
 
         Several processes call it together. DataError: they do not all see the same file.
         """
@@ -149,7 +149,7 @@ def _read(path: Path) -> dict[str, Any] | None:
         with zipfile.ZipFile(path) as archive:
             intact = archive.testzip() is None
         with (
-            memory.explain_shortage("the training's saved state", "end other programs, try again"),
+            memory.explain_shortage("the saved training state", "close other programs and retry"),
             torch.serialization.safe_globals([Epoch]),
         ):
             if intact:
@@ -206,7 +206,7 @@ def explain_restart(work: Path, key: Mapping[str, Any]) -> str | None:
     except DataError:  # damaged, or a version that wrote none
         return None
     if "cache_version" not in other:
-        return "starting over: the unfinished training is version 0.1's."
+        return "starting over: the unfinished training is of version 0.1, and cannot be resumed."
     changed = [
         f"{name} {_short(other.get(name))}, now {_short(own.get(name))}"
         for name in {**other, **own}

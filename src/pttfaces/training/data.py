@@ -34,7 +34,7 @@ class ImageSet:
 def load_images(folder: Path, size: int) -> ImageSet:
     """Decodes every PNG of `folder`, which may be empty or missing; all are size × size, RGB.
 
-    DataError: a file that is no image, or an image of another size.
+    DataError: a file that is not an image, or an image of another size.
     """
     paths = sorted(folder.glob("*.png"))
     remedy = "curate the images again, or set image_size to their size"

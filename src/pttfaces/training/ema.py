@@ -1,4 +1,4 @@
-"""Averages a network's weights exponentially, with a warm-up for short trainings."""
+"""Averages a network's weights exponentially, with a warm-up for short training runs."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Trains the network, in one loop with the order of diffusers' train_unconditional.py.
+"""Trains the network in a single loop that follows diffusers' train_unconditional.py.
 
 Every draw is a function of (seed, step): the order of images, flips, timesteps, noise and dropout.
 So the state is weights, optimizer and a step count; a resumed training ends with the same weights,
@@ -34,8 +34,8 @@ from pttfaces.training.ema import Ema
 from pttfaces.training.outputs import Outputs
 
 _USE_LESS_MEMORY = (
-    "halve train.batch_size and double train.gradient_accumulation, which trains the same, or free "
-    "memory and run the same command again: it resumes from the last saved step"
+    "halve train.batch_size and double train.gradient_accumulation, which gives the same training, "
+    "or free memory and run the same command again: it resumes from the last saved step"
 )
 
 OnEpoch = Callable[[Epoch, bool, Path | None], None]
@@ -44,8 +44,7 @@ OnEpoch = Callable[[Epoch, bool, Path | None], None]
 
 @dataclass(frozen=True)
 class TrainResult:
-    """epochs: all, also those before an interruption; metrics: what is worth comparing between
-    trainings."""
+    """epochs: all, also those before an interruption; metrics: what is worth comparing."""
 
     epochs: list[Epoch]
     metrics: dict[str, Any]
@@ -57,9 +56,10 @@ def train(
     """Trains, or resumes from the state in `work`, a folder for this training's `resume_key` alone.
 
     Leaves there best_model/, last/, checkpoints/epoch-0010/ … and grids/epoch-0010.png …; calls
-    `on_epoch` after each epoch that this process finishes. holdout: may be empty where train_loss
-    selects. An epoch is as many whole updates as there are images for; the rest of its random order
-    is left out. Several processes call it with the same arguments; the main one writes and reports.
+    `on_epoch` after each epoch that this process finishes. holdout: may be empty if select_by is
+    train_loss. An epoch is as many whole updates as there are images for; the rest of its random
+    order is left out. Several processes call it with the same arguments; the main one writes and
+    reports.
 
     DataError: too few images. ParamsError: the loss is not finite, or memory runs out.
     """
@@ -211,8 +211,8 @@ def steps_per_epoch(options: Train, train_set: ImageSet, holdout: ImageSet) -> i
             factors += f" times train.gradient_accumulation {options.gradient_accumulation}"
         fitting = max(1, count // options.gradient_accumulation)
         raise DataError(
-            f"there are {count} training images, fewer than one update takes ({factors} is "
-            f"{needed}); lower train.batch_size to at most {fitting}, or add images."
+            f"there are {count} training images, fewer than the {needed} of an update ({factors}); "
+            f"lower train.batch_size to at most {fitting}, or add images."
         )
     processes = distributed.num_processes()
     if options.batch_size < processes:

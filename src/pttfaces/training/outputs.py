@@ -28,7 +28,7 @@ class Outputs:
     model: DiffusionModel
 
     def save_grid(self, epoch: int) -> Path:
-        """grids/epoch-0010.png: samples of the same noise each time, so that one sees it learn."""
+        """grids/epoch-0010.png: samples from the same noise every time, to show progress."""
         count = self.params.train.sample_images
         options = Generate(
             num_images=count, batch_size=count, sampler="dpmsolver++", timestep_spacing="trailing"
@@ -68,7 +68,7 @@ class Outputs:
     def metrics(
         self, epochs: list[Epoch], best: Epoch, holdout: ImageSet, precision: str
     ) -> dict[str, Any]:
-        """What is worth comparing between trainings."""
+        """What is worth comparing between training runs."""
         last, speeds = epochs[-1], [row.images_per_s for row in epochs]
         return {
             "epochs": last.epoch,

@@ -124,7 +124,7 @@ def test_crawl_of_a_day_that_does_not_exist_raises_params_error(configure: Confi
 
 def test_crawl_of_a_future_year_raises_data_error(configure: Configure) -> None:
     configure(board__year=2099)
-    with pytest.raises(DataError, match=r"board.year 2099: .* has not begun"):
+    with pytest.raises(DataError, match=r"board.year 2099: .* is in the future"):
         crawl.main()
 
 

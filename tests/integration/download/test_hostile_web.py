@@ -211,7 +211,7 @@ def test_download_over_tls_trusts_only_the_host_s_own_certificate(
         download([link("http://good.test/a.jpg"), link(url)], site.hosts(), "web", options(), NONE)
         server.shutdown()
     row = tables.read_csv("data/ledger.csv").to_dict("records")[1]
-    refused = ("failed", "its host's certificate is not valid")
+    refused = ("failed", "the host's certificate is not valid")
     assert (row["status"], row["error"]) == (("ok", "") if believed else refused)
     assert row["attempts"] == "1"
     assert asked == (["/a.jpg"] if believed else [])

@@ -185,4 +185,4 @@ def test_history_leads_from_a_run_to_its_experiment_and_back(
 
     ended = repository.run("python", "-m", "pttfaces", "history", "nonesuch")
     assert ended.returncode == 2
-    assert "nonesuch is no experiment, commit or run" in ended.stderr
+    assert "nonesuch is not an experiment, commit or run" in ended.stderr

@@ -161,7 +161,7 @@ def gzipped(content: bytes) -> bytes:
 BOMB = gzipped(b"\xff\xd8\xff\xe0" + b"\0" * 200 * MIB)
 DEFLATED = zlib.compress(b"\xff\xd8\xff\xe0" + b"\0" * 200 * MIB, 9)
 FRAME = b",\0\0\0\0\1\0\1\0\0\2\0"
-DISGUISED = "redirected to a host in disguise: not a plain address"
+DISGUISED = "bad redirect: a host in disguise: not a plain address"
 OVER = "is over 10 megapixels"
 BROKE = "the connection broke"
 LOOP = "http://redirect-loop.test/a.jpg"
@@ -196,7 +196,7 @@ CASES: dict[str, Case] = {
         "too_large", sends(head(10**15)), "larger than 1 MiB", more={"bytes": str(10**15)}
     ),
     "length-negative": Case(
-        "failed", sends(head(-5), JPEG), "the answer is not proper HTTP", attempts=2
+        "failed", sends(head(-5), JPEG), "the response is not valid HTTP", attempts=2
     ),
     "endless-image": Case(
         "too_large", endless_image, "larger than 1 MiB", more={"bytes": str(MIB + 1)}
@@ -212,8 +212,8 @@ CASES: dict[str, Case] = {
     "gzip-that-is-none": Case(
         "failed", gives(200, JPEG, Content_Encoding="gzip"), BROKE, attempts=2
     ),
-    "drip": Case("timeout", drip, "not done within 10 s", attempts=2),
-    "silent": Case("timeout", silent, "not done within 10 s", attempts=2),
+    "drip": Case("timeout", drip, "not finished within 10 s", attempts=2),
+    "silent": Case("timeout", silent, "not finished within 10 s", attempts=2),
     "html-as-jpeg": Case(
         "not_an_image", gives(200, b"<!DOCTYPE html><p>hi", Content_Type="image/jpeg"), "HTML"
     ),
@@ -250,21 +250,21 @@ CASES: dict[str, Case] = {
     "reset-in-the-head": Case("failed", reset_in_the_head, BROKE, attempts=2),
     "reset-in-the-body": Case("failed", reset_in_the_body, BROKE, attempts=2),
     "not-http": Case(
-        "failed", sends(b"SSH-2.0-OpenSSH_9.9\r\n\r\n"), "the answer is not proper HTTP", attempts=2
+        "failed", sends(b"SSH-2.0-OpenSSH_9.9\r\n\r\n"), "the response is not valid HTTP", attempts=2
     ),
     "huge-header": Case(
-        "failed", gives(200, JPEG, X_Big="x" * 70000), "the answer is not proper HTTP", attempts=2
+        "failed", gives(200, JPEG, X_Big="x" * 70000), "the response is not valid HTTP", attempts=2
     ),
     "many-headers": Case(
         "failed",
         gives(200, JPEG, **{f"X_{at}": "y" * 50 for at in range(5000)}),
-        "the answer is not proper HTTP",
+        "the response is not valid HTTP",
         attempts=2,
     ),
     "wrong-charset": Case(
         "ok", gives(200, image_bytes("JPEG", 17), Content_Type="text/html; charset=klingon-\xff")
     ),
-    "endless-header": Case("timeout", endless_header, "not done within 10 s", attempts=2),
+    "endless-header": Case("timeout", endless_header, "not finished within 10 s", attempts=2),
     "no-secrets": Case("ok", no_secrets, posted="http://user:secret@no-secrets.test/a.jpg#here"),
     "redirect-with-secrets": Case(
         "duplicate",  # of no-secrets
@@ -290,7 +290,7 @@ CASES: dict[str, Case] = {
         more={"final_url": "http://redirect-end.test/removed.png", "http_status": "302"},
     ),
     "redirect-nowhere": Case("failed", gives(302), "HTTP 302"),
-    "redirect-not-a-url": Case("failed", leads_to("http://[bad/"), "redirected to not a URL"),
+    "redirect-not-a-url": Case("failed", leads_to("http://[bad/"), "bad redirect: not a URL"),
     "redirect-to-bytes": Case("gone", first(leads_to("/\xff\xfe"), gives(404)), "HTTP 404"),
     **{
         f"redirect-to-{name}": Case(
@@ -310,7 +310,7 @@ CASES: dict[str, Case] = {
         f"redirect-to-{name}": Case(
             "refused_address",
             leads_to(place),
-            "redirected to a host in disguise: not a plain address",
+            "bad redirect: a host in disguise: not a plain address",
         )
         for name, place in {
             "decimal": "http://2130706433/x.jpg",
@@ -321,7 +321,7 @@ CASES: dict[str, Case] = {
     "redirect-to-a-file": Case(
         "refused_address",
         leads_to("file:///etc/passwd"),
-        "redirected to only http and https are fetched",
+        "bad redirect: only http and https are fetched",
     ),
     "posted-loopback": Case(
         "refused_address", None, "not a public address", "http://127.0.0.1:80/a.jpg"
@@ -336,7 +336,7 @@ CASES: dict[str, Case] = {
     "no-such-host": Case(
         "failed",
         None,
-        "its host's name does not resolve",
+        "the host name does not resolve",
         "http://no-such-host.invalid/a.jpg",
         attempts=2,
     ),

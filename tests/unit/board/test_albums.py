@@ -124,7 +124,7 @@ def test_open_albums_when_host_is_down_leaves_the_rest(
     )
     assert ended == reads
     assert set(asked) == {f"/a/AbCd{n}" for n in range(3)}
-    assert "the other albums are not opened" in capsys.readouterr().err
+    assert "skipping the remaining albums" in capsys.readouterr().err
 
 
 def test_open_albums_when_api_rejects_the_client_id_raises_params_error(tmp_path: Path) -> None:

@@ -281,7 +281,7 @@ def test_site_for_a_browser_rewrites_every_link_to_itself(port: int) -> None:
 
 
 def test_serve_on_a_port_in_use_raises_site_error(port: int) -> None:
-    sentence = rf"port {port} of 127\.0\.0\.1 cannot be used \(.+\); name another"
+    sentence = rf"port {port} of 127\.0\.0\.1 cannot be used \(.+\); choose another"
     with pytest.raises(SiteError, match=sentence), serve(BOARD, port):
         pass
 
