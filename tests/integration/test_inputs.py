@@ -127,5 +127,7 @@ def test_load_for_stage_of_a_list_that_lacks_committed_entries_raises_data_error
         if path.is_file():
             path.unlink()
     Path(DENIED).write_text("author:ann\nauthor:dan\n")
-    with pytest.raises(DataError, match=r"differs from the current commit's.*`dvc pull data/denylist.txt`"):
+    with pytest.raises(
+        DataError, match=r"differs from the current commit's.*`dvc pull data/denylist.txt`"
+    ):
         denylist.load_for_stage()

@@ -185,7 +185,7 @@ def test_run_stage_when_its_parameters_change_meanwhile_names_them(
     )
     assert ended.stdout == "trained\n"
     assert ended.returncode == (2 if told else 0), ended.stderr
-    sentence = "params.yaml was changed while train ran (train.epochs was 60, is 760)"
+    sentence = "params.yaml was changed while train ran (train.epochs was 60, now 760)"
     assert (sentence in ended.stderr) == told
     assert "Traceback" not in ended.stderr
 

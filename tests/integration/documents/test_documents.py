@@ -7,7 +7,6 @@ runs it, or is in CONTRIBUTING.md's list of commands that no test runs.
 import re
 import shlex
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -30,7 +29,11 @@ COMMANDS = {
     "make format": ".ci/run",  # fixes what make check finds
     "make docs": "test_params.py",
     "dvc repro": "test_whole_line.py",
+    "dvc exp run --temp -S blur_threshold=150": "test_ways_to_run.py",
     "dvc queue start": "test_ways_to_run.py",
+    "dvc queue status": "test_killed_experiments.py",
+    "dvc queue logs TASK --follow": "test_killed_experiments.py",
+    "dvc queue stop": "test_ways_to_run.py",
     "OMP_NUM_THREADS=1 dvc queue start -j 2": "test_ways_to_run.py",
     "pttfaces preset best": "test_preset.py",
     "PYTHONPATH=src python benchmarks/timesteps.py": "benchmarks/timesteps.py",
@@ -153,17 +156,6 @@ def run_page(
     return outputs
 
 
-def settle(repository: Repository) -> None:
-    """Replaces the queue by one short task, and runs that to its end."""
-    repository.ok("dvc", "queue", "remove", "--all")
-    repository.ok("dvc", "exp", "run", "--queue", "--name", "task", "-S", "infer_steps=7")
-    repository.ok("dvc", "queue", "start")
-    deadline = time.monotonic() + 600
-    while not repository.ok("git", "for-each-ref", "refs/exps/*/*/task"):
-        assert time.monotonic() < deadline, repository.ok("dvc", "queue", "status")
-        time.sleep(1)
-
-
 def test_readme_and_the_page_on_experiments_work_as_written(
     light: Repository, tmp_path: Path
 ) -> None:
@@ -174,7 +166,7 @@ def test_readme_and_the_page_on_experiments_work_as_written(
     listed = light.ok("pttfaces", "history").splitlines()
     run = next(line.split()[0] for line in listed if "train " in line)
     clone, store = tmp_path / "pttfaces", tmp_path / "store"
-    names = {"ADDRESS": str(light.path), "/mnt/shared/pttfaces": str(store), "TASK": "task"}
+    names = {"ADDRESS": str(light.path), "/mnt/shared/pttfaces": str(store)}
     names |= {"1a2b3c4": head, "3f2a91c0": run}
     lines = commands(PROJECT / "docs/experiments.md")
     here = lines[: lines.index("git clone ADDRESS pttfaces")]
@@ -187,7 +179,7 @@ def test_readme_and_the_page_on_experiments_work_as_written(
         light.ok("git", "checkout", "--quiet", branch)
 
     before = {
-        "dvc queue status": lambda: settle(light),
+        "make experiments": lambda: light.ok("dvc", "queue", "remove", "--all"),
         "dvc exp apply fine": tidy,
         "git checkout 1a2b3c4": lambda: light.ok("git", "checkout", "--quiet", "."),
         "git add --all": back,

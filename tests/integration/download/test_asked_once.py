@@ -252,7 +252,7 @@ DEMO_BOARD = make_board(1, 8, "Beauty", 2024)
 def test_download_with_other_settings_and_back_requests_no_image_again(
     tmp_path: Path,
 ) -> None:
-    """Another source, other limits, other days."""
+    """Another source, then other days and limits."""
     drawn: Counter[int] = Counter()
     lock = threading.Lock()
 
@@ -267,8 +267,7 @@ def test_download_with_other_settings_and_back_requests_no_image_again(
     usual = {"source": "demo", "download.max_megapixels": 100, "board.dates": '["0101", "1231"]'}
     changes: list[dict[str, object]] = [
         {"source": "inbox"},
-        {"download.max_megapixels": 0.1},
-        {"board.dates": '["0101", "0430"]'},
+        {"download.max_megapixels": 0.1, "board.dates": '["0101", "0430"]'},
     ]
     with serve(DEMO_BOARD, draw=draw) as port:
         environment = {LOOPBACK_VARIABLE: ",".join(f"{host}={port}" for host in DEMO_HOSTS)}

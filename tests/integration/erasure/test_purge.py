@@ -80,7 +80,7 @@ def test_purge_of_a_remote_that_deletes_nothing_warns(
     with dvc_store.open_store(repository) as store:
         monkeypatch.setattr(store.stores[1].database, "delete", lambda oid: None)
         lines = list(purge(Findings(repository, store, DenyList.of([f"sha256:{ANN}"]))))
-    assert "the remote backup cannot be cleaned" in capsys.readouterr().err
+    assert "remote backup cannot be cleaned" in capsys.readouterr().err
     assert not any("remote backup" in line for line in lines)
 
 
@@ -261,8 +261,8 @@ def test_a_remote_that_cannot_be_reached_is_named_and_cleaned_later(
     away = Path("remote").rename("unmounted")
     forget(repository, f"sha256:{ANN}")
     printed = capsys.readouterr().err
-    assert "the remote backup cannot be cleaned" in printed
-    assert "the remote cloud cannot be cleaned" in printed
+    assert "remote backup cannot be cleaned" in printed
+    assert "remote cloud cannot be cleaned" in printed
     away.rename("remote")
     assert b"ann" in stored_bytes(repository)
     forget(repository, f"sha256:{ANN}")

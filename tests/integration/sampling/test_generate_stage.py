@@ -86,7 +86,7 @@ def test_generate_killed_at_random_moments_leaves_the_undisturbed_folder(
     undisturbed: Path, model: Path, tmp_path: Path
 ) -> None:
     folder = workplace(tmp_path / "killed", model)
-    kills = int(os.environ.get("PTTFACES_KILLS", "3"))
+    kills = int(os.environ.get("PTTFACES_KILLS", "1"))
     for wanted in sorted(random.randrange(1, COUNT) for _ in range(kills)):
         process, limit = start(folder), time.monotonic() + PATIENCE_S
         while process.poll() is None and time.monotonic() < limit:

@@ -94,22 +94,22 @@ def check(repository: Repository, run: Any, seed: int) -> None:
     assert run.info.artifact_uri.startswith((repository.path / "mlruns").as_uri())
 
 
-def test_dvc_queue_of_four_workers_without_a_store_logs_every_run(
+def test_dvc_queue_of_two_workers_without_a_store_logs_every_run(
     repository: Repository,
 ) -> None:
-    repository.ok("dvc", "exp", "run", "--queue", "-S", "seed=1,2,3,4")
+    repository.ok("dvc", "exp", "run", "--queue", "-S", "seed=1,2")
     assert not (repository.path / "mlflow.db").exists()
-    repository.ok("dvc", "queue", "start", "-j", "4")
+    repository.ok("dvc", "queue", "start", "-j", "2")
     try:
         deadline = time.monotonic() + 600
-        while len(experiments(repository)) < 4:
+        while len(experiments(repository)) < 2:
             assert time.monotonic() < deadline, repository.ok("dvc", "queue", "status")
             time.sleep(1)
     finally:
         repository.run("dvc", "queue", "stop")
     head = repository.ok("git", "rev-parse", "HEAD").strip()
     found = runs(repository)
-    assert sorted(found) == ["1", "2", "3", "4"]
+    assert sorted(found) == ["1", "2"]
     for seed, run in found.items():
         check(repository, run, int(seed))
         assert run.data.tags["dvc_baseline"] == head

@@ -128,20 +128,3 @@ def test_dvc_queue_when_killed_resumes_its_training(
     finally:
         repository.run("dvc", "queue", "stop", "--kill")
     check_that_it_resumed(repository, "queued", said, undisturbed)
-
-
-def test_dvc_exp_run_temp_when_killed_resumes_its_training(
-    repository: Repository, undisturbed: dict[str, object]
-) -> None:
-    command = ("dvc", "exp", "run", "--temp", "--name", "aside", *SETTINGS)
-    process = subprocess.Popen(
-        command, cwd=repository.path, env=repository.environment, start_new_session=True
-    )
-    try:
-        kill_in_training(repository)
-    finally:
-        process.kill()
-        process.wait(PATIENCE_S)
-    ended = repository.run(*command)
-    assert ended.returncode == 0, ended.stderr
-    check_that_it_resumed(repository, "aside", ended.stdout + ended.stderr, undisturbed)

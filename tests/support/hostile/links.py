@@ -250,7 +250,10 @@ CASES: dict[str, Case] = {
     "reset-in-the-head": Case("failed", reset_in_the_head, BROKE, attempts=2),
     "reset-in-the-body": Case("failed", reset_in_the_body, BROKE, attempts=2),
     "not-http": Case(
-        "failed", sends(b"SSH-2.0-OpenSSH_9.9\r\n\r\n"), "the response is not valid HTTP", attempts=2
+        "failed",
+        sends(b"SSH-2.0-OpenSSH_9.9\r\n\r\n"),
+        "the response is not valid HTTP",
+        attempts=2,
     ),
     "huge-header": Case(
         "failed", gives(200, JPEG, X_Big="x" * 70000), "the response is not valid HTTP", attempts=2

@@ -115,4 +115,6 @@ def test_explain_restart_when_the_configuration_changed_names_what_changed(tmp_p
     )
     (folders[0] / "belongs_to.json").write_text('{"recipe.learning_rate": 0.001}\n')
     said = checkpoint.explain_restart(folders[1], other)
-    assert said == "starting over: the unfinished training is of version 0.1, and cannot be resumed."
+    assert (
+        said == "starting over: the unfinished training is of version 0.1, and cannot be resumed."
+    )
