@@ -158,8 +158,8 @@ def test_dvc_repro_of_the_same_seed_gives_the_same_bytes_from_crawl_to_detect(
     for name in (*names, "detections.csv"):
         one, other = ((place.path / "data" / name).read_bytes() for place in (line, again))
         assert one == other, name
-    one, other = (files.digest_tree(place.path / "data/raw") for place in (line, again))
-    assert one == other
+    raw = {files.digest_tree(place.path / "data/raw") for place in (line, again)}
+    assert len(raw) == 1
 
 
 def test_dvc_repro_with_images_of_one_s_own_as_reference_runs_evaluate_alone(
