@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 TESTS = Path(__file__).parent
-LONGEST = ["torture", "documents", "pipeline", "tracking", "training"]
+LONGEST = ["torture", "report", "documents", "pipeline", "tracking", "training"]
 
 for library in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(library, "1")  # before torch and numpy are imported
@@ -22,12 +22,12 @@ settings.load_profile("any machine")
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `--dist loadgroup` the tests of a file run on one worker, since they share what is
-    expensive to make; so do all tests of a folder's repository `line` or `light`. The longest
-    come first and unit tests last, or one worker would be left with a whole pipeline at the end."""
+    expensive to make; so do all tests of the repositories `line` and `light`. The longest come
+    first and unit tests last, or one worker would be left with a whole pipeline at the end."""
     items.sort(key=lambda item: _place(item.path))
     for item in items:
         shared = {"line", "light"}.intersection(getattr(item, "fixturenames", ()))
-        group = f"{item.path.parent.name} {shared.pop()}" if shared else item.path.name
+        group = shared.pop() if shared else item.path.name
         item.add_marker(pytest.mark.xdist_group(group))
 
 

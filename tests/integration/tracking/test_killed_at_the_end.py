@@ -19,7 +19,7 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def light(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     return make_light_line(tmp_path_factory.mktemp("light"))
 
 
@@ -39,30 +39,30 @@ def kill_when_done(repository: Repository, stage: str, *command: str) -> None:
 
 @pytest.mark.parametrize("stage", ["train", "evaluate"])
 def test_stage_killed_before_dvc_records_it_stands_once_in_the_history(
-    light: Repository, stage: str
+    fresh: Repository, stage: str
 ) -> None:
     before = {"train": "curate", "evaluate": "generate"}[stage]
-    light.ok("dvc", "repro", before)
-    kill_when_done(light, stage, "repro", stage)
-    assert ran(light.ok("dvc", "repro", stage)) == [stage], "it was killed too late"
-    client = MlflowClient(f"sqlite:///{(light.path / 'mlflow.db').as_posix()}")
+    fresh.ok("dvc", "repro", before)
+    kill_when_done(fresh, stage, "repro", stage)
+    assert ran(fresh.ok("dvc", "repro", stage)) == [stage], "it was killed too late"
+    client = MlflowClient(f"sqlite:///{(fresh.path / 'mlflow.db').as_posix()}")
     runs = [run for run in client.search_runs(["1"]) if run.data.tags["stage"] == stage]
     assert [run.info.status for run in runs] == ["FINISHED"]
     versions = client.search_model_versions(f"run_id = '{runs[0].info.run_id}'")
     assert len(versions) == (1 if stage == "train" else 0)
-    light.ok("dvc", "repro", "--force", "--single-item", stage)
+    fresh.ok("dvc", "repro", "--force", "--single-item", stage)
     again = [run for run in client.search_runs(["1"]) if run.data.tags["stage"] == stage]
     assert len(again) == 2, "a stage that dvc has recorded runs again with --force"
 
 
 def test_experiment_killed_before_dvc_records_it_stands_once_in_the_history(
-    light: Repository,
+    fresh: Repository,
 ) -> None:
     """The lock is not committed here: DVC stashes it and applies it again."""
-    light.ok("dvc", "repro", "train")
+    fresh.ok("dvc", "repro", "train")
     command = ("exp", "run", "--set-param", "train.learning_rate=0.003", "train")
-    kill_when_done(light, "train", *command)
-    assert ran(light.ok("dvc", *command)) == ["train"], "it was killed too late"
-    client = MlflowClient(f"sqlite:///{(light.path / 'mlflow.db').as_posix()}")
+    kill_when_done(fresh, "train", *command)
+    assert ran(fresh.ok("dvc", *command)) == ["train"], "it was killed too late"
+    client = MlflowClient(f"sqlite:///{(fresh.path / 'mlflow.db').as_posix()}")
     runs = client.search_runs(["1"], "params.`train.learning_rate` = '0.003'")
     assert [run.info.status for run in runs] == ["FINISHED"]

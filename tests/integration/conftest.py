@@ -1,4 +1,4 @@
-"""One light line that has run once, shared by the tests of the report."""
+"""One light line that has run once, shared by the tests of the report and of the documents."""
 
 import pytest
 from light_line import run_light_line
