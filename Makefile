@@ -66,10 +66,10 @@ ui: .venv/installed ## start the MLflow UI on this machine (PORT=5000)
 site: .venv/installed ## serve the embedded board for a browser
 	$(BIN)/pttfaces site
 
-test: .venv/installed-dev ## run all tests on two cores
+test: .venv/installed-dev ## run all tests, in three processes
 	$(PYTEST)
 
-test-unit: .venv/installed-dev ## run the fast tests, those of single modules, on two cores
+test-unit: .venv/installed-dev ## run the fast tests, those of single modules
 	$(PYTEST) tests/unit
 
 torture: .venv/installed-dev ## disturb 60 small pipelines five times each at random moments (hours)

@@ -23,7 +23,7 @@ def main() -> None:
     if not any((DATASET / "train").glob("*.png")):
         raise DataError(
             f"{DATASET / 'train'} holds no image to train on; run `dvc repro`, or unpack a zip of "
-            "crops there with `pttfaces pack`."
+            f"the data set with `pttfaces pack --unpack crops.zip {DATASET}`."
         )
     from pttfaces import manifest, tracking
     from pttfaces.diffusion import distributed, model_folder

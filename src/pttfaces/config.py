@@ -71,7 +71,7 @@ class Board(_Group):
     )
     min_nrec: Annotated[int, Field(ge=-100, le=100)] | None = Field(
         description="minimum popularity (爆 is 100, XX is -100); null: no minimum, but rows "
-        "without one are dropped"
+        "without a popularity are dropped"
     )
     rate_per_s: float = Field(ge=_MIN_RATE, le=1000, description="maximum pages per second")
 

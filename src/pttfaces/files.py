@@ -213,4 +213,4 @@ def digest_tree(folder: str | Path, skip: Collection[str] = ()) -> str:
 
 def missing_file_error(path: str | Path) -> DataError:
     """The error to raise for a file that an earlier stage should have made."""
-    return DataError(f"{path} does not exist; run `dvc repro`, which makes what comes before it.")
+    return DataError(f"{path} does not exist; run `dvc repro`, which makes it.")

@@ -54,8 +54,8 @@ class NoiseSchedule:
         for key, values in allowed.items():
             if config.get(key, values[0]) not in values:
                 raise DataError(
-                    f"{source} was trained with {key} {config[key]!r}, which is not a noise "
-                    "schedule of this project; train a model with `dvc repro train`."
+                    f"{source} was trained with {key} {config[key]!r}, which this project "
+                    "does not support; train a model with `dvc repro train`."
                 )
         return cls(
             name=names[config.get("beta_schedule", "linear")],
