@@ -75,8 +75,9 @@ def run(main: Callable[[], None]) -> NoReturn:
         if _stop_requested.is_set():
             _exit(_INTERRUPTED, _INTERRUPTED_CODE)
         raise
-    # The work is done: a SIGTERM while Python cleans up must not make DVC see a failure.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # The work is done: a stop while Python cleans up must not look like a failure.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     sys.exit(0)
 
 
