@@ -13,7 +13,7 @@ SECRET = "s3cr3t-of-mine"
 NOWHERE = "http://127.0.0.1:9"
 BARE = {
     "PATH": os.environ["PATH"],
-    "HOME": "/dev/null/home",  # not writable, for root neither
+    "HOME": "/dev/null/home",  # not writable, not even for root
     "OMP_NUM_THREADS": "1",
     "LC_ALL": "C",
     **{f"{kind}_proxy": NOWHERE for kind in ("http", "https", "all")},
