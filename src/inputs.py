@@ -1,13 +1,14 @@
 """Stage inputs: creates the user's input folders and deny list, so that `dvc repro` works at once.
 
-data/inputs.dvc is DVC's record of them: what a user puts there is versioned, and an experiment
-never overwrites it. A clone that has not pulled this content gets an error that says what to run.
+It also checks params.yaml, before DVC removes what a later stage made. data/inputs.dvc is DVC's
+record of the inputs: what a user puts there is versioned, and an experiment never overwrites it. A
+clone that has not pulled this content gets an error that says what to run.
 """
 
 from pathlib import Path
 
 from pttfaces.stage import run_stage
-from pttfaces import denylist, files, repository
+from pttfaces import config, denylist, files, repository
 from pttfaces.denylist import DENIED, DenyList
 from pttfaces.errors import DataError
 
@@ -30,6 +31,7 @@ FIRST_CONTENT = {  # byte for byte: its digest is in git
 
 
 def main() -> None:
+    config.load()
     missing = []
     for file, text in FIRST_CONTENT.items():
         path, empty = Path(file), repository.object_id(text.encode())

@@ -363,7 +363,10 @@ def read(path: str | Path) -> Any:
     try:
         return parse(Path(path).read_bytes().decode(), str(path))
     except FileNotFoundError:
-        raise ParamsError(f"{path} does not exist; `pttfaces preset demo` writes one.") from None
+        raise ParamsError(
+            f"{path} does not exist here; change to the project's folder, or write one with "
+            "`pttfaces preset demo`."
+        ) from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise _not_yaml(f"{path}, line {line}", "not UTF-8") from None

@@ -185,8 +185,12 @@ def _start(name: str, tags: dict[str, str], known: str) -> Run:
         with FileLock(workdir.cache_dir("locks") / "mlflow.lock"):
             client, experiment = open_store()
             _end_killed_runs(client)
-            if not (known and _resume(client, experiment, known)):
-                tags = _parent(client, tags) | _origin(name, tags["stage"]) | tags
+            origin = _origin(name, tags["stage"])
+            if known and _resume(client, experiment, known):
+                for key, value in origin.items():  # an experiment may resume another's training
+                    client.set_tag(known, key, value)
+            else:
+                tags = _parent(client, tags) | origin | tags
                 known = client.create_run(experiment, tags=tags).info.run_id
             lock = FileLock(workdir.cache_dir("running") / f"{known}.lock")
             lock.acquire()

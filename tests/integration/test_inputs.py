@@ -1,22 +1,25 @@
 """The stage `inputs`: the places that a person may fill, and a deny list that only grows."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from settings import PRESET
 
 import inputs
 from pttfaces import denylist, repository
 from pttfaces.denylist import DENIED, EMPTY, INPUTS
-from pttfaces.errors import DataError
+from pttfaces.errors import DataError, ParamsError
 
 PLACES = ["data/inbox", "data/reference", DENIED]
 
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(PRESET, tmp_path / "params.yaml")
     monkeypatch.chdir(tmp_path)
 
 
@@ -37,6 +40,13 @@ def test_inputs_makes_places_once_and_keeps_what_is_there() -> None:
     inputs.main()
     assert Path(DENIED).read_text() == "author:x\n"
     assert Path("data/inbox/deep/one.jpg").exists()
+
+
+def test_inputs_with_a_mistake_in_params_yaml_names_it() -> None:
+    """The first stage: DVC removes the results of a later one before that can say so."""
+    Path("params.yaml").write_text(PRESET.read_text().replace("infer_steps:", "infer_step:"))
+    with pytest.raises(ParamsError, match="did you mean infer_steps"):
+        inputs.main()
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -73,7 +73,9 @@ class Revision:
         """Commands that restore its parameters, data and model in the working folder."""
         if self.kind == "experiment":
             return [f"dvc exp apply {self.commit[:8] if self.name_is_shared else self.name}"]
-        return [f"git checkout {self.name}", "dvc checkout"] if self.kind == "commit" else []
+        # Without `git stash`, git keeps a changed dvc.lock, and DVC would restore what that names.
+        restore = ["git stash", f"git checkout {self.name}", "dvc checkout"]
+        return restore if self.kind == "commit" else []
 
 
 def working_folder() -> Revision:

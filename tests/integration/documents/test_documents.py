@@ -164,7 +164,7 @@ def test_readme_and_the_page_on_experiments_work_as_written(
 
     head = light.ok("git", "rev-parse", "--short", "HEAD").strip()
     listed = light.ok("pttfaces", "history").splitlines()
-    run = next(line.split()[0] for line in listed if "train " in line)
+    run = [line.split()[0] for line in listed if "train " in line][-1]  # the first run's
     clone, store = tmp_path / "pttfaces", tmp_path / "store"
     names = {"ADDRESS": str(light.path), "/mnt/shared/pttfaces": str(store)}
     names |= {"1a2b3c4": head, "3f2a91c0": run}
