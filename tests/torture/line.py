@@ -105,9 +105,13 @@ class Command:
 
 
 class Line:
-    """A scratch repository in `place`/line, whose demo site answers on `port`."""
+    """A scratch repository in `place`/line, whose demo site answers on `port`.
 
-    def __init__(self, place: Path, port: int) -> None:
+    stages: those that run.
+    """
+
+    def __init__(self, place: Path, port: int, stages: list[str]) -> None:
+        self.stages = stages
         self.scratch = place / "scratch"
         self.scratch.mkdir(parents=True)
         self._port = port
@@ -122,7 +126,8 @@ class Line:
         return Command(self, *arguments)
 
     def repro(self, *targets: str) -> None:
-        """`dvc repro`, again and again until it ends well."""
+        """`dvc repro`, again and again until it ends well; by default of all its stages."""
+        targets = targets or (self.stages[-1],)
         for _ in range(_MOST_TRIES):
             ended = self.start("repro", *targets).wait()
             if ended.code == 0:
@@ -167,7 +172,7 @@ def digests(line: Line) -> dict[str, Any]:
             for path in sorted((line.path / folder).rglob("*"))
             if path.is_file()
         }
-    for stage in STAGES:
+    for stage in line.stages:
         figures = line.repository.metrics(stage)
         data[f"metrics of {stage}"] = {k: v for k, v in figures.items() if k not in _LIVING}
     return data
@@ -183,7 +188,7 @@ def left_overs(line: Line) -> list[str]:
     ]
     for work in (line.path / ".resume").glob("*"):
         # The last stage's done work waits there until another stage finds that dvc has noted it.
-        if not (work.name.startswith("evaluate-") and (work / workdir.DONE).exists()):
+        if not (work.name.startswith(f"{line.stages[-1]}-") and (work / workdir.DONE).exists()):
             found.append(work)
     return [path.relative_to(line.path).as_posix() for path in found]
 

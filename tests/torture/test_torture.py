@@ -1,10 +1,11 @@
-"""The short form: a line with a disturbance in three stages (`make torture` is the long form)."""
+"""The short form: up to train, with a disturbance in three stages (`make torture` is the long)."""
 
 import os
 import random
 from pathlib import Path
 
 import pytest
+from repository import STAGES
 from torture import campaign
 from torture.campaign import Disturbance
 from torture.line import SETTINGS
@@ -30,7 +31,7 @@ def test_a_line_that_is_disturbed_comes_to_the_same_end(tmp_path: Path) -> None:
     print(f"seed {SEED}")
     articles = int(str(SETTINGS["demo.articles"]))
     with moody_site(make_board(1, articles, "Beauty", 2024)) as site:
-        known = campaign.measure(tmp_path / "undisturbed", site)
+        known = campaign.measure(tmp_path / "undisturbed", site, STAGES[:7])
         campaign.suffer(tmp_path / "disturbed", site, known, HAND, SEED)
 
 
