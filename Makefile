@@ -70,7 +70,7 @@ test: .venv/installed-dev ## run all tests, in four processes
 	$(PYTEST)
 
 test-unit: .venv/installed-dev ## run the fast tests, those of single modules
-	$(PYTEST) tests/unit
+	$(PYTEST) -n 2 tests/unit
 
 torture: .venv/installed-dev ## disturb 60 small pipelines five times each at random moments (hours)
 	PYTHONPATH=src:tests:tests/support $(BIN)/python -m torture.campaign --lines 60 --disturbances 5
