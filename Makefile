@@ -21,7 +21,7 @@ endif
 PIP = $(BIN)/python -m pip install --disable-pip-version-check $(if $(MAKE_TERMOUT),,--quiet)
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --no-header --no-annotate \
   --no-emit-index-url
-PYTEST = $(BIN)/python -m pytest -n 4 --dist loadgroup --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder
 # The columns of `make experiments`, out of about a hundred.
 SHOWN := ^(Experiment|noise_schedule|blur_threshold|train\.epochs|val_loss|fid
 SHOWN := $(SHOWN)|random_feature_distance|face_rate\.generated|(params\.yaml:)?infer_steps)$$
@@ -67,7 +67,7 @@ site: .venv/installed ## serve the embedded board for a browser
 	$(BIN)/pttfaces site
 
 test: .venv/installed-dev ## run all tests, in four processes
-	$(PYTEST)
+	$(PYTEST) -n 4
 
 test-unit: .venv/installed-dev ## run the fast tests, those of single modules
 	$(PYTEST) -n 2 tests/unit
