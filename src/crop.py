@@ -23,10 +23,13 @@ def main() -> None:
             rows += cropped
             bar.update()
     tables.write("data/crops.csv", rows, tables.CropRow)
-    histogram = quality.sharpness_histogram(row.sharpness for row in rows)
+    histogram = quality.sharpness_histogram(row.sharpness for row in rows if not row.reason)
     tables.write("metrics/plots/blur.csv", histogram, tables.SharpnessBin)
-    files.write_metrics("crop", alignment.crop_metrics(rows, detected=sum(map(len, faces))))
-    print(f"crop: {len(rows)} crops of {options.size}×{options.size} from {len(faces)} images")
+    figures = alignment.crop_metrics(rows)
+    files.write_metrics("crop", figures)
+    print(
+        f"crop: {figures['crops']} crops of {options.size}×{options.size} from {len(faces)} images"
+    )
 
 
 if __name__ == "__main__":

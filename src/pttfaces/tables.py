@@ -1,11 +1,13 @@
 """Defines the tables that stages write, one dataclass each, and reads and writes them.
 
 A field is a column, in the file's order. Its type says how a cell is read and written: `int | None`
-and `float | None` may be empty, `Fixed2` has two decimals.
+and `float | None` may be empty, `Fixed2` has two decimals, `Measure` is NaN where it is empty.
+Columns with a default may be missing in a file, such as one of an earlier version.
 """
 
 import csv
 import io
+import math
 import re
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +22,13 @@ from pttfaces.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-Fixed2: TypeAlias = Annotated[float, "{:.2f}"]
+# Annotated with the functions that parse a cell and format it.
+Fixed2: TypeAlias = Annotated[float, float, "{:.2f}".format]
+Measure: TypeAlias = Annotated[
+    float,
+    lambda cell: float(cell) if cell else math.nan,
+    lambda value: None if math.isnan(value) else value,
+]
 Row = TypeVar("Row")
 
 RENAMED = {"blur": "sharpness"}  # column of version 0.1 → its name since
@@ -128,26 +136,30 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class CropRow:
-    """A crop and its quality: a row of data/crops.csv.
+    """A crop and its quality, or why a face has none (`reason`): a row of data/crops.csv.
 
     crop: file name in data/crops; image: path below data/raw; face: number in the image; sharpness:
     variance of the Laplacian; face_px: shorter side of the face's box, in pixels of the image;
     upscale: crop pixels per image pixel; brightness: mean grey, 0…255; yaw, pitch, roll: of the
-    head, in degrees; score: the detector's, 0…1; phash: perceptual hash, in hex.
+    head, in degrees; score: the detector's, 0…1; phash: perceptual hash, in hex; outside: share of
+    the crop that lies outside its image, 0…1, None in a table of an earlier version. Without a crop
+    all measures are NaN.
     """
 
     crop: str
     image: str
     face: int
-    sharpness: float
-    face_px: float
-    upscale: float
-    brightness: float
-    yaw: float
-    pitch: float
-    roll: float
-    score: float
+    sharpness: Measure
+    face_px: Measure
+    upscale: Measure
+    brightness: Measure
+    yaw: Measure
+    pitch: Measure
+    roll: Measure
+    score: Measure
     phash: str
+    outside: float | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,13 +252,20 @@ def read(path: str | Path, row: type[Row]) -> list[Row]:
         text = Path(path).read_bytes().decode()
         header, *lines = csv.reader(io.StringIO(text), strict=True)
         header = [RENAMED.get(name, name) for name in header]
-        if lacking := [name for name in names if name not in header]:
+        lacking = [name for name in names if name not in header]
+        # An earlier version lacks columns that have a default; a damaged header has unknown names.
+        if lacking and (set(lacking) & set(_required(row)) or set(header) - set(names)):
             raise ValueError(f"it lacks {', '.join(lacking)}")
         if not text.endswith("\n") or any(len(line) != len(header) for line in lines):
             raise ValueError("a row is cut off")
-        cells = [(header.index(name), parse) for name, parse in zip(names, parsers, strict=True)]
+        cells = [
+            (name, header.index(name), parse)
+            for name, parse in zip(names, parsers, strict=True)
+            if name in header
+        ]
         return [
-            row(*(parse(line[index].removeprefix("'")) for index, parse in cells)) for line in lines
+            row(**{name: parse(line[index].removeprefix("'")) for name, index, parse in cells})
+            for line in lines
         ]
     except FileNotFoundError:
         raise files.missing_file_error(path) from None
@@ -278,11 +297,9 @@ def read_jsonl(path: str | Path, row: type[Row]) -> list[Row]:
     DataError: no such file, or a line that is no such row.
     """
     names = columns(row)
-    described: Any = row
-    needed = [field.name for field in fields(described) if field.default is MISSING]
     return [
         row(**{name: entry[name] for name in names if name in entry})
-        for entry in files.read_json_lines(path, needed)
+        for entry in files.read_json_lines(path, _required(row))
     ]
 
 
@@ -309,6 +326,11 @@ def _escape_formula(cell: Any) -> Any:
     return f"'{cell}" if risky else cell
 
 
+def _required(row: Any) -> list[str]:
+    """The columns without a default."""
+    return [field.name for field in fields(row) if field.default is MISSING]
+
+
 def _converters(row: Any) -> list[tuple[Callable[[str], Any], Callable[[Any], Any]]]:
     """For each column, the function that parses a cell and the one that formats it."""
     hints = typing.get_type_hints(row, include_extras=True)
@@ -324,5 +346,5 @@ def _converter(hint: Any) -> tuple[Callable[[str], Any], Callable[[Any], Any]]:
             lambda value: None if value is None else form(value),
         )
     if typing.get_origin(hint) is Annotated:
-        return float, options[1].format
+        return options[1], options[2]
     return hint, lambda value: value

@@ -98,12 +98,13 @@ def _check_faces(repository: Repository, data: Path, pictures: set[str]) -> None
     assert (detect["unreadable"], detect["without_face"]) == (unreadable.sum(), (~unreadable).sum())
     assert detect["faces"] == len(with_face)
 
-    crops = tables.read_csv(data / "crops.csv")
+    cropped = tables.read_csv(data / "crops.csv")
+    assert _pairs(cropped) == _pairs(with_face)
+    crops = cropped[cropped["reason"] == ""]
     lying = {path.name for path in (data / "crops").iterdir()}
     assert len(crops) == len(lying) == crop["crops"]
     assert set(crops["crop"]) == lying
-    assert crop["crops"] + crop["not_aligned"] == len(with_face)
-    assert _pairs(crops) <= _pairs(with_face)
+    assert crop["crops"] + crop["not_aligned"] == len(with_face) == len(cropped)
 
     dataset = tables.read_csv(data / "dataset.csv")
     assert sorted(dataset["crop"]) == sorted(lying)

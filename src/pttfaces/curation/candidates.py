@@ -46,7 +46,11 @@ class Candidate:
 def make_candidates(
     crops: Sequence[CropRow], ledger: Iterable[LedgerRow], articles: Iterable[Article]
 ) -> list[Candidate]:
-    """Every crop with its sources, in the order of the crops. DataError: a damaged hash."""
+    """Every crop with its sources, in the order of the crops, without faces that have no crop.
+
+    DataError: a damaged hash.
+    """
+    crops = [crop for crop in crops if not crop.reason]
     authors = {article.id: article.author for article in articles}
     sources: dict[str, list[Provenance]] = {}
     digests: dict[str, str] = {}

@@ -18,7 +18,9 @@ CROP_REASONS = (
     *(DUPLICATE, NO_FACE_AGAIN),
 )
 
-_SHARED_COLUMNS = [name for name in columns(CropRow) if name in columns(DatasetRow)]
+_SHARED_COLUMNS = [
+    name for name in columns(CropRow) if name in columns(DatasetRow) and name != "reason"
+]
 
 
 def filter_crops(

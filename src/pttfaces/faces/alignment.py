@@ -1,5 +1,6 @@
 """Aligns faces by their landmarks with face-crop-plus, and crops and measures them."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,16 @@ from PIL import Image
 
 from pttfaces import config, files, images
 from pttfaces.faces import quality
-from pttfaces.faces.detection import DetectionCache, face_px, landmarks
+from pttfaces.faces.detection import UNREADABLE, DetectionCache, face_px, landmarks
 from pttfaces.faces.parallel import ordered_map
-from pttfaces.tables import CropRow, Detection
+from pttfaces.tables import CropRow, Detection, columns
 
 # face-crop-plus warps with bilinear interpolation, which skips pixels when it shrinks by more.
 _MAX_SHRINKING = 2.0
+_MAX_WARPED_SIDE = 32766  # pixels of an image; cv2.warpAffine refuses more
+
+_NOT_ALIGNED = "cannot be aligned"
+_MEASURES = columns(CropRow)[columns(CropRow).index("sharpness") : columns(CropRow).index("phash")]
 
 
 @dataclass(frozen=True)
@@ -25,11 +30,13 @@ class AlignedFace:
     """A cropped face.
 
     pixels: (size, size, 3) uint8 RGB; upscale: crop pixels per image pixel (above 1 where the face
-    is smaller in the image than in the crop).
+    is smaller in the image than in the crop); outside: share of the crop's area that lies outside
+    the image, 0…1.
     """
 
     pixels: np.ndarray
     upscale: float
+    outside: float
 
 
 class FaceCropper:
@@ -39,6 +46,7 @@ class FaceCropper:
         # With landmarks given, face-crop-plus loads no network; the tables stay empty because
         # images and landmarks are passed to crop_align together.
         no_landmarks = (np.empty((0, 5, 2), np.float32), np.empty(0, np.str_))
+        self._size = options.size
         self._cropper = Cropper(
             output_size=options.size,
             face_factor=options.face_factor,
@@ -57,9 +65,23 @@ class FaceCropper:
         if spread < 1e-3:
             return None
         upscale = _spread(target) / spread
-        image, points = _shrink(image, points, upscale * _MAX_SHRINKING)
-        crops = self._cropper.crop_align([image], None, [0], points[None].astype(np.float32))
-        return AlignedFace(crops[0], upscale) if len(crops) else None
+        image, points = _shrink(image, points.astype(np.float32), upscale * _MAX_SHRINKING)
+        matrix = self._transform(points)
+        if matrix is None:
+            return None
+        outside = _share_outside(matrix, image, self._size)
+        if max(image.shape[:2]) > _MAX_WARPED_SIDE:
+            image, points = _cut(image, points, matrix, self._size)
+        crops = self._cropper.crop_align([image], None, [0], points[None])
+        return AlignedFace(crops[0], upscale, outside)
+
+    def _transform(self, points: np.ndarray) -> np.ndarray | None:
+        """The affine transform (2, 3) from image to crop, as face-crop-plus estimates it."""
+        estimate = cv2.estimateAffine2D if self._cropper.allow_skew else cv2.estimateAffinePartial2D
+        target = self._cropper.landmarks_target
+        matrix: np.ndarray | None = estimate(points, target, ransacReprojThreshold=np.inf)[0]
+        is_invertible = matrix is not None and abs(np.linalg.det(matrix[:, :2])) > 1e-9
+        return matrix if is_invertible else None
 
 
 def crop_name(image: str, number: int) -> str:
@@ -72,27 +94,35 @@ def crop_all(
 ) -> Iterator[list[CropRow]]:
     """Crops the faces of each image below `folder` to PNG files; yields their rows.
 
-    faces: those of one image together; target: an empty folder for the crops. A face that cannot be
-    aligned has no row. On all cores, in the order of the images.
+    faces: those of one image together; target: an empty folder for the crops. The row of a face
+    that cannot be cropped says why. On all cores, in the order of the images. DataError: an image
+    is not in the folder.
     """
 
     def crop(detections: Sequence[Detection]) -> list[CropRow]:
-        pixels = images.decode((folder / detections[0].image).read_bytes())
-        rows = (_crop_face(pixels, face, target, cropper) for face in detections)
-        return [row for row in rows if row]
+        content = images.read_bytes(folder / detections[0].image)
+        try:
+            pixels = images.decode(content)
+        except images.UnreadableError as error:
+            return [_without_crop(face, f"{UNREADABLE}: {error}") for face in detections]
+        return [_crop_face(pixels, face, target, cropper) for face in detections]
 
     return (rows for _, rows in ordered_map(crop, faces))
 
 
-def _crop_face(
-    pixels: np.ndarray, face: Detection, target: Path, cropper: FaceCropper
-) -> CropRow | None:
+def _without_crop(face: Detection, reason: str) -> CropRow:
+    assert face.face is not None  # see faces_by_image
+    measures = dict.fromkeys(_MEASURES, math.nan)
+    return CropRow("", face.image, face.face, **measures, phash="", reason=reason)
+
+
+def _crop_face(pixels: np.ndarray, face: Detection, target: Path, cropper: FaceCropper) -> CropRow:
     assert face.face is not None  # these two: see faces_by_image
     assert face.score is not None
     points = landmarks(face)
     aligned = cropper.crop(pixels, points)
     if aligned is None:
-        return None
+        return _without_crop(face, _NOT_ALIGNED)
     name, pose = crop_name(face.image, face.face), quality.pose(points)
     # Not atomic: after a kill the folder is made again, and syncing each file takes longer than
     # everything else.
@@ -111,6 +141,7 @@ def _crop_face(
         roll=round(pose.roll, 1) + 0.0,
         score=face.score,
         phash=quality.perceptual_hash(aligned.pixels),
+        outside=round(aligned.outside, 4),
     )
 
 
@@ -130,6 +161,42 @@ def _shrink(image: np.ndarray, points: np.ndarray, factor: float) -> tuple[np.nd
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA), (points + 0.5) * ratio - 0.5
 
 
+def _share_outside(matrix: np.ndarray, image: np.ndarray, size: int) -> float:
+    """The share of a crop's area that shows nothing of the image, 0…1; edges as areas, not pixels.
+
+    matrix: (2, 3), from the image (H, W, 3) to the crop of `size` × `size` pixels.
+    """
+    height, width = image.shape[:2]
+    corners = _corners((-0.5, -0.5), (width - 0.5, height - 0.5)) @ matrix[:, :2].T + matrix[:, 2]
+    crop = _corners((-0.5, -0.5), (size - 0.5, size - 0.5))
+    shared, _ = cv2.intersectConvexConvex(corners.astype(np.float32), crop.astype(np.float32))
+    return float(np.clip(1 - shared / size**2, 0, 1))
+
+
+def _corners(low: tuple[float, float], high: tuple[float, float]) -> np.ndarray:
+    """(4, 2), around a rectangle."""
+    (left, top), (right, bottom) = low, high
+    return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+
+
+def _cut(
+    image: np.ndarray, points: np.ndarray, matrix: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The part of the image around the crop, and the landmarks in it.
+
+    As wide again on each side, for a padding that repeats the image beyond its edge. matrix, size:
+    as in `_share_outside`.
+    """
+    crop = _corners((0, 0), (size - 1, size - 1))
+    covered = (crop - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
+    low, high = covered.min(axis=0), covered.max(axis=0)
+    shape = np.array(image.shape[1::-1])
+    # At least one pixel, wherever the landmarks are.
+    left, top = start = np.clip(np.floor(2 * low - high), 0, shape - 1).astype(int)
+    right, bottom = np.clip(np.ceil(2 * high - low), start + 1, shape).astype(int)
+    return image[top:bottom, left:right], (points - start).astype(np.float32)
+
+
 def crop_again(path: Path, cache: DetectionCache, cropper: FaceCropper) -> np.ndarray | None:
     """The largest face on the crop at `path`, detected and cropped once more (curate.recrop).
 
@@ -142,17 +209,19 @@ def crop_again(path: Path, cache: DetectionCache, cropper: FaceCropper) -> np.nd
     return aligned.pixels if aligned else None
 
 
-def crop_metrics(rows: Sequence[CropRow], detected: int) -> dict[str, Any]:
-    """The figures of metrics/crop.json; detected: how many faces were to be cropped."""
+def crop_metrics(rows: Sequence[CropRow]) -> dict[str, Any]:
+    """The figures of metrics/crop.json."""
+    crops = [row for row in rows if not row.reason]
     figures: dict[str, Any] = {
-        "crops": len(rows),
-        "not_aligned": detected - len(rows),
-        "upscaled": sum(row.upscale > 1 for row in rows),
+        "crops": len(crops),
+        "not_aligned": len(rows) - len(crops),
+        "upscaled": sum(row.upscale > 1 for row in crops),
+        "beyond_image": sum(row.outside > 0 for row in crops if row.outside is not None),
     }
-    if rows:
-        figures["blur_median"] = _median([row.sharpness for row in rows])
-        figures["face_px_median"] = _median([row.face_px for row in rows])
-        figures["brightness_median"] = _median([row.brightness for row in rows])
+    if crops:
+        figures["blur_median"] = _median([row.sharpness for row in crops])
+        figures["face_px_median"] = _median([row.face_px for row in crops])
+        figures["brightness_median"] = _median([row.brightness for row in crops])
     return figures
 
 

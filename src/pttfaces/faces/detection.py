@@ -17,7 +17,7 @@ from pttfaces.images import UnreadableError, decode
 from pttfaces.tables import Detection, LedgerRow, columns
 
 _WINDOW_BATCHES = 3  # decoded ahead, so that images of like shapes can share a batch
-_UNREADABLE = "cannot be decoded"
+UNREADABLE = "cannot be decoded"
 
 _NUMBERS = columns(Detection)[1:-1]  # the columns that every face has
 _REALS = _NUMBERS[_NUMBERS.index("score") : _NUMBERS.index("eyes_found")]
@@ -63,7 +63,7 @@ class DetectionCache:
         try:
             return decode(read())
         except UnreadableError as error:
-            return self._write(sha256, SearchResult(0, 0, [], f"{_UNREADABLE}: {error}"))
+            return self._write(sha256, SearchResult(0, 0, [], f"{UNREADABLE}: {error}"))
 
     def add(self, sha256: str, pixels: np.ndarray, faces: list[Face]) -> SearchResult:
         """Keeps the faces of an image that was searched."""
@@ -184,7 +184,7 @@ def detection_metrics(rows: Sequence[Detection]) -> dict[str, Any]:
     faces = [row for row in rows if not row.reason]
     images = len({row.image for row in rows})
     with_face = len({row.image for row in faces})
-    unreadable = sum(row.reason.startswith(_UNREADABLE) for row in rows)
+    unreadable = sum(row.reason.startswith(UNREADABLE) for row in rows)
     both = sum(row.eyes_found == 2 for row in faces)
     return {
         "pictures": images,

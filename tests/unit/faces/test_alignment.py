@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 from face_crop_plus import Cropper
 from faces_support import Portrait, encoded
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from settings import group
 
-from pttfaces import files, images
+from pttfaces import files, images, tables
+from pttfaces.errors import DataError
 from pttfaces.faces import alignment
 from pttfaces.faces.alignment import FaceCropper
 from pttfaces.faces.detectors import make_detector
 from pttfaces.images import decode
-from pttfaces.tables import Detection, columns
+from pttfaces.tables import CropRow, Detection, columns
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +109,66 @@ def test_crop_of_landmarks_in_one_point_is_none(cropper: FaceCropper) -> None:
     assert cropper.crop(np.zeros((50, 50, 3), np.uint8), np.full((5, 2), 7, np.float32)) is None
 
 
+@pytest.mark.parametrize("padding", ["constant", "replicate", "reflect", "reflect_101"])
+@pytest.mark.parametrize("is_wide", [False, True])
+def test_crop_of_an_image_longer_than_opencv_warps_is_that_of_its_part(
+    padding: str, is_wide: bool
+) -> None:
+    """cv2.warpAffine takes sides up to 32,766 pixels."""
+    cropper = FaceCropper(group("crop", padding=padding))
+    part = np.random.default_rng(0).integers(0, 256, (1800, 700, 3), np.uint8)
+    long = np.zeros((32767, 700, 3), np.uint8)
+    long[: len(part)] = part
+    points = np.array([[250, 500], [350, 500], [300, 560], [260, 620], [340, 620]], np.float32)
+    if is_wide:
+        part, long, points = part.swapaxes(0, 1), long.swapaxes(0, 1), points + (250, -250)
+    found, expected = cropper.crop(long, points), cropper.crop(part, points)
+    assert found is not None
+    assert expected is not None
+    assert difference(found.pixels, expected.pixels) < 0.1
+    assert found.outside == pytest.approx(expected.outside, abs=1e-6)
+
+
+@pytest.mark.parametrize("place", [(-1e7, 3e7), (40_000, 100)])
+def test_crop_of_a_face_beyond_the_image_lies_outside(
+    cropper: FaceCropper, place: tuple[float, float]
+) -> None:
+    mean_face = cropper._cropper.landmarks_target
+    for shape in ((80, 100, 3), (33_000, 90, 3)):
+        crop = cropper.crop(np.zeros(shape, np.uint8), (mean_face + place).astype(np.float32))
+        assert crop is not None
+        assert crop.outside == 1
+
+
+@given(
+    degrees=st.floats(-180, 180),
+    distance=st.floats(20, 400),
+    centre=st.tuples(st.floats(-50, 450), st.floats(-50, 550)),
+)
+def test_outside_is_the_share_of_pixels_that_show_nothing_of_the_image(
+    degrees: float, distance: float, centre: tuple[float, float]
+) -> None:
+    cropper = FaceCropper(group("crop", padding="constant"))
+    mean_face = cropper._cropper.landmarks_target
+    angle = np.radians(degrees)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    points = (mean_face - 128) / 100 * distance @ turn + centre
+    crop = cropper.crop(np.full((500, 400, 3), 255, np.uint8), points.astype(np.float32))
+    assert crop is not None
+    assert crop.outside == pytest.approx(1 - crop.pixels.mean() / 255, abs=0.02)
+
+
+def test_crop_all_of_an_image_that_is_gone_or_broken_says_so(
+    tmp_path: Path, cropper: FaceCropper
+) -> None:
+    face = detected(f"{'a' * 64}.png", 0, cropper._cropper.landmarks_target)
+    with pytest.raises(DataError, match=r"a\.png does not exist any more"):
+        list(alignment.crop_all([[face]], tmp_path, tmp_path, cropper))
+    (tmp_path / face.image).write_bytes(b"<html>")
+    ((row,),) = alignment.crop_all([[face]], tmp_path, tmp_path, cropper)
+    assert row.reason == "cannot be decoded: not a picture"
+
+
 def test_crop_all_writes_measures_and_names_crops_after_their_image(
     tmp_path: Path, portraits: list[Portrait], cropper: FaceCropper
 ) -> None:
@@ -117,12 +180,18 @@ def test_crop_all_writes_measures_and_names_crops_after_their_image(
         faces.append([detected(name, 0, portrait.landmarks), in_one_point])
     target = files.clean_folder(tmp_path / "crops")
     cropped = alignment.crop_all(faces, tmp_path / "raw", target, cropper)
-    rows = [row for of_image in cropped for row in of_image]
+    all_rows = [row for of_image in cropped for row in of_image]
+    assert [row.face for row in all_rows] == [0, 1] * 3
+    rows = [row for row in all_rows if not row.reason]
     assert [row.crop for row in rows] == [f"{str(n) * 16}-0.png" for n in range(3)]
     assert sorted(p.name for p in (tmp_path / "crops").iterdir()) == [row.crop for row in rows]
     assert {row.face_px for row in rows} == {120}
     assert all(row.sharpness > 0 and 0 < row.brightness < 255 for row in rows)
-    assert alignment.crop_metrics(rows, detected=6)["not_aligned"] == 3
+    assert {(row.crop, row.reason) for row in all_rows[1::2]} == {("", "cannot be aligned")}
+    assert alignment.crop_metrics(all_rows)["not_aligned"] == 3
+    tables.write(tmp_path / "crops.csv", all_rows, CropRow)
+    read = tables.read(tmp_path / "crops.csv", CropRow)
+    assert [str(row) for row in read] == [str(row) for row in all_rows]  # NaN is not equal to NaN
 
 
 def detected(image: str, number: int, points: np.ndarray) -> Detection:
@@ -134,4 +203,5 @@ def detected(image: str, number: int, points: np.ndarray) -> Detection:
 
 
 def test_crop_metrics_without_a_crop_have_no_medians() -> None:
-    assert alignment.crop_metrics([], detected=2) == {"crops": 0, "not_aligned": 2, "upscaled": 0}
+    counts = ("crops", "not_aligned", "upscaled", "beyond_image")
+    assert alignment.crop_metrics([]) == dict.fromkeys(counts, 0)
