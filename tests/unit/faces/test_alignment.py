@@ -121,7 +121,11 @@ def test_crop_of_an_image_longer_than_opencv_warps_is_that_of_its_part(
     long[: len(part)] = part
     points = np.array([[250, 500], [350, 500], [300, 560], [260, 620], [340, 620]], np.float32)
     if is_wide:
-        part, long, points = part.swapaxes(0, 1), long.swapaxes(0, 1), points + (250, -250)
+        part, long, points = (
+            part.swapaxes(0, 1),
+            long.swapaxes(0, 1),
+            points + np.array([250, -250]),
+        )
     found, expected = cropper.crop(long, points), cropper.crop(part, points)
     assert found is not None
     assert expected is not None
