@@ -6,7 +6,15 @@ from pathlib import Path
 
 from pttfaces.stage import run_stage
 from pttfaces import config, denylist, files, images, manifest, tables, workdir
-from pttfaces.curation import candidates, filters, image_export, plots, splits, summary
+from pttfaces.curation import (
+    candidates,
+    dataset_card,
+    filters,
+    image_export,
+    plots,
+    splits,
+    summary,
+)
 
 CROPS, DATASET = Path("data/crops"), Path("data/dataset")
 TRAIN, HOLDOUT = DATASET / splits.TRAIN, DATASET / splits.HOLDOUT
@@ -39,6 +47,7 @@ def main() -> None:
     files.write_bytes("metrics/plots/blur.png", plots.sharpness_chart(rows, threshold))
     summary.check_enough(counts)
     manifest.write_manifest(DATASET)
+    dataset_card.write(DATASET, rows)
     print(f"curate: {summary.describe_curation(counts)}")
     if hint := summary.explain_empty_holdout(counts, options.holdout):
         print(hint, file=sys.stderr)

@@ -200,6 +200,24 @@ class ManifestRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageMetadata:
+    """An image of the data set as Hugging Face's loaders describe it: a row of metadata.csv.
+
+    file_name: in the table's folder; the rest as in `CropRow`.
+    """
+
+    file_name: str
+    sharpness: float
+    face_px: float
+    upscale: float
+    brightness: float
+    yaw: float
+    pitch: float
+    roll: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Epoch:
     """An epoch of a training: a row of metrics/plots/epochs.csv.
 

@@ -114,7 +114,7 @@ def _check_faces(repository: Repository, data: Path, pictures: set[str]) -> None
     assert curate["crops"] == len(lying)
     assert curate["kept"] == sum(dataset["reason"] == "")
     for split in ("train", "holdout"):
-        there = {path.name for path in (data / "dataset" / split).iterdir()}
+        there = {path.name for path in (data / "dataset" / split).glob("*.png")}
         assert there == set(dataset["crop"][dataset["split"] == split])
         assert len(there) == curate[split]
 

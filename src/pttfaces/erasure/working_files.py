@@ -18,7 +18,8 @@ _SHEET_COPIES = ("report.html", "dvc_plots", "from_mlflow")
 TABLES = (
     *("data/articles.jsonl", "data/articles_read.csv", "data/links.jsonl", "data/ledger.csv"),
     *("data/failed.txt", "data/detections.csv", "data/crops.csv", "data/dataset.csv"),
-    *("data/dataset/manifest.csv", "data/neighbours.csv"),
+    *("data/dataset/manifest.csv", "data/dataset/train/metadata.csv"),
+    *("data/dataset/holdout/metadata.csv", "data/neighbours.csv"),
 )
 # Folders whose files are named after a SHA-256: of an image, of a crop, of a page's address.
 _NAMED_AFTER_DIGEST = (

@@ -105,10 +105,11 @@ def test_an_author_that_only_old_tables_name_is_found_after_another_purge(
 def test_tables_of_the_folder_and_of_the_cache_are_cleaned_at_once(repository: Path) -> None:
     """Otherwise `dvc commit` and `dvc push` would store them again."""
     names = ["data/ledger.csv", "data/dataset/manifest.csv", ".cache/download/web.jsonl"]
+    names.append("data/dataset/train/metadata.csv")
     for name in names:
         files.write_text(name, f"a\n{ANN[:16]}-0.png\nother\n")
     forget(repository, f"sha256:{ANN}")
-    assert [Path(name).read_text() for name in names] == ["a\nother\n"] * 3
+    assert [Path(name).read_text() for name in names] == ["a\nother\n"] * 4
 
 
 def test_a_table_that_was_made_since_an_image_is_denied_stays(repository: Path) -> None:

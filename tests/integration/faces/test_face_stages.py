@@ -64,7 +64,7 @@ def test_face_stages_make_a_data_set_of_posted_images(
     listed = tables.read_csv("data/dataset/manifest.csv")["picture"]
     assert sorted(listed) == sorted(kept["split"] + "/" + kept["crop"])
     for side in ("train", "holdout"):
-        names = sorted(path.name for path in (root / "data/dataset" / side).iterdir())
+        names = sorted(path.name for path in (root / "data/dataset" / side).glob("*.png"))
         assert names == sorted(kept[kept["split"] == side]["crop"])
         read = images.read_rgb([root / "data/dataset" / side / name for name in names])
         assert read.shape[1:] == (64, 64, 3)
