@@ -157,7 +157,7 @@ def download_links(order: dict[str, Any]) -> dict[str, Any]:
     from pttfaces.tables import Link
 
     links = [
-        Link(f"M.{number // 10}.A", number, url, url, "body")
+        Link(f"M.{number // 10}.A", number, url, (url,), "body")
         for number, url in enumerate(order["urls"])
     ]
     options = Download(

@@ -56,15 +56,15 @@ class Article:
 class Link:
     """An image that an article links: a line of data/links.jsonl.
 
-    position: from 0, in the article's order; posted: the link as posted; url: the original's
-    address, None where only the page behind the link has it; place: body or push; author: the user
-    id beside a push, "" in the body.
+    position: from 0, in the article's order; posted: the link as posted; addresses: where the
+    image may be, to be tried in order, none where only the page behind the link has its address;
+    place: body or push; author: the user id beside a push, "" in the body.
     """
 
     article: str
     position: int
     posted: str
-    url: str | None
+    addresses: tuple[str, ...]
     place: str
     author: str = ""
 
@@ -310,13 +310,13 @@ def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
 
 
 def read_jsonl(path: str | Path, row: type[Row]) -> list[Row]:
-    """The rows of a JSON Lines file; further fields are ignored.
+    """The rows of a JSON Lines file, with lists as tuples; further fields are ignored.
 
     DataError: no such file, or a line that is no such row.
     """
     names = columns(row)
     return [
-        row(**{name: entry[name] for name in names if name in entry})
+        row(**{name: _frozen(entry[name]) for name in names if name in entry})
         for entry in files.read_json_lines(path, _required(row))
     ]
 
@@ -337,6 +337,10 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[A
 def write_columns(path: str | Path, columns: Mapping[str, Sequence[Any]]) -> None:
     """As `write_csv`, of columns of equal length by their names."""
     write_csv(path, list(columns), zip(*columns.values(), strict=True))
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _escape_formula(cell: Any) -> Any:

@@ -48,7 +48,7 @@ def _check_board(repository: Repository, data: Path) -> None:
         assert places == sorted(set(places)), article
     assert len(posted) == links["links"] == sum(links["places"].values())
     assert sum(links["kinds"].values()) == sum(links["hosts"].values()) == len(posted)
-    assert links["unresolved"] == sum(link["url"] is None for link in posted)
+    assert links["unresolved"] == sum(not link["addresses"] for link in posted)
 
 
 def _check_pictures(repository: Repository, data: Path) -> set[str]:

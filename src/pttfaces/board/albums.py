@@ -153,7 +153,7 @@ def _hosted_images(addresses: Iterable[str], rules: HostRules) -> Iterator[Hoste
             images = rules.images_at(urlsplit(address))
         except ValueError:  # not a URL
             continue
-        yield from (replace(image, kind="album") for image in images if image.url)
+        yield from (replace(image, kind="album") for image in images if image.addresses)
 
 
 def _texts(rows: object, name: str) -> list[str]:

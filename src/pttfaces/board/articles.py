@@ -98,15 +98,15 @@ def filter_links(read: ArticleRead, pushes: bool, deny: DenyList) -> tuple[Artic
 
 
 def is_denied(link: ImageLink, deny: DenyList) -> bool:
-    """Whether the deny list has a link as posted, its image's address, or its push's author."""
-    by_post = deny.denies(author=link.author, url=link.posted)
-    return by_post or deny.denies(url=link.url or "")
+    """Whether the deny list has a link as posted, one of its addresses, or its push's author."""
+    by_address = any(deny.denies(url=address) for address in (link.posted, *link.addresses))
+    return by_address or deny.denies(author=link.author)
 
 
 def link_rows(read: ArticleRead) -> list[Link]:
     """An article's rows of data/links.jsonl."""
     return [
-        Link(read.article.id, position, link.posted, link.url, link.place, link.author)
+        Link(read.article.id, position, link.posted, link.addresses, link.place, link.author)
         for position, link in enumerate(read.links.images)
     ]
 
@@ -125,7 +125,7 @@ def count_links(reads: Iterable[ArticleRead], rules: HostRules) -> dict[str, obj
     return {
         "articles": {status: statuses[status] for status in ARTICLE_STATUSES},
         "links": len(images),
-        "unresolved": sum(link.url is None for link in images),
+        "unresolved": sum(not link.addresses for link in images),
         "repeated": sum(read.links.repeated for read in reads),
         "other": sum(read.links.other for read in reads),
         "places": {place: places[place] for place in ("body", "push")},
@@ -137,7 +137,7 @@ def count_links(reads: Iterable[ArticleRead], rules: HostRules) -> dict[str, obj
 def describe_links(reads: Sequence[ArticleRead]) -> str:
     """The stage's result in one sentence."""
     images = [link for read in reads for link in read.links.images]
-    unresolved = sum(link.url is None for link in images)
+    unresolved = sum(not link.addresses for link in images)
     unread = sum(read.status not in ("ok", "empty", "truncated") for read in reads)
     text = f"links: {len(images)} images are linked in {len(reads)} articles"
     if unresolved:

@@ -15,12 +15,13 @@ EXTENSIONS = ("jpg", "jpeg", "jfif", "png", "gif", "webp", "avif")
 class HostedImage:
     """An image behind a link, or an album of images.
 
-    url: the original's address; None where only the page behind the link has it (an album); key:
-    the same for all forms of a link to one image; kind: the form of the link: file, page, gifv,
-    media or album; album: the address of the album's page, "" if the link is to an image.
+    addresses: where the image may be, to be tried in order; none where only the page behind the
+    link has its address (an album); key: the same for all forms of a link to one image; kind: the
+    form of the link: file, page, gifv, media or album; album: the address of the album's page, ""
+    if the link is to an image.
     """
 
-    url: str | None
+    addresses: tuple[str, ...]
     key: str
     kind: str
     album: str = ""
@@ -60,18 +61,18 @@ def _imgur_file(url: SplitResult) -> list[HostedImage]:
     if extension not in EXTENSIONS:
         return []  # a video
     name = _imgur_original(match[1])
-    return [HostedImage(f"https://i.imgur.com/{name}.{extension}", f"imgur:{name}", kind)]
+    return [HostedImage((f"https://i.imgur.com/{name}.{extension}",), f"imgur:{name}", kind)]
 
 
 def _imgur_page(url: SplitResult) -> list[HostedImage]:
     if album := _IMGUR_ALBUM.fullmatch(url.path):
         page = f"https://imgur.com/{'a' if album[1] == 'a' else 'gallery'}/{album[2]}"
-        return [HostedImage(None, f"imgur album:{album[2]}", "album", page)]
+        return [HostedImage((), f"imgur album:{album[2]}", "album", page)]
     if "." in url.path:
         return _imgur_file(url)
     match = _IMGUR_IDS.fullmatch(url.path)
     names = [name for name in match[1].split(",") if name not in _IMGUR_PAGES] if match else []
-    return [HostedImage(f"https://i.imgur.com/{n}.jpg", f"imgur:{n}", "page") for n in names]
+    return [HostedImage((f"https://i.imgur.com/{n}.jpg",), f"imgur:{n}", "page") for n in names]
 
 
 def _twimg(url: SplitResult) -> list[HostedImage]:
@@ -82,7 +83,7 @@ def _twimg(url: SplitResult) -> list[HostedImage]:
     if extension not in EXTENSIONS:
         return []
     address = f"https://pbs.twimg.com/media/{match[1]}?format={extension}&name=orig"
-    return [HostedImage(address, f"twimg:{match[1]}", "media")]
+    return [HostedImage((address,), f"twimg:{match[1]}", "media")]
 
 
 def _meee(url: SplitResult) -> list[HostedImage]:
@@ -93,7 +94,7 @@ def _meee(url: SplitResult) -> list[HostedImage]:
     if extension not in EXTENSIONS:
         return []
     kind = "file" if match[2] else "page"
-    return [HostedImage(f"https://i.meee.com.tw/{name}.{extension}", f"meee:{name}", kind)]
+    return [HostedImage((f"https://i.meee.com.tw/{name}.{extension}",), f"meee:{name}", kind)]
 
 
 def _file(url: SplitResult) -> list[HostedImage]:
@@ -101,7 +102,7 @@ def _file(url: SplitResult) -> list[HostedImage]:
     if not _EXTENSION.search(url.path):
         return []
     address = f"https://{_host(url)}{url.path}"
-    return [HostedImage(address, address, "file")]
+    return [HostedImage((address,), address, "file")]
 
 
 def _by_extension(url: SplitResult) -> list[HostedImage]:
@@ -109,14 +110,14 @@ def _by_extension(url: SplitResult) -> list[HostedImage]:
     if not _EXTENSION.search(url.path):
         return []
     address = url._replace(netloc=url.netloc.lower(), fragment="").geturl()
-    return [HostedImage(address, address.partition(":")[2], "file")]
+    return [HostedImage((address,), address.partition(":")[2], "file")]
 
 
 def _behind_page(url: SplitResult) -> list[HostedImage]:
     """A host whose page addresses do not contain the address of the image."""
     if len(url.path) < 2:
         return []
-    return _file(url) or [HostedImage(None, f"{_host(url)}{url.path}", "page")]
+    return _file(url) or [HostedImage((), f"{_host(url)}{url.path}", "page")]
 
 
 RULES: dict[str, Rule] = {
@@ -156,8 +157,8 @@ class HostRules:
         return host in RULES or host in self.aliases
 
     def _to_alias(self, image: HostedImage) -> HostedImage:
-        url = image.url and self._alias_address(image.url)
-        return replace(image, url=url, album=self._alias_address(image.album))
+        addresses = tuple(map(self._alias_address, image.addresses))
+        return replace(image, addresses=addresses, album=self._alias_address(image.album))
 
     def _alias_address(self, url: str) -> str:
         """An address on a real host, moved to the host's alias."""

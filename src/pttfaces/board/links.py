@@ -17,13 +17,12 @@ _ENDINGS = ".,;:!?'\"*~|<>\\^`_"
 class ImageLink:
     """An image that an article links.
 
-    posted: the link as posted (one of several if they were glued); url: the address of the
-    original, None where only the page behind the link has it; place: body or push; host: of the
-    link as posted; author: see `PostedLink`; kind, key, album: see `HostedImage`.
+    posted: the link as posted (one of several if they were glued); place: body or push; host: of
+    the link as posted; author: see `PostedLink`; addresses, kind, key, album: see `HostedImage`.
     """
 
     posted: str
-    url: str | None
+    addresses: tuple[str, ...]
     place: str
     host: str
     kind: str
@@ -90,7 +89,7 @@ def sort_links(
                 seen.add(image.key)
                 image_link = ImageLink(
                     posted=piece,
-                    url=image.url,
+                    addresses=image.addresses,
                     place=link.place,
                     host=host,
                     kind=image.kind,

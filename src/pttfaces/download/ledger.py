@@ -26,17 +26,15 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def allowed_urls(links: Sequence[Link], deny: DenyList) -> list[str]:
-    """The distinct URLs to download, in the links' order, without those that are denied in any of
-    their spellings."""
+    """The distinct URLs to download, in the links' order, without those that are denied as posted
+    or by any of their addresses."""
     urls: dict[str, None] = {}
     denied = set()
     for link in links:
-        if link.url is not None:
-            urls[link.url] = None
-            if deny.denies(url=link.url) or (
-                link.posted != link.url and deny.denies(url=link.posted)
-            ):
-                denied.add(link.url)
+        if link.addresses:
+            urls[link.addresses[0]] = None
+            if any(deny.denies(url=url) for url in {link.posted, *link.addresses}):
+                denied.add(link.addresses[0])
     return [url for url in urls if url not in denied]
 
 
@@ -92,11 +90,12 @@ def build_rows(
 
     for link in links:
         source = link.article, link.position, link.place
-        if link.url is None:
+        if not link.addresses:
             add(*source, link.posted, _UNRESOLVED, requested=False)
         else:
-            result = results.get(link.url)
-            add(*source, link.url, result or _DENIED, requested=result is not None)
+            url = link.addresses[0]
+            result = results.get(url)
+            add(*source, url, result or _DENIED, requested=result is not None)
     for url, result in local_files:
         result = _DENIED if deny.denies(url=url) else result
         add("", None, "inbox", url, result, requested=False)

@@ -15,7 +15,7 @@ from pttfaces import denylist, files
 from pttfaces.denylist import DENIED, DenyList
 from pttfaces.erasure import models, working_files
 from pttfaces.erasure.dvc_store import DvcStore
-from pttfaces.erasure.provenance import ID_LENGTH, is_named_after
+from pttfaces.erasure.provenance import ID_LENGTH, is_named_after, urls_of
 from pttfaces.errors import first_line
 from pttfaces.repository import folder_list, object_id
 
@@ -49,8 +49,7 @@ class Findings:
         crops = self.provenance.crops.items()
         self.crops = {name: row for name, row in crops if is_named_after(name, self.image_ids)}
         self.models = models.find_models(store, self.image_ids)
-        addresses = {url for place in places for url in (place.url, place.posted, place.final_url)}
-        addresses = (addresses | named["url"]) - {""}
+        addresses = {url for place in places for url in urls_of(place)} | named["url"]
         # Texts that occur only in lines about the images and articles.
         terms = self.image_ids | self.articles.keys() | named["article"]
         terms |= {address + end for address in addresses for end in _ADDRESS_ENDS}

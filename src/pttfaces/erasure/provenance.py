@@ -12,7 +12,7 @@ from pttfaces.denylist import DenyList
 MEASURES = ["sharpness", "face_px", "upscale", "brightness", "yaw", "pitch", "roll", "score"]
 JOINED = {  # table → the columns that identify a row, and the others that are used
     "articles.jsonl": (["id"], ["url", "author", "title", "date"]),
-    "links.jsonl": (["article", "url"], ["posted", "author"]),
+    "links.jsonl": (["article", "url"], ["posted", "author", "addresses"]),
     "ledger.csv": (["article", "url", "sha256"], ["final_url", "place", "path"]),
     "crops.csv": (["crop"], ["face", *MEASURES]),
     "dataset.csv": (["crop"], ["face", *MEASURES, "split", "reason", "duplicate_of"]),
@@ -26,8 +26,8 @@ class Provenance:
     articles: id → its row; crops: file name → its row in data/dataset.csv, completed by
     data/crops.csv; origins: the places where images were found, each with sha256 ("" if it was
     never fetched there), article, url, final_url, place and path of the ledger, posted (the link),
-    poster (the user id beside a push, or the article's author), and the article's author, title
-    and date.
+    poster (the user id beside a push, or the article's author), the article's author, title and
+    date, and addresses (a line for each that led to the image or may have).
     """
 
     def __init__(self, contents: Iterable[tuple[str, bytes]]) -> None:
@@ -64,8 +64,14 @@ class Provenance:
             for origin in self.origins
             if denied.denies(article=origin.article, author=origin.author)
             or denied.denies(author=origin.poster)
-            or any(denied.denies(url=url) for url in (origin.url, origin.posted, origin.final_url))
+            or any(denied.denies(url=url) for url in urls_of(origin))
         ]
+
+
+def urls_of(origin: Any) -> set[str]:
+    """All addresses of a place where an image was found, the link as posted among them."""
+    named = (origin.url, origin.posted, origin.final_url, *origin.addresses.split("\n"))
+    return {url for url in named if url}
 
 
 def is_named_after(path: str, image_ids: set[str]) -> bool:
@@ -79,7 +85,8 @@ def _read(name: str, content: bytes) -> pd.DataFrame:
     key, others = JOINED[name]
     if name.endswith(".jsonl"):
         lines = content.decode("utf-8", "replace").split("\n")
-        frame = pd.DataFrame([row for line in lines if (row := files.parse_object(line))])
+        rows = [row for line in lines if (row := files.parse_object(line))]
+        frame = pd.DataFrame([_with_url(row) if name == "links.jsonl" else row for row in rows])
     else:
         try:
             frame = tables.read_csv(
@@ -88,6 +95,14 @@ def _read(name: str, content: bytes) -> pd.DataFrame:
         except ValueError:  # it is no table: pandas' errors are of this kind
             frame = pd.DataFrame()
     frame = frame.reindex(columns=key + others).astype("str")
-    if name == "links.jsonl":  # the ledger has this where only the page behind it has the image's
-        frame["url"] = frame["url"].fillna(frame["posted"])
     return frame.dropna(subset=key)
+
+
+def _with_url(link: dict[str, Any]) -> dict[str, Any]:
+    """A line of data/links.jsonl with the address by which the ledger names the link: the first
+    one, or the link as posted where only the page behind it has the image's. Version 0.2 had one.
+    """
+    given = link.get("addresses")
+    addresses = [str(each) for each in given] if isinstance(given, list) else []
+    url = next(iter(addresses), link.get("url")) or link.get("posted")
+    return {**link, "url": url, "addresses": "\n".join(addresses)}

@@ -78,7 +78,7 @@ def test_stages_write_tables_that_match_their_metrics(
     assert list(articles[0]) == ["id", "url", "title", "author", "date", "nrec"]
     assert {article["date"][:4] for article in articles} == {"2024"}
     assert len(found) == metrics("links")["links"]
-    assert list(found[0]) == ["article", "position", "posted", "url", "place", "author"]
+    assert list(found[0]) == ["article", "position", "posted", "addresses", "place", "author"]
     statuses = tables.read(OUTPUTS[2], ArticleStatus)
     assert [status.article for status in statuses] == [article["id"] for article in articles]
     assert sum(status.links for status in statuses) == len(found)
@@ -177,12 +177,12 @@ def test_links_opens_albums_by_page_or_by_api_or_leaves_them(
         found[how] = files.read_json_lines(OUTPUTS[1])
         assert metrics("links")["unresolved"] == (1 if how == "leave" else 0)
     assert found["page"] == found["api"]
-    (left,) = [row for row in found["leave"] if row["url"] is None]
+    (left,) = [row for row in found["leave"] if not row["addresses"]]
     opened = [row for row in found["page"] if row["posted"] == left["posted"]]
     assert len(opened) == 3
     # Its first image is also linked by itself, further down.
     assert len(found["page"]) == len(found["leave"]) - 1 + 3 - 1
-    assert all(row["url"].startswith("https://i.imgur.test/") for row in opened)
+    assert all(row["addresses"][0].startswith("https://i.imgur.test/") for row in opened)
     written = [path.read_bytes() for path in Path().rglob("*") if path.is_file()]
     assert not any(b"not-to-be-written" in content for content in written)
 

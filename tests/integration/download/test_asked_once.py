@@ -30,7 +30,7 @@ from pttfaces.http import LOOPBACK_VARIABLE
 from pttfaces.tables import Link
 
 LINKS = [
-    Link("M.1", at, url, url, "body")
+    Link("M.1", at, url, (url,), "body")
     for at, url in enumerate(f"http://{'ab'[at % 2]}.test/{at}.jpg" for at in range(12))
 ]
 HOSTS = ("a.test", "b.test")
@@ -111,7 +111,7 @@ def test_download_in_another_namespace_and_back_requests_nothing_twice(site: Sit
     get(site)
     everything = raw()
     with Site({"c.test": numbered}) as other:
-        links = [Link("M.2", 0, "http://c.test/99.jpg", "http://c.test/99.jpg", "body")]
+        links = [Link("M.2", 0, "http://c.test/99.jpg", ("http://c.test/99.jpg",), "body")]
         download(links, other.hosts(), ["demo", 1], options(), DenyList())
     assert not raw().items() & everything.items()
     assert get(site).requested == 0

@@ -55,7 +55,7 @@ def look_up(real: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def link(url: str) -> Link:
-    return Link("M.1.A.1", 0, url, url, "body")
+    return Link("M.1.A.1", 0, url, (url,), "body")
 
 
 @dataclass

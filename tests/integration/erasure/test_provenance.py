@@ -28,6 +28,12 @@ TABLES = [
         lines(
             {"article": "M.1", "posted": "https://x/a", "url": "https://i.x/a.jpg", **POSTED},
             {"article": "M.2", "posted": "https://y/b", "url": None, "author": "Bob"},
+            {
+                "article": "M.2",
+                "posted": "https://y/d?x",
+                "addresses": ["https://y/d", "https://y/e"],
+                **POSTED,
+            },
         ),
     ),
     (
@@ -65,6 +71,8 @@ def provenance() -> Provenance:
         ("url", "https://x/a", {ONE}),
         ("url", "https://i.x/a.jpg", {ONE}),
         ("url", "https://cdn.x/a.jpg", {ONE}),
+        ("url", "https://y/d?x", {TWO}),
+        ("url", "https://y/e", {TWO}),
         ("article", "M.9", set()),
     ],
 )

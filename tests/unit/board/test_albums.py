@@ -71,7 +71,7 @@ def test_open_albums_puts_images_in_place_of_the_link(tmp_path: Path) -> None:
     )
     (ended,), asked = opened(lambda path: (200, {}, page(MEDIA)), "page", tmp_path, article)
     assert asked == ["/a/AbCdE"]
-    assert [link.url for link in ended.links.images] == [
+    assert [link.addresses[0] for link in ended.links.images] == [
         "https://i.imgur.com/before1.jpg",
         "https://i.imgur.com/abcdef0.jpeg",
         "https://i.imgur.com/abcdef2.png",
@@ -112,7 +112,7 @@ def test_open_albums_when_page_has_no_images_keeps_the_link(status: int, tmp_pat
     article = read("https://imgur.com/a/AbCdE", "https://imgur.com/gallery/FgHiJ")
     ended, _ = opened(lambda _: (status, {}, "<html></html>"), "page", tmp_path, article)
     assert ended == [article]
-    assert [link.url for link in article.links.images] == [None, None]
+    assert [link.addresses for link in article.links.images] == [(), ()]
 
 
 def test_open_albums_when_host_is_down_leaves_the_rest(

@@ -54,7 +54,7 @@ def test_read_articles_gives_each_its_status(tmp_path: Path) -> None:
     assert describe_links(reads).endswith(
         "; 2 articles could not be read (data/articles_read.csv)."
     )
-    posted = {url for read in reads for link in read.links.images if (url := link.url)}
+    posted = {url for read in reads for link in read.links.images for url in link.addresses}
     assert not {url for url in posted if "cache.ptt" in url}
     # Every address leads to an image of the site.
     assert {image_key(url) for url in posted} <= set(board.images)
@@ -66,8 +66,10 @@ def test_filter_links_removes_pushes_and_denied_links(tmp_path: Path) -> None:
     others = tuple(link for link in read.links.images if link.place == "body")
     assert filter_links(read, True, DenyList())[0] == read
     assert filter_links(read, False, DenyList())[0].links.images == others
-    for kind, value in (("author", pushed.author), ("url", pushed.posted), ("url", pushed.url)):
-        deny = DenyList({kind: frozenset({value or ""})})
+    names = [("author", pushed.author)]
+    names += [("url", url) for url in (pushed.posted, *pushed.addresses)]
+    for kind, value in names:
+        deny = DenyList({kind: frozenset({value})})
         allowed, taken = filter_links(read, True, deny)
         assert (allowed.links.images, taken) == (others, 1)
 

@@ -1,5 +1,6 @@
 """From posted links to the images behind them: every form that the board has shown."""
 
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from pttfaces.board.article_page import PostedLink
 from pttfaces.board.hosts import RULES, HostRules
-from pttfaces.board.links import ArticleLinks, cut_punctuation, sort_links, split_glued
+from pttfaces.board.links import ArticleLinks, ImageLink, cut_punctuation, sort_links, split_glued
 from pttfaces.demo.site import HOST_ALIASES
 
 PAGE = "https://www.ptt.cc/bbs/Beauty/M.1704040318.A.E87.html"
@@ -17,6 +18,11 @@ HOST_RULES = HostRules(HOST_ALIASES)
 
 def sort(*hrefs: str, place: str = "body") -> ArticleLinks:
     return sort_links([PostedLink(href, place, "") for href in hrefs], PAGE, HOST_RULES)
+
+
+def urls_of(links: Iterable[ImageLink]) -> list[str | None]:
+    """The first address of each, None where a link has none."""
+    return [link.addresses[0] if link.addresses else None for link in links]
 
 
 IMGUR = "https://i.imgur.com/abcdefg"
@@ -72,7 +78,7 @@ FORMS = [
 @pytest.mark.parametrize(("posted", "url"), FORMS)
 def test_sort_links_of_each_form_gives_the_original(posted: str, url: str) -> None:
     (link,) = sort(posted).images
-    assert link.url == url
+    assert link.addresses == (url,)
     assert link.posted == posted
 
 
@@ -81,9 +87,9 @@ def test_sort_links_of_an_alias_follows_the_rules_of_its_host(alias: str) -> Non
     for posted, url in FORMS:
         if urlsplit(posted).hostname == HOST_ALIASES[alias]:
             (link,) = sort(posted.lower().replace(HOST_ALIASES[alias], alias)).images
-            assert link.url is not None
-            assert urlsplit(link.url).hostname in HOST_ALIASES
-            assert urlsplit(link.url).path.lower() == urlsplit(url).path.lower()
+            (address,) = link.addresses
+            assert urlsplit(address).hostname in HOST_ALIASES
+            assert urlsplit(address).path.lower() == urlsplit(url).path.lower()
 
 
 @pytest.mark.parametrize(
@@ -109,17 +115,17 @@ def test_sort_links_counts_links_to_no_image(posted: str) -> None:
 @pytest.mark.parametrize("path", ["a/abcde", "gallery/abcdefg", "gallery/a-title-abcdefg"])
 def test_sort_links_of_an_album_gives_no_address(path: str) -> None:
     (link,) = sort(f"https://imgur.com/{path}").images
-    assert (link.url, link.kind) == (None, "album")
+    assert (link.addresses, link.kind) == ((), "album")
 
 
 def test_sort_links_of_an_address_with_several_ids_gives_several_images() -> None:
-    urls = [link.url for link in sort("https://imgur.com/abcdefg,hijklmn").images]
-    assert urls == [f"{IMGUR}.jpg", "https://i.imgur.com/hijklmn.jpg"]
+    links = sort("https://imgur.com/abcdefg,hijklmn").images
+    assert urls_of(links) == [f"{IMGUR}.jpg", "https://i.imgur.com/hijklmn.jpg"]
 
 
 def test_sort_links_splits_links_typed_without_a_space() -> None:
     posted = "https://i.imgur.com/abcdefg.jpeghttps://i.imgur.com/hijklmn.jpeg"
-    assert [link.url for link in sort(posted).images] == [
+    assert urls_of(sort(posted).images) == [
         f"{IMGUR}.jpeg",
         "https://i.imgur.com/hijklmn.jpeg",
     ]
@@ -142,7 +148,7 @@ def test_sort_links_keeps_the_pages_order_though_the_body_comes_first() -> None:
         PostedLink("https://i.imgur.com/ccccccc.png", "body", ""),  # added below the pushes
     ]
     result = sort_links(links, PAGE, HOST_RULES)
-    assert [(link.url, link.place) for link in result.images] == [
+    assert [(link.addresses[0], link.place) for link in result.images] == [
         ("https://i.imgur.com/aaaaaaa.jpg", "body"),
         ("https://i.imgur.com/bbbbbbb.jpg", "push"),
         ("https://i.imgur.com/ccccccc.png", "body"),
@@ -164,7 +170,7 @@ def test_sort_links_keeps_the_pages_order_though_the_body_comes_first() -> None:
 )
 def test_sort_links_of_an_album_names_its_page(posted: str, album: str) -> None:
     (link,) = sort(posted).images
-    assert (link.url, link.album) == (None, album)
+    assert (link.addresses, link.album) == ((), album)
 
 
 def test_host_rules_of_every_host_find_an_image() -> None:
