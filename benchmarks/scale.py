@@ -151,7 +151,7 @@ def main() -> None:
     print(f"drawing {PORTRAITS} portraits ...", file=sys.stderr)
     drawer = Drawer()
     board, links = synthetic_board(articles), articles * IMAGES_AN_ARTICLE
-    with tempfile.TemporaryDirectory() as scratch, serve(board, draw=drawer) as port:
+    with tempfile.TemporaryDirectory() as scratch, serve([board], draw=drawer) as port:
         project = Path(scratch) / "year"
         clone(project)
         print(f"{articles} articles, {links} links, {os.cpu_count()} cores\n")

@@ -278,7 +278,7 @@ def site(port: int) -> None:
 
     params = config.load()
     with demo_site.serve_params(params, port) as served:
-        address = f"http://{LOOPBACK}:{served}/bbs/{params.board.name}/index.html"
+        address = f"http://{LOOPBACK}:{served}/bbs/{params.board.names[0]}/index.html"
         print(f"The demo board is at {address} (Ctrl-C stops it).", flush=True)
         try:
             while not threading.Event().wait(3600):

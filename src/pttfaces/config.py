@@ -29,6 +29,8 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 NoiseScheduleName = Literal["linear", "cosine"]
 Prediction = Literal["epsilon", "v_prediction"]
 SamplerName = Literal["ddpm", "ddim", "dpmsolver++"]
+BoardName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,20}$")]
+Year = Annotated[int, Field(ge=1995, le=2100)]
 
 _MIN_RATE = 0.001  # requests per second: one request in a quarter of an hour
 
@@ -61,19 +63,33 @@ class Board(_Group):
         pattern=r"^https?://[^/\s@?#]+$",
         description="scheme and host of the site, without a trailing slash",
     )
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9_-]{1,20}$",
-        description="name of the board: letters, digits, _ and -, at most 20",
+    name: BoardName | Annotated[list[BoardName], Field(min_length=1, max_length=100)] = Field(
+        description="name of the board (letters, digits, _ and -, at most 20), or a list of names"
     )
-    year: int = Field(ge=1995, le=2100, description="year to list, in the board's time zone")
+    year: Year | Annotated[list[Year], Field(min_length=2, max_length=2)] = Field(
+        description="year to list, in the board's time zone, or the first and the last year"
+    )
     dates: list[Annotated[str, Field(pattern=r"^[0-9]{4}$")]] = Field(
-        min_length=2, max_length=2, description="first and last day as MMDD, both inclusive"
+        min_length=2,
+        max_length=2,
+        description="first and last day of each year as MMDD, both inclusive",
     )
     min_nrec: Annotated[int, Field(ge=-100, le=100)] | None = Field(
         description="minimum popularity (爆 is 100, XX is -100); null: no minimum, but rows "
         "without a popularity are dropped"
     )
     rate_per_s: float = Field(ge=_MIN_RATE, le=1000, description="maximum pages per second")
+
+    @property
+    def names(self) -> list[str]:
+        """The boards, in the order in which they are listed."""
+        return [self.name] if isinstance(self.name, str) else self.name
+
+    @property
+    def years(self) -> range:
+        """The years, oldest first."""
+        first, last = (self.year, self.year) if isinstance(self.year, int) else self.year
+        return range(first, last + 1)
 
 
 class Links(_Group):
@@ -339,18 +355,28 @@ class Params(_Group):
             )
         if self.evaluate.reference == "holdout" and not self.curate.holdout:
             raise _combination("evaluate.reference", "holdout", "train while curate.holdout is 0")
-        first, last = (self._day(text) for text in self.board.dates)
-        if first > last:
+        if not self.board.years:
+            raise _combination(
+                "board.year", self.board.year, "a first year that is not after the last year"
+            )
+        if len(set(self.board.names)) < len(self.board.names):
+            raise _combination("board.name", self.board.name, "each board once")
+        for year in self.board.years:
+            for day in self.board.dates:
+                _check_day(year, day)
+        if self.board.dates[0] > self.board.dates[1]:
             raise _combination(
                 "board.dates", self.board.dates, "a first day that is not after the last day"
             )
         return self
 
-    def _day(self, text: str) -> datetime.date:
-        try:
-            return datetime.date(self.board.year, int(text[:2]), int(text[2:]))
-        except ValueError:
-            raise _combination("board.dates", text, f"a day of {self.board.year} as MMDD") from None
+
+def _check_day(year: int, day: str) -> None:
+    """ValueError: the year has no such day, MMDD."""
+    try:
+        datetime.date(year, int(day[:2]), int(day[2:]))
+    except ValueError:
+        raise _combination("board.dates", day, f"a day of {year} as MMDD") from None
 
 
 def load(path: str | Path = "params.yaml") -> Params:
@@ -397,7 +423,7 @@ def check(values: Any, name: str = "params.yaml") -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        sentences = [f"{name}: {_sentence(problem)}" for problem in error.errors()]
+        sentences = dict.fromkeys(f"{name}: {_sentence(each, values)}" for each in error.errors())
         raise ParamsError("\n       ".join(sentences)) from None
 
 
@@ -457,18 +483,21 @@ def _combination(key: str, value: Any, expected: str) -> ValueError:
     return ValueError(f"{key} is {value!r}; expected {expected}.")
 
 
-def _sentence(problem: Any) -> str:
+def _sentence(problem: Any, values: dict[Any, Any]) -> str:
     """One of pydantic's problems in order: the key, what was found, what is allowed."""
     message = problem["msg"].removeprefix("Value error, ")
-    if not problem["loc"]:  # of _check_combinations, which names the key itself
+    place, found = problem["loc"], problem["input"]
+    if not place:  # of _check_combinations, which names the key itself
         return message
-    key = ".".join(map(str, problem["loc"]))
+    if any(isinstance(part, str) for part in place[2:]):  # a type that the value might have had
+        place, found = place[:2], values[place[0]][place[1]]
+    key = ".".join(map(str, place))
     if problem["type"] in ("extra_forbidden", "invalid_key"):
         near = difflib.get_close_matches(key, _EXPECTED, 1)
         hint = f"did you mean {near[0]}?" if near else "docs/parameters.md lists all keys."
         return f"{key} is not a known key; {hint}"
-    found = "missing" if problem["type"] == "missing" else _SHORTENER.repr(problem["input"])
-    return f"{key} is {found}; {_EXPECTED.get(key, message)}."
+    shown = "missing" if problem["type"] == "missing" else _SHORTENER.repr(found)
+    return f"{key} is {shown}; {_EXPECTED.get(key, message)}."
 
 
 _EXPECTED = {key: f"expected {allowed}: {meaning}" for key, allowed, meaning in describe()}

@@ -41,7 +41,8 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 class Article:
     """An article that passes the filters: a line of data/articles.jsonl.
 
-    date: YYYY-MM-DD in UTC+8; nrec: popularity, −100 to 100, 0 where it is blank.
+    date: YYYY-MM-DD in UTC+8; nrec: popularity, −100 to 100, 0 where it is blank; board: its name,
+    "" in tables of version 0.2.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Article:
     author: str
     date: str
     nrec: int
+    board: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +170,8 @@ class DatasetRow:
 
     article, author, url: where its image was found first ("" for articles and authors of local
     files); sha256: of the image; face … score: as in `CropRow`; split: train, holdout, or "" where
-    `reason` says why it is left out; duplicate_of: the crop that stays in its place. A denied crop
-    has neither article, author nor url.
+    `reason` says why it is left out; duplicate_of: the crop that stays in its place; board, date:
+    of the article. A denied crop has neither article, author, url, board nor date.
     """
 
     crop: str
@@ -189,6 +191,8 @@ class DatasetRow:
     split: str
     reason: str
     duplicate_of: str
+    board: str
+    date: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ def fast_client(hosts: LoopbackHosts | None = None, auth: AuthBase | None = None
 @contextmanager
 def demo_client(board: DemoBoard) -> Iterator[PageClient]:
     """A client of the demo site, which serves a board at BASE."""
-    with serve(board) as port, fast_client(LoopbackHosts(dict.fromkeys(HOSTS, port))) as client:
+    with serve([board]) as port, fast_client(LoopbackHosts(dict.fromkeys(HOSTS, port))) as client:
         yield client
 
 

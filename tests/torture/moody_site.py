@@ -53,7 +53,7 @@ class MoodySite:
 @contextmanager
 def moody_site(board: DemoBoard) -> Iterator[MoodySite]:
     """A site in a good mood, served from threads of this process until the block ends."""
-    with serve(board) as demo_port:
+    with serve([board]) as demo_port:
         site = MoodySite(demo_port)
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, name="moody site", daemon=True)

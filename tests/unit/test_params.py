@@ -86,7 +86,18 @@ def test_presets_are_demo_seed_and_best() -> None:
         ),
         ("board.dates", ["0301", "0201"], "a first day that is not after the last"),
         ("board.dates", [101, "1231"], "board.dates.0 is 101; Input should be a valid string"),
-        ("board.year", 1800, "board.year is 1800; expected an integer from 1995 to 2100"),
+        (
+            "board.year",
+            1800,
+            "board.year is 1800; expected an integer from 1995 to 2100, or a list",
+        ),
+        ("board.year", [2024, 2020], "a first year that is not after the last year"),
+        ("board.year", [2020], "board.year is [2020]; expected an integer from 1995 to 2100, or a"),
+        ("board.year", [2020, "x"], "board.year is [2020, 'x']; expected an integer from 1995"),
+        ("board.year", [2020, 2024], None),
+        ("board.name", ["Beauty", "Beauty"], "expected each board once"),
+        ("board.name", [], "board.name is []; expected a string, or a list of 1 to 100"),
+        ("board.name", ["Beauty", "Gossiping"], None),
         ("evaluate.reference", "tain", "evaluate.reference is 'tain'; expected a string: train"),
         (
             "board.base_url",
@@ -103,7 +114,7 @@ def test_presets_are_demo_seed_and_best() -> None:
         (
             "board.name",
             "../etc",
-            "a string: name of the board: letters, digits, _ and -, at most",
+            "a list of 1 to 100 values, each a string: name of the board (letters, digits, _ and -",
         ),
         ("board.rate_per_s", 1e-320, "expected a number from 0.001 to 1000"),
         ("board.rate_per_s", 1e-9, "expected a number from 0.001 to 1000"),

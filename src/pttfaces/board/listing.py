@@ -32,7 +32,17 @@ ROW_REASONS = (
     "no_popularity",
     "below_min_nrec",
     "denied",
+    "repeated_id",
 )
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The rows of a board's index pages with posts of `span`, oldest first, each article once."""
+
+    board: str
+    span: Span
+    rows: Sequence[IndexRow]
 
 
 def list_rows(
@@ -63,26 +73,35 @@ def list_rows(
 
 
 def filter_rows(
-    rows: Iterable[IndexRow], base_url: str, span: Span, min_nrec: int | None, deny: DenyList
+    listings: Iterable[Listing], base_url: str, min_nrec: int | None, deny: DenyList
 ) -> tuple[list[Article], dict[str, int]]:
     """The articles that pass the filters, and how many rows each of ROW_REASONS left out.
 
     min_nrec: minimum popularity, where a blank one counts as 0; None leaves out the blank ones
-    instead, as the original project did.
+    instead, as the original project did. An article's id is unique on its board only: of two
+    boards' articles with one id the first stays, since the id is their key from here on.
     """
-    articles: list[Article] = []
+    articles: dict[str, Article] = {}
     left_out: Counter[str] = Counter()
-    for row in rows:
-        time = posted_at(row.id) if row.id else None
-        reason = _reason(row, time, span, min_nrec, deny)
-        if reason or row.id is None or time is None:
-            left_out[reason] += 1
-        else:
-            url = urljoin(base_url, row.href)
-            articles.append(
-                Article(row.id, url, row.title, row.author, day_of(time), row.nrec or 0)
-            )
-    return articles, {reason: left_out[reason] for reason in ROW_REASONS}
+    for listing in listings:
+        for row in listing.rows:
+            time = posted_at(row.id) if row.id else None
+            reason = _reason(row, time, listing.span, min_nrec, deny)
+            if not reason and row.id in articles:
+                reason = "repeated_id"
+            if reason or row.id is None or time is None:
+                left_out[reason] += 1
+            else:
+                articles[row.id] = Article(
+                    id=row.id,
+                    url=urljoin(base_url, row.href),
+                    title=row.title,
+                    author=row.author,
+                    date=day_of(time),
+                    nrec=row.nrec or 0,
+                    board=listing.board,
+                )
+    return list(articles.values()), {reason: left_out[reason] for reason in ROW_REASONS}
 
 
 def _reason(

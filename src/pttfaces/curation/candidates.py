@@ -15,11 +15,13 @@ _HASH = re.compile(rf"[0-9a-f]{{{HASH_BITS // 4}}}")
 
 @dataclass(frozen=True)
 class Provenance:
-    """A place where an image was found; article and author are "" for a file in data/inbox."""
+    """A place where an image was found; all but the url are "" for a file in data/inbox."""
 
     article: str
     author: str
     url: str
+    board: str = ""
+    date: str = ""
 
     @property
     def group(self) -> str:
@@ -51,12 +53,16 @@ def make_candidates(
     DataError: a damaged hash.
     """
     crops = [crop for crop in crops if not crop.reason]
-    authors = {article.id: article.author for article in articles}
+    by_id = {article.id: article for article in articles}
     sources: dict[str, list[Provenance]] = {}
     digests: dict[str, str] = {}
     for row in ledger:
         if row.path:
-            source = Provenance(row.article, authors.get(row.article, ""), row.url)
+            source = Provenance(row.article, "", row.url)
+            if article := by_id.get(row.article):
+                source = Provenance(
+                    article.id, article.author, row.url, article.board, article.date
+                )
             sources.setdefault(row.path, []).append(source)
             digests[row.path] = row.sha256
     if damaged := [crop.phash for crop in crops if not _HASH.fullmatch(crop.phash)]:

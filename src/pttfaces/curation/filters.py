@@ -99,5 +99,7 @@ def _row(candidate: Candidate, reason: str) -> DatasetRow:
         split="",
         reason=reason,
         duplicate_of="",
+        board=source.board,
+        date=source.date,
         **{name: getattr(candidate.crop, name) for name in _SHARED_COLUMNS},
     )

@@ -22,6 +22,7 @@ IMAGE_HOSTS = (
 
 _TAIPEI = datetime.timezone(datetime.timedelta(hours=8))
 _BEFORE, _AFTER = 70, 30  # posts of the years before and after the board's
+_A_YEAR = 10**8  # how far the numbers of one year's images and persons are from another's
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -94,13 +95,27 @@ class DemoBoard:
     albums: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def make_board(seed: int, articles: int, name: str, year: int) -> DemoBoard:
-    """A board of which `articles` posts of `year` pass the default filters.
+def make_board(seed: int, articles: int, name: str, *years: int) -> DemoBoard:
+    """A board of which `articles` posts of each year pass the default filters.
 
-    It has every kind of row, link and image that real boards have and, from 24 articles on, every
-    kind of broken page.
+    Each year has every kind of row, link and image that real boards have and, from 24 articles on,
+    every kind of broken page. years: oldest first, without a gap.
     """
-    return _BoardMaker(seed, articles, name, year).make()
+    makers = [
+        _BoardMaker(seed, articles, name, year, _A_YEAR * index) for index, year in enumerate(years)
+    ]
+    board = DemoBoard(name, seed)
+    for maker in makers:
+        before, inside, after = maker.make_posts()
+        board.posts += [
+            *(before if maker is makers[0] else []),
+            *inside,
+            *(after if maker is makers[-1] else []),
+        ]
+        board.images |= maker.board.images
+        board.albums |= maker.board.albums
+    board.pinned = makers[0].make_pinned()
+    return board
 
 
 _TAGS = ("正妹", "正妹", "正妹", "帥哥", "神人", "攝影", "寫真")
@@ -156,16 +171,20 @@ _ANSWERS = ("truncated", "html", "missing", "removed", "busy 429", "busy 503", "
 
 
 class _BoardMaker:
-    def __init__(self, seed: int, articles: int, name: str, year: int) -> None:
+    """Makes a year of a board. first: the number of its first image and first person."""
+
+    def __init__(self, seed: int, articles: int, name: str, year: int, first: int) -> None:
         self.rng = np.random.default_rng([seed, year, articles])
         self.articles = articles
         self.year = year
+        self.first = first
         self.board = DemoBoard(name, seed)
-        self.image_count = 0
+        self.image_count = first
         self.link_count = 0  # of links that could take any form
         self.names: set[str] = set()
 
-    def make(self) -> DemoBoard:
+    def make_posts(self) -> tuple[list[Post], list[Post], list[Post]]:
+        """The posts of the months before the year, of the year, and of the month after it."""
         start, end = self._new_year(self.year), self._new_year(self.year + 1)
         left_out = self._left_out()
         kept = [self._article(index) for index in range(self.articles)]
@@ -183,13 +202,13 @@ class _BoardMaker:
             *self._times(start, end, len(inside)),
             *self._times(end, end + month, _AFTER),
         ]
-        posts = [*before, *inside, *after]
-        self.board.posts = [
+        posts = [
             self._dated(post, time, index)
-            for index, (post, time) in enumerate(zip(posts, times, strict=True))
+            for index, (post, time) in enumerate(
+                zip([*before, *inside, *after], times, strict=True)
+            )
         ]
-        self.board.pinned = self._pinned()
-        return self.board
+        return posts[:_BEFORE], posts[_BEFORE:-_AFTER], posts[-_AFTER:]
 
     def _new_year(self, year: int) -> int:
         return int(datetime.datetime(year, 1, 1, tzinfo=_TAIPEI).timestamp())
@@ -235,7 +254,8 @@ class _BoardMaker:
         lines = (self._sentence(), f"https://i.imgur.test/{self._name()}.jpg")
         return Post("", self._title(), self._user(), self._nrec(), lines=lines)
 
-    def _pinned(self) -> list[Post]:
+    def make_pinned(self) -> list[Post]:
+        """The pinned posts; after `make_posts`."""
         old = self._new_year(self.year - 4)
         titles = ("[公告] 板規 (發文前請看)", "[公告] 檢舉區", "[正妹] 置底閒聊")
         return [
@@ -333,7 +353,9 @@ class _BoardMaker:
             rng = np.random.default_rng([self.board.seed, self.year, number])
             name = "".join(_LETTERS[int(i)] for i in rng.integers(len(_LETTERS), size=7))
             links.append(f"https://i.imgur.test/{name}.jpg")
-            self._publish(links[-1], DemoImage(number, "portrait", (index,)))
+            self._publish(
+                links[-1], DemoImage(self.first + number, "portrait", (self.first + index,))
+            )
         return links
 
     def _pushes(self, index: int) -> tuple[Push, ...]:
@@ -354,6 +376,7 @@ class _BoardMaker:
     def _image(
         self, shows: str, person: int, *, answer: str = "ok", rotated: bool = False
     ) -> DemoImage:
+        person += self.first
         people = {"scene": (), "group": (person, 10**6 + person)}.get(shows, (person,))
         if shows == "group" and person % 2:
             people = (*people, 2 * 10**6 + person)

@@ -9,7 +9,7 @@ import os
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
@@ -23,7 +23,6 @@ from pttfaces.demo.board import (
     IMAGE_HOSTS,
     DemoBoard,
     DemoImage,
-    Post,
     image_key,
     make_board,
 )
@@ -59,17 +58,21 @@ _ATTRIBUTE = re.compile(
 
 @contextmanager
 def serve_params(params: "Params", port: int = 0) -> Iterator[int]:
-    """As `serve`, for the board that params.yaml describes."""
-    demo, name, year = params.demo, params.board.name, params.board.year
-    with serve(make_board(demo.seed, demo.articles, name, year), port) as served:
+    """As `serve`, for the boards that params.yaml describes; each has its own seed."""
+    demo, board = params.demo, params.board
+    boards = [
+        make_board(demo.seed + index, demo.articles, name, *board.years)
+        for index, name in enumerate(board.names)
+    ]
+    with serve(boards, port) as served:
         yield served
 
 
 @contextmanager
-def serve(board: DemoBoard, port: int = 0, draw: Draw | None = None) -> Iterator[int]:
-    """Serves a board on 127.0.0.1 from a thread of its own; yields the port, a free one for 0.
+def serve(boards: Sequence[DemoBoard], port: int = 0, draw: Draw | None = None) -> Iterator[int]:
+    """Serves boards on 127.0.0.1 from a thread of its own; yields the port, a free one for 0.
 
-    The board may change while it is served. draw: makes an image's file from the image and the
+    The boards may change while they are served. draw: makes an image's file from the image and the
     board's seed, by default the demo's drawing. SiteError: the port is in use.
     """
     loop = asyncio.new_event_loop()
@@ -77,7 +80,7 @@ def serve(board: DemoBoard, port: int = 0, draw: Draw | None = None) -> Iterator
     thread.start()
     drawing = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="drawing")
     runner = web.AppRunner(
-        _Site(board, drawing, draw or _image_bytes).application(),
+        _Site(boards, drawing, draw or _image_bytes).application(),
         access_log=None,
         shutdown_timeout=0.5,
     )
@@ -105,11 +108,13 @@ async def _start(runner: web.AppRunner, port: int) -> int:
 
 
 class _Site:
-    def __init__(self, board: DemoBoard, drawing: ThreadPoolExecutor, draw: Draw) -> None:
-        self._board = board
+    def __init__(
+        self, boards: Sequence[DemoBoard], drawing: ThreadPoolExecutor, draw: Draw
+    ) -> None:
+        self._boards = {board.name: board for board in boards}
         self._draw = draw
         self._drawing = drawing
-        self._busy_requests: Counter[int] = Counter()  # by number of the image
+        self._busy_requests: Counter[str] = Counter()  # by key of the image
 
     def application(self) -> web.Application:
         application = web.Application()
@@ -129,24 +134,25 @@ class _Site:
         return _for_browser(response) if in_browser else response
 
     async def _board_page(self, request: web.Request, path: str) -> web.Response:
-        name = self._board.name
         if path == "/robots.txt":
             return web.Response(text=_ROBOTS)
         if path == "/ask/over18":
             return await self._age_question(request)
         if path in ("/", "/bbs", "/bbs/", "/bbs/index.html"):
-            return _page(pages.board_list_page([name]))
+            return _page(pages.board_list_page(list(self._boards)))
         if path.startswith("/bbs/") and request.cookies.get("over18") != "1":
             return _redirect(f"/ask/over18?from={quote(path, safe='')}")
-        if match := re.fullmatch(rf"/bbs/{re.escape(name)}/index(\d{{0,7}})\.html", path):
-            last = pages.page_count(self._board)
-            number = int(match[1]) if match[1] else last
-            if 1 <= number <= last:
-                return _page(pages.index_page(self._board, number))
-        if match := re.fullmatch(rf"/bbs/{re.escape(name)}/([\w.]+)\.html", path):
-            post = self._post(match[1])
-            if post and post.page not in ("gone", "deleted"):
-                return _page(pages.article_page(self._board, post))
+        match = re.fullmatch(r"/bbs/([\w-]+)/(?:index(\d{0,7})|([\w.]+))\.html", path)
+        if match and (board := self._boards.get(match[1])):
+            if match[2] is None:
+                post = next((p for p in (*board.posts, *board.pinned) if p.id == match[3]), None)
+                if post and post.page not in ("gone", "deleted"):
+                    return _page(pages.article_page(board, post))
+            else:
+                last = pages.page_count(board)
+                number = int(match[2]) if match[2] else last
+                if 1 <= number <= last:
+                    return _page(pages.index_page(board, number))
         return _page(pages.not_found_page(), 404)
 
     async def _age_question(self, request: web.Request) -> web.Response:
@@ -160,10 +166,6 @@ class _Site:
         response.set_cookie("over18", "1", path="/")
         return response
 
-    def _post(self, article: str) -> Post | None:
-        posts = (*self._board.posts, *self._board.pinned)
-        return next((post for post in posts if post.id == article), None)
-
     async def _image_host(
         self, request: web.Request, host: str, path: str, in_browser: bool
     ) -> web.Response:
@@ -171,7 +173,7 @@ class _Site:
             return await self._file(self._placeholder, "image/png")
         if host in ("imgur.test", "m.imgur.test") and re.match(r"/(a|gallery)/", path):
             name = path.rpartition("/")[2]
-            return _page(pages.album_page(name, self._board.albums.get(name)))
+            return _page(pages.album_page(name, self._album(name)))
         if host == "api.imgur.test":
             return self._api(request, path)
         if host == "cache.ptt.test":
@@ -183,36 +185,44 @@ class _Site:
         small = host == "pbs.twimg.test" and request.query.get("name") != "orig"
         return await self._serve_image(f"//{host}{path}", small)
 
+    def _album(self, name: str) -> tuple[str, ...] | None:
+        """The addresses of an album's images; None if no board has it."""
+        albums = (board.albums.get(name) for board in self._boards.values())
+        return next((album for album in albums if album is not None), None)
+
     def _api(self, request: web.Request, path: str) -> web.Response:
         """Albums of imgur's API, version 3, for requests with a client id."""
         album = re.fullmatch(r"/3/(?:album/(\w+)/images|gallery/album/(\w+))", path)
         if not request.headers.get("Authorization", "").startswith("Client-ID "):
             return web.json_response({"data": {"error": "Invalid client_id"}}, status=403)
-        addresses = self._board.albums.get((album[1] or album[2]) if album else "")
+        addresses = self._album((album[1] or album[2]) if album else "")
         if not album or addresses is None:
             return web.json_response({"data": {"error": "not found"}}, status=404)
         images = [{"link": address} for address in addresses]
         return web.json_response({"data": images if album[1] else {"images": images}})
 
     async def _serve_image(self, address: str, small: bool) -> web.Response:
-        image = self._board.images.get(image_key(f"https:{address}"))
-        if image is None or image.answer == "missing":
+        key = image_key(f"https:{address}")
+        board = next((board for board in self._boards.values() if key in board.images), None)
+        image = board.images[key] if board else None
+        if board is None or image is None or image.answer == "missing":
             return web.Response(status=404, text="404 Not Found")
         if image.answer == "removed":
             return _redirect("https://i.imgur.test/removed.png")
         if image.answer.startswith("busy"):
-            self._busy_requests[image.number] += 1
-            if self._busy_requests[image.number] == 1:
+            self._busy_requests[key] += 1
+            if self._busy_requests[key] == 1:
                 status = int(image.answer.split()[1])
                 return web.Response(status=status, headers={"Retry-After": "1"}, text="busy")
-        return await self._file(lambda: self._content(image, small), _TYPES[image.format])
+        seed = board.seed
+        return await self._file(lambda: self._content(image, seed, small), _TYPES[image.format])
 
     async def _file(self, make: Callable[[], bytes], content_type: str) -> web.Response:
         content = await asyncio.get_running_loop().run_in_executor(self._drawing, make)
         return web.Response(body=content, content_type=content_type)
 
-    def _content(self, image: DemoImage, small: bool) -> bytes:
-        content = self._draw(image, self._board.seed)
+    def _content(self, image: DemoImage, seed: int, small: bool) -> bytes:
+        content = self._draw(image, seed)
         if not small or image.answer in ("html", "truncated"):
             return content
         from pttfaces.demo import encode

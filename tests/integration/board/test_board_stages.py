@@ -2,14 +2,17 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
+from small_site import server, without_gate
 
 import crawl
 import links
@@ -75,7 +78,7 @@ def test_stages_write_tables_that_match_their_metrics(
     links.main()
     articles, found = files.read_json_lines(OUTPUTS[0]), files.read_json_lines(OUTPUTS[1])
     assert len(articles) == metrics("crawl")["kept"] == 8
-    assert list(articles[0]) == ["id", "url", "title", "author", "date", "nrec"]
+    assert list(articles[0]) == ["id", "url", "title", "author", "date", "nrec", "board"]
     assert {article["date"][:4] for article in articles} == {"2024"}
     assert len(found) == metrics("links")["links"]
     assert list(found[0]) == ["article", "position", "posted", "addresses", "place", "author"]
@@ -137,8 +140,46 @@ def test_crawl_of_days_without_a_post_raises_data_error(configure: Configure) ->
         crawl.main()
 
 
+def test_crawl_of_several_boards_and_years_lists_them_one_after_the_other(
+    configure: Configure,
+) -> None:
+    configure(board__name=["Beauty", "Handsome"], board__year=[2022, 2024])
+    crawl.main()
+    links.main()
+    rows = files.read_json_lines(OUTPUTS[0])
+    years = [(row["board"], row["date"][:4]) for row in rows]
+    boards = [(name, str(year)) for name in ("Beauty", "Handsome") for year in range(2022, 2025)]
+    assert years == [board for board in boards for _ in range(8)]
+    assert metrics("crawl")["kept_by_year"] == {
+        name: {"2022": 8, "2023": 8, "2024": 8} for name in ("Beauty", "Handsome")
+    }
+    assert all(f"/bbs/{row['board']}/" in row["url"] for row in rows)
+    links_of_each = Counter(row["article"] for row in files.read_json_lines(OUTPUTS[1]))
+    assert links_of_each.keys() == {row["id"] for row in rows}
+
+
+def test_crawl_of_one_more_year_requests_no_page_of_a_settled_year(configure: Configure) -> None:
+    board = make_board(5, 8, "Beauty", 2023, 2024)
+    with server(without_gate(board)) as (address, asked):
+
+        def crawled(year: int | list[int]) -> list[dict[str, Any]]:
+            asked.clear()
+            configure(source="ptt", board__base_url=address, board__year=year)
+            crawl.main()
+            return files.read_json_lines(OUTPUTS[0])
+
+        alone = crawled(2024)
+        both = crawled([2023, 2024])
+        of_2023 = len(asked)
+        assert crawled([2023, 2023]) + alone == both
+        assert not asked
+        shutil.rmtree(".cache/listings")
+        crawled([2023, 2024])
+        assert len(asked) > of_2023
+
+
 def test_stages_read_a_settled_year_once(configure: Configure) -> None:
-    with serve(make_board(5, 8, "Beauty", 2024)) as port:
+    with serve([make_board(5, 8, "Beauty", 2024)]) as port:
         address = f"http://127.0.0.1:{port}"
         configure(source="ptt", board__base_url=address)
         crawl.main()
@@ -155,7 +196,7 @@ def test_stages_read_a_settled_year_once(configure: Configure) -> None:
 
 
 def test_crawl_when_cached_index_pages_are_damaged_reads_them_again(configure: Configure) -> None:
-    with serve(make_board(5, 8, "Beauty", 2024)) as port:
+    with serve([make_board(5, 8, "Beauty", 2024)]) as port:
         configure(source="ptt", board__base_url=f"http://127.0.0.1:{port}")
         crawl.main()
         first = Path(OUTPUTS[0]).read_bytes()

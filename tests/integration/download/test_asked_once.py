@@ -269,7 +269,7 @@ def test_download_with_other_settings_and_back_requests_no_image_again(
         {"source": "inbox"},
         {"download.max_megapixels": 0.1, "board.dates": '["0101", "0430"]'},
     ]
-    with serve(DEMO_BOARD, draw=draw) as port:
+    with serve([DEMO_BOARD], draw=draw) as port:
         environment = {LOOPBACK_VARIABLE: ",".join(f"{host}={port}" for host in DEMO_HOSTS)}
 
         def run(settings: dict[str, object]) -> tuple[str, bytes]:

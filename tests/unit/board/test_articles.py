@@ -22,7 +22,7 @@ from pttfaces.board.articles import (
     read_articles,
 )
 from pttfaces.board.hosts import HostRules
-from pttfaces.board.listing import filter_rows
+from pttfaces.board.listing import Listing, filter_rows
 from pttfaces.board.page_cache import PageCache
 from pttfaces.demo.board import DemoBoard, image_key, make_board
 from pttfaces.demo.site import HOST_ALIASES
@@ -38,7 +38,7 @@ def read_board(board: DemoBoard, folder: Path) -> tuple[list[Article], list[Arti
     cache = PageCache(folder / "links")
     with demo_client(board) as client:
         rows = rows_of(client, BASE, "Test", YEAR, folder / "crawl")
-        articles, _ = filter_rows(rows, BASE, YEAR, None, DenyList())
+        articles, _ = filter_rows([Listing("Test", YEAR, rows)], BASE, None, DenyList())
         return articles, list(read_articles(client, articles, lambda _: cache, RULES))
 
 

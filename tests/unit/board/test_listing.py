@@ -25,7 +25,7 @@ from small_site import (
 from pttfaces.board.article_ids import Span, posted_at
 from pttfaces.board.client import PageClient
 from pttfaces.board.index_page import IndexRow
-from pttfaces.board.listing import filter_rows, list_rows
+from pttfaces.board.listing import Listing, filter_rows, list_rows
 from pttfaces.board.page_cache import IndexPageCache
 from pttfaces.demo.board import DemoBoard, make_board
 from pttfaces.denylist import DenyList
@@ -171,7 +171,8 @@ def test_filter_rows_counts_rows_by_reason(tmp_path: Path) -> None:
     board = make_board(3, 30, "Test", 2024)
     with demo_client(board) as client:
         rows = rows_of(client, BASE, "Test", YEAR, tmp_path)
-    articles, left_out = filter_rows(rows, BASE, YEAR, None, DenyList())
+    listings = [Listing("Test", YEAR, rows)]
+    articles, left_out = filter_rows(listings, BASE, None, DenyList())
     assert len(articles) == 30
     assert left_out["announcement"] == 4
     assert left_out["deleted"] == 4
@@ -182,7 +183,7 @@ def test_filter_rows_counts_rows_by_reason(tmp_path: Path) -> None:
         (article.id for article in articles), key=lambda name: int(name.split(".")[1])
     )
 
-    with_blank, left_out = filter_rows(rows, BASE, YEAR, 0, DenyList())
+    with_blank, left_out = filter_rows(listings, BASE, 0, DenyList())
     negative = sum(article.nrec < 0 for article in articles)
     assert left_out["below_min_nrec"] == negative > 0
     assert len(with_blank) == 30 - negative + 6
@@ -190,12 +191,48 @@ def test_filter_rows_counts_rows_by_reason(tmp_path: Path) -> None:
     deny = DenyList(
         {"author": frozenset({articles[0].author}), "article": frozenset({articles[1].id})}
     )
-    assert filter_rows(rows, BASE, YEAR, None, deny)[1]["denied"] >= 2
+    assert filter_rows(listings, BASE, None, deny)[1]["denied"] >= 2
+
+
+def test_filter_rows_keeps_the_first_of_two_boards_articles_with_one_id() -> None:
+    row = IndexRow("M.1704074641.A.001", "/bbs/A/M.1704074641.A.001.html", "[正妹]", "ann", 5)
+    listings = [Listing(name, YEAR, [row]) for name in ("A", "B")]
+    (article,), left_out = filter_rows(listings, BASE, None, DenyList())
+    assert (article.board, left_out["repeated_id"]) == ("A", 1)
+
+
+def test_list_rows_of_five_years_requests_few_pages_twice_and_none_again(tmp_path: Path) -> None:
+    """Each year finds its own edges on a board of 300 pages and 30 years of ids."""
+    board, cache = thirty_years(20 * 300), IndexPageCache(tmp_path / "cache")
+    spans = [Span.of_days(year, "0101", "1231") for year in range(2018, 2023)]
+
+    def read(base: str) -> list[list[str]]:
+        with fast_client() as client:
+            return [
+                [
+                    row.id
+                    for row in list_rows(
+                        client, base, "Test", span, tmp_path / str(span.start), cache, span.end
+                    )
+                    if row.id and posted_at(row.id) in span
+                ]
+                for span in spans
+            ]
+
+    with server(without_gate(board)) as (base, asked):
+        first = read(base)
+        requests_of_first = len(asked)
+        again = read(base)
+    assert first == again == [of_year(board, span) for span in spans]
+    # Beside the years' own pages: robots.txt, and for each year the newest page at the beginning
+    # and at the end, and the pages that find its edges.
+    assert requests_of_first <= 1 + sum(map(len, first)) / 20 + 5 * (2 + 2 * 10 + 3)
+    assert len(asked) == requests_of_first
 
 
 def test_filter_rows_counts_unknown_ids() -> None:
     row = IndexRow(None, "/bbs/Test/X.1.html", "[正妹]", "someone", 5)
-    articles, left_out = filter_rows([row], BASE, YEAR, None, DenyList())
+    articles, left_out = filter_rows([Listing("Test", YEAR, [row])], BASE, None, DenyList())
     assert (articles, left_out["unknown_id"], left_out["deleted"]) == ([], 1, 0)
 
 

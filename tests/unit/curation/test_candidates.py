@@ -37,7 +37,7 @@ def test_make_candidates_of_an_image_posted_twice_gives_both_sources() -> None:
     assert found.crop == crop
     assert found.sha256 == "ab"
     assert found.sources == (
-        Provenance(ARTICLE.id, "ann", "https://i.example/1.jpg"),
+        Provenance(ARTICLE.id, "ann", "https://i.example/1.jpg", "", "2024-01-01"),
         Provenance("M.2", "", "https://i.example/2.jpg"),
     )
 

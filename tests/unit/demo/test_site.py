@@ -23,7 +23,7 @@ BASE = f"https://{BOARD_HOST}"
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    with serve(BOARD) as port:
+    with serve([BOARD]) as port:
         yield port
 
 
@@ -224,7 +224,7 @@ def test_album_lists_its_images_on_its_page_and_by_the_api(
 def test_site_of_a_busy_image_serves_it_at_the_second_request(status: int) -> None:
     board = DemoBoard("Beauty", images={"i.imgur.test/abcdefg": DemoImage(1, "scene", ())})
     board.images["i.imgur.test/abcdefg"] = DemoImage(1, "scene", (), answer=f"busy {status}")
-    with serve(board) as port:
+    with serve([board]) as port:
         session = LoopbackHosts(dict.fromkeys(HOSTS, port)).session()
         first = get(session, "i.imgur.test/abcdefg")
         assert (first.status_code, first.headers["Retry-After"]) == (status, "1")
@@ -282,7 +282,7 @@ def test_site_for_a_browser_rewrites_every_link_to_itself(port: int) -> None:
 
 def test_serve_on_a_port_in_use_raises_site_error(port: int) -> None:
     sentence = rf"port {port} of 127\.0\.0\.1 cannot be used \(.+\); choose another"
-    with pytest.raises(SiteError, match=sentence), serve(BOARD, port):
+    with pytest.raises(SiteError, match=sentence), serve([BOARD], port):
         pass
 
 
