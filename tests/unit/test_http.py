@@ -1,16 +1,33 @@
-"""The door: made-up names lead to the loopback, all others out, and nobody sees a port."""
+"""What both web clients share: names on loopback, certificates, proxies, time limits, contact."""
 
 import email.utils
 import http.server
+import socket
+import socketserver
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+import requests
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pttfaces.http import USER_AGENT, LoopbackHosts, retry_after
+from pttfaces.errors import ParamsError
+from pttfaces.http import (
+    LoopbackHosts,
+    _proxy_of_root,
+    is_public,
+    proxy_for,
+    retry_after,
+    ssl_context,
+    time_limit,
+    user_agent,
+)
 
 
 class Site(http.server.BaseHTTPRequestHandler):
@@ -38,6 +55,12 @@ class Site(http.server.BaseHTTPRequestHandler):
         pass
 
 
+@pytest.fixture(autouse=True)
+def _default_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "PTTFACES_CONTACT"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def door() -> Iterator[LoopbackHosts]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
@@ -54,7 +77,7 @@ def test_session_of_a_loopback_host_is_answered_on_this_machine(
 ) -> None:
     with door.session() as session:
         response = session.get(f"{scheme}://www.board.test/page?x=1")
-    assert response.text == f"/page?x=1|www.board.test|{USER_AGENT}|"
+    assert response.text == f"/page?x=1|www.board.test|{user_agent()}|"
     assert response.url == f"{scheme}://www.board.test/page?x=1"
 
 
@@ -94,3 +117,225 @@ def test_retry_after_of_a_number_or_a_date_gives_seconds() -> None:
     assert retry_after("Mon, 01 Jan 2024 00:00:00 GMT") == 0
     for nonsense in ("", "-5", "nan", "inf", "soon", "٣", "Mon, 99 Jan 2024 00:00:00 GMT"):
         assert retry_after(nonsense) is None
+
+
+@pytest.mark.parametrize(
+    "contact", ["me@lab.test", "mailto:me@lab.test", "https://lab.test/project?x=1"]
+)
+def test_user_agent_names_the_contact(contact: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "contact" not in user_agent()
+    monkeypatch.setenv("PTTFACES_CONTACT", contact)
+    assert user_agent().startswith("pttfaces/")
+    assert user_agent().endswith(f"contact: {contact})")
+
+
+@pytest.mark.parametrize(
+    "contact", ["me", "two words@lab.test", "a@b.test\r\nX: y", "http://x", "é@b.c"]
+)
+def test_user_agent_when_contact_is_none_raises_params_error(
+    contact: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PTTFACES_CONTACT", contact)
+    with pytest.raises(ParamsError, match=r"PTTFACES_CONTACT is .* expected a mail address"):
+        user_agent()
+
+
+@contextmanager
+def raw_server(answer: "type[Raw]", context: ssl.SSLContext | None = None) -> Iterator[int]:
+    """A server that answers each connection with `answer`'s bytes; yields its port."""
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+        def get_request(self) -> tuple[socket.socket, object]:
+            sock, address = super().get_request()
+            return (context.wrap_socket(sock, server_side=True) if context else sock), address
+
+        def handle_error(self, *_: object) -> None:
+            pass
+
+    with Server(("127.0.0.1", 0), answer) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield int(server.server_address[1])
+        server.shutdown()
+
+
+class Raw(socketserver.BaseRequestHandler):
+    first = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+    drips = b""
+
+    def handle(self) -> None:
+        self.request.recv(65536)
+        self.request.sendall(self.first)
+        while self.drips:
+            time.sleep(0.02)
+            self.request.sendall(self.drips)
+
+
+class DrippingHead(Raw):
+    first, drips = b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x"
+
+
+class DrippingBody(Raw):
+    first, drips = b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n", b"x"
+
+
+class DrippingWithoutLength(Raw):
+    first, drips = b"HTTP/1.1 200 OK\r\n\r\n", b"x"
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> trustme.CA:
+    """A certificate authority whose certificate is in the file ca.pem."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    return authority
+
+
+def server_context(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    return context
+
+
+@pytest.mark.parametrize("kind", [DrippingHead, DrippingBody, DrippingWithoutLength])
+@pytest.mark.parametrize("tls", [False, True])
+def test_time_limit_ends_a_response_that_drips(
+    kind: type[Raw],
+    tls: bool,
+    authority: trustme.CA,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each wait for the next byte is short, so `timeout` alone would wait for ever."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    context = server_context(authority) if tls else None
+    with (
+        raw_server(kind, context) as port,
+        LoopbackHosts().session() as session,
+        pytest.raises(requests.exceptions.Timeout),
+        time_limit(0.3),
+    ):
+        session.get(f"{'https' if tls else 'http'}://localhost:{port}/", timeout=5)
+
+
+def test_time_limit_of_a_connection_used_again_ends_the_second_response() -> None:
+    class Second(Raw):
+        def handle(self) -> None:
+            super().handle()
+            self.request.recv(65536)
+            self.request.sendall(DrippingBody.first)
+            while True:
+                time.sleep(0.02)
+                self.request.sendall(b"x")
+
+    with raw_server(Second) as port, LoopbackHosts().session() as session:
+        with time_limit(5):
+            assert session.get(f"http://127.0.0.1:{port}/", timeout=5).text == "hello"
+        with pytest.raises(requests.exceptions.Timeout), time_limit(0.3):
+            session.get(f"http://127.0.0.1:{port}/", timeout=5)
+
+
+def test_session_trusts_the_bundle_of_the_environment(
+    authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def get() -> str:
+        with LoopbackHosts().session() as session:
+            return session.get(f"https://localhost:{port}/", timeout=5).text
+
+    with raw_server(Raw, server_context(authority)) as port:
+        with pytest.raises(requests.exceptions.SSLError):
+            get()
+        for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+            monkeypatch.setenv(name, str(tmp_path / "ca.pem"))
+            assert get() == "hello"
+            monkeypatch.delenv(name)
+
+
+def test_ssl_context_trusts_certifis_certificates_and_checks_names() -> None:
+    context = ssl_context()
+    assert context.check_hostname
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert context.cert_store_stats()["x509_ca"] > 50
+
+
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_ssl_context_when_bundle_has_no_certificates_raises_params_error(
+    name: str, content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if content:
+        (tmp_path / "ca.pem").write_text(content)
+    monkeypatch.setenv(name, str(tmp_path / "ca.pem"))
+    with pytest.raises(ParamsError, match=f"variable {name} is .*ca.pem"):
+        ssl_context()
+
+
+@pytest.fixture
+def proxies(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Sets variables of the environment, which `proxy_for` else reads once."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    _proxy_of_root.cache_clear()
+    yield monkeypatch
+    _proxy_of_root.cache_clear()
+
+
+def test_proxy_for_reads_the_environment(proxies: pytest.MonkeyPatch) -> None:
+    proxies.setenv("HTTPS_PROXY", "http://user:secret@proxy.test:3128")
+    proxies.setenv("http_proxy", "proxy.test:8080")
+    proxies.setenv("NO_PROXY", "direct.test,.inside.test")
+    assert proxy_for("https://a.test/x?y=1") == "http://user:secret@proxy.test:3128"
+    assert proxy_for("http://a.test/x") == "http://proxy.test:8080"
+    for direct in ("direct.test", "a.inside.test", "localhost", "127.0.0.1:8000", "[::1]:80"):
+        assert proxy_for(f"https://{direct}/x") is None
+
+
+def test_proxy_for_of_another_kind_raises_params_error(proxies: pytest.MonkeyPatch) -> None:
+    proxies.setenv("ALL_PROXY", "socks5://user:secret@proxy.test:1080")
+    with pytest.raises(ParamsError, match="of the kind socks5://; expected http") as raised:
+        proxy_for("https://socks.test/")
+    assert "secret" not in str(raised.value)
+
+
+def test_session_asks_the_proxy_and_never_for_a_loopback_host(
+    door: LoopbackHosts, proxies: pytest.MonkeyPatch
+) -> None:
+    (port,) = door.ports.values()
+    proxies.setenv("HTTP_PROXY", f"http://127.0.0.1:{port}")
+    with door.session(public_only=True) as session:
+        through = session.get("http://elsewhere.invalid/page")
+        assert through.text.startswith("http://elsewhere.invalid/page|elsewhere.invalid|")
+        assert session.get("http://www.board.test/page").text.startswith("/page|www.board.test|")
+
+
+def test_session_sends_no_passwords_of_netrc(
+    door: LoopbackHosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine www.board.test login me password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with door.session() as session:
+        request = session.get("http://www.board.test/page").request
+    assert "Authorization" not in request.headers
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "private.test", "mapped.test"])
+def test_session_for_public_addresses_connects_to_no_other(
+    host: str, door: LoopbackHosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = socket.getaddrinfo, []
+    names = {"private.test": "192.168.7.7", "mapped.test": "::ffff:127.0.0.1"}
+
+    def getaddrinfo(name: str, *rest: object, **options: object) -> object:
+        asked.append(name)
+        return real(names.get(name, name), *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    (port,) = door.ports.values()
+    with door.session(public_only=True) as session:
+        with pytest.raises(requests.exceptions.ConnectionError, match="not a public address"):
+            session.get(f"http://{host}:{port}/page", timeout=5)
+        assert session.get("http://www.board.test/page").ok  # a host of this machine, by its name
+    assert asked == [host, "127.0.0.1"]
+    assert not is_public("127.0.0.1")

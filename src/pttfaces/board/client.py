@@ -18,13 +18,12 @@ from requests.auth import AuthBase
 from pttfaces.board.html import parse_html
 from pttfaces.board.page_cache import Page, PageCache
 from pttfaces.errors import SiteError
-from pttfaces.http import USER_AGENT, LoopbackHosts, retry_after
+from pttfaces.http import AGENT, LoopbackHosts, retry_after, time_limit
 
 CONCURRENCY = 8  # requests in flight, so that a slow response does not leave the rate unused
 _MAX_WAIT_S = 300.0
 _MAX_BYTES = 8 * 2**20  # of a page; nothing but attributes of a tag takes 60 times as much to parse
 _MAX_REDIRECTS = 10
-_AGENT = USER_AGENT.split("/", 1)[0]
 
 
 class PageError(SiteError):
@@ -46,12 +45,14 @@ class RetryPolicy:
     """How failed requests are repeated.
 
     attempts: at most so many for a request; first_wait_s: about the wait after the first failure,
-    doubled with each further one; timeout_s: longest silence of the site.
+    doubled with each further one; timeout_s: longest silence of the site; limit_s: for a response
+    as a whole.
     """
 
     attempts: int = 5
     first_wait_s: float = 1.0
     timeout_s: float = 30.0
+    limit_s: float = 120.0
 
 
 class RateLimiter:
@@ -85,7 +86,7 @@ class PageClient:
     """Requests pages from any number of threads; use as a context manager.
 
     rate_per_s: at most so many requests a second, all threads together; auth: adds credentials to
-    the requests of hosts that need them.
+    the requests of hosts that need them; public_only: see `LoopbackHosts.session`.
     """
 
     def __init__(
@@ -94,8 +95,9 @@ class PageClient:
         rate_per_s: float,
         retries: RetryPolicy | None = None,
         auth: AuthBase | None = None,
+        public_only: bool = False,
     ) -> None:
-        self._session = hosts.session(follow_redirects=False)
+        self._session = hosts.session(follow_redirects=False, public_only=public_only)
         self._limiter = RateLimiter(rate_per_s)
         self._retries = retries or RetryPolicy()
         self._auth = auth
@@ -124,7 +126,7 @@ class PageClient:
             first_of_site = root not in self._robots
             if first_of_site:
                 self._robots[root] = self._read_robots(root)
-            if not self._robots[root].can_fetch(url, _AGENT):
+            if not self._robots[root].can_fetch(url, AGENT):
                 raise SiteError(
                     f"{root}robots.txt disallows {url}, so it is not requested; choose another "
                     "board.name or board.base_url."
@@ -197,7 +199,7 @@ class PageClient:
             )
         # A site without the file allows everything (2.3.1.3).
         robots = Protego.parse(response.text if response.status == 200 else "")
-        if delay := robots.crawl_delay(_AGENT):
+        if delay := robots.crawl_delay(AGENT):
             self._limiter.slow_to(1 / delay)
         return robots
 
@@ -287,15 +289,18 @@ class PageClient:
         )
 
     def _request_once(self, method: str, url: str, form: dict[str, str] | None) -> "_Response":
-        with self._session.request(
-            method,
-            url,
-            data=form,
-            auth=self._auth,
-            timeout=self._retries.timeout_s,
-            stream=True,
-            allow_redirects=False,
-        ) as response:
+        with (
+            time_limit(self._retries.limit_s),
+            self._session.request(
+                method,
+                url,
+                data=form,
+                auth=self._auth,
+                timeout=self._retries.timeout_s,
+                stream=True,
+                allow_redirects=False,
+            ) as response,
+        ):
             body = bytearray()
             for piece in response.iter_content(65536):
                 body += piece
@@ -350,4 +355,6 @@ def _describe(error: requests.exceptions.RequestException) -> str:
     text = str(error)
     if "NameResolution" in text or "getaddrinfo" in text or "Name or service" in text:
         return "host name not found"
+    if "not a public address" in text:
+        return "not a public address"
     return "connection refused" if "refused" in text.lower() else "connection lost"

@@ -13,11 +13,17 @@ import aiohttp
 from yarl import URL
 
 from pttfaces.config import Download
-from pttfaces.download.addresses import RefusedAddressError, public_socket
 from pttfaces.download.image_type import HEAD_BYTES, image_format
 from pttfaces.download.result import RejectedError, Result
 from pttfaces.download.store import ImageStore
-from pttfaces.http import LOOPBACK, USER_AGENT, LoopbackHosts, retry_after
+from pttfaces.http import (
+    LOOPBACK,
+    LoopbackHosts,
+    RefusedAddressError,
+    public_socket,
+    retry_after,
+    user_agent,
+)
 
 _CONNECT_S = 10.0
 _READ_AHEAD = 2**18  # bytes buffered of one connection, at most about twice as many
@@ -28,7 +34,6 @@ _GONE = (404, 410)
 _BLOCKED = (401, 403, 429, 451)
 _RETRYABLE_CODES = (403, 408, 425, 429)  # and 5xx; imgur says "over capacity" with 403, too
 _HEADERS = {
-    "User-Agent": USER_AGENT,
     # Naming formats would invite a host to convert; "text/html" would get imgur's page instead.
     "Accept": "image/*",
     "Accept-Encoding": "identity",
@@ -79,7 +84,7 @@ class ImageClient:
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers=_HEADERS,
+            headers={**_HEADERS, "User-Agent": user_agent()},
             timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, _CONNECT_S)),
             read_bufsize=_READ_AHEAD,
         )

@@ -7,13 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pttfaces.download.addresses import (
-    RefusedAddressError,
-    clean_url,
-    is_public,
-    public_socket,
-)
+from pttfaces.download.addresses import clean_url
 from pttfaces.download.result import RejectedError
+from pttfaces.http import RefusedAddressError, is_public, public_socket
 
 PRIVATE = [
     "127.0.0.1",
