@@ -1,8 +1,10 @@
 """Reads and writes model folders: diffusers' DDPMPipeline format with a model card.
 
-`DDPMPipeline.from_pretrained(folder)` loads such a folder without this project.
+`DDPMPipeline.from_pretrained(folder)` loads such a folder without this project, and its card has
+the lines that sample from it as the stage generate does.
 """
 
+import inspect
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,10 +31,47 @@ tags: [ddpm, unconditional-image-generation, faces]
 ---
 # Unconditional face generator
 
-An unconditional denoising diffusion model (UNet2DModel), {size}×{size} pixels. Load it with
-`diffusers.DDPMPipeline.from_pretrained(FOLDER)`.
+An unconditional denoising diffusion model (UNet2DModel), {size}×{size} pixels.
 
 {facts}
+
+## Sampling
+In this folder, with diffusers alone:
+
+```python
+from diffusers import DDPMPipeline, DPMSolverMultistepScheduler
+
+pipeline = DDPMPipeline.from_pretrained(".")
+images = pipeline(batch_size=4, num_inference_steps=100).images  # DDPM: any number from 2 on
+
+fast = DPMSolverMultistepScheduler.from_pretrained(".", subfolder="fast_scheduler")
+pipeline.scheduler = fast
+images = pipeline(batch_size=4, num_inference_steps=20).images
+```
+
+For the images that the project's stage generate makes of a seed, 000000.png first, set `sampler`,
+`spacing`, `steps` and `seed` to `sampler`, `timestep_spacing`, `infer_steps` and `seed` of its
+`metrics/generate.json`; every score in MLflow has them, too:
+
+```python
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
+from PIL import Image
+
+
+{sample}
+
+folder, sampler, spacing, steps, seed, count = ".", "dpmsolver++", "trailing", 20, {seed}, 16
+unet = UNet2DModel.from_pretrained(folder, subfolder="unet").eval()
+for index, pixels in enumerate(sample(folder, unet, sampler, spacing, steps, seed, range(count))):
+    Image.fromarray(pixels).save(f"{{index:06d}}.png")
+```
+
+They are the same up to rounding; `dpmsolver++` on a linear schedule rounds its timesteps otherwise.
 
 ## Use
 The model was trained on images of people. Its samples are not meant to show any real person, but a
@@ -55,19 +94,27 @@ class DiffusionModel:
 
 
 def save_model(folder: Path, model: DiffusionModel, facts: Mapping[str, Any]) -> None:
-    """Replaces `folder` by the pipeline and README.md, a card with one line for each fact.
+    """Replaces `folder` by the pipeline, the scheduler of the fast sampler, and README.md.
 
-    The same network and facts give the same bytes.
+    The card, README.md, has a line for each fact (of these "seed" is the seed of its example) and
+    the lines that sample with diffusers alone. The same network and facts give the same bytes.
     """
     from diffusers import DDPMPipeline
+
+    from pttfaces.diffusion import plain_diffusers
 
     work = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(work, ignore_errors=True)
     pipeline = DDPMPipeline(unet=model.unet, scheduler=model.schedule.ddpm_scheduler())
     with files.disk_errors():
         pipeline.save_pretrained(work, safe_serialization=True)
-    lines = "\n".join(f"- {key}: {value}" for key, value in facts.items())
-    card = _CARD.format(size=model.unet.config.sample_size, facts=lines)
+        model.schedule.fast_scheduler().save_pretrained(work / "fast_scheduler")
+    card = _CARD.format(
+        size=model.unet.config.sample_size,
+        facts="\n".join(f"- {key}: {value}" for key, value in facts.items()),
+        sample=inspect.getsource(plain_diffusers.sample),
+        seed=facts.get("seed", 0),
+    )
     files.write_text(work / _CARD_NAME, card)
     shutil.rmtree(folder, ignore_errors=True)
     work.rename(folder)

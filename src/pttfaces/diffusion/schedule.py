@@ -13,7 +13,7 @@ from pttfaces.config import NoiseScheduleName, Params, Prediction
 from pttfaces.errors import DataError
 
 if TYPE_CHECKING:
-    from diffusers import DDPMScheduler
+    from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
 
 _BETAS: dict[NoiseScheduleName, str] = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 _FIXED = {"beta_start": 1e-4, "beta_end": 0.02, "trained_betas": None, "steps_offset": 0}
@@ -67,24 +67,48 @@ class NoiseSchedule:
     def ddpm_scheduler(self) -> "DDPMScheduler":
         """diffusers' DDPM scheduler with every option explicit, so that a reloaded one is the same.
 
-        It is saved with a model. It samples like our `ddpm` with trailing spacing.
+        It is saved with a model. It samples like our `ddpm` with linspace spacing, the one that
+        diffusers computes right at any number of steps: of 1,000 with trailing spacing, 62 end at a
+        timestep −1. A single step is at 0, which is of no use.
         """
         from diffusers import DDPMScheduler
 
         return DDPMScheduler(
-            **_FIXED,
-            num_train_timesteps=self.timesteps,
-            beta_schedule=_BETAS[self.name],
-            prediction_type=self.prediction,
-            rescale_betas_zero_snr=self.zero_terminal_snr,
+            **self._options,
             variance_type="fixed_small",
             clip_sample=True,
             clip_sample_range=1.0,
-            thresholding=False,
-            dynamic_thresholding_ratio=0.995,
-            sample_max_value=1.0,
-            timestep_spacing="trailing",
+            timestep_spacing="linspace",
         )
+
+    def fast_scheduler(self) -> "DPMSolverMultistepScheduler":
+        """diffusers' scheduler that samples like our `dpmsolver++`; saved with a model, too."""
+        from diffusers import DPMSolverMultistepScheduler
+
+        options = self._options | {"thresholding": True}  # at most at 1: it clips
+        return DPMSolverMultistepScheduler(
+            **options,
+            algorithm_type="dpmsolver++",
+            solver_order=2,
+            solver_type="midpoint",
+            use_lu_lambdas=True,
+            final_sigmas_type="zero",
+            timestep_spacing="linspace",  # unused
+        )
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        """The options that diffusers' schedulers share."""
+        return {
+            **_FIXED,
+            "num_train_timesteps": self.timesteps,
+            "beta_schedule": _BETAS[self.name],
+            "prediction_type": self.prediction,
+            "rescale_betas_zero_snr": self.zero_terminal_snr,
+            "thresholding": False,
+            "dynamic_thresholding_ratio": 0.995,
+            "sample_max_value": 1.0,
+        }
 
     def alpha_bar(self) -> torch.Tensor:
         """ᾱ, the share of the image's power left at each timestep: (T,) float64, falling."""

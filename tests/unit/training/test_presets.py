@@ -87,7 +87,7 @@ def test_seed_preset_gives_the_tutorial_s_network_and_schedule() -> None:
     assert ours.num_parameters() == tutorial.num_parameters() == 113_673_219
     assert values_of(ours) == values_of(tutorial)
     schedule = NoiseSchedule.from_params(values)
-    default = DDPMScheduler(num_train_timesteps=1000, timestep_spacing="trailing")
+    default = DDPMScheduler(num_train_timesteps=1000, timestep_spacing="linspace")
     assert values_of(schedule.ddpm_scheduler()) == values_of(default)
 
 
