@@ -90,7 +90,11 @@ def generate(
     """Our generate; sampler: its name, its spacing and the number of steps."""
     name, spacing, steps = sampler
     options = config.Generate(
-        num_images=count, batch_size=batch, sampler=name, timestep_spacing=spacing
+        num_images=count,
+        batch_size=batch,
+        sampler=name,
+        timestep_spacing=spacing,
+        precision="fp32",
     )
     generation.generate(model, options, steps, seed, folder)
 

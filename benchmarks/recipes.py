@@ -42,7 +42,11 @@ from pttfaces.training import data, loop, validation
 
 PRESETS = Path(__file__).resolve().parents[1] / "presets"
 SAMPLER = config.Generate(
-    num_images=1, batch_size=1, sampler="dpmsolver++", timestep_spacing="trailing"
+    num_images=1,
+    batch_size=1,
+    sampler="dpmsolver++",
+    timestep_spacing="trailing",
+    precision="fp32",
 )
 STEPS = 20
 PRESET_IMAGES = 15_000  # about what a year of the board gives: what a preset's warm-up is for

@@ -68,7 +68,11 @@ class Case:
     @property
     def options(self) -> Generate:
         return Generate(
-            num_images=1, batch_size=1, sampler=self.sampler, timestep_spacing=self.spacing
+            num_images=1,
+            batch_size=1,
+            sampler=self.sampler,
+            timestep_spacing=self.spacing,
+            precision="fp32",
         )
 
     @property

@@ -60,9 +60,9 @@ def make_image(params: config.Params) -> image_export.MakeImage:
     from pttfaces.faces import alignment, detection  # takes seconds: torch
     from pttfaces.faces.detectors import make_detector
 
-    cache = detection.DetectionCache(workdir.cache_dir("detections"), make_detector(params.detect))
-    shape = params.crop.model_copy(update={"size": params.image_size})
-    return partial(alignment.crop_again, cache=cache, cropper=alignment.FaceCropper(shape))
+    detect, crop = params.recrop_options()
+    cache = detection.DetectionCache(workdir.cache_dir("detections"), make_detector(detect))
+    return partial(alignment.crop_again, cache=cache, cropper=alignment.FaceCropper(crop))
 
 
 if __name__ == "__main__":

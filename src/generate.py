@@ -14,14 +14,15 @@ GRID_IMAGES = 64
 def main() -> None:
     params = config.load()
     options, steps, seed = params.generate, params.infer_steps, params.seed
-    from pttfaces.diffusion import distributed, model_folder
-    from pttfaces.sampling import generation, samplers
+    from pttfaces.diffusion import devices, distributed, model_folder
+    from pttfaces.sampling import forecast, generation, samplers
 
-    model = model_folder.load_model(MODEL, distributed.device())
+    precision = devices.prepare_precision(options.precision, "generate")
+    model = model_folder.load_model(MODEL, distributed.device(), precision)
     first = samplers.noise_levels(model.schedule, options, steps)[0]
-    warning = samplers.start_warning(model.schedule, options, steps)
-    if warning and distributed.is_main_process():
-        print(f"warning: {warning}", file=sys.stderr)
+    if distributed.is_main_process():
+        for warning in forecast.warnings(model.schedule, options, steps):
+            print(f"warning: {warning}", file=sys.stderr)
     digest = model_folder.digest(MODEL)
     key = generation.resume_key(options, steps, seed, digest)
     with distributed.resuming("generate", key) as work:
@@ -44,7 +45,7 @@ def main() -> None:
         "images_per_s": round(generated.images_per_s, 2) or None,  # null: all images were there
         "device": distributed.device().type,
         "processes": distributed.num_processes(),
-        "precision": "fp32",
+        "precision": precision,
         "seed": seed,
         "model_digest": digest,
     }

@@ -5,6 +5,7 @@ record of the inputs: what a user puts there is versioned, and an experiment nev
 clone that has not pulled this content gets an error that says what to run.
 """
 
+import sys
 from pathlib import Path
 
 from pttfaces.stage import run_stage
@@ -31,7 +32,8 @@ FIRST_CONTENT = {  # byte for byte: its digest is in git
 
 
 def main() -> None:
-    config.load()
+    for warning in config.load().warnings():
+        print(f"warning: {warning}", file=sys.stderr)
     missing = []
     for file, text in FIRST_CONTENT.items():
         path, empty = Path(file), repository.object_id(text.encode())

@@ -27,10 +27,16 @@ def main() -> None:
         )
     from pttfaces import manifest, tracking
     from pttfaces.diffusion import distributed, model_folder
+    from pttfaces.diffusion.schedule import NoiseSchedule
+    from pttfaces.sampling import forecast
     from pttfaces.training import checkpoint, data, loop
 
     if distributed.is_main_process():
         manifest.check_manifest(DATASET)
+        schedule = NoiseSchedule.from_params(params)
+        sampling = forecast.warnings(schedule, params.generate, params.infer_steps)
+        for warning in (*params.warnings(), *sampling):  # before hours are spent
+            print(f"warning: {warning}", file=sys.stderr)
     train_set = data.load_images(DATASET / "train", params.image_size)
     holdout = data.load_images(DATASET / "holdout", params.image_size)
     loop.steps_per_epoch(params.train, train_set, holdout)  # raises before a run begins

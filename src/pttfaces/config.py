@@ -31,6 +31,8 @@ Prediction = Literal["epsilon", "v_prediction"]
 SamplerName = Literal["ddpm", "ddim", "dpmsolver++"]
 BoardName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,20}$")]
 Year = Annotated[int, Field(ge=1995, le=2100)]
+Padding = Literal["constant", "replicate", "reflect", "wrap", "reflect_101"]
+Precision = Literal["fp32", "fp16", "bf16"]
 
 _MIN_RATE = 0.001  # requests per second: one request in a quarter of an hour
 
@@ -141,9 +143,7 @@ class Crop(_Group):
 
     size: int = Field(ge=32, le=1024, description="side of a crop, in pixels")
     face_factor: float = Field(gt=0, le=1, description="fraction of the crop that the face fills")
-    padding: Literal["constant", "replicate", "reflect", "wrap", "reflect_101"] = Field(
-        description="how to fill a crop beyond the edge of the image"
-    )
+    padding: Padding = Field(description="how to fill a crop beyond the edge of the image")
     allow_skew: bool = Field(description="also shear faces, for a closer fit of their landmarks")
 
 
@@ -152,6 +152,12 @@ class Curate(_Group):
 
     holdout: float = Field(ge=0, le=0.5, description="fraction of the crops held out, by article")
     recrop: bool = Field(description="detect and crop again at image_size, as the original did")
+    recrop_threshold: Fraction | None = Field(
+        description="minimum score of a face when it is detected again; null: detect.threshold"
+    )
+    recrop_padding: Padding | None = Field(
+        description="how to fill what is cropped again; null: crop.padding"
+    )
     duplicate_bits: int = Field(
         ge=0, le=128, description="near-duplicates differ in at most this many of 256 hash bits"
     )
@@ -202,7 +208,7 @@ class Train(_Group):
     )
     warmup_steps: int = Field(ge=0, le=10**7, description="weight updates of warm-up")
     max_grad_norm: float = Field(gt=0, description="gradients are clipped to this norm")
-    precision: Literal["fp32", "fp16", "bf16"] = Field(description="precision on a GPU")
+    precision: Precision = Field(description="precision on a GPU")
     compile: bool = Field(description="compile the network on a GPU, if possible")
     prediction: Prediction = Field(description="what the network predicts")
     zero_terminal_snr: bool = Field(description="rescale the schedule to end in pure noise")
@@ -244,6 +250,7 @@ class Generate(_Group):
     timestep_spacing: Literal["leading", "trailing", "linspace"] = Field(
         description="which of the training timesteps ddpm and ddim visit"
     )
+    precision: Precision = Field(description="precision of the network on a GPU")
 
 
 class Evaluate(_Group):
@@ -316,6 +323,31 @@ class Params(_Group):
         """Dotted key, as in params.yaml → value."""
         return files.flatten(self.model_dump(by_alias=True))
 
+    def recrop_options(self) -> tuple[Detect, Crop]:
+        """How faces are detected and cropped again on the crops (curate.recrop)."""
+        again = self.curate
+        threshold, padding = again.recrop_threshold, again.recrop_padding
+        detect = {} if threshold is None else {"threshold": threshold}
+        crop = {"size": self.image_size, "padding": padding or self.crop.padding}
+        return self.detect.model_copy(update=detect), self.crop.model_copy(update=crop)
+
+    def warnings(self) -> list[str]:
+        """Sentences on what is allowed, since published recipes have it, but known to be worse."""
+        train, found = self.train, []
+        if train.zero_terminal_snr and train.prediction == "epsilon":
+            found.append(
+                "train.zero_terminal_snr with train.prediction epsilon: at the last timestep the "
+                "network gets pure noise and learns to copy it, which says nothing of the image; "
+                "sampling skips such timesteps. v_prediction has no such gap."
+            )
+        if train.select_by == "train_loss":
+            found.append(
+                "train.select_by train_loss: an epoch's training loss depends on the timesteps "
+                "that were drawn more than on the model; val_loss compares epochs at fixed noise "
+                "(it needs curate.holdout above 0)."
+            )
+        return found
+
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
         if self.infer_steps > self.train.timesteps:
@@ -338,10 +370,6 @@ class Params(_Group):
         if self.image_size > self.crop.size:
             raise _combination(
                 "image_size", self.image_size, f"at most crop.size, {self.crop.size}"
-            )
-        if self.train.zero_terminal_snr and self.train.prediction != "v_prediction":
-            raise _combination(
-                "train.zero_terminal_snr", True, "false, or true with train.prediction v_prediction"
             )
         if self.train.select_by == "val_loss" and not self.curate.holdout:
             raise _combination(

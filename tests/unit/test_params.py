@@ -167,12 +167,23 @@ def test_check_of_two_mistakes_raises_two_lines(values: dict[str, Any]) -> None:
     assert len(str(caught.value).splitlines()) == 2
 
 
-def test_check_of_zero_terminal_snr_without_v_prediction_raises_params_error(
-    values: dict[str, Any],
-) -> None:
-    values["train"] |= {"zero_terminal_snr": True, "prediction": "epsilon"}
-    with pytest.raises(ParamsError, match="v_prediction"):
-        config.check(values)
+def test_warnings_of_the_original_s_recipe_name_what_is_wrong_with_it() -> None:
+    zero_snr, judge = config.load("presets/seed.yaml").warnings()
+    assert "zero_terminal_snr with train.prediction epsilon" in zero_snr
+    assert "select_by train_loss" in judge
+    assert config.load("presets/demo.yaml").warnings() == []
+    assert config.load("presets/best.yaml").warnings() == []
+
+
+def test_recrop_options_are_those_of_the_first_pass_where_the_second_has_none() -> None:
+    seed, demo = (config.load(f"presets/{name}.yaml") for name in ("seed", "demo"))
+    detect, crop = seed.recrop_options()
+    assert (detect.threshold, seed.detect.threshold) == (0.95, 0.9)
+    assert (crop.padding, crop.size, crop.face_factor) == ("constant", 64, 0.7)
+    assert (seed.crop.padding, seed.crop.size) == ("replicate", 256)
+    detect, crop = demo.recrop_options()
+    assert detect == demo.detect
+    assert crop == demo.crop.model_copy(update={"size": demo.image_size})
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pttfaces.config import Precision
 from pttfaces.diffusion import distributed
 
 if TYPE_CHECKING:
@@ -27,7 +28,10 @@ def environment() -> dict[str, Any]:
     }
 
 
-def supported_precision(requested: str) -> str:
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def supported_precision(requested: Precision) -> Precision:
     """The precision that is used on this device for a requested one: fp32, fp16 or bf16."""
     kind = distributed.device().type
     if kind == "cpu":
@@ -37,10 +41,11 @@ def supported_precision(requested: str) -> str:
     return requested
 
 
-def prepare_precision(requested: str) -> str:
+def prepare_precision(requested: Precision, stage: str) -> Precision:
     """The supported precision; prints a line if it is not the requested one.
 
     Also lets an NVIDIA GPU use TF32 where float32 is multiplied, and its fastest convolutions.
+    stage: for the message.
     """
     device, used = distributed.device(), supported_precision(requested)
     if device.type == "cuda":
@@ -48,7 +53,7 @@ def prepare_precision(requested: str) -> str:
         torch.set_float32_matmul_precision("high")
     if used != requested and distributed.is_main_process():
         where = "a CPU" if device.type == "cpu" else "this GPU"
-        print(f"train: {requested} is not supported on {where}; using {used}.", file=sys.stderr)
+        print(f"{stage}: {requested} is not supported on {where}; using {used}.", file=sys.stderr)
     return used
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pttfaces import files
+from pttfaces.config import Precision
 from pttfaces.diffusion import devices
 from pttfaces.diffusion.schedule import NoiseSchedule
 from pttfaces.errors import DataError
@@ -120,8 +121,13 @@ def save_model(folder: Path, model: DiffusionModel, facts: Mapping[str, Any]) ->
     work.rename(folder)
 
 
-def load_model(folder: Path, device: torch.device | str) -> DiffusionModel:
-    """Reads a model folder; DataError: it is missing, incomplete, or of another kind."""
+def load_model(
+    folder: Path, device: torch.device | str, precision: Precision = "fp32"
+) -> DiffusionModel:
+    """Reads a model folder, its weights in a precision that the device supports.
+
+    DataError: it is missing, incomplete, or of another kind.
+    """
     if not (folder / "model_index.json").is_file():
         raise DataError(f"{folder} holds no model; train one with `dvc repro train`.")
     from diffusers import DDPMScheduler, UNet2DModel
@@ -135,7 +141,8 @@ def load_model(folder: Path, device: torch.device | str) -> DiffusionModel:
             "`dvc repro train`."
         ) from None
     memory_format = devices.memory_format(device)
-    unet = unet.to(device, memory_format=memory_format).eval().requires_grad_(False)
+    unet.to(device, devices.DTYPES[precision], memory_format=memory_format)
+    unet.eval().requires_grad_(False)
     return DiffusionModel(unet, NoiseSchedule.from_config(config, str(folder)))
 
 

@@ -22,7 +22,8 @@ _FIXED = {"beta_start": 1e-4, "beta_end": 0.02, "trained_betas": None, "steps_of
 @dataclass(frozen=True)
 class NoiseSchedule:
     """name: linear (β from 1e-4 to 0.02) or cosine; timesteps: T; prediction: the network's
-    target; zero_terminal_snr: rescale so that ᾱ ends at 0 (v_prediction only, arXiv 2305.08891)."""
+    target; zero_terminal_snr: rescale so that ᾱ ends at 0 (arXiv 2305.08891). With epsilon the last
+    timestep then tells nothing of the image; samplers leave it out."""
 
     name: NoiseScheduleName
     timesteps: int
@@ -44,11 +45,10 @@ class NoiseSchedule:
         source: the config's folder, for messages. DataError: not a schedule of this project.
         """
         names = {value: name for name, value in _BETAS.items()}
-        prediction = config.get("prediction_type", "epsilon")
         allowed = {
             "beta_schedule": tuple(names),
             "prediction_type": get_args(Prediction),
-            "rescale_betas_zero_snr": (False, True) if prediction == "v_prediction" else (False,),
+            "rescale_betas_zero_snr": (False, True),
             **{key: (value,) for key, value in _FIXED.items()},
         }
         for key, values in allowed.items():
@@ -60,7 +60,7 @@ class NoiseSchedule:
         return cls(
             name=names[config.get("beta_schedule", "linear")],
             timesteps=config.get("num_train_timesteps", 1000),
-            prediction=prediction,
+            prediction=config.get("prediction_type", "epsilon"),
             zero_terminal_snr=config.get("rescale_betas_zero_snr", False),
         )
 

@@ -18,7 +18,7 @@ from pttfaces.diffusion.model_folder import DiffusionModel
 from pttfaces.progress import progress
 from pttfaces.sampling import samplers
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 """Raise it with every code change after which finished images must not be kept."""
 
 _WRITERS = 4
@@ -41,6 +41,7 @@ def resume_key(options: Generate, steps: int, seed: int, model_digest: str) -> d
         "generate": options.model_dump(),
         "infer_steps": steps,
         "seed": seed,
+        "precision_used": devices.supported_precision(options.precision),
         **devices.environment(),
     }
 
@@ -89,7 +90,8 @@ def generate_seeds(
     Yields a folder of images, which lasts until the next one is asked for, and what to do if it is
     empty. Finished images survive a kill, as in `generate`.
     """
-    model = model_folder.load_model(model_path, distributed.device())
+    precision = devices.prepare_precision(options.precision, "evaluate")
+    model = model_folder.load_model(model_path, distributed.device(), precision)
     digest = model_folder.digest(model_path)
     for seed in seeds:
         with workdir.resuming("evaluate", resume_key(options, steps, seed, digest)) as work:

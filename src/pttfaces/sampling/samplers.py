@@ -25,12 +25,16 @@ from pttfaces.errors import ParamsError
 
 PURE_NOISE_SNR = 1e-4
 """Sampling starts from N(0, 1): above this SNR the network expects part of an image in it."""
+EPSILON_MIN_LAMBDA = -5.1
+"""Where λ is below this (α < 0.0061), a prediction of ε says nothing of the image, and no sampler
+goes there: x_0 = (x − σ·ε) / α is then the network's error times more than 160. The linear schedule
+ends about here, and diffusers advises the same (lambda_min_clipped of its DPM-Solver)."""
 
 
 class NoiseLevel(NamedTuple):
-    """α and σ of a noise level, and the timestep that the network is given for it."""
+    """α and σ of a noise level, and its timestep, with a fraction where it lies between two."""
 
-    timestep: int
+    timestep: float
     alpha: float
     sigma: float
 
@@ -49,7 +53,7 @@ Levels = Sequence[NoiseLevel]
 Generators = Sequence[Generator]
 """One per image, for the samplers that add noise."""
 Network = Callable[[Tensor, Tensor], Tensor]
-"""(x_t (B, C, H, W), timestep (B,)) → the schedule's prediction (B, C, H, W)."""
+"""(x_t (B, C, H, W), timestep (B,) float32) → the schedule's prediction (B, C, H, W)."""
 Denoiser = Callable[[Tensor, NoiseLevel], Tensor]
 """(x_t (B, C, H, W), its noise level) → the predicted image x_0 (B, C, H, W)."""
 
@@ -111,23 +115,33 @@ def linspace(schedule: NoiseSchedule, steps: int) -> Levels:
 def even_in_log_snr(schedule: NoiseSchedule, steps: int) -> Levels:
     """Even in λ from T − 1 to 0 inclusive, the uniform λ of DPM-Solver (arXiv 2206.00927).
 
-    Most levels lie between two timesteps; the network is given the last whole one before.
+    Most levels lie between two timesteps.
     """
-    alpha_bar = schedule.alpha_bar().numpy().clip(1e-9)  # λ has to be finite
+    alpha_bar = _usable_alpha_bar(schedule).clip(1e-9)  # λ has to be finite
     log_snr = np.log(alpha_bar / (1 - alpha_bar))
     even = np.linspace(log_snr[-1], log_snr[0], steps)
-    timesteps = np.interp(-even, -log_snr, np.arange(schedule.timesteps))
-    return _levels(timesteps.astype(int), 1 / (1 + np.exp(-even)))
+    timesteps = np.interp(-even, -log_snr, np.arange(len(alpha_bar)))
+    return _levels(timesteps, 1 / (1 + np.exp(-even)))
+
+
+def _usable_alpha_bar(schedule: NoiseSchedule) -> np.ndarray:
+    """ᾱ of the timesteps, from 0 on, whose prediction says something of the image."""
+    alpha_bar = schedule.alpha_bar().numpy()
+    if schedule.prediction == "v_prediction":
+        return alpha_bar
+    min_snr = math.exp(2 * EPSILON_MIN_LAMBDA)
+    return alpha_bar[alpha_bar > min_snr * (1 - alpha_bar)]
 
 
 def _levels_at(schedule: NoiseSchedule, timesteps: np.ndarray) -> Levels:
-    timesteps = timesteps.astype(int)
-    return _levels(timesteps, schedule.alpha_bar().numpy()[timesteps])
+    alpha_bar = _usable_alpha_bar(schedule)
+    timesteps = np.minimum(timesteps.astype(int), len(alpha_bar) - 1)
+    return _levels(timesteps, alpha_bar[timesteps])
 
 
 def _levels(timesteps: np.ndarray, alpha_bar: np.ndarray) -> Levels:
     pairs = zip(timesteps, alpha_bar, strict=True)
-    return [NoiseLevel(int(t), math.sqrt(share), math.sqrt(1 - share)) for t, share in pairs]
+    return [NoiseLevel(float(t), math.sqrt(share), math.sqrt(1 - share)) for t, share in pairs]
 
 
 @dataclass(frozen=True)
@@ -177,16 +191,16 @@ def start_warning(schedule: NoiseSchedule, options: Generate, steps: int) -> str
     remedies = []
     if effective_spacing(options) == "leading" or first.timestep == 0:
         remedies.append("generate.timestep_spacing to trailing")
-    if float(schedule.snr()[-1]) > PURE_NOISE_SNR:  # then even the last timestep is too early
+    if trailing(schedule, 1)[0].snr > PURE_NOISE_SNR:  # then even the last timestep is too early
         if schedule.prediction == "v_prediction":
             remedies.append("train.zero_terminal_snr to true (this trains again)")
         else:  # epsilon is undefined in pure noise; 1,000 steps end near it in either schedule
             remedies.append("train.timesteps to 1000 (this trains again)")
     return (
         f"{options.sampler} with {steps} steps ({effective_spacing(options)}) starts at timestep "
-        f"{first.timestep} of {schedule.timesteps}, where the {schedule.name} schedule still holds "
-        f"{first.alpha:.1%} of the image (SNR {first.snr:.1e}), but sampling starts from pure "
-        f"noise: the images look washed out. Set {', and '.join(remedies)}."
+        f"{first.timestep:g} of {schedule.timesteps}, where the {schedule.name} schedule still "
+        f"holds {first.alpha:.1%} of the image (SNR {first.snr:.1e}), but sampling starts from "
+        f"pure noise: the images look washed out. Set {', and '.join(remedies)}."
     )
 
 
@@ -221,8 +235,12 @@ def sample(
     size = unet.config.sample_size
     generators = [generator_for(seed, Stream.SAMPLE, index) for index in indices]
     noise = noise_like(torch.empty(len(indices), 3, size, size, device=unet.device), generators)
-    images = denoise_all(
-        lambda x, t: unet(x, t).sample, model.schedule, options, steps, noise, generators
-    )
+
+    def network(
+        x: Tensor, timestep: Tensor
+    ) -> Tensor:  # the sampler's own arithmetic is in float32
+        return unet(x.to(unet.dtype), timestep).sample.float()
+
+    images = denoise_all(network, model.schedule, options, steps, noise, generators)
     pixels = images.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
     return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()

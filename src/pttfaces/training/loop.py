@@ -70,7 +70,7 @@ def train(
     rank = distributed.process_index()
 
     memory.keep_freed_memory()
-    precision = devices.prepare_precision(options.precision)
+    precision = devices.prepare_precision(options.precision, "train")
     accelerator = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
         # Not gradient_accumulation_steps, which a variable of the environment overrides.

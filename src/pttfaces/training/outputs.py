@@ -31,7 +31,11 @@ class Outputs:
         """grids/epoch-0010.png: samples from the same noise every time, to show progress."""
         count = self.params.train.sample_images
         options = Generate(
-            num_images=count, batch_size=count, sampler="dpmsolver++", timestep_spacing="trailing"
+            num_images=count,
+            batch_size=count,
+            sampler="dpmsolver++",
+            timestep_spacing="trailing",
+            precision="fp32",
         )
         steps = min(_GRID_STEPS, self.params.train.timesteps)
         samples = samplers.sample(self.model, options, steps, self.params.seed, range(count))

@@ -112,6 +112,21 @@ def test_curate_with_recrop_finds_the_face_on_its_crop(
     assert np.abs(images.read_rgb(made).astype(int) - shrunk).mean() < 25
 
 
+def test_curate_with_a_higher_threshold_for_the_second_pass_uses_fewer_crops(
+    workspace: Workspace, posted: list[Posted]
+) -> None:
+    """No face scores 1: so all crops are left out, though the first pass took them."""
+    workspace(
+        posted[:5],
+        again=("recrop: false", "recrop: true"),
+        threshold=("recrop_threshold: null", "recrop_threshold: 1.0"),
+    )
+    with pytest.raises(DataError, match="0 of 5 crops can be used"):
+        run()
+    reasons = set(tables.read_csv("data/dataset.csv")["reason"])
+    assert reasons == {"no face when cropped again"}
+
+
 def test_curate_when_recrop_finds_no_face_uses_a_copy(
     workspace: Workspace, portraits: list[Portrait], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,7 +73,11 @@ def test_denoised_of_a_perfect_prediction_gives_the_image_back(prediction: Any) 
 
 
 def test_from_config_of_a_saved_scheduler_gives_the_schedule_back() -> None:
-    for schedule in (LINEAR_EPSILON, NoiseSchedule("cosine", 50, "v_prediction", True)):
+    for schedule in (
+        LINEAR_EPSILON,
+        NoiseSchedule("cosine", 50, "v_prediction", True),
+        NoiseSchedule("linear", 1000, "epsilon", True),  # the original's
+    ):
         config = schedule.ddpm_scheduler().config
         assert NoiseSchedule.from_config(config, "a model") == schedule
 
@@ -84,7 +88,6 @@ def test_from_config_of_a_saved_scheduler_gives_the_schedule_back() -> None:
         {"beta_schedule": "scaled_linear"},
         {"beta_end": 0.03},
         {"prediction_type": "sample"},
-        {"prediction_type": "epsilon", "rescale_betas_zero_snr": True},  # undefined in pure noise
     ],
     ids=str,
 )

@@ -15,7 +15,8 @@ from hypothesis import given
 from PIL import Image
 
 from pttfaces import files, images
-from pttfaces.diffusion import model_folder
+from pttfaces.config import Precision
+from pttfaces.diffusion import devices, model_folder
 from pttfaces.diffusion.model_folder import DiffusionModel
 from pttfaces.errors import ParamsError
 from pttfaces.sampling import generation, samplers
@@ -95,6 +96,7 @@ def test_resume_key_changes_with_all_that_decides_the_images() -> None:
         (OPTIONS, STEPS, SEED + 1, "digest"),
         (OPTIONS, STEPS + 1, SEED, "digest"),
         (OPTIONS.model_copy(update={"sampler": "ddim"}), STEPS, SEED, "digest"),
+        (OPTIONS.model_copy(update={"precision": "bf16"}), STEPS, SEED, "digest"),
         (OPTIONS.model_copy(update={"batch_size": 4}), STEPS, SEED, "digest"),
     ]
     for other in others:
@@ -113,3 +115,26 @@ def test_is_whole_of_a_damaged_sample_is_true_only_with_the_same_pixels(
     if generation._is_whole(path):
         with Image.open(io.BytesIO(damage.of(content))) as image:
             assert (np.asarray(image) == pixels).all()
+
+
+def test_sample_of_a_model_in_half_precision_is_the_same_image_up_to_rounding(
+    tmp_path: Path,
+) -> None:
+    """The sampler's own arithmetic stays in float32; a CPU's bf16 stands for a GPU's."""
+    model_folder.save_model(tmp_path / "model", tiny.model(), {})
+    options = OPTIONS.model_copy(update={"sampler": "ddim"})
+
+    def sample(precision: Precision) -> np.ndarray:
+        loaded = model_folder.load_model(tmp_path / "model", "cpu", precision)
+        return samplers.sample(loaded, options, STEPS, SEED, range(3)).astype(int)
+
+    exact, rounded = sample("fp32"), sample("bf16")
+    difference = np.abs(exact - rounded)
+    assert 0 < difference.mean() < 3
+
+
+def test_prepare_precision_on_a_cpu_is_fp32_and_says_which_stage_asked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert devices.prepare_precision("fp16", "generate") == "fp32"
+    assert capsys.readouterr().err == "generate: fp16 is not supported on a CPU; using fp32.\n"

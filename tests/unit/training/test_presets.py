@@ -13,12 +13,24 @@ ORIGINAL = {
     "board.name": "Beauty",
     "board.year": 2024,
     "board.dates": ["0101", "1231"],
-    "board.min_nrec": None,
+    "board.min_nrec": -100,  # a blank popularity counted as 0
+    "links.pushes": True,
+    "links.albums": "leave",
+    "download.concurrency": 20,
+    "download.attempts": 3,
+    "download.timeout_s": 10,
     "detect.detector": "retinaface",
+    "detect.faces": "all",
+    "detect.threshold": 0.9,
     "crop.size": 256,
+    "crop.face_factor": 0.7,
+    "crop.padding": "replicate",
     "blur_threshold": 100,
     "image_size": 64,
     "curate.recrop": True,
+    "curate.recrop_threshold": 0.95,
+    "curate.recrop_padding": "constant",
+    "curate.holdout": 0.0,
     "noise_schedule": "linear",
     "model.channels": [128, 128, 256, 256, 512, 512],
     "model.layers_per_block": 2,
@@ -35,10 +47,10 @@ ORIGINAL = {
     "train.precision": "fp16",
     "train.compile": False,
     "train.prediction": "epsilon",
-    "train.zero_terminal_snr": False,
+    "train.zero_terminal_snr": True,
     "train.min_snr_gamma": None,
     "train.ema": None,
-    "train.flip": False,
+    "train.flip": True,
     "train.select_by": "train_loss",
     "train.early_stop": None,
     "train.sample_every": 10,
@@ -49,6 +61,7 @@ ORIGINAL = {
     "generate.batch_size": 32,
     "generate.sampler": "ddpm",
     "generate.timestep_spacing": "leading",
+    "generate.precision": "fp16",
     "infer_steps": 300,
     "evaluate.features": "inception",
     "evaluate.dims": 2048,
@@ -87,7 +100,9 @@ def test_seed_preset_gives_the_tutorial_s_network_and_schedule() -> None:
     assert ours.num_parameters() == tutorial.num_parameters() == 113_673_219
     assert values_of(ours) == values_of(tutorial)
     schedule = NoiseSchedule.from_params(values)
-    default = DDPMScheduler(num_train_timesteps=1000, timestep_spacing="linspace")
+    default = DDPMScheduler(
+        num_train_timesteps=1000, rescale_betas_zero_snr=True, timestep_spacing="linspace"
+    )
     assert values_of(schedule.ddpm_scheduler()) == values_of(default)
 
 
