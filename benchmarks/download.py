@@ -169,6 +169,8 @@ def download_links(order: dict[str, Any]) -> dict[str, Any]:
         max_mib=50,
         max_megapixels=100,
         keep_truncated=False,
+        placeholders=[],
+        allow_networks=[],
     )
     started = time.perf_counter()
     summary = download(links, LoopbackHosts(order["hosts"]), "web", options, DenyList())

@@ -6,6 +6,7 @@ and what is expected. `python -m pttfaces.config` prints the table of docs/param
 
 import datetime
 import difflib
+import ipaddress
 import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -43,6 +44,12 @@ def _check_host(url: str) -> str:
     if not parts.hostname or parts.port == 0:
         raise ValueError("no host, or port 0")
     return url
+
+
+def _check_network(text: str) -> str:
+    """Returns the network; ValueError: it is not one in CIDR notation."""
+    ipaddress.ip_network(text)
+    return text
 
 
 class _Group(BaseModel):
@@ -107,9 +114,14 @@ class Download(_Group):
     """How images are downloaded."""
 
     concurrency: int = Field(ge=1, le=1024, description="maximum parallel downloads")
-    per_host: int = Field(ge=1, le=1024, description="maximum parallel downloads from one host")
+    per_host: int = Field(
+        ge=1,
+        le=1024,
+        description="maximum parallel downloads from one site: a registered domain such as "
+        "imgur.com, with all its hosts",
+    )
     rate_per_host: float = Field(
-        ge=_MIN_RATE, le=10000, description="maximum requests per second to one host"
+        ge=_MIN_RATE, le=10000, description="maximum requests per second to one site"
     )
     attempts: int = Field(ge=1, le=20, description="attempts before a link counts as failed")
     timeout_s: float = Field(gt=0, le=3600, description="timeout of an attempt, in seconds")
@@ -117,6 +129,14 @@ class Download(_Group):
     # Pillow refuses to decode more than twice its Image.MAX_IMAGE_PIXELS
     max_megapixels: float = Field(gt=0, le=178, description="maximum image size, in megapixels")
     keep_truncated: bool = Field(description="keep images whose end is missing")
+    placeholders: list[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(
+        description="SHA-256 (64 hex digits) of images that hosts give in place of removed ones, "
+        "beside imgur's"
+    )
+    allow_networks: list[Annotated[str, AfterValidator(_check_network)]] = Field(
+        description="networks that may be connected to although they are not public, in CIDR "
+        "notation, such as 198.18.0.0/15"
+    )
 
     @property
     def max_bytes(self) -> int:
@@ -488,6 +508,8 @@ def _allowed(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return "one of " + ", ".join(map(str, schema["enum"]))
     if schema["type"] == "array":
+        if "minItems" not in schema:
+            return f"a list, each {_allowed(schema['items'])}"
         low, high = schema["minItems"], schema["maxItems"]
         count = f"{low} values" if low == high else f"{low} to {high} values"
         return f"a list of {count}, each {_allowed(schema['items'])}"

@@ -84,8 +84,9 @@ class ArticleStatus:
 class LedgerRow:
     """The outcome of a link or a local file: a row of data/ledger.csv.
 
-    place: body, push or inbox (where article and position are empty); path: below data/raw, ""
-    where no bytes are kept.
+    place: body, push or inbox (where article and position are empty); url: the address that served
+    the image, the link's first one where none did; attempts: at that address, None where none was
+    made; path: below data/raw, "" where no bytes are kept.
     """
 
     article: str
@@ -103,6 +104,22 @@ class LedgerRow:
     width: int | None
     height: int | None
     path: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostRow:
+    """What became of a host's links: a row of data/hosts.csv.
+
+    fetched: links whose image is in data/raw; gone: links whose image was taken down; unresolved:
+    links that lead to a page whose image has no known address; example: one of the links.
+    """
+
+    host: str
+    links: int
+    fetched: int
+    gone: int
+    unresolved: int
+    example: str
 
 
 @dataclass(frozen=True, slots=True)

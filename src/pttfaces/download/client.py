@@ -45,18 +45,22 @@ _NETWORK_ERRORS = (
     ssl.SSLError,
     UnicodeError,  # of a host's name
 )
+# Errors of a request that say nothing of whether its host is up.
+_ABOUT_THE_LINK = (aiohttp.InvalidURL, aiohttp.ClientResponseError, UnicodeError)
 
 
 class Answer(NamedTuple):
     """The outcome of one request.
 
     result: without attempts and final_url, which the scheduler knows; retry: whether another
-    request may have another outcome; location: where a redirect leads, "" if it is none;
-    retry_after: seconds that the host asks for.
+    request may have another outcome; silent: whether the host gave no answer, or did not finish one
+    in time; location: where a redirect leads, "" if it is none; retry_after: seconds that the host
+    asks for.
     """
 
     result: Result
     retry: bool = False
+    silent: bool = False
     location: str = ""
     retry_after: float | None = None
 
@@ -89,15 +93,18 @@ class ImageClient:
             read_bufsize=_READ_AHEAD,
         )
 
-    async def get(self, url: URL) -> Answer:
+    async def get(self, url: URL, keep_alive: bool = True) -> Answer:
         """Requests a URL that `clean_url` returned, and stores its image if it is wanted.
 
-        OSError: the disk's, never the network's.
+        keep_alive: whether to keep the connection for further requests. OSError: the disk's, never
+        the network's.
         """
-        session, headers, name = self._web, None, None
+        session, name = self._web, None
+        headers = {} if keep_alive else {"Connection": "close"}
         if (port := self._hosts.port(url.host)) is not None:
             # The name keeps connections apart: one host's stray bytes must not answer for another.
-            session, headers, name = self._local, {"Host": url.raw_authority}, url.host
+            session, name = self._local, url.host
+            headers["Host"] = url.raw_authority
             url = URL(f"http://{LOOPBACK}:{port}{url.raw_path_qs}", encoded=True)
         code: int | None = None
         try:
@@ -109,12 +116,19 @@ class ImageClient:
                     return await self._receive(response)
                 return _read_head(response)
         except RejectedError as error:
-            return Answer(Result(error.status, str(error), http_status=code))
+            result = Result(error.status, str(error), http_status=code)
+            return Answer(result, retry=result.is_retryable)
         except _NETWORK_ERRORS as error:
             if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
                 raise  # this machine's fault, not the host's
             status, message, retry = self._describe(error)
-            return Answer(Result(status, message, http_status=code), retry)
+            unanswered = code is None and not isinstance(error, _ABOUT_THE_LINK)
+            return Answer(
+                Result(status, message, http_status=code),
+                retry,
+                # Also in the middle of a body: a host that stalls is no use.
+                silent=status == "timeout" or (unanswered and status != "refused_address"),
+            )
 
     async def _receive(self, response: aiohttp.ClientResponse) -> Answer:
         """Reads the body into a temporary file and saves the image. RejectedError: it is none."""

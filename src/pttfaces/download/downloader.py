@@ -2,9 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from pttfaces import files, tables, workdir
 from pttfaces.config import Download
 from pttfaces.denylist import DenyList
 from pttfaces.download import ledger, result_cache
+from pttfaces.download.candidates import Addresses, RequestPlan, allowed_addresses
 from pttfaces.download.client import ImageClient
 from pttfaces.download.image_type import identify
 from pttfaces.download.local_files import read_local_files
@@ -22,20 +25,24 @@ from pttfaces.download.store import ImageStore
 from pttfaces.errors import DataError, SiteError
 from pttfaces.http import LoopbackHosts
 from pttfaces.progress import progress
-from pttfaces.tables import LedgerRow, Link
+from pttfaces.tables import HostRow, LedgerRow, Link
+
+_ASK_AGAIN_S = 24 * 3600.0  # after this time a 404 is requested once more
+_NEVER_REQUESTED = ("denied", "unresolved", "unasked")
 
 
 @dataclass(frozen=True)
 class DownloadSummary:
     """The outcome of a download.
 
-    metrics: see `ledger.download_metrics`; requested: URLs requested in this run; restored: images
-    that came back from `.cache/originals`.
+    metrics: see `ledger.download_metrics`; requested: addresses requested in this run; restored:
+    images that came back from `.cache/originals`; warnings: sentences for a person.
     """
 
     metrics: dict[str, Any]
     requested: int
     restored: int
+    warnings: Sequence[str] = ()
 
     @property
     def sentence(self) -> str:
@@ -63,19 +70,52 @@ def download(
     deny: DenyList,
     data: str | Path = "data",
 ) -> DownloadSummary:
-    """Fills `data`/raw from links and `data`/inbox; writes ledger.csv and failed.txt beside it.
+    """Fills `data`/raw from links and `data`/inbox; writes ledger.csv, hosts.csv and failed.txt
+    beside it.
 
     cache_namespace: "web", or a JSON value that says which demo board the URLs belong to, since
     they lead to other images under other parameters. The results of a namespace are kept in
     `.cache/download`, and an original that no row of the ledger names in `.cache/originals`, so
     that nothing is requested twice; a clone that pulled begins with its ledger. Nothing is lost
     when the process is killed or this raises. Of several processes with one `.cache`, one at a time
-    makes a namespace's requests.
+    makes a namespace's requests; of several with one folder, one at a time is at work.
 
     SiteError: there are links, and no host answers any. DataError: there is no image at all.
     """
     data = Path(data)
-    store = ImageStore(data / "raw", options, deny)
+    with workdir.exclusive("download", f"raw-{files.digest_json(str(data.resolve()))[:16]}"):
+        store = ImageStore(data / "raw", options, deny)
+        allowed = allowed_addresses(links, deny)
+        results, requested = _request_missing(
+            allowed, hosts, cache_namespace, options, deny, store, data / "ledger.csv"
+        )
+        local_files = read_local_files(data / "inbox", store, options)
+        rows = ledger.build_rows(links, allowed, results, local_files, options, deny)
+        host_rows = ledger.host_rows(rows)
+        tables.write(data / "ledger.csv", rows, LedgerRow)
+        tables.write(data / "hosts.csv", host_rows, HostRow)
+        failed = "".join(f"{url}\n" for url in ledger.failed_urls(rows))
+        files.write_text(data / "failed.txt", failed)
+        _check(rows, requested)
+        store.sweep(ledger.image_paths(rows))
+        store.delete_originals(_denied_digests(links, allowed, rows, results, deny))
+    metrics = ledger.download_metrics(rows, host_rows)
+    return DownloadSummary(metrics, requested, store.restored, _warnings(rows))
+
+
+def _request_missing(
+    links: Sequence[Addresses],
+    hosts: LoopbackHosts,
+    cache_namespace: Any,
+    options: Download,
+    deny: DenyList,
+    store: ImageStore,
+    pulled_ledger: Path,
+) -> tuple[Mapping[str, Result], int]:
+    """Requests what links still need: all results by address, and how many addresses were asked.
+
+    links: their lists of addresses.
+    """
 
     def is_settled(result: Result) -> bool:
         """Whether no request is needed."""
@@ -85,35 +125,24 @@ def download(
             return store.has(image) or store.restore(image)
         if result.min_bytes is not None:
             return result.min_bytes > options.max_bytes
-        return result.status not in RETRYABLE
+        if result.ask_again is not None:
+            return time.time() < result.ask_again
+        return not result.is_retryable
 
-    def missing(results: Mapping[str, Result]) -> list[str]:
-        return [url for url in urls if url not in results or not is_settled(results[url])]
-
-    urls = ledger.allowed_urls(links, deny)
     path = result_cache.cache_path(cache_namespace)
     results = result_cache.read_cache(path)
-    to_request = missing(results)
-    if to_request:  # otherwise there is no need to wait for another run
-        lock = workdir.exclusive("download", result_cache.lock_key(cache_namespace))
-        with lock, closing(ResultCache(path)) as cache:
-            results = cache.results
-            if cache_namespace == "web":  # a ledger does not say which demo board it is of
-                unknown = set(urls) - results.keys()
-                for url, result in _results_of_clone(data / "ledger.csv", unknown, store):
-                    cache.add(url, result)
-            to_request = missing(results)
-            client = ImageClient(hosts, store, options)
-            asyncio.run(_request(to_request, len(urls), cache, client, options))
-    local_files = read_local_files(data / "inbox", store, options)
-    allowed = {url: results[url] for url in urls}
-    rows = ledger.build_rows(links, allowed, local_files, options, deny)
-    tables.write(data / "ledger.csv", rows, LedgerRow)
-    files.write_text(data / "failed.txt", "".join(f"{url}\n" for url in ledger.failed_urls(rows)))
-    _check(rows, allowed)
-    store.sweep(ledger.image_paths(rows))
-    store.delete_originals(_denied_digests(rows, results, deny))
-    return DownloadSummary(ledger.download_metrics(rows), len(to_request), store.restored)
+    if not RequestPlan(results, is_settled, options).add(links):
+        return results, 0  # without waiting for another run
+    lock = workdir.exclusive("download", result_cache.lock_key(cache_namespace))
+    with lock, closing(ResultCache(path)) as cache:
+        if cache_namespace == "web":  # a ledger does not say which demo board it is of
+            unknown = {url for addresses in links for url in addresses} - cache.results.keys()
+            for url, result in _results_of_clone(pulled_ledger, unknown, store):
+                cache.add(url, result)
+        plan = RequestPlan(cache.results, is_settled, options)
+        client = ImageClient(hosts, store, options)
+        asyncio.run(_request(links, plan, cache, client, options))
+        return cache.results, len(plan.requested)
 
 
 def _results_of_clone(
@@ -132,57 +161,86 @@ def _results_of_clone(
 
 
 async def _request(
-    urls: Sequence[str], total: int, cache: ResultCache, client: ImageClient, options: Download
+    links: Sequence[Addresses],
+    plan: RequestPlan,
+    cache: ResultCache,
+    client: ImageClient,
+    options: Download,
 ) -> None:
+    # What was never requested comes first.
+    urls = sorted(plan.add(links), key=cache.results.__contains__)
     if not urls:
         return
     started, received, failed = time.monotonic(), 0, 0
-    with progress("download", total, " links", initial=total - len(urls)) as bar:
+    with progress("download", len(links), " links", initial=len(links) - plan.waiting) as bar:
 
-        def on_result(url: str, result: Result) -> None:
+        def on_result(url: str, result: Result) -> Sequence[str]:
             nonlocal received, failed
+            if result.http_status == 404 and not _is_gone(cache.results.get(url)):
+                result = result._replace(ask_again=time.time() + _ASK_AGAIN_S)
             cache.add(url, result)
             received += result.image.bytes if result.image else 0
-            failed += result.status in RETRYABLE
+            failed += result.is_retryable
             rate = received / 2**20 / max(time.monotonic() - started, 1e-3)
             bar.set_postfix_str(f"{rate:.1f} MiB/s, {failed} failed", refresh=False)
-            bar.update()
+            done, others = plan.advance(url)
+            bar.update(done)
+            return others
 
         async with client:
             await fetch_all(urls, client, options, on_result)
 
 
+def _is_gone(earlier: Result | None) -> bool:
+    return earlier is not None and earlier.http_status == 404
+
+
 def _denied_digests(
-    rows: Sequence[LedgerRow], results: Mapping[str, Result], deny: DenyList
+    links: Sequence[Link],
+    allowed: Collection[Addresses],
+    rows: Sequence[LedgerRow],
+    results: Mapping[str, Result],
+    deny: DenyList,
 ) -> set[str]:
     """SHA-256 of all images that are denied, by themselves or by a URL that led to them."""
-    digests = set(deny.entries.get("sha256", ()))
-    for row in rows:
-        if row.status == "denied":
-            result = results.get(row.url)
-            digests.add(result.image.sha256 if result and result.image else row.sha256)
-    return digests - {""}
+    denied = {row.url for row in rows if row.status == "denied"}
+    denied |= {url for link in set(links) for url in link.addresses} - set(chain(*allowed))
+    images = (result.image for url in denied if (result := results.get(url)))
+    by_row = {row.sha256 for row in rows if row.status == "denied"}
+    digests = by_row | {image.sha256 for image in images if image}
+    return (digests | set(deny.entries.get("sha256", ()))) - {""}
 
 
-def _check(rows: Sequence[LedgerRow], results: Mapping[str, Result]) -> None:
-    if results and all(
-        result.status in RETRYABLE and result.http_status is None for result in results.values()
-    ):
-        reason = next(iter(results.values())).error
+def _warnings(rows: Sequence[LedgerRow]) -> list[str]:
+    return [
+        f"{host} gave one image for {count} addresses: perhaps its placeholder for images that "
+        f"were taken down. Look at data/raw/{sha256[:2]}/{sha256}.*, and add {sha256} to "
+        "download.placeholders in params.yaml if it is one."
+        for host, sha256, count in ledger.repeated_images(rows)
+    ]
+
+
+def _check(rows: Sequence[LedgerRow], requested: int) -> None:
+    """Raises an error that says what the hosts answered when there is no image at all, or when no
+    host answered."""
+    linked = [row for row in rows if row.place != "inbox" and row.status not in _NEVER_REQUESTED]
+    answers = ledger.describe_answers(rows)
+    if linked and all(row.http_status is None and not row.path for row in linked):
         raise SiteError(
-            f"none of the {len(results)} links got a response (the first: {reason}); check "
-            "the network and data/ledger.csv, then run the same command again."
+            f"none of the {len(linked)} links got a response ({answers}); check the network and "
+            "data/ledger.csv, then run the same command again."
         )
     if not ledger.image_paths(rows):
-        counts = ledger.download_metrics(rows)["status"]
-        found = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        counts = Counter(row.status for row in rows)
         remedy = (
             "put photographs into data/inbox, or include more of the board with `board` and "
             "`links` in params.yaml"
         )
-        if counts.get("too_large") == max(counts.values(), default=0) > 0:
+        if counts["too_large"] == max(counts.values(), default=0) > 0:
             remedy = "raise download.max_mib or download.max_megapixels in params.yaml"
+        elif counts.keys() & set(RETRYABLE):
+            remedy = "run `make update` later, or " + remedy
         raise DataError(
-            f"there is no image to work with ({found or 'no link, and nothing in data/inbox'}); "
+            f"there is no image to work with ({answers or 'no link, and nothing in data/inbox'}); "
             f"{remedy}."
         )

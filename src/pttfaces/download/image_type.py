@@ -19,7 +19,7 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
-from pttfaces.download.result import FORMAT_EXTENSIONS, ImageInfo, RejectedError
+from pttfaces.download.result import EMPTY, FORMAT_EXTENSIONS, PAGE, ImageInfo, RejectedError
 from pttfaces.download.truncation import is_whole
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of broken metadata
@@ -104,7 +104,7 @@ class _BoundedReader:
 def _looks_like(head: bytes) -> str:
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<script")):
-        return "HTML"
+        return PAGE
     if text.startswith((b"<svg", b"<?xml", b"<!doctype svg")):
         return "SVG or other XML"
-    return "unknown bytes" if head else "empty"
+    return "unknown bytes" if head else EMPTY

@@ -9,7 +9,9 @@ from typing import NamedTuple
 from pttfaces.config import Download
 
 # The next run requests these again, since the answer may be another one.
-RETRYABLE = ("failed", "timeout", "blocked", "refused_address")
+RETRYABLE = ("unasked", "failed", "timeout", "blocked", "refused_address")
+# What a busy host sends for a moment in an image's place: a page, or nothing.
+PAGE, EMPTY = "HTML", "empty"
 STATUSES = (
     "ok",
     "duplicate",
@@ -64,18 +66,27 @@ class ImageInfo(NamedTuple):
 class Result(NamedTuple):
     """How the requests for one URL ended.
 
-    status: one of STATUSES; "ok" comes with an image, which `apply_limits` judges. http_status: of
-    the last response; None when there was none. min_bytes: for too_large, the bytes that the file
-    has at least.
+    status: one of STATUSES; "ok" comes with an image, which `apply_limits` judges. attempts: None
+    where there is nothing to request; 0 where the URL may not be requested. http_status: of the
+    last response; None when there was none. min_bytes: for too_large, the bytes that the file has
+    at least. ask_again: Unix time from which it is requested once more; None: never.
     """
 
     status: str
     error: str = ""
-    attempts: int = 0
+    attempts: int | None = None
     http_status: int | None = None
     final_url: str = ""
     image: ImageInfo | None = None
     min_bytes: int | None = None
+    ask_again: float | None = None
+
+    @property
+    def is_retryable(self) -> bool:
+        """Whether another request may have another outcome."""
+        return self.status in RETRYABLE or (
+            self.status == "not_an_image" and self.error in (PAGE, EMPTY)
+        )
 
 
 class Verdict(NamedTuple):
@@ -88,7 +99,7 @@ class Verdict(NamedTuple):
 
 def apply_limits(image: ImageInfo, options: Download) -> Verdict:
     """Compares an image with the limits of params.yaml and with the known placeholders."""
-    if image.sha256 in PLACEHOLDERS:
+    if image.sha256 in PLACEHOLDERS or image.sha256 in options.placeholders:
         return Verdict("removed", "its host's placeholder for a removed image", False)
     if image.bytes > options.max_bytes:
         return Verdict("too_large", f"larger than {options.max_mib:g} MiB", False)

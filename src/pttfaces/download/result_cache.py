@@ -13,7 +13,7 @@ from typing import Any
 from pttfaces import files, workdir
 from pttfaces.download.result import ImageInfo, Result
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 """Raise it when the client or `image_type` would give another result for a response; `_take_over`
 says which earlier results stay valid, and all other URLs are requested again."""
 

@@ -27,7 +27,8 @@ _ORIGINAL = re.compile(rf"[0-9a-f]{{2}}/[0-9a-f]{{64}}\.({'|'.join(FORMAT_EXTENS
 class ImageStore:
     """The originals in a folder, and those that left it, which wait in `.cache/originals`.
 
-    What a killed run left half-written is removed at the start. A file's bytes are compared with
+    One process at a time may have a folder's store: what a killed one left half-written is removed
+    at the start. A file's bytes are compared with
     its name once, and again when its mtime has changed; the mtimes are kept in `.cache/raw`.
     options, deny: they say which images to store. restored: how many originals `restore` brought
     back.

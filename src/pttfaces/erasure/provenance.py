@@ -86,7 +86,9 @@ def _read(name: str, content: bytes) -> pd.DataFrame:
     if name.endswith(".jsonl"):
         lines = content.decode("utf-8", "replace").split("\n")
         rows = [row for line in lines if (row := files.parse_object(line))]
-        frame = pd.DataFrame([_with_url(row) if name == "links.jsonl" else row for row in rows])
+        if name == "links.jsonl":
+            rows = [by_url for row in rows for by_url in _by_url(row)]
+        frame = pd.DataFrame(rows)
     else:
         try:
             frame = tables.read_csv(
@@ -98,11 +100,12 @@ def _read(name: str, content: bytes) -> pd.DataFrame:
     return frame.dropna(subset=key)
 
 
-def _with_url(link: dict[str, Any]) -> dict[str, Any]:
-    """A line of data/links.jsonl with the address by which the ledger names the link: the first
-    one, or the link as posted where only the page behind it has the image's. Version 0.2 had one.
+def _by_url(link: dict[str, Any]) -> list[dict[str, Any]]:
+    """A line of data/links.jsonl once for each address by which the ledger may name the link: the
+    one that serves it, or the link as posted where only the page behind it has the image's.
+    Version 0.2 had one.
     """
     given = link.get("addresses")
     addresses = [str(each) for each in given] if isinstance(given, list) else []
-    url = next(iter(addresses), link.get("url")) or link.get("posted")
-    return {**link, "url": url, "addresses": "\n".join(addresses)}
+    urls: list[Any] = [*addresses] or [link.get("url") or link.get("posted")]
+    return [{**link, "url": url, "addresses": "\n".join(addresses)} for url in urls]

@@ -17,7 +17,8 @@ _SHEET_COPIES = ("report.html", "dvc_plots", "from_mlflow")
 # Tables with a line for each article, link, image, crop or sample.
 TABLES = (
     *("data/articles.jsonl", "data/articles_read.csv", "data/links.jsonl", "data/ledger.csv"),
-    *("data/failed.txt", "data/detections.csv", "data/crops.csv", "data/dataset.csv"),
+    *("data/hosts.csv", "data/failed.txt", "data/detections.csv", "data/crops.csv"),
+    "data/dataset.csv",
     *("data/dataset/manifest.csv", "data/dataset/train/metadata.csv"),
     *("data/dataset/holdout/metadata.csv", "data/neighbours.csv"),
 )

@@ -26,7 +26,7 @@ def image_bytes(kind: str, seed: int = 0, size: tuple[int, int] = (64, 48)) -> b
     return buffer.getvalue()
 
 
-def options(**changes: float) -> Download:
+def options(**changes: Any) -> Download:
     """The `download` group for tests: generous rates, short times."""
     values: dict[str, Any] = {
         "concurrency": 16,
@@ -37,6 +37,8 @@ def options(**changes: float) -> Download:
         "max_mib": 1,
         "max_megapixels": 10,
         "keep_truncated": False,
+        "placeholders": [],
+        "allow_networks": [],
     }
     return Download(**{**values, **changes})
 
