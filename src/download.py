@@ -1,5 +1,7 @@
 """Stage download: gets the images of links and data/inbox; writes data/raw and data/ledger.csv."""
 
+import sys
+
 from pttfaces.stage import run_stage
 from pttfaces import config, denylist, files, source, tables
 from pttfaces.download import download
@@ -13,6 +15,8 @@ def main() -> None:
     with source.connect(params) as hosts:
         summary = download(links, hosts, namespace, params.download, deny)
     files.write_metrics("download", summary.metrics)
+    for warning in summary.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     print(summary.sentence)
 
 

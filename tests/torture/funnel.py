@@ -76,6 +76,12 @@ def _check_pictures(repository: Repository, data: Path) -> set[str]:
     for path, digest in zip(firsts["path"], firsts["sha256"], strict=True):
         assert files.digest_file(data / "raw" / path) == digest
 
+    hosts = tables.read_csv(data / "hosts.csv")
+    assert hosts["links"].astype(int).sum() == len(from_links)
+    assert hosts["fetched"].astype(int).sum() == (from_links["path"] != "").sum()
+    assert len(hosts) == download["hosts"]
+    assert (hosts["fetched"] == "0").sum() == download["hosts_without_images"]
+
     failed = (data / "failed.txt").read_text(encoding="utf-8").splitlines()
     left = {"", "denied", "unresolved"}
     without = from_links[(from_links["path"] == "") & ~from_links["status"].isin(left)]

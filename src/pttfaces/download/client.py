@@ -191,10 +191,7 @@ def _read_head(response: aiohttp.ClientResponse) -> Answer:
     """What a response without an image says."""
     code = response.status
     if code in _REDIRECTS and response.headers.get("Location"):
-        location = response.headers["Location"].encode("utf-8", "surrogateescape")
-        return Answer(
-            Result("failed", http_status=code), location=location.decode("utf-8", "replace")
-        )
+        return Answer(Result("failed", http_status=code), location=response.headers["Location"])
     if code in _GONE:
         return Answer(Result("gone", f"HTTP {code}", http_status=code))
     return Answer(

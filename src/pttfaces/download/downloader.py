@@ -27,7 +27,6 @@ from pttfaces.http import LoopbackHosts
 from pttfaces.progress import progress
 from pttfaces.tables import HostRow, LedgerRow, Link
 
-_ASK_AGAIN_S = 24 * 3600.0  # after this time a 404 is requested once more
 _NEVER_REQUESTED = ("denied", "unresolved", "unasked")
 
 
@@ -177,7 +176,7 @@ async def _request(
         def on_result(url: str, result: Result) -> Sequence[str]:
             nonlocal received, failed
             if result.http_status == 404 and not _is_gone(cache.results.get(url)):
-                result = result._replace(ask_again=time.time() + _ASK_AGAIN_S)
+                result = result._replace(ask_again=time.time() + result_cache.ASK_AGAIN_S)
             cache.add(url, result)
             received += result.image.bytes if result.image else 0
             failed += result.is_retryable

@@ -184,7 +184,8 @@ def failed_urls(rows: Sequence[LedgerRow]) -> list[str]:
 
 
 def download_metrics(rows: Sequence[LedgerRow], hosts: Sequence[HostRow]) -> dict[str, Any]:
-    """Counts: links, local files, images and their bytes, rows by status, images by format, hosts."""
+    """Counts: links, local files, images and their bytes, rows by status, images by format; and
+    hosts."""
     images = [row for row in rows if row.path and row.status != "duplicate"]
     statuses = Counter(row.status for row in rows)
     formats = Counter(row.format for row in images)

@@ -10,12 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from yarl import URL
+
 from pttfaces import files, workdir
-from pttfaces.download.result import ImageInfo, Result
+from pttfaces.download.addresses import clean_url
+from pttfaces.download.result import ImageInfo, RejectedError, Result
 
 CACHE_VERSION = 3
 """Raise it when the client or `image_type` would give another result for a response; `_take_over`
 says which earlier results stay valid, and all other URLs are requested again."""
+
+ASK_AGAIN_S = 24 * 3600.0  # after this time a 404 is requested once more
 
 _ENCODE = json.JSONEncoder(ensure_ascii=False).encode  # `dumps` would make one for each line
 
@@ -66,21 +71,35 @@ def read_cache(path: Path) -> dict[str, Result]:
 def _take_over(path: Path) -> None:
     """Moves the results of earlier versions into one file, whatever this version judges alike.
 
-    Left out are broken files. Version 0.1 had a file for each version of its code.
+    Version 0.1 had a file for each version of its code.
     """
-    form = re.compile(re.escape(path.name.partition(".")[0]) + r"(-[0-9a-f]{16}|\.v1)\.jsonl")
+    form = re.compile(re.escape(path.name.partition(".")[0]) + r"(-[0-9a-f]{16}|\.v[12])\.jsonl")
     old = [other for other in path.parent.iterdir() if form.fullmatch(other.name)]
     results: dict[str, Result] = {}
     for other in sorted(old, key=lambda other: other.stat().st_mtime_ns):
-        results |= read_cache(other)
+        written = other.stat().st_mtime
+        results |= {
+            url: result._replace(ask_again=written + ASK_AGAIN_S)
+            if result.http_status == 404
+            else result
+            for url, result in read_cache(other).items()
+        }
     if old:
-        _write(path, {url: result for url, result in results.items() if not _is_broken(result)})
+        _write(path, {url: each for url, each in results.items() if not _is_outdated(url, each)})
         for other in old:
             other.unlink()
 
 
-def _is_broken(result: Result) -> bool:
-    return not result.image.whole if result.image else result.status == "not_an_image"
+def _is_outdated(url: str, result: Result) -> bool:
+    """Whether this version would judge a file otherwise, or would send another path or query."""
+    if result.image:
+        return not result.image.whole
+    if result.status == "not_an_image":
+        return True
+    try:
+        return str(clean_url(url)) != str(URL(url))
+    except (RejectedError, ValueError):
+        return True
 
 
 def _digest(cache_namespace: Any) -> str:

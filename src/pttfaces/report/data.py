@@ -82,11 +82,13 @@ def funnel(figures: Mapping[str, Mapping[str, Any]]) -> list[FunnelStep]:
     """From the board's rows to the training images, without steps that have no figures."""
     crawl, links, download, detect, crop, curate = (figures.get(stage, {}) for stage in STAGES[:6])
     no_face = {"no face": detect.get("without_face"), "unreadable": detect.get("unreadable")}
+    no_image = {"without an image": download.get("hosts_without_images")}
     steps = [
         _step("rows of the board", crawl.get("rows_seen")),
         _step("articles kept", crawl.get("kept"), crawl.get("left_out")),
         _step("articles read", _ok(links, "articles"), _all_but_ok(links, "articles")),
         _step("image links", links.get("links"), {"unresolved": links.get("unresolved")}),
+        _step("hosts of these links", download.get("hosts"), no_image),
         _step("images downloaded", download.get("pictures"), _all_but_ok(download, "status")),
         _step("images with a face", detect.get("with_face"), no_face),
         _step("crops", crop.get("crops"), {"not aligned": crop.get("not_aligned")}),

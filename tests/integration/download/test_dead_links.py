@@ -5,7 +5,6 @@ The limits are preset `seed`'s, with all times a fiftieth.
 
 import asyncio
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,12 @@ SEED: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    for name, seconds in (("_PROBE_S", 0.01), ("_MIN_PATIENCE_S", 0.3), ("_BACK_OFF_S", 0.02)):
-        monkeypatch.setattr(f"pttfaces.download.scheduler.{name}", seconds)
-    yield
+    monkeypatch.setattr("pttfaces.download.host_queue._PROBE_S", 0.01)
+    monkeypatch.setattr("pttfaces.download.scheduler._MIN_PATIENCE_S", 0.3)
+    monkeypatch.setattr("pttfaces.download.scheduler._BACK_OFF_S", 0.02)
 
 
 def links_to(*urls: str) -> list[Link]:

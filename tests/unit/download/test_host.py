@@ -9,8 +9,9 @@ from hostile.site import options
 from yarl import URL
 
 from pttfaces.download.client import Answer, ImageClient
+from pttfaces.download.host_queue import DOWN_AFTER, Host, Request, Site, site_name
 from pttfaces.download.result import Result
-from pttfaces.download.scheduler import DOWN_AFTER, Host, Request, Site, fetch_all, site_name
+from pttfaces.download.scheduler import fetch_all
 
 GOOD = Answer(Result("ok", http_status=200))
 BROKEN = Answer(Result("failed", http_status=500), retry=True)

@@ -71,6 +71,6 @@ def test_result_cache_when_opened_takes_over_the_files_of_version_0_1(
     with closing(ResultCache(path)) as cache:
         assert cache.results == {
             "http://a.test/1": Result("ok", "", 1, 200, "http://b.test/1", JPEG),
-            "http://a.test/2": Result("gone", "HTTP 404", 1, 404),
+            "http://a.test/2": Result("gone", "HTTP 404", 1, 404, ask_again=86400.0),
         }
     assert sorted(path.parent.iterdir()) == sorted([path, other])
