@@ -5,9 +5,9 @@ from functools import partial
 
 from pttfaces.stage import run_stage
 from pttfaces import denylist, files, source, tables, workdir
-from pttfaces.board import albums, articles
+from pttfaces.board import articles, linked_pages
 from pttfaces.board.article_ids import RECENT_MAX_AGE_S
-from pttfaces.board.client import PageClient
+from pttfaces.board.client import PageClient, RetryPolicy
 from pttfaces.board.hosts import HostRules
 from pttfaces.board.links import ImageLink
 from pttfaces.board.page_cache import PageCache
@@ -34,15 +34,19 @@ def main() -> None:
     if params.source == "inbox":
         print("links: source is inbox, so there is no article to read.")
     else:
-        print(articles.describe_links(reads))
+        print(articles.describe_links(reads, rules))
 
 
 def read_all(
     params: Params, listed: list[Article], deny: DenyList, rules: HostRules
 ) -> list[articles.ArticleRead]:
-    """Reads the articles and opens their albums, from cached pages where there are any."""
+    """Reads the articles and opens the pages they link, from cached pages where there are any."""
     how, rate = params.links.albums, params.board.rate_per_s
-    auth = albums.ClientId(os.environ.get(albums.CLIENT_ID, "")) if how == "api" else None
+    client_id = os.environ.get(linked_pages.CLIENT_ID, "")
+    auth = linked_pages.ClientId(client_id) if how == "api" else None
+    sources = dict(linked_pages.PAGE_SOURCES) if params.links.pages else {}
+    if how != "leave":
+        sources["album"] = linked_pages.ALBUM_SOURCES[how]
     site = [source.base_url(params), params.board.name, source.cache_namespace(params)]
 
     def may_open(link: ImageLink) -> bool:
@@ -60,11 +64,9 @@ def read_all(
         settled = PageCache(workdir.cache_dir("pages")) if params.source == "ptt" else recent
         cache_for = partial(articles.choose_cache, settled=settled, recent=recent)
         reads = list(articles.read_articles(client, listed, cache_for, rules))
-        if how == "leave":
-            return reads
-        with PageClient(hosts, rate, auth=auth) as image_client:
-            album_source = albums.ALBUM_SOURCES[how]
-            return albums.open_albums(image_client, reads, album_source, cache_for, may_open, rules)
+        retries = RetryPolicy(attempts=3)  # there are many hosts, and some are gone
+        with PageClient(hosts, rate, retries, auth=auth, public_only=True) as page_client:
+            return linked_pages.open_pages(page_client, reads, sources, cache_for, may_open, rules)
 
 
 if __name__ == "__main__":

@@ -108,6 +108,9 @@ class Links(_Group):
     albums: Literal["page", "api", "leave"] = Field(
         description="how to open imgur albums: by their page, by the API, or not at all"
     )
+    pages: bool = Field(
+        description="open pages of single images on known hosts, and follow short links"
+    )
 
 
 class Download(_Group):

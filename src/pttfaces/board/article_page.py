@@ -10,6 +10,7 @@ from pttfaces.board.html import parse_html, text_of
 
 _CONTENT = SoupStrainer("div", id="main-content")
 _OF_SITE = {"article-metaline", "article-metaline-right", "f2"}
+_OWN_ADDRESS = "※ 文章網址"  # before the article's own address
 _SITE_LINES = re.compile(  # below an article, outside span.f2, and not written by its author
     r"^◆ From:.*$|^[^\S\n]*\d\d/\d\d \d\d:\d\d$|^--$", re.MULTILINE
 )
@@ -67,24 +68,31 @@ def decode_email(data: str) -> str:
 def _places(content: Tag) -> dict[int, tuple[str, str]]:
     """id() of each element of an article → (place, user id beside the push that it is in).
 
-    place: body, push, or site: the header lines, and the site's own lines, in span.f2.
+    place: body, push, or site: the header lines, and lines that the site colours as its own, in
+    span.f2. Rich content, such as an image that the site embeds, belongs to the line above it.
     """
     places = {id(content): ("body", "")}
+    above = dict(places)  # id() of an element → place of its last child that is no rich content
     for tag in content.find_all(True):  # an element comes after the one that it is in
         place = places[id(tag.parent)]
         classes = tag.get_attribute_list("class")
-        if tag.name == "div" and "push" in classes:
+        if "richcontent" in classes:  # shows what the line above it links
+            place = above.get(id(tag.parent), place)
+        elif tag.name == "div" and "push" in classes:
             user = tag.find(class_="push-userid", recursive=False)
             place = ("push", text_of(user))
         elif place[0] == "body" and not _OF_SITE.isdisjoint(classes):
             place = ("site", "")
-        places[id(tag)] = place
+        places[id(tag)] = above[id(tag.parent)] = place
     return places
 
 
 def _links(content: Tag, places: Mapping[int, tuple[str, str]]) -> Iterator[PostedLink]:
     for anchor in content.find_all("a", href=True):
         place, author = places[id(anchor)]
+        before = anchor.previous_sibling
+        if place == "site" and isinstance(before, str) and _OWN_ADDRESS in before:
+            continue
         href = str(anchor["href"])
         if _EMAIL.search(href):
             href = _restore_emails(href, anchor)

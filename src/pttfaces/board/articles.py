@@ -7,11 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
 from pttfaces.board.article_ids import SETTLED_AFTER_S, posted_at
 from pttfaces.board.article_page import ArticlePage, PostedLink, parse_article
 from pttfaces.board.client import PageClient
-from pttfaces.board.hosts import HostRules
+from pttfaces.board.hosts import HostRules, host_of
 from pttfaces.board.html import title_of
 from pttfaces.board.links import ArticleLinks, ImageLink, sort_links
 from pttfaces.board.page_cache import Page, PageCache
@@ -27,6 +28,7 @@ _GONE = (404, 410)
 # So many in a row mean that the site is at fault, not the articles: it is too busy after all
 # attempts for each, or it serves something else, such as a login page.
 _MAX_FAILED, _MAX_UNREADABLE = 5, 10
+_SHOWN_HOSTS = 5
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def read_articles(
     cache_for: Callable[[Article], PageCache],
     rules: HostRules,
 ) -> Iterator[ArticleRead]:
-    """Reads articles and yields them in order, with their albums as links without an address.
+    """Reads articles and yields them in order, before the pages that they link are opened.
 
     SiteError: the site is down, or serves something other than articles.
     """
@@ -99,7 +101,8 @@ def filter_links(read: ArticleRead, pushes: bool, deny: DenyList) -> tuple[Artic
 
 def is_denied(link: ImageLink, deny: DenyList) -> bool:
     """Whether the deny list has a link as posted, one of its addresses, or its push's author."""
-    by_address = any(deny.denies(url=address) for address in (link.posted, *link.addresses))
+    named = (link.posted, link.page, *link.addresses)
+    by_address = any(deny.denies(url=address) for address in named)
     return by_address or deny.denies(author=link.author)
 
 
@@ -127,15 +130,31 @@ def count_links(reads: Iterable[ArticleRead], rules: HostRules) -> dict[str, obj
         "links": len(images),
         "unresolved": sum(not link.addresses for link in images),
         "repeated": sum(read.links.repeated for read in reads),
-        "other": sum(read.links.other for read in reads),
+        "other": sum(len(read.links.other) for read in reads),
         "places": {place: places[place] for place in ("body", "push")},
         "kinds": _by_count(link.kind for link in images),
         "hosts": _by_count(link.host if rules.has(link.host) else "other" for link in images),
     }
 
 
-def describe_links(reads: Sequence[ArticleRead]) -> str:
-    """The stage's result in one sentence."""
+def unknown_hosts(reads: Iterable[ArticleRead], rules: HostRules) -> dict[str, int]:
+    """The hosts without a rule, apart from the board's own → how many links lead there, the
+    largest first.
+
+    For the screen only: personal sites are among them.
+    """
+    links: Counter[str] = Counter()
+    for read in reads:
+        links.update(link.host for link in read.links.images)
+        links.update(read.links.other)
+        own = host_of(urlsplit(read.article.url))
+        links.pop(own, None)
+    known = {host for host in links if not host or rules.has(host)}
+    return _by_count(host for host in links.elements() if host not in known)
+
+
+def describe_links(reads: Sequence[ArticleRead], rules: HostRules) -> str:
+    """The stage's result in one line."""
     images = [link for read in reads for link in read.links.images]
     unresolved = sum(not link.addresses for link in images)
     unread = sum(read.status not in ("ok", "empty", "truncated") for read in reads)
@@ -143,7 +162,9 @@ def describe_links(reads: Sequence[ArticleRead]) -> str:
     if unresolved:
         text += f", {unresolved} of them through albums or pages that gave no image address"
     text += f"; {unread} articles could not be read (data/articles_read.csv)" * bool(unread)
-    return f"{text}."
+    largest = list(unknown_hosts(reads, rules).items())[:_SHOWN_HOSTS]
+    hosts = ", ".join(f"{host} {count}" for host, count in largest)
+    return f"{text}." + f" Hosts that no rule knows (docs/hosts.md): {hosts}." * bool(hosts)
 
 
 def _by_count(names: Iterable[str]) -> dict[str, int]:

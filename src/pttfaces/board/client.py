@@ -22,8 +22,13 @@ from pttfaces.http import AGENT, LoopbackHosts, retry_after, time_limit
 
 CONCURRENCY = 8  # requests in flight, so that a slow response does not leave the rate unused
 _MAX_WAIT_S = 300.0
+_NO_TEXT = ("image/", "video/", "audio/")  # types of responses that are no pages
 _MAX_BYTES = 8 * 2**20  # of a page; nothing but attributes of a tag takes 60 times as much to parse
 _MAX_REDIRECTS = 10
+
+
+class DisallowedError(SiteError):
+    """The site's robots.txt disallows a page."""
 
 
 class PageError(SiteError):
@@ -85,8 +90,8 @@ class RateLimiter:
 class PageClient:
     """Requests pages from any number of threads; use as a context manager.
 
-    rate_per_s: at most so many requests a second, all threads together; auth: adds credentials to
-    the requests of hosts that need them; public_only: see `LoopbackHosts.session`.
+    rate_per_s: at most so many requests a second to a host, all threads together; auth: adds
+    credentials to the requests of hosts that need them; public_only: see `LoopbackHosts.session`.
     """
 
     def __init__(
@@ -98,7 +103,8 @@ class PageClient:
         public_only: bool = False,
     ) -> None:
         self._session = hosts.session(follow_redirects=False, public_only=public_only)
-        self._limiter = RateLimiter(rate_per_s)
+        self._rate_per_s = rate_per_s
+        self._limiters: dict[str, RateLimiter] = {}  # by host
         self._retries = retries or RetryPolicy()
         self._auth = auth
         self._closed = threading.Event()
@@ -115,11 +121,13 @@ class PageClient:
         self._closed.set()  # ends the waits of abandoned requests
         self._session.close()
 
-    def fetch(self, url: str) -> Page:
+    def fetch(self, url: str, follow: bool = True) -> Page:
         """Requests a page; one that is refused, or busy after all attempts, has its error status.
 
-        SiteError: no answer, robots.txt disallows the page or cannot be read, or the site asks for
-        a longer wait than a run should make.
+        follow: request what a redirect leads to; else the page has its location.
+
+        SiteError: no answer, robots.txt disallows the page (DisallowedError) or cannot be read, or
+        the site asks for a longer wait than a run should make.
         """
         root = urljoin(url, "/")
         with self._robots_lock:
@@ -127,25 +135,27 @@ class PageClient:
             if first_of_site:
                 self._robots[root] = self._read_robots(root)
             if not self._robots[root].can_fetch(url, AGENT):
-                raise SiteError(
+                raise DisallowedError(
                     f"{root}robots.txt disallows {url}, so it is not requested; choose another "
                     "board.name or board.base_url."
                 )
             if first_of_site:  # alone: where there is a gate, this page opens it for all
-                return self._fetch_through_gate(url)
-        return self._fetch_through_gate(url)
+                return self._fetch_through_gate(url, follow)
+        return self._fetch_through_gate(url, follow)
 
-    def get(self, url: str, parse: Parser[_T], cache: PageCache | None = None) -> _T:
+    def get(
+        self, url: str, parse: Parser[_T], cache: PageCache | None = None, follow: bool = True
+    ) -> _T:
         """The parsed page of a URL: from `cache`, else from the site and then cached if final.
 
-        Raises what `fetch` and `parse` raise.
+        follow: see `fetch`. Raises what `fetch` and `parse` raise.
         """
         cached = cache.get(url) if cache else None
         if cached:
             value, final = parse(cached)
             if final:
                 return value
-        page = self.fetch(url)
+        page = self.fetch(url, follow)
         value, final = parse(page)
         if cache and final:
             cache.put(page)
@@ -200,14 +210,14 @@ class PageClient:
         # A site without the file allows everything (2.3.1.3).
         robots = Protego.parse(response.text if response.status == 200 else "")
         if delay := robots.crawl_delay(AGENT):
-            self._limiter.slow_to(1 / delay)
+            self._limiter(root).slow_to(1 / delay)
         return robots
 
-    def _fetch_through_gate(self, url: str) -> Page:
+    def _fetch_through_gate(self, url: str, follow: bool) -> Page:
         gates_passed = self._gates_passed
-        response = self._request("GET", url)
+        response = self._request("GET", url, follow=follow)
         if not _is_gate(response):
-            return Page(url, response.status, response.text)
+            return response.page(url)
         with self._gate_lock:
             if self._gates_passed != gates_passed:  # another thread has passed it meanwhile
                 response = self._request("GET", url)
@@ -219,7 +229,7 @@ class PageClient:
                 f"{url} still asks for the reader's age after it was confirmed; open it in a "
                 "browser to see what has changed."
             )
-        return Page(url, response.status, response.text)
+        return response.page(url)
 
     def _confirm_age(self, gate: "_Response") -> "_Response":
         forms = parse_html(gate.text, SoupStrainer("form"))
@@ -236,7 +246,9 @@ class PageClient:
         target = urljoin(gate.url, str(form["action"]))
         return self._request("POST", target, {**hidden, "yes": "yes"})
 
-    def _request(self, method: str, url: str, form: dict[str, str] | None = None) -> "_Response":
+    def _request(
+        self, method: str, url: str, form: dict[str, str] | None = None, follow: bool = True
+    ) -> "_Response":
         """The response at the end of all redirects, each of which counts for the rate."""
         step = url
         for _ in range(_MAX_REDIRECTS):
@@ -245,7 +257,7 @@ class PageClient:
             no_answer = SiteError if of_site else PageError
             response = self._request_with_retries(method, step, form, no_answer)
             self._answering.add(host)
-            if response.redirect is None:
+            if response.redirect is None or not follow:
                 return response
             method, step = response.redirect
             form = form if method == "POST" else None
@@ -255,10 +267,10 @@ class PageClient:
         self, method: str, url: str, form: dict[str, str] | None, no_answer: type[SiteError]
     ) -> "_Response":
         """no_answer: what is raised if the host does not answer in all attempts."""
-        problem = ""
+        problem, limiter = "", self._limiter(url)
         for attempt in range(self._retries.attempts):
             response, wait = None, self._backoff(attempt)
-            self._sleep(self._limiter.reserve())
+            self._sleep(limiter.reserve())
             try:
                 response = self._request_once(method, url, form)
             except ValueError:  # among them requests' InvalidURL and its kin
@@ -279,7 +291,7 @@ class PageClient:
                 )
             if attempt + 1 < self._retries.attempts:
                 # All threads wait: a site that is busy for one page is busy for all.
-                self._limiter.pause(wait)
+                limiter.pause(wait)
         if response is not None:
             return response
         raise no_answer(
@@ -301,8 +313,9 @@ class PageClient:
                 allow_redirects=False,
             ) as response,
         ):
-            body = bytearray()
-            for piece in response.iter_content(65536):
+            content_type = response.headers.get("Content-Type", "").partition(";")[0].lower()
+            body, is_text = bytearray(), not content_type.strip().startswith(_NO_TEXT)
+            for piece in response.iter_content(65536) if is_text else ():
                 body += piece
                 if len(body) > _MAX_BYTES:
                     raise PageError(
@@ -316,7 +329,12 @@ class PageClient:
                 bytes(body).decode("utf-8-sig", errors="replace"),
                 retry_after(response.headers.get("Retry-After", "")) or 0.0,
                 (kept, urljoin(response.url, target)) if target else None,
+                content_type.strip(),
             )
+
+    def _limiter(self, url: str) -> RateLimiter:
+        host = urlsplit(url).hostname or ""
+        return self._limiters.setdefault(host, RateLimiter(self._rate_per_s))
 
     def _backoff(self, attempt: int) -> float:
         # Half fixed, half jitter, so that clients that failed together do not return together.
@@ -333,7 +351,7 @@ class _Response:
     """A response whose body was read.
 
     retry_after: in seconds, 0 if the site asks for no wait; redirect: method and URL of the next
-    request, None if there is none.
+    request, None if there is none; content_type: see `Page`, whose text an image does not have.
     """
 
     url: str
@@ -341,6 +359,12 @@ class _Response:
     text: str
     retry_after: float
     redirect: tuple[str, str] | None
+    content_type: str
+
+    def page(self, url: str) -> Page:
+        """The page of the URL that was requested first."""
+        location = self.redirect[1] if self.redirect else ""
+        return Page(url, self.status, self.text, location, self.content_type)
 
 
 def _is_gate(response: _Response) -> bool:

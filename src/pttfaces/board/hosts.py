@@ -1,137 +1,261 @@
-"""Turns a link to an image host into the addresses of the original images.
+"""Turns a link to an image host into the addresses where the image may be.
 
-A rule takes a split URL and returns the images behind it. A new host is one entry in `RULES`.
+`RULES` is the table of hosts: an entry is a pattern for links and the addresses to try. A new host
+is one entry (docs/hosts.md). Links to all other hosts lead to an image if they look like one.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from urllib.parse import SplitResult, parse_qs
+from functools import lru_cache
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-EXTENSIONS = ("jpg", "jpeg", "jfif", "png", "gif", "webp", "avif")
+# Longest first, for patterns. Not all of them are formats that stages read: the ledger says so.
+EXTENSIONS = (
+    *("jpeg", "jfif", "webp", "avif", "heic", "heif", "tiff", "apng"),
+    *("jpg", "jpe", "png", "gif", "bmp", "tif", "jxl"),
+)
+# Not followed by a letter: it would be the beginning of a word, such as .gifs.
+_EXTENSION = rf"(?P<ext>(?i:{'|'.join(EXTENSIONS)}))(?![a-z])"
+_NAME_END = r"(?![\w-]|[./]\w)"
+_MAX_NESTED = 3  # addresses in each other's queries
+_FILE = re.compile(rf"\.{_EXTENSION}", re.ASCII)
+_IN_QUERY = re.compile(rf"(?:^|[&=.]){_EXTENSION}(?:&|$)", re.ASCII)
+_SLASHES = re.compile(r"(?<!:)/{2,}")
 
 
 @dataclass(frozen=True)
 class HostedImage:
-    """An image behind a link, or an album of images.
+    """An image behind a link, or a page that leads to images.
 
     addresses: where the image may be, to be tried in order; none where only the page behind the
-    link has its address (an album); key: the same for all forms of a link to one image; kind: the
-    form of the link: file, page, gifv, media or album; album: the address of the album's page, ""
-    if the link is to an image.
+    link has its address; key: the same for all forms of a link to one image; kind: the form of the
+    link, see `Rule`; page: the address of the page to open, "" if the link leads to an image.
     """
 
     addresses: tuple[str, ...]
     key: str
     kind: str
-    album: str = ""
+    page: str = ""
 
 
-Rule = Callable[[SplitResult], list[HostedImage]]
+@dataclass(frozen=True)
+class Rule:
+    r"""Links of one form, and the addresses behind them.
 
-_EXTENSION = re.compile(rf"\.({'|'.join(EXTENSIONS)})$", re.IGNORECASE)
-_IMGUR_FILE = re.compile(r"/(?:download/)?([A-Za-z0-9]{5,10})(_d)?(?:\.([A-Za-z0-9]+))?/?")
-_IMGUR_IDS = re.compile(r"/(?:[^/,.]*-)?((?:[A-Za-z0-9]{5,10},)*[A-Za-z0-9]{5,10})/?")
-_IMGUR_ALBUM = re.compile(
-    r"/(a|gallery|t/[^/]+|r/[^/]+)/(?:[^/]*-)?([A-Za-z0-9]{5,10})(?:/(?:all|embed|new|zip)?)?"
-)
+    hosts: names of hosts; one with a leading dot stands for all names that end so, and `www.` needs
+    no entry. pattern: a regular expression for the beginning of a link's path and query; what comes
+    after it is text that was attached to the link. `\.<ext>` in it stands for an image's extension,
+    in lower case for the templates.
+
+    addresses: templates of the addresses to try, in order, with the pattern's named groups, {host}
+    and {posted}, the link as posted; where the group `id` has commas, each part is an image. key:
+    template of `HostedImage.key`; "": the first address. kind: of links, for metrics/links.json:
+    file (ends like an image), page (of one image), gifv, media, album, short (leads elsewhere).
+    page: template of the address of the page that leads to the image, where there are no addresses:
+    album pages are opened if links.albums says so, others by links.pages.
+    """
+
+    hosts: tuple[str, ...]
+    pattern: str
+    addresses: tuple[str, ...] = ()
+    key: str = ""
+    kind: str = "file"
+    page: str = ""
+
+
+def _each(template: str, *extensions: str) -> tuple[str, ...]:
+    return tuple(f"{template}.{extension}" for extension in extensions)
+
+
+_IMGUR = ("imgur.com", "i.imgur.com", "m.imgur.com", "imgur.io", "i.imgur.io", "m.imgur.io")
+_IMGUR_SLUG = r"(?:[\w%-]*-)?"  # words of a title before an id
 # Pages of imgur itself whose names look like an image's id.
-_IMGUR_PAGES = frozenset(
-    {"about", "apidocs", "account", "gallery", "memegen", "privacy", "random", "register"}
-    | {"removal", "removed", "rules", "search", "signin", "signup", "topics", "upload", "vidgif"}
+_IMGUR_PAGES = (
+    r"(?!(?:about|account|apidocs|gallery|memegen|privacy|random|register|removal|removed|rules|"
+    r"search|signin|signup|topics|upload|vidgif)(?!\w))"
 )
-_IMGUR_SIZES = "sbtmlh"  # a letter after the id selects a smaller copy
-_TWIMG = re.compile(r"/media/([A-Za-z0-9_-]+)(?:\.([A-Za-z]+))?(?::[a-z0-9]+)?")
-_MEEE = re.compile(r"/([A-Za-z0-9]{5,12})(?:\.([A-Za-z]+))?/?")
+_IMGUR_ALBUM = rf"{_IMGUR_SLUG}(?P<id>[A-Za-z0-9]{{5,10}})(?:\.<ext>|/(?:all|embed|new|zip))?"
+_TWIMG = "https://pbs.twimg.com/media/{id}?format="
+_FILE_HOSTS = (
+    *("d.img.vision", "i.ibb.co", "i.postimg.cc", "images2.imgbox.com", "iili.io", "ppt.cc"),
+    *("files.catbox.moe", "youpic.com", "cdn.youpic.com", "pic.pimg.tw", "images.plurk.com"),
+    *("upload.cc", "ibb.co", "uc.udn.com.tw"),
+)
 
-
-def _imgur_original(name: str) -> str:
-    # Ids have 5 or 7 characters; a sixth or eighth can only select a size.
-    return name[:-1] if len(name) in (6, 8) and name[-1] in _IMGUR_SIZES else name
-
-
-def _imgur_file(url: SplitResult) -> list[HostedImage]:
-    match = _IMGUR_FILE.fullmatch(url.path)
-    if not match or match[1] in _IMGUR_PAGES:
-        return []
-    # `_d` marks a copy for phones, WebP whatever the format of the original.
-    extension = "jpg" if match[2] else (match[3] or "jpg").lower()
-    kind = "gifv" if extension == "gifv" else "file"
-    extension = "gif" if extension == "gifv" else extension
-    if extension not in EXTENSIONS:
-        return []  # a video
-    name = _imgur_original(match[1])
-    return [HostedImage((f"https://i.imgur.com/{name}.{extension}",), f"imgur:{name}", kind)]
-
-
-def _imgur_page(url: SplitResult) -> list[HostedImage]:
-    if album := _IMGUR_ALBUM.fullmatch(url.path):
-        page = f"https://imgur.com/{'a' if album[1] == 'a' else 'gallery'}/{album[2]}"
-        return [HostedImage((), f"imgur album:{album[2]}", "album", page)]
-    if "." in url.path:
-        return _imgur_file(url)
-    match = _IMGUR_IDS.fullmatch(url.path)
-    names = [name for name in match[1].split(",") if name not in _IMGUR_PAGES] if match else []
-    return [HostedImage((f"https://i.imgur.com/{n}.jpg",), f"imgur:{n}", "page") for n in names]
-
-
-def _twimg(url: SplitResult) -> list[HostedImage]:
-    match = _TWIMG.fullmatch(url.path)
-    if not match:
-        return _by_extension(url)
-    extension = (parse_qs(url.query).get("format", [""])[0] or match[2] or "jpg").lower()
-    if extension not in EXTENSIONS:
-        return []
-    address = f"https://pbs.twimg.com/media/{match[1]}?format={extension}&name=orig"
-    return [HostedImage((address,), f"twimg:{match[1]}", "media")]
-
-
-def _meee(url: SplitResult) -> list[HostedImage]:
-    match = _MEEE.fullmatch(url.path)
-    if not match:
-        return _file(url)
-    name, extension = match[1], (match[2] or "jpg").lower()
-    if extension not in EXTENSIONS:
-        return []
-    kind = "file" if match[2] else "page"
-    return [HostedImage((f"https://i.meee.com.tw/{name}.{extension}",), f"meee:{name}", kind)]
-
-
-def _file(url: SplitResult) -> list[HostedImage]:
-    """A host of files only, where a query does not select another file."""
-    if not _EXTENSION.search(url.path):
-        return []
-    address = f"https://{_host(url)}{url.path}"
-    return [HostedImage((address,), address, "file")]
-
-
-def _by_extension(url: SplitResult) -> list[HostedImage]:
-    """Any other host: an image if the path ends like one, at its address as posted."""
-    if not _EXTENSION.search(url.path):
-        return []
-    address = url._replace(netloc=url.netloc.lower(), fragment="").geturl()
-    return [HostedImage((address,), address.partition(":")[2], "file")]
-
-
-def _behind_page(url: SplitResult) -> list[HostedImage]:
-    """A host whose page addresses do not contain the address of the image."""
-    if len(url.path) < 2:
-        return []
-    return _file(url) or [HostedImage((), f"{_host(url)}{url.path}", "page")]
-
-
-RULES: dict[str, Rule] = {
-    "i.imgur.com": _imgur_file,
-    "imgur.com": _imgur_page,
-    "m.imgur.com": _imgur_page,
-    "www.imgur.com": _imgur_page,
-    "pbs.twimg.com": _twimg,
-    "i.meee.com.tw": _meee,
-    "meee.com.tw": _meee,
-    "d.img.vision": _file,
-    "i.ibb.co": _file,
-    "ibb.co": _behind_page,
-}
+# Of several entries for a host the first that matches counts.
+RULES = (
+    # imgur serves an image under every extension. Ids have 5 or 7 characters: a further one selects
+    # a smaller copy, `_d` a copy for phones.
+    Rule(
+        _IMGUR,
+        rf"/a/{_IMGUR_ALBUM}",
+        key="imgur album:{id}",
+        kind="album",
+        page="https://imgur.com/a/{id}",
+    ),
+    Rule(
+        _IMGUR,
+        rf"/(?:gallery|t/[^/?]+|r/[^/?]+)/{_IMGUR_ALBUM}",
+        key="imgur album:{id}",
+        kind="album",
+        page="https://imgur.com/gallery/{id}",
+    ),
+    Rule(
+        _IMGUR,
+        r"/(?P<id>[A-Za-z0-9]{7}|[A-Za-z0-9]{5})[sbtmlh]?_d(?:\.\w+)?",
+        ("https://i.imgur.com/{id}.jpg",),
+        key="imgur:{id}",
+    ),
+    Rule(
+        _IMGUR,
+        r"/(?:download/)?(?P<id>[A-Za-z0-9]{7}|[A-Za-z0-9]{5})(?P<size>[sbtmlh])\.<ext>",
+        ("https://i.imgur.com/{id}.{ext}", "https://i.imgur.com/{id}{size}.{ext}"),
+        key="imgur:{id}",
+    ),
+    Rule(
+        _IMGUR,
+        r"/(?:download/)?(?P<id>[A-Za-z0-9]{5,10})\.<ext>",
+        ("https://i.imgur.com/{id}.{ext}",),
+        key="imgur:{id}",
+    ),
+    Rule(
+        _IMGUR,
+        r"/(?P<id>[A-Za-z0-9]{5,10})\.gifv",
+        ("https://i.imgur.com/{id}.gif",),
+        key="imgur:{id}",
+        kind="gifv",
+    ),
+    Rule(
+        _IMGUR,
+        rf"/{_IMGUR_PAGES}{_IMGUR_SLUG}(?P<id>(?:[A-Za-z0-9]{{5,10}},)*[A-Za-z0-9]{{5,10}})",
+        ("https://i.imgur.com/{id}.jpg",),
+        key="imgur:{id}",
+        kind="page",
+    ),
+    # Twitter has the original in the format of the upload; others are made from it, if at all.
+    Rule(
+        ("pbs.twimg.com",),
+        r"/media/(?P<id>[\w-]+)(?:\.png|\?(?:[^#]*&)?format=png)",
+        (f"{_TWIMG}png&name=orig", f"{_TWIMG}jpg&name=orig", "{posted}"),
+        key="twimg:{id}",
+        kind="media",
+    ),
+    Rule(
+        ("pbs.twimg.com",),
+        r"/media/(?P<id>[\w-]+)(?:\.<ext>)?",
+        (f"{_TWIMG}jpg&name=orig", f"{_TWIMG}png&name=orig", "{posted}"),
+        key="twimg:{id}",
+        kind="media",
+    ),
+    Rule(
+        ("meee.com.tw", "i.meee.com.tw"),
+        r"/(?P<id>[A-Za-z0-9]{5,12})\.<ext>",
+        ("https://i.meee.com.tw/{id}.{ext}",),
+        key="meee:{id}",
+    ),
+    Rule(
+        ("meee.com.tw", "i.meee.com.tw"),
+        r"/(?P<id>[A-Za-z0-9]{5,12})",
+        _each("https://i.meee.com.tw/{id}", "jpg", "jpeg", "png", "gif", "webp"),
+        key="meee:{id}",
+        kind="page",
+    ),
+    # Smaller copies; the original's address follows from theirs.
+    Rule(
+        ("i.ibb.co", "iili.io"),
+        r"/(?P<name>[^?]+)\.(?:md|th)\.<ext>",
+        ("https://{host}/{name}.{ext}", "{posted}"),
+    ),
+    Rule(
+        ("images.plurk.com",),
+        r"/(?:mx_)?tn_(?P<id>[\w-]+)\.<ext>",
+        (*_each("https://images.plurk.com/{id}", "jpg", "png", "gif"), "{posted}"),
+        key="plurk:{id}",
+    ),
+    Rule(
+        ("images.plurk.com",),
+        r"/(?:mx_)?(?P<id>[\w-]+)\.<ext>",
+        ("https://images.plurk.com/{id}.{ext}", "{posted}"),
+        key="plurk:{id}",
+    ),
+    Rule(  # other sizes, the original among them, have another secret in their name
+        (".staticflickr.com",),
+        r"/(?P<name>[\w/-]*?/(?P<id>\d+)_[0-9a-f]+)(?:_[a-z])?\.(?P<ext>jpg)(?<!_[okhf]\.jpg)",
+        ("https://{host}/{name}_b.jpg", "{posted}"),
+        key="flickr:{id}",
+    ),
+    Rule(
+        (".staticflickr.com",),
+        r"/(?P<name>[\w/-]*?/(?P<id>\d+)_\w+)\.<ext>",
+        ("https://{host}/{name}.{ext}",),
+        key="flickr:{id}",
+    ),
+    Rule(
+        (".sinaimg.cn",),
+        r"/[a-z]+\d*/(?P<id>\w+)\.<ext>",
+        ("https://{host}/large/{id}.{ext}", "{posted}"),
+        key="sina:{id}",
+    ),
+    Rule(
+        ("preview.redd.it", "i.redd.it"),
+        r"/(?:[\w%-]*-v0-)?(?P<id>\w+)\.<ext>",
+        ("https://i.redd.it/{id}.{ext}", "{posted}"),
+        key="reddit:{id}",
+    ),
+    Rule(
+        ("gyazo.com", "i.gyazo.com"),
+        r"/(?P<id>[0-9a-f]{32})(?:\.<ext>)?",
+        _each("https://i.gyazo.com/{id}", "jpg", "png", "gif"),
+        key="gyazo:{id}",
+    ),
+    Rule(
+        ("drive.google.com",),
+        r"/(?:file/d/|(?:open|uc|thumbnail)\?(?:[^#]*&)?id=)(?P<id>[\w-]{20,})(?:/\w+)?",
+        ("https://drive.google.com/uc?export=download&id={id}",),
+        key="google drive:{id}",
+        kind="page",
+    ),
+    # An archive's copy as it was saved; the address behind it is the one that is dead.
+    Rule(
+        ("web.archive.org",),
+        r"/web/(?P<time>\d{4,14})/(?=[^?]*\.<ext>)(?P<url>https?:/.*)",
+        ("https://web.archive.org/web/{time}im_/{url}", "{posted}"),
+    ),
+    # Hosts of files, whose queries select no other file.
+    Rule(_FILE_HOSTS, r"/(?P<name>[^?]+)\.<ext>", ("https://{host}/{name}.{ext}",)),
+    # Hosts whose pages have the image's address.
+    Rule(
+        ("ibb.co", "postimg.cc", "postimg.org", "imgbox.com"),
+        r"/(?P<id>(?:(?:album|gallery|image|g)/)?[A-Za-z0-9]{5,})(?:/\w*)?",
+        kind="page",
+        page="https://{host}/{id}",
+    ),
+    Rule(
+        ("flickr.com",),
+        r"/photos/(?P<user>[\w@-]+)/(?P<id>\d+)(?:/[\w/-]*)?",
+        kind="page",
+        page="https://www.flickr.com/photos/{user}/{id}/",
+    ),
+    Rule(
+        (".pixnet.net",),
+        r"/album/photo/(?P<id>\d+)(?:-[^/?]*)?",
+        kind="page",
+        page="https://{host}/album/photo/{id}",
+    ),
+    Rule(
+        ("freeimage.host",),
+        r"/i/(?P<id>[\w.-]+)",
+        kind="page",
+        page="https://freeimage.host/i/{id}",
+    ),
+    Rule(
+        ("ppt.cc", "reurl.cc", "bit.ly", "tinyurl.com", "pse.is", "is.gd", "t.co", "flic.kr"),
+        r"/(?P<id>(?:p/)?[\w-]{4,})",
+        kind="short",
+        page="https://{host}/{id}",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -144,21 +268,21 @@ class HostRules:
     aliases: Mapping[str, str] = field(default_factory=dict)
 
     def images_at(self, url: SplitResult) -> list[HostedImage]:
-        """The images behind a link by the rule of its host; [] if it leads to something else."""
-        host = _host(url)
-        real = self.aliases.get(host)
-        if real is None:
-            return RULES.get(host, _by_extension)(url)
-        images = RULES.get(real, _by_extension)(url._replace(netloc=real))
+        """The images behind a link; [] if it leads to something else."""
+        host = host_of(url)
+        if host not in self.aliases:
+            return _images_at(url, host, _MAX_NESTED)
+        real = self.aliases[host]
+        images = _images_at(url._replace(netloc=real), real, _MAX_NESTED)
         return [self._to_alias(image) for image in images]
 
     def has(self, host: str) -> bool:
         """Whether there is a rule for a host."""
-        return host in RULES or host in self.aliases
+        return host in self.aliases or bool(_rules_of(host))
 
     def _to_alias(self, image: HostedImage) -> HostedImage:
         addresses = tuple(map(self._alias_address, image.addresses))
-        return replace(image, addresses=addresses, album=self._alias_address(image.album))
+        return replace(image, addresses=addresses, page=self._alias_address(image.page))
 
     def _alias_address(self, url: str) -> str:
         """An address on a real host, moved to the host's alias."""
@@ -169,5 +293,86 @@ class HostRules:
         return "/".join(parts)
 
 
-def _host(url: SplitResult) -> str:
+def host_of(url: SplitResult) -> str:
+    """The host's name in lower case, without a dot at its end."""
     return (url.hostname or "").lower().rstrip(".")
+
+
+def image_at(address: str, kind: str) -> HostedImage:
+    """An address that is known to be an image's, whatever it looks like."""
+    return HostedImage((address,), _without_scheme(address), kind)
+
+
+@lru_cache(4096)
+def _rules_of(host: str) -> tuple[tuple[re.Pattern[str], Rule], ...]:
+    name = host.removeprefix("www.")
+    return tuple(
+        (_compile(rule.pattern), rule)
+        for rule in RULES
+        if any(name == h or (h[0] == "." and name.endswith(h)) for h in rule.hosts)
+    )
+
+
+@lru_cache(None)
+def _compile(pattern: str) -> re.Pattern[str]:
+    end = "" if pattern.endswith("<ext>") else _NAME_END
+    return re.compile(pattern.replace(r"\.<ext>", rf"\.{_EXTENSION}") + end, re.ASCII)
+
+
+def _images_at(url: SplitResult, host: str, nested: int) -> list[HostedImage]:
+    """nested: how many addresses in each other's queries to look into."""
+    posted = url._replace(netloc=url.netloc.lower(), fragment="").geturl()
+    text = _SLASHES.sub("/", url.path) + (f"?{url.query}" if url.query else "")
+    for pattern, rule in _rules_of(host):
+        if match := pattern.match(text):
+            return list(_by_rule(rule, match, host, posted))
+    return _in_query(url, posted, nested) or _by_form(url, posted)
+
+
+def _by_rule(rule: Rule, match: re.Match[str], host: str, posted: str) -> Iterator[HostedImage]:
+    groups = match.groupdict() | {"host": host.removeprefix("www."), "posted": posted}
+    groups["ext"] = (groups.get("ext") or "").lower()
+    for part in (groups.get("id") or "").split(","):
+        values = groups | {"id": part}
+        addresses = tuple(dict.fromkeys(each.format(**values) for each in rule.addresses))
+        page = rule.page.format(**values)
+        key = rule.key.format(**values) or _without_scheme(addresses[0] if addresses else page)
+        yield HostedImage(addresses, key, rule.kind, page)
+
+
+def _in_query(url: SplitResult, posted: str, nested: int) -> list[HostedImage]:
+    """The images of an address in a link's query, such as a resizing service's."""
+    if not nested or "http" not in url.query.lower():
+        return []
+    for _, value in parse_qsl(url.query):
+        if value.lower().startswith(("http://", "https://")):
+            try:
+                inner = urlsplit(value)
+                images = _images_at(inner, host_of(inner), nested - 1)
+            except ValueError:  # not a URL
+                continue
+            if len(images) == 1 and images[0].addresses:
+                addresses = tuple(dict.fromkeys((posted, *images[0].addresses)))
+                return [replace(images[0], addresses=addresses)]
+            if images:
+                return images
+    return []
+
+
+def _by_form(url: SplitResult, posted: str) -> list[HostedImage]:
+    """Any other host: an image if the path or the query has an image's extension.
+
+    What follows the extension of a path is probably text that was attached to the link.
+    """
+    end = max((match.end() for match in _FILE.finditer(url.path)), default=0)
+    if not end and not _IN_QUERY.search(url.query):
+        return []
+    addresses: tuple[str, ...] = (posted,)
+    if end and end < len(url.path):
+        cut = url._replace(netloc=url.netloc.lower(), path=url.path[:end], query="", fragment="")
+        addresses = (cut.geturl(),) if not url.path[end:].strip("/") else (cut.geturl(), posted)
+    return [HostedImage(addresses, _without_scheme(addresses[0]), "file")]
+
+
+def _without_scheme(address: str) -> str:
+    return address.partition(":")[2]

@@ -1,16 +1,21 @@
 """Finds the images behind the links of an article: splits, cleans and deduplicates the links."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from pttfaces.board.article_page import PostedLink
-from pttfaces.board.hosts import HostedImage, HostRules
+from pttfaces.board.hosts import EXTENSIONS, HostedImage, HostRules, host_of
 
-_GLUE = re.compile(r"(?=https?://)", re.IGNORECASE)
+# An address after `=` or `/` is part of the one before, unless that one is an image's already.
+_AFTER_IMAGE = "|".join(rf"(?<=\.{extension}/)" for extension in EXTENSIONS)
+_GLUE = re.compile(rf"(?<!=)(?:(?<!/)|{_AFTER_IMAGE})(?=https?://)", re.IGNORECASE)
 _OPENING = {")": "(", "]": "[", "}": "{"}
-_ENDINGS = ".,;:!?'\"*~|<>\\^`_"
+# Of Chinese texts: full-width commas, stops, closing brackets and the like.
+_CHINESE = "\uff0c\u3002\u3001\uff1b\uff1a\uff01\uff1f\uff09\u3011\u300d\u300f\u300b\uff5e\u2026"
+_ENDINGS = frozenset(".,;:!?'\"*~|<>\\^`_&([{" + _CHINESE)
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,7 @@ class ImageLink:
     """An image that an article links.
 
     posted: the link as posted (one of several if they were glued); place: body or push; host: of
-    the link as posted; author: see `PostedLink`; addresses, kind, key, album: see `HostedImage`.
+    the link as posted; author: see `PostedLink`; addresses, kind, key, page: see `HostedImage`.
     """
 
     posted: str
@@ -28,61 +33,67 @@ class ImageLink:
     kind: str
     author: str
     key: str
-    album: str
+    page: str
 
 
 @dataclass(frozen=True)
 class ArticleLinks:
     """An article's links.
 
-    images: in the page's order, each once; other: how many links lead to no image; repeated: how
-    many lead to an image that is linked already.
+    images: in the page's order, each once; other: the hosts of links to no image, "" for a text
+    that is no address; repeated: how many links lead to an image that is linked already.
     """
 
     images: tuple[ImageLink, ...]
-    other: int
+    other: tuple[str, ...]
     repeated: int
 
 
 def split_glued(text: str) -> list[str]:
-    """Splits `http…http…` before every http:// and https://; other text stays whole."""
+    """Splits `http…http…` before every http:// and https:// that begins another link; other text,
+    and an address that is part of another one, stays whole."""
     return [piece for piece in _GLUE.split(text) if piece]
 
 
 def cut_punctuation(url: str) -> str:
     """Removes a sentence's punctuation from a link's end, and brackets that do not open in it."""
-    while url:
-        last = url[-1]
-        unbalanced = last in _OPENING and url.count(last) > url.count(_OPENING[last])
-        if last not in _ENDINGS and not unbalanced and last not in _OPENING.values():
+    counts = Counter(url) if url and not url[-1].isalnum() else Counter()
+    end = len(url)
+    while end:
+        last = url[end - 1]
+        unbalanced = last in _OPENING and counts[last] > counts[_OPENING[last]]
+        if last not in _ENDINGS and not unbalanced:
             break
-        url = url[:-1]
-    return url
+        counts[last] -= 1
+        end -= 1
+    return url[:end]
 
 
 def sort_links(
     posted: Iterable[PostedLink],
     page_url: str,
     rules: HostRules,
-    albums: Mapping[str, Sequence[HostedImage]] | None = None,
+    opened: Mapping[str, Sequence[HostedImage]] | None = None,
 ) -> ArticleLinks:
     """Sorts an article's links into images, repeated images and others.
 
     Of several links to one image the first in the body counts, else the first in the pushes.
-    page_url: completes relative addresses such as `//imgur.com/…`; albums: key of an album's link →
-    the album's images; the other albums stay links without an address.
+    page_url: completes relative addresses such as `//imgur.com/…`; opened: key of a link to a page
+    → the images that were found there; links to other pages stay links without an address.
     """
     found: list[tuple[int, ImageLink]] = []
     seen: set[str] = set()
-    other = repeated = 0
+    other: list[str] = []
+    repeated = 0
     # The body first, so that an image that a push repeats counts for the body.
     for index, link in sorted(enumerate(posted), key=lambda pair: pair[1].place):
         for piece in split_glued(link.href):
-            parts = _split(cut_punctuation(piece), page_url)
-            images = rules.images_at(parts) if parts else []
-            other += not images
-            host = (parts.hostname or "") if parts else ""
-            for image in _with_albums(images, albums or {}):
+            parts = split_address(cut_punctuation(piece), page_url)
+            host = host_of(parts) if parts else ""
+            images = _with_opened(rules.images_at(parts) if parts else [], opened or {})
+            if not images:
+                other.append(host)
+            for image in images:
                 if image.key in seen:
                     repeated += 1
                     continue
@@ -95,26 +106,26 @@ def sort_links(
                     kind=image.kind,
                     author=link.author,
                     key=image.key,
-                    album=image.album,
+                    page=image.page,
                 )
                 found.append((index, image_link))
     found.sort(key=lambda pair: pair[0])
-    return ArticleLinks(tuple(image_link for _, image_link in found), other, repeated)
+    return ArticleLinks(tuple(image_link for _, image_link in found), tuple(other), repeated)
 
 
-def _with_albums(
-    images: Iterable[HostedImage], albums: Mapping[str, Sequence[HostedImage]]
-) -> list[HostedImage]:
-    """Images, with those of known albums in place of the albums."""
-    return [inside for image in images for inside in albums.get(image.key, [image])]
-
-
-def _split(url: str, page_url: str) -> SplitResult | None:
-    """The parts of an absolute HTTP address; None for any other text."""
+def split_address(address: str, page_url: str = "") -> SplitResult | None:
+    """The parts of an HTTP address, relative to a page's; None for any other text."""
     try:
-        parts = urlsplit(urljoin(page_url, url))
+        parts = urlsplit(urljoin(page_url, address))
         port = parts.port  # raises ValueError if it is not a number
     except ValueError:
         return None
     usable = parts.scheme in ("http", "https") and parts.hostname and port != 0
     return parts if usable else None
+
+
+def _with_opened(
+    images: Iterable[HostedImage], opened: Mapping[str, Sequence[HostedImage]]
+) -> list[HostedImage]:
+    """Images, with those of opened pages in place of the pages."""
+    return [inside for image in images for inside in opened.get(image.key, [image])]

@@ -20,11 +20,17 @@ from pttfaces.errors import SiteError
 
 @dataclass(frozen=True)
 class Page:
-    """A page as it was served: the URL requested, the HTTP status, the text."""
+    """A page as it was served: the URL requested, the HTTP status, the text.
+
+    location: where it redirects, as an absolute URL, "" for no redirect; content_type: in lower
+    case, without parameters.
+    """
 
     url: str
     status: int
     text: str
+    location: str = ""
+    content_type: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_site import Answer, fast_client, server
 
-from pttfaces.board.albums import (
+from pttfaces.board.article_page import PostedLink
+from pttfaces.board.articles import ArticleRead
+from pttfaces.board.hosts import HostRules
+from pttfaces.board.linked_pages import (
     ALBUM_SOURCES,
     ClientId,
     images_in_response,
     images_on_page,
-    open_albums,
+    open_pages,
 )
-from pttfaces.board.article_page import PostedLink
-from pttfaces.board.articles import ArticleRead
-from pttfaces.board.hosts import HostRules
 from pttfaces.board.links import sort_links
 from pttfaces.board.page_cache import PageCache
 from pttfaces.errors import ParamsError
@@ -51,10 +51,10 @@ def opened(
         auth = ClientId("an-id") if how == "api" else None
         with fast_client(hosts, auth) as client:
             cache = PageCache(folder)
-            ended = open_albums(
+            ended = open_pages(
                 client,
                 list(reads),
-                ALBUM_SOURCES[how],
+                {"album": ALBUM_SOURCES[how]},
                 lambda _: cache,
                 lambda link: link.place == "body",
                 RULES,
@@ -62,7 +62,7 @@ def opened(
     return ended, [path for path, _, _ in asked if path != "/robots.txt"]
 
 
-def test_open_albums_puts_images_in_place_of_the_link(tmp_path: Path) -> None:
+def test_open_pages_puts_images_in_place_of_the_link(tmp_path: Path) -> None:
     article = read(
         "https://i.imgur.com/before1.jpg",
         "https://imgur.com/a/AbCdE",
@@ -88,7 +88,7 @@ def test_open_albums_puts_images_in_place_of_the_link(tmp_path: Path) -> None:
         ("gallery", "/3/gallery/album/AbCdE", {"images": [{"link": link} for link in MEDIA]}),
     ],
 )
-def test_open_albums_by_api_opens_albums_and_galleries(
+def test_open_pages_by_api_opens_albums_and_galleries(
     kind: str, path: str, data: object, tmp_path: Path
 ) -> None:
     answer = json.dumps({"data": data, "success": True})
@@ -100,7 +100,7 @@ def test_open_albums_by_api_opens_albums_and_galleries(
     assert (again, asked) == (ended, [])  # from the cache
 
 
-def test_open_albums_requests_only_wanted_albums(tmp_path: Path) -> None:
+def test_open_pages_requests_only_wanted_albums(tmp_path: Path) -> None:
     posted = (PostedLink("https://imgur.com/a/AbCdE", "push", "fan"),)
     pushed = ArticleRead(ARTICLE, "ok", posted, sort_links(posted, ARTICLE.url, RULES))
     ended, asked = opened(lambda path: (200, {}, page(MEDIA)), "page", tmp_path, pushed)
@@ -108,14 +108,14 @@ def test_open_albums_requests_only_wanted_albums(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 404, 403])
-def test_open_albums_when_page_has_no_images_keeps_the_link(status: int, tmp_path: Path) -> None:
+def test_open_pages_when_page_has_no_images_keeps_the_link(status: int, tmp_path: Path) -> None:
     article = read("https://imgur.com/a/AbCdE", "https://imgur.com/gallery/FgHiJ")
     ended, _ = opened(lambda _: (status, {}, "<html></html>"), "page", tmp_path, article)
     assert ended == [article]
     assert [link.addresses for link in article.links.images] == [(), ()]
 
 
-def test_open_albums_when_host_is_down_leaves_the_rest(
+def test_open_pages_when_host_is_down_leaves_the_rest(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reads = [read(f"https://imgur.com/a/AbCd{n}") for n in range(9)]
@@ -124,10 +124,10 @@ def test_open_albums_when_host_is_down_leaves_the_rest(
     )
     assert ended == reads
     assert set(asked) == {f"/a/AbCd{n}" for n in range(3)}
-    assert "skipping the remaining albums" in capsys.readouterr().err
+    assert "skipping the remaining pages of imgur.com" in capsys.readouterr().err
 
 
-def test_open_albums_when_api_rejects_the_client_id_raises_params_error(tmp_path: Path) -> None:
+def test_open_pages_when_api_rejects_the_client_id_raises_params_error(tmp_path: Path) -> None:
     refused = json.dumps({"data": {"error": "Invalid client_id"}, "status": 403})
     with pytest.raises(ParamsError, match="rejects the client id in IMGUR_CLIENT_ID") as raised:
         opened(lambda _: (403, {}, refused), "api", tmp_path, read("https://imgur.com/a/AbCdE"))
