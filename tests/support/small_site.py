@@ -40,11 +40,12 @@ def demo_client(board: DemoBoard) -> Iterator[PageClient]:
 
 @contextmanager
 def server(
-    answer: Callable[[str], Answer], gate: bool = False
+    answer: Callable[[str], Answer], gate: bool = False, by_host: bool = False
 ) -> Iterator[tuple[str, list[tuple[str, float, str]]]]:
     """Serves a site; yields its address and the list of (path, time, User-Agent) of its requests.
 
     A status below 0 closes the connection. gate: asks for the reader's age, once a session.
+    by_host: `answer` and the list get HOST/PATH in place of /PATH.
     """
     asked: list[tuple[str, float, str]] = []
 
@@ -52,6 +53,8 @@ def server(
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
+            if by_host:
+                self.path = f"{self.headers['Host']}{self.path}"
             asked.append((self.path, time.monotonic(), self.headers["User-Agent"]))
             outside = gate and "over18=1" not in self.headers.get("Cookie", "")
             if outside and self.path.startswith("/bbs/"):

@@ -133,7 +133,8 @@ def _images_of_api(page: Page, rules: HostRules) -> list[HostedImage] | None:
 def _image_of_page(page: Page, rules: HostRules) -> list[HostedImage] | None:
     if page.content_type.startswith("image/"):
         return [image_at(page.url, "page")]
-    address = preview_image(page) if page.status == 200 else None
+    is_start_page = urlsplit(page.url).path in ("", "/")  # in place of a page that is gone
+    address = preview_image(page) if page.status == 200 and not is_start_page else None
     if not address:
         return None
     images = _images_at(address, rules)

@@ -50,6 +50,68 @@ def test_parse_article_ignores_embedded_copies_but_reads_old_embeds() -> None:
     assert [each.href for each in parse_article(page(text)).links] == ["//imgur.com/abcdefg"]
 
 
+EMBEDS = {  # below a link, as the site showed it
+    2016: '<img src="//i.imgur.com/{id}.jpg" alt="" />',
+    2018: (
+        '<blockquote class="imgur-embed-pub" lang="en" data-id="{id}"><a href="//imgur.com/{id}">'
+        '</a></blockquote><script async src="//s.imgur.com/min/embed.js" charset="utf-8"></script>'
+    ),
+    2022: '<img src="https://cache.ptt.cc/c/https/i.imgur.com/{id}l.jpg" alt="" />',
+}
+
+
+def rich(year: int, *ids: str) -> str:
+    return "".join(f'<div class="richcontent">{EMBEDS[year].format(id=each)}</div>' for each in ids)
+
+
+@pytest.mark.parametrize("year", EMBEDS)
+def test_parse_article_when_push_has_rich_content_gives_it_to_the_push(year: int) -> None:
+    """It stands below the push, in the body; two links of a push are followed by both embeds."""
+    text = (
+        HEAD
+        + f"\n{link('https://i.imgur.com/writer1.jpg')}\n{rich(year, 'writer1')}--\n"
+        + push("one", link("https://i.imgur.com/reader1.png"))
+        + rich(year, "reader1")
+        + push("two", f"{link('//i.imgur.com/reader2.jpg')} {link('//imgur.com/reader3')}")
+        + rich(year, "reader2", "reader3")
+        + push("three", "好看")
+        + f"※ 補圖 {link('https://i.imgur.com/writer2.jpg')}\n{rich(year, 'writer2')}"
+        + f'<span class="f2">※ 綠字 {link("https://i.imgur.com/writer3.jpg")}\n</span>'
+        + rich(year, "writer3")
+    )
+    found = {
+        (each.href.rpartition("/")[2][:7], each.place, each.author)
+        for each in parse_article(page(text)).links
+    }
+    assert found == {
+        ("writer1", "body", ""),
+        ("reader1", "push", "one"),
+        ("reader2", "push", "two"),
+        ("reader3", "push", "two"),
+        ("writer2", "body", ""),
+        ("writer3", "body", ""),
+    }
+
+
+def test_parse_article_of_2025_reads_links_with_a_text_of_their_own() -> None:
+    """[text](address) is shown as the text."""
+    text = '<a href="https://i.imgur.com/abcdefg.jpg" target="_blank" rel="nofollow">本人</a>'
+    (found,) = parse_article(page(HEAD + text)).links
+    assert found.href == "https://i.imgur.com/abcdefg.jpg"
+
+
+def test_parse_article_leaves_out_the_articles_own_address() -> None:
+    own = link("https://www.ptt.cc/bbs/Beauty/M.1704040318.A.E87.html")
+    text = (
+        f'{HEAD}\n文\n--\n<span class="f2">※ 發信站: 批踢踢實業坊(ptt.cc), 來自: 192.0.2.7\n</span>'
+        f'<span class="f2">※ 文章網址: {own}\n</span>'
+        f'<span class="f2">※ 照片 {link("https://i.imgur.com/abcdefg.jpg")}\n</span>'
+    )
+    assert [each.href for each in parse_article(page(text)).links] == [
+        "https://i.imgur.com/abcdefg.jpg"
+    ]
+
+
 def test_parse_article_ignores_protected_emails_but_decodes_them_inside_links() -> None:
     protected = (
         '<a href="/cdn-cgi/l/email-protection" class="__cf_email__" data-cfemail="acf3f3f3ec">x</a>'

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hostile.pages import HEAD, article_page, link, push
 from small_site import (
     BASE,
     YEAR,
@@ -74,6 +75,31 @@ def test_filter_links_removes_pushes_and_denied_links(tmp_path: Path) -> None:
         assert (allowed.links.images, taken) == (others, 1)
 
 
+def test_filter_links_leaves_out_what_is_embedded_below_a_push(tmp_path: Path) -> None:
+    embed = '<blockquote class="imgur-embed-pub"><a href="//imgur.com/readerB"></a></blockquote>'
+    text = article_page(
+        HEAD
+        + link("https://i.imgur.com/posterA.jpg")
+        + push("reader", link("https://i.imgur.com/readerB.png"))
+        + f'<div class="richcontent">{embed}</div>'
+    )
+
+    def answer(path: str) -> Answer:
+        return (404 if path == "/robots.txt" else 200), {}, text
+
+    with server(answer) as (base, _), fast_client() as client:
+        article = Article("M.1704000001.A.000", f"{base}/1", "", "", "", 1)
+        (read,) = read_articles(client, [article], lambda _: PageCache(tmp_path), RULES)
+    assert [(each.key, each.place, each.author) for each in read.links.images] == [
+        ("imgur:posterA", "body", ""),
+        ("imgur:readerB", "push", "reader"),
+    ]
+    deny = DenyList.of(["author:reader"])
+    for filtered, denied in (filter_links(read, False, DenyList()), filter_links(read, True, deny)):
+        assert [each.key for each in filtered.links.images] == ["imgur:posterA"]
+        assert denied in (0, 1)
+
+
 def test_read_articles_requests_malformed_articles_again(tmp_path: Path) -> None:
     login = "<title>Please log in</title>"
     texts = {"/1": login, "/2": '<div id="main-content">words</div>', "/3": ""}
@@ -107,6 +133,25 @@ def test_count_links_names_only_hosts_with_a_rule(tmp_path: Path) -> None:
         article = Article("M.1704000001.A.000", f"{base}/1", "", "", "", 1)
         reads = list(read_articles(client, [article], lambda _: PageCache(tmp_path), RULES))
     assert count_links(reads, RULES)["hosts"] == {"other": 2, "i.imgur.com": 1}
+
+
+def test_describe_links_names_the_largest_hosts_that_no_rule_knows(tmp_path: Path) -> None:
+    hosts = [f"h{n}.test" for n in range(7) for _ in range(n)] + ["i.imgur.com"] * 9
+    page = '<div id="main-content">' + "".join(
+        f'<a href="https://{host}/{n}{".jpg" * (n % 2)}">1</a>' for n, host in enumerate(hosts)
+    )
+
+    def answer(path: str) -> Answer:
+        own = f'<a href="{base}/else.jpg">of the board itself</a>'
+        return (404 if path == "/robots.txt" else 200), {}, page + own
+
+    with server(answer) as (base, _), fast_client() as client:
+        article = Article("M.1704000001.A.000", f"{base}/1", "", "", "", 1)
+        reads = list(read_articles(client, [article], lambda _: PageCache(tmp_path), RULES))
+    assert describe_links(reads, RULES).endswith(
+        ". Hosts that no rule knows (docs/hosts.md): h6.test 6, h5.test 5, h4.test 4, h3.test 3, "
+        "h2.test 2."
+    )
 
 
 def test_read_articles_when_site_serves_login_pages_raises_site_error(tmp_path: Path) -> None:

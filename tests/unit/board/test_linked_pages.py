@@ -1,26 +1,30 @@
-"""Albums, opened by their pages or by imgur's API, and albums that cannot be opened."""
+"""Albums, pages of single images and short links, and those that cannot be opened."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_site import Answer, fast_client, server
+from small_site import RETRIES, Answer, fast_client, server
 
 from pttfaces.board.article_page import PostedLink
 from pttfaces.board.articles import ArticleRead
+from pttfaces.board.client import PageClient
 from pttfaces.board.hosts import HostRules
 from pttfaces.board.linked_pages import (
     ALBUM_SOURCES,
+    PAGE_SOURCES,
     ClientId,
     images_in_response,
     images_on_page,
     open_pages,
+    preview_image,
 )
 from pttfaces.board.links import sort_links
-from pttfaces.board.page_cache import PageCache
+from pttfaces.board.page_cache import Page, PageCache
 from pttfaces.errors import ParamsError
 from pttfaces.http import LoopbackHosts
 from pttfaces.tables import Article
@@ -134,6 +138,169 @@ def test_open_pages_when_api_rejects_the_client_id_raises_params_error(tmp_path:
     assert "an-id" not in str(raised.value)
 
 
+@pytest.mark.parametrize("status", [404, 500])
+def test_open_pages_by_api_of_a_gallery_that_is_no_album_gives_its_image(
+    status: int, tmp_path: Path
+) -> None:
+    article = read("https://imgur.com/gallery/a-title-AbCdEfG", "https://imgur.com/a/HiJkL")
+    (ended,), asked = opened(
+        lambda path: (404 if "robots" in path else status, {}, ""), "api", tmp_path, article
+    )
+    gallery, album = ended.links.images
+    assert gallery.addresses == (("https://i.imgur.com/AbCdEfG.jpg",) if status == 404 else ())
+    assert album.addresses == ()
+    assert set(asked) == {"/3/gallery/album/AbCdEfG", "/3/album/HiJkL/images"}
+
+
+HOSTS = ("ibb.co", "postimg.cc", "ppt.cc", "reurl.cc", "shop.test", "www.flickr.com", "flic.kr")
+HOSTS += ("imgur.com", "host.test")
+
+
+def preview(address: str) -> Answer:
+    return 200, {"Content-Type": "text/html"}, f'<meta property="og:image" content="{address}">'
+
+
+def moved(address: str) -> Answer:
+    return 302, {"Location": address}, ""
+
+
+WEB: dict[str, Answer] = {
+    "ibb.co/AbCdEfG": preview("https://i.ibb.co/x1/one.jpg"),
+    "postimg.cc/AbCdEfG": preview("/files/two?token=1&amp;x=2"),
+    "postimg.cc/removed": moved("https://postimg.cc/"),
+    "postimg.cc/": preview("https://postimg.cc/logo.png"),
+    "postimg.cc/noimage": (200, {}, "<meta property='og:title' content='x'>"),
+    "postimg.cc/deleted": (404, {}, "<meta property='og:image' content='https://a.test/404.png'>"),
+    "ppt.cc/image1": moved("https://i.imgur.com/abcdefg.jpg"),
+    "ppt.cc/chain1": moved("http://reurl.cc/chain2"),
+    "reurl.cc/chain2": moved("/chain3"),
+    "reurl.cc/chain3": (200, {}, '<meta http-equiv="Refresh" content="0; URL=\'//host.test/x\'">'),
+    "host.test/x": (200, {"Content-Type": "image/jpeg"}, "\ufffd" * 9),
+    "ppt.cc/topage": moved("https://ibb.co/AbCdEfG"),
+    "ppt.cc/toalbum": moved("https://imgur.com/a/AbCdE"),
+    "imgur.com/a/AbCdE": (200, {}, page(MEDIA)),
+    "ppt.cc/toshop": moved("https://shop.test/thing?id=1"),
+    "shop.test/thing?id=1": preview("https://shop.test/thing.jpg"),
+    "ppt.cc/around": moved("https://ppt.cc/around"),
+    "ppt.cc/expired": (404, {}, ""),
+    "ppt.cc/interstitial": (200, {}, "<p>you leave us"),
+    "ppt.cc/tofile": moved("file:///etc/passwd"),
+    "ppt.cc/toscript": moved("javascript:alert(1)"),
+    "ppt.cc/inside": moved("http://127.0.0.1:9/latest/meta-data"),
+    "ppt.cc/metadata": moved("http://169.254.169.254/latest/meta-data"),
+    "flic.kr/p/2abcDEF": moved("https://www.flickr.com/photos/someone/345/"),
+    "www.flickr.com/photos/someone/345/": preview(
+        "https://live.staticflickr.com/65535/345_0a1b2c_z.jpg"
+    ),
+}
+PREVIEWED = {
+    "https://ibb.co/AbCdEfG": ["https://i.ibb.co/x1/one.jpg"],
+    "https://postimg.cc/AbCdEfG": ["https://postimg.cc/files/two?token=1&x=2"],
+    "https://postimg.cc/removed": None,
+    "https://postimg.cc/noimage": None,
+    "https://postimg.cc/deleted": None,
+    "https://ppt.cc/image1": ["https://i.imgur.com/abcdefg.jpg"],
+    "https://ppt.cc/chain1": ["https://host.test/x"],
+    "https://ppt.cc/topage": ["https://i.ibb.co/x1/one.jpg"],
+    "https://ppt.cc/toalbum": [address for address in MEDIA if "mp4" not in address],
+    "https://ppt.cc/toshop": [],  # it leads to no image
+    "https://ppt.cc/around": None,
+    "https://ppt.cc/expired": None,
+    "https://ppt.cc/interstitial": None,
+    "https://ppt.cc/tofile": None,
+    "https://ppt.cc/toscript": None,
+    "https://ppt.cc/inside": None,
+    "https://ppt.cc/metadata": None,
+    "https://flic.kr/p/2abcDEF": [
+        "https://live.staticflickr.com/65535/345_0a1b2c_b.jpg",
+    ],
+}
+
+
+@contextmanager
+def web(answers: dict[str, Answer], robots: str = "") -> Iterator[tuple[PageClient, list[str]]]:
+    """A client of many hosts on one server; the list has what it requested, without robots.txt."""
+
+    def answer(address: str) -> Answer:
+        if address.endswith("/robots.txt"):
+            return 200, {}, robots if address.startswith("ibb.co/") else ""
+        return answers.get(address, (404, {}, ""))
+
+    requested: list[str] = []
+    with server(answer, by_host=True) as (base, asked):
+        hosts = LoopbackHosts(dict.fromkeys(HOSTS, int(base.rpartition(":")[2])))
+        with PageClient(hosts, 1000, RETRIES, public_only=True) as client:
+            yield client, requested
+        requested += [path for path, _, _ in asked if not path.endswith("robots.txt")]
+
+
+def pages_opened(client: PageClient, folder: Path, *reads: ArticleRead) -> list[ArticleRead]:
+    sources = {**PAGE_SOURCES, "album": ALBUM_SOURCES["page"]}
+    cache = PageCache(folder)
+    return open_pages(client, reads, sources, lambda _: cache, lambda _: True, RULES)
+
+
+def test_open_pages_asks_pages_for_their_image_and_follows_short_links(tmp_path: Path) -> None:
+    reads = [read(posted) for posted in PREVIEWED]
+    with web(WEB) as (client, requested):
+        ended = pages_opened(client, tmp_path, *reads)
+    found = {
+        posted: [link.addresses[0] for link in each.links.images if link.addresses]
+        if each.links.images != before.links.images
+        else None
+        for posted, each, before in zip(PREVIEWED, ended, reads, strict=True)
+    }
+    assert found == PREVIEWED
+    left = {posted: each.links.other for posted, each in zip(PREVIEWED, ended, strict=True)}
+    assert left["https://ppt.cc/toshop"] == ("ppt.cc",)
+    assert all(
+        len(each.links.images) == 1
+        for each, posted in zip(ended, PREVIEWED, strict=True)
+        if PREVIEWED[posted] is None
+    )
+    # No image is requested, and no page of shops for its picture.
+    assert not [each for each in requested if each.endswith((".jpg", ".png"))]
+    assert requested.count("ppt.cc/around") == 1  # a round trip is made in the cache
+
+
+def test_open_pages_requests_no_page_twice(tmp_path: Path) -> None:
+    posted = [each for each in PREVIEWED if "around" not in each]
+    with web(WEB) as (client, _):
+        first = pages_opened(client, tmp_path, *map(read, posted))
+    with web({}) as (client, requested):
+        assert pages_opened(client, tmp_path, *map(read, posted)) == first
+    assert requested == []
+
+
+def test_open_pages_obeys_the_robots_txt_of_each_host(tmp_path: Path) -> None:
+    """A short link may be followed to a host whose page must not be requested."""
+    reads = [
+        read("https://ppt.cc/topage"),
+        read("https://ibb.co/AbCdEfG"),
+        read("https://ppt.cc/image1"),
+    ]
+    with web(WEB, robots="User-agent: *\nDisallow: /") as (client, requested):
+        to_page, page_link, to_image = pages_opened(client, tmp_path, *reads)
+    assert requested == ["ppt.cc/topage", "ppt.cc/image1"]
+    (link,) = to_page.links.images
+    assert (link.addresses, link.page) == ((), "https://ibb.co/AbCdEfG")
+    assert not page_link.links.images[0].addresses
+    assert to_image.links.images[0].addresses
+
+
+def test_open_pages_when_a_host_is_down_opens_those_of_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    down = {f"postimg.cc/AbCdEf{n}": (-1, {}, "") for n in range(9)}
+    reads = [read(f"https://{address}") for address in down]
+    reads.insert(6, read("https://ibb.co/AbCdEfG"))
+    with web(WEB | down) as (client, requested):
+        ended = pages_opened(client, tmp_path, *reads)
+    assert [bool(each.links.images[0].addresses) for each in ended] == [n == 6 for n in range(10)]
+    assert {each for each in requested if "postimg" in each} == set(list(down)[:3])
+    assert "skipping the remaining pages of postimg.cc" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("value", ["", "two words", "line\n", "é"])
 def test_client_id_of_another_form_raises_params_error(value: str) -> None:
     with pytest.raises(ParamsError, match="IMGUR_CLIENT_ID holds no client id"):
@@ -165,3 +332,9 @@ def test_images_of_any_response_raise_nothing(value: object, text: str) -> None:
         images_in_response(candidate)
         images_on_page(candidate)
     images_on_page(f"window.postDataJSON={json.dumps(json.dumps(value))}")
+
+
+@given(st.text(max_size=80))
+def test_preview_image_of_any_markup_raises_nothing(text: str) -> None:
+    for markup in (text, f'<meta property="og:image" content="{text}">'):
+        preview_image(Page("https://host.test/x", 200, markup))
