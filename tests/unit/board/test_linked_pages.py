@@ -152,8 +152,10 @@ def test_open_pages_by_api_of_a_gallery_that_is_no_album_gives_its_image(
     assert set(asked) == {"/3/gallery/album/AbCdEfG", "/3/album/HiJkL/images"}
 
 
-HOSTS = ("ibb.co", "postimg.cc", "ppt.cc", "reurl.cc", "shop.test", "www.flickr.com", "flic.kr")
-HOSTS += ("imgur.com", "host.test")
+HOSTS = (
+    *("ibb.co", "postimg.cc", "ppt.cc", "reurl.cc", "shop.test", "www.flickr.com", "flic.kr"),
+    *("imgur.com", "host.test"),
+)
 
 
 def preview(address: str) -> Answer:
@@ -291,7 +293,7 @@ def test_open_pages_obeys_the_robots_txt_of_each_host(tmp_path: Path) -> None:
 def test_open_pages_when_a_host_is_down_opens_those_of_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    down = {f"postimg.cc/AbCdEf{n}": (-1, {}, "") for n in range(9)}
+    down: dict[str, Answer] = {f"postimg.cc/AbCdEf{n}": (-1, {}, "") for n in range(9)}
     reads = [read(f"https://{address}") for address in down]
     reads.insert(6, read("https://ibb.co/AbCdEfG"))
     with web(WEB | down) as (client, requested):
