@@ -118,8 +118,9 @@ def count_links(reads: Iterable[ArticleRead], rules: HostRules) -> dict[str, obj
     """Counts articles by status, and image links by place, kind and host, for metrics/links.json.
 
     other: links to no image; repeated: links to an image that the same article links already.
-    Hosts without a rule are counted together as "other": these numbers are in git, which must not
-    reveal the personal sites that articles link.
+    Hosts without a rule are counted together as "other", those of an entry such as .pixnet.net
+    under its name: these numbers are in git, which must not reveal the personal sites that articles
+    link.
     """
     reads = list(reads)
     images = [link for read in reads for link in read.links.images]
@@ -133,7 +134,7 @@ def count_links(reads: Iterable[ArticleRead], rules: HostRules) -> dict[str, obj
         "other": sum(len(read.links.other) for read in reads),
         "places": {place: places[place] for place in ("body", "push")},
         "kinds": _by_count(link.kind for link in images),
-        "hosts": _by_count(link.host if rules.has(link.host) else "other" for link in images),
+        "hosts": _by_count(rules.name_of(link.host) or "other" for link in images),
     }
 
 
@@ -149,7 +150,7 @@ def unknown_hosts(reads: Iterable[ArticleRead], rules: HostRules) -> dict[str, i
         links.update(read.links.other)
         own = host_of(urlsplit(read.article.url))
         links.pop(own, None)
-    known = {host for host in links if not host or rules.has(host)}
+    known = {host for host in links if not host or rules.name_of(host)}
     return _by_count(host for host in links.elements() if host not in known)
 
 

@@ -18,6 +18,7 @@ EXTENSIONS = (
 # Not followed by a letter: it would be the beginning of a word, such as .gifs.
 _EXTENSION = rf"(?P<ext>(?i:{'|'.join(EXTENSIONS)}))(?![a-z])"
 _NAME_END = r"(?![\w-]|[./]\w)"
+_POSTED = "{posted}"
 _MAX_NESTED = 3  # addresses in each other's queries
 _FILE = re.compile(rf"\.{_EXTENSION}", re.ASCII)
 _IN_QUERY = re.compile(rf"(?:^|[&=.]){_EXTENSION}(?:&|$)", re.ASCII)
@@ -137,14 +138,14 @@ RULES = (
     Rule(
         ("pbs.twimg.com",),
         r"/media/(?P<id>[\w-]+)(?:\.png|\?(?:[^#]*&)?format=png)",
-        (f"{_TWIMG}png&name=orig", f"{_TWIMG}jpg&name=orig", "{posted}"),
+        (f"{_TWIMG}png&name=orig", f"{_TWIMG}jpg&name=orig", _POSTED),
         key="twimg:{id}",
         kind="media",
     ),
     Rule(
         ("pbs.twimg.com",),
         r"/media/(?P<id>[\w-]+)(?:\.<ext>)?",
-        (f"{_TWIMG}jpg&name=orig", f"{_TWIMG}png&name=orig", "{posted}"),
+        (f"{_TWIMG}jpg&name=orig", f"{_TWIMG}png&name=orig", _POSTED),
         key="twimg:{id}",
         kind="media",
     ),
@@ -165,24 +166,24 @@ RULES = (
     Rule(
         ("i.ibb.co", "iili.io"),
         r"/(?P<name>[^?]+)\.(?:md|th)\.<ext>",
-        ("https://{host}/{name}.{ext}", "{posted}"),
+        ("https://{host}/{name}.{ext}", _POSTED),
     ),
     Rule(
         ("images.plurk.com",),
         r"/(?:mx_)?tn_(?P<id>[\w-]+)\.<ext>",
-        (*_each("https://images.plurk.com/{id}", "jpg", "png", "gif"), "{posted}"),
+        (*_each("https://images.plurk.com/{id}", "jpg", "png", "gif"), _POSTED),
         key="plurk:{id}",
     ),
     Rule(
         ("images.plurk.com",),
         r"/(?:mx_)?(?P<id>[\w-]+)\.<ext>",
-        ("https://images.plurk.com/{id}.{ext}", "{posted}"),
+        ("https://images.plurk.com/{id}.{ext}", _POSTED),
         key="plurk:{id}",
     ),
     Rule(  # other sizes, the original among them, have another secret in their name
         (".staticflickr.com",),
         r"/(?P<name>[\w/-]*?/(?P<id>\d+)_[0-9a-f]+)(?:_[a-z])?\.(?P<ext>jpg)(?<!_[okhf]\.jpg)",
-        ("https://{host}/{name}_b.jpg", "{posted}"),
+        ("https://{host}/{name}_b.jpg", _POSTED),
         key="flickr:{id}",
     ),
     Rule(
@@ -194,13 +195,13 @@ RULES = (
     Rule(
         (".sinaimg.cn",),
         r"/[a-z]+\d*/(?P<id>\w+)\.<ext>",
-        ("https://{host}/large/{id}.{ext}", "{posted}"),
+        ("https://{host}/large/{id}.{ext}", _POSTED),
         key="sina:{id}",
     ),
     Rule(
         ("preview.redd.it", "i.redd.it"),
         r"/(?:[\w%-]*-v0-)?(?P<id>\w+)\.<ext>",
-        ("https://i.redd.it/{id}.{ext}", "{posted}"),
+        ("https://i.redd.it/{id}.{ext}", _POSTED),
         key="reddit:{id}",
     ),
     Rule(
@@ -220,7 +221,7 @@ RULES = (
     Rule(
         ("web.archive.org",),
         r"/web/(?P<time>\d{4,14})/(?=[^?]*\.<ext>)(?P<url>https?:/.*)",
-        ("https://web.archive.org/web/{time}im_/{url}", "{posted}"),
+        ("https://web.archive.org/web/{time}im_/{url}", _POSTED),
     ),
     # Hosts of files, whose queries select no other file.
     Rule(_FILE_HOSTS, r"/(?P<name>[^?]+)\.<ext>", ("https://{host}/{name}.{ext}",)),
@@ -276,9 +277,11 @@ class HostRules:
         images = _images_at(url._replace(netloc=real), real, _MAX_NESTED)
         return [self._to_alias(image) for image in images]
 
-    def has(self, host: str) -> bool:
-        """Whether there is a rule for a host."""
-        return host in self.aliases or bool(_rules_of(host))
+    def name_of(self, host: str) -> str:
+        """The name under which the table has a host, such as .pixnet.net; "" for any other."""
+        if host in self.aliases:
+            return host
+        return next((name for _, rule in _rules_of(host) for name in _names(host, rule)), "")
 
     def _to_alias(self, image: HostedImage) -> HostedImage:
         addresses = tuple(map(self._alias_address, image.addresses))
@@ -305,12 +308,13 @@ def image_at(address: str, kind: str) -> HostedImage:
 
 @lru_cache(4096)
 def _rules_of(host: str) -> tuple[tuple[re.Pattern[str], Rule], ...]:
-    name = host.removeprefix("www.")
-    return tuple(
-        (_compile(rule.pattern), rule)
-        for rule in RULES
-        if any(name == h or (h[0] == "." and name.endswith(h)) for h in rule.hosts)
-    )
+    return tuple((_compile(rule.pattern), rule) for rule in RULES if any(_names(host, rule)))
+
+
+def _names(host: str, rule: Rule) -> Iterator[str]:
+    """The names of a rule's hosts that stand for a host."""
+    host = host.removeprefix("www.")
+    return (h for h in rule.hosts if h == host or (h.startswith(".") and host.endswith(h)))
 
 
 @lru_cache(None)
@@ -321,26 +325,30 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 def _images_at(url: SplitResult, host: str, nested: int) -> list[HostedImage]:
     """nested: how many addresses in each other's queries to look into."""
-    posted = url._replace(netloc=url.netloc.lower(), fragment="").geturl()
-    text = _SLASHES.sub("/", url.path) + (f"?{url.query}" if url.query else "")
+    path = _SLASHES.sub("/", url.path) if "//" in url.path else url.path
+    text = f"{path}?{url.query}" if url.query else path
     for pattern, rule in _rules_of(host):
         if match := pattern.match(text):
-            return list(_by_rule(rule, match, host, posted))
-    return _in_query(url, posted, nested) or _by_form(url, posted)
+            return list(_by_rule(rule, match, host, url))
+    return _in_query(url, nested) or _by_form(url)
 
 
-def _by_rule(rule: Rule, match: re.Match[str], host: str, posted: str) -> Iterator[HostedImage]:
-    groups = match.groupdict() | {"host": host.removeprefix("www."), "posted": posted}
+def _by_rule(
+    rule: Rule, match: re.Match[str], host: str, url: SplitResult
+) -> Iterator[HostedImage]:
+    groups = match.groupdict() | {"host": host.removeprefix("www.")}
     groups["ext"] = (groups.get("ext") or "").lower()
+    if _POSTED in rule.addresses:
+        groups["posted"] = _as_posted(url)
     for part in (groups.get("id") or "").split(","):
-        values = groups | {"id": part}
-        addresses = tuple(dict.fromkeys(each.format(**values) for each in rule.addresses))
-        page = rule.page.format(**values)
-        key = rule.key.format(**values) or _without_scheme(addresses[0] if addresses else page)
+        groups["id"] = part
+        addresses = tuple(dict.fromkeys(each.format(**groups) for each in rule.addresses))
+        page = rule.page.format(**groups)
+        key = rule.key.format(**groups) or _without_scheme(addresses[0] if addresses else page)
         yield HostedImage(addresses, key, rule.kind, page)
 
 
-def _in_query(url: SplitResult, posted: str, nested: int) -> list[HostedImage]:
+def _in_query(url: SplitResult, nested: int) -> list[HostedImage]:
     """The images of an address in a link's query, such as a resizing service's."""
     if not nested or "http" not in url.query.lower():
         return []
@@ -352,14 +360,14 @@ def _in_query(url: SplitResult, posted: str, nested: int) -> list[HostedImage]:
             except ValueError:  # not a URL
                 continue
             if len(images) == 1 and images[0].addresses:
-                addresses = tuple(dict.fromkeys((posted, *images[0].addresses)))
+                addresses = tuple(dict.fromkeys((_as_posted(url), *images[0].addresses)))
                 return [replace(images[0], addresses=addresses)]
             if images:
                 return images
     return []
 
 
-def _by_form(url: SplitResult, posted: str) -> list[HostedImage]:
+def _by_form(url: SplitResult) -> list[HostedImage]:
     """Any other host: an image if the path or the query has an image's extension.
 
     What follows the extension of a path is probably text that was attached to the link.
@@ -367,11 +375,17 @@ def _by_form(url: SplitResult, posted: str) -> list[HostedImage]:
     end = max((match.end() for match in _FILE.finditer(url.path)), default=0)
     if not end and not _IN_QUERY.search(url.query):
         return []
-    addresses: tuple[str, ...] = (posted,)
+    addresses = [_as_posted(url)]
     if end and end < len(url.path):
-        cut = url._replace(netloc=url.netloc.lower(), path=url.path[:end], query="", fragment="")
-        addresses = (cut.geturl(),) if not url.path[end:].strip("/") else (cut.geturl(), posted)
-    return [HostedImage(addresses, _without_scheme(addresses[0]), "file")]
+        addresses.insert(0, _as_posted(url._replace(path=url.path[:end], query="")))
+        if not url.path[end:].strip("/"):
+            addresses.pop()
+    return [HostedImage(tuple(addresses), _without_scheme(addresses[0]), "file")]
+
+
+def _as_posted(url: SplitResult) -> str:
+    """The address, but for the case of the host's name and a fragment, which no server sees."""
+    return url._replace(netloc=url.netloc.lower(), fragment="").geturl()
 
 
 def _without_scheme(address: str) -> str:

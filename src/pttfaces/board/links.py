@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from pttfaces.board.article_page import PostedLink
-from pttfaces.board.hosts import EXTENSIONS, HostedImage, HostRules, host_of
+from pttfaces.board.hosts import HostedImage, HostRules, host_of
 
-# An address after `=` or `/` is part of the one before, unless that one is an image's already.
-_AFTER_IMAGE = "|".join(rf"(?<=\.{extension}/)" for extension in EXTENSIONS)
-_GLUE = re.compile(rf"(?<!=)(?:(?<!/)|{_AFTER_IMAGE})(?=https?://)", re.IGNORECASE)
+_START = re.compile(r"(?=https?://)", re.IGNORECASE)
 _OPENING = {")": "(", "]": "[", "}": "{"}
 # Of Chinese texts: full-width commas, stops, closing brackets and the like.
 _CHINESE = "\uff0c\u3002\u3001\uff1b\uff1a\uff01\uff1f\uff09\u3011\u300d\u300f\u300b\uff5e\u2026"
@@ -49,10 +47,20 @@ class ArticleLinks:
     repeated: int
 
 
-def split_glued(text: str) -> list[str]:
-    """Splits `http…http…` before every http:// and https:// that begins another link; other text,
-    and an address that is part of another one, stays whole."""
-    return [piece for piece in _GLUE.split(text) if piece]
+def split_glued(text: str, rules: HostRules) -> list[str]:
+    """Splits `http…http…` before every http:// and https:// that begins another link.
+
+    After `/` or `=` it is part of the address before, such as an archive's, unless that leads to an
+    image by itself. Other text stays whole.
+    """
+    pieces: list[list[str]] = []
+    for part in filter(None, _START.split(text)):
+        before = pieces[-1][-1] if pieces else ""
+        if before.endswith(("/", "=")) and not _images_at(before, rules):
+            pieces[-1].append(part)
+        else:
+            pieces.append([part])
+    return ["".join(parts) for parts in pieces]
 
 
 def cut_punctuation(url: str) -> str:
@@ -87,7 +95,7 @@ def sort_links(
     repeated = 0
     # The body first, so that an image that a push repeats counts for the body.
     for index, link in sorted(enumerate(posted), key=lambda pair: pair[1].place):
-        for piece in split_glued(link.href):
+        for piece in split_glued(link.href, rules):
             parts = split_address(cut_punctuation(piece), page_url)
             host = host_of(parts) if parts else ""
             images = _with_opened(rules.images_at(parts) if parts else [], opened or {})
@@ -129,3 +137,8 @@ def _with_opened(
 ) -> list[HostedImage]:
     """Images, with those of opened pages in place of the pages."""
     return [inside for image in images for inside in opened.get(image.key, [image])]
+
+
+def _images_at(address: str, rules: HostRules) -> list[HostedImage]:
+    parts = split_address(cut_punctuation(address))
+    return rules.images_at(parts) if parts else []
