@@ -379,7 +379,7 @@ def another_threshold(count: int) -> None:
             digest = files.digest_bytes(str(number).encode())
             link, name = ledger_row(number, digest, f"M.{number // 8}"), f"{digest[:16]}-0.png"
             (Path("data/crops") / name).write_bytes(some[number % len(some)])
-            phash, sharpness = rng.bytes(32).hex(), round(float(rng.lognormal(6, 1)), 2)
+            phash, sharpness = rng.bytes(64).hex(), round(float(rng.lognormal(6, 1)), 2)
             face_px = upscale = brightness = yaw = pitch = roll = score = 1.0
             measures = (sharpness, face_px, upscale, brightness, yaw, pitch, roll, score)
             rows.append(CropRow(name, link.path, 0, *measures, phash))

@@ -2,7 +2,7 @@
 
     PYTHONPATH=src python benchmarks/scale.py                the year: 5,400 articles
     PYTHONPATH=src python benchmarks/scale.py --share 0.05   a twentieth of it, to see what grows
-    PYTHONPATH=src python benchmarks/scale.py --hashes       the search for duplicates alone
+    PYTHONPATH=src python benchmarks/scale.py --hashes       the search for copies alone
 
 It has no peer: it finds a stage that grows faster than its input. The board is synthetic, with ten
 images an article, and this process serves it on loopback and prints its own CPU time separately.
@@ -13,6 +13,7 @@ have the same bytes. For Linux and macOS.
 import argparse
 import io
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from pttfaces.curation.duplicates import find_duplicates, find_pairs
+from pttfaces.curation.duplicates import similar_pairs
 from pttfaces.demo.board import DemoBoard, DemoImage, Post
 from pttfaces.demo.encode import draw
 from pttfaces.demo.site import HOSTS, serve
@@ -33,6 +34,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 STAGES = ("crawl", "links", "download", "detect", "crop", "curate")
 ARTICLES, IMAGES_AN_ARTICLE, PORTRAITS, SIDE = 5400, 10, 300, 224
 RATES = {"rate_per_s: 200": "rate_per_s: 1000", "rate_per_host: 1000": "rate_per_host: 10000"}
+COPY_BITS = 48  # as in the presets for photographs
 _FIRST, _YEAR = 1704038400, 366 * 86400  # 2024 in Taipei begins here, and lasts
 
 
@@ -127,25 +129,51 @@ def run(project: Path, stage: str, port: int) -> Measured:
     )
 
 
-def search_for_duplicates() -> None:
-    """What grows with the square of its input: seconds for crops of which none are alike."""
-    rng = np.random.default_rng(0)
-    print("| crops | CPU seconds |\n| --- | --- |")
-    for count in (6750, 13500, 27000, 54000):
-        hashes = [rng.bytes(32).hex() for _ in range(count)]
-        began = time.process_time()
-        find_duplicates(hashes, 30)
-        assert not any(find_pairs(hashes, 30))  # for the groups
-        print(f"| {count} | {time.process_time() - began:.1f} |", flush=True)
+def search_for_copies() -> None:
+    """The search for copies among random hashes of 256 bits, beside comparing all with all.
+
+    Each is planted once at the limit and once a bit beyond it. The peer counts bits by numpy in
+    blocks, on one core, and is left out where it would take minutes.
+    """
+    rng, none = np.random.default_rng(0), np.zeros((1, 4), np.uint64)
+    print(f"| hashes | all pairs, CPU s | ours, CPU s | seconds | peak MiB |\n{'| --- ' * 5}|")
+    for count in (6750, 54000, 200_000, 1_000_000):
+        hashes = rng.integers(0, 2**64, (count, 4), np.uint64)
+        for index, bits in ((1, COPY_BITS), (3, COPY_BITS + 1)):
+            changed = np.zeros(256, np.uint8)
+            changed[rng.choice(256, bits, replace=False)] = 1
+            hashes[index] = hashes[index - 1] ^ np.packbits(changed).view(np.uint64)
+        peer = "–"
+        if count <= 54000:
+            began = time.process_time()
+            found = compare_all(hashes)
+            peer = f"{time.process_time() - began:.1f}"
+            assert found == [(0, 1)]
+        began, wall = time.process_time(), time.monotonic()
+        pairs = similar_pairs(hashes, COPY_BITS, none)
+        own, wall = time.process_time() - began, time.monotonic() - wall
+        assert pairs.tolist() == [[0, 1]]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak_mib = peak / (2**20 if sys.platform == "darwin" else 1024)
+        print(f"| {count:,} | {peer} | {own:.1f} | {wall:.1f} | {peak_mib:.0f} |", flush=True)
+
+
+def compare_all(hashes: np.ndarray) -> list[tuple[int, int]]:
+    """Every two hashes (N, 4) that differ in at most COPY_BITS bits."""
+    words, found = np.ascontiguousarray(hashes.T), []
+    for second in range(1, len(hashes)):
+        differing = sum(np.bitwise_count(word[:second] ^ word[second]) for word in words)
+        found += [(int(first), second) for first in np.flatnonzero(differing <= COPY_BITS)]
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measures a synthetic year, stage by stage.")
     parser.add_argument("--share", type=float, default=1.0, help="of the year; 1 by default")
-    parser.add_argument("--hashes", action="store_true", help="only the search for duplicates")
+    parser.add_argument("--hashes", action="store_true", help="only the search for copies")
     options = parser.parse_args()
     if options.hashes:
-        search_for_duplicates()
+        search_for_copies()
         return
     articles = round(ARTICLES * options.share)
     print(f"drawing {PORTRAITS} portraits ...", file=sys.stderr)

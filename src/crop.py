@@ -5,7 +5,7 @@ from pathlib import Path
 from pttfaces.stage import run_stage
 from pttfaces import config, files, tables
 from pttfaces.errors import DataError
-from pttfaces.faces import alignment, detection, quality
+from pttfaces.faces import alignment, detection
 from pttfaces.progress import progress
 
 
@@ -23,8 +23,6 @@ def main() -> None:
             rows += cropped
             bar.update()
     tables.write("data/crops.csv", rows, tables.CropRow)
-    histogram = quality.sharpness_histogram(row.sharpness for row in rows if not row.reason)
-    tables.write("metrics/plots/blur.csv", histogram, tables.SharpnessBin)
     figures = alignment.crop_metrics(rows)
     files.write_metrics("crop", figures)
     print(

@@ -9,9 +9,11 @@ from pttfaces import config, denylist, files, images, manifest, tables, workdir
 from pttfaces.curation import (
     candidates,
     dataset_card,
+    duplicates,
     filters,
     image_export,
     plots,
+    sharpness,
     splits,
     summary,
 )
@@ -22,19 +24,25 @@ TRAIN, HOLDOUT = DATASET / splits.TRAIN, DATASET / splits.HOLDOUT
 
 def main() -> None:
     params = config.load()
-    options, threshold = params.curate, params.blur_threshold
+    options = params.curate
     crops = candidates.make_candidates(
         tables.read("data/crops.csv", tables.CropRow),
         tables.read("data/ledger.csv", tables.LedgerRow),
         tables.read_jsonl("data/articles.jsonl", tables.Article),
     )
     deny = denylist.load_for_stage()
+    if options.sharpness_at == "image_size":
+        side, face_factor = params.image_size, params.crop.face_factor
+        crops = sharpness.measure_sharpness(crops, CROPS, side, face_factor, deny)
+    copies = duplicates.find_copies([each.crop.phash for each in crops], options.duplicate_bits)
     files.clean_folder(DATASET)
     for folder in (TRAIN, HOLDOUT):
         folder.mkdir()
-    filter_crops = partial(filters.filter_crops, crops, options, threshold, deny)
+    filter_crops = partial(
+        filters.filter_crops, crops, options, params.blur_threshold, deny, copies
+    )
     rows = image_export.export_crops(filter_crops, CROPS, TRAIN, make_image(params))
-    groups = splits.group_crops(crops, rows, options.duplicate_bits)
+    groups = splits.group_crops(crops, rows, copies)
     rows = splits.split_rows(rows, groups, options.holdout)
     for row in rows:
         if row.split == splits.HOLDOUT:
@@ -42,9 +50,10 @@ def main() -> None:
     tables.write("data/dataset.csv", rows, tables.DatasetRow)
     counts = summary.curation_metrics(rows, groups)
     files.write_metrics("curate", counts)
-    sheet = plots.contact_sheet(rows, CROPS, threshold)
-    images.save_png("metrics/pictures/contact_sheet.png", sheet)
-    files.write_bytes("metrics/plots/blur.png", plots.sharpness_chart(rows, threshold))
+    images.save_png("metrics/pictures/contact_sheet.png", plots.contact_sheet(rows, CROPS, params))
+    images.save_png("metrics/pictures/sharpness.png", plots.sharpness_sheet(rows, CROPS, params))
+    files.write_bytes("metrics/plots/blur.png", plots.sharpness_chart(rows, params))
+    tables.write("metrics/plots/blur.csv", plots.sharpness_bins(rows), tables.SharpnessBin)
     summary.check_enough(counts)
     manifest.write_manifest(DATASET)
     dataset_card.write(DATASET, rows)

@@ -181,8 +181,15 @@ class Curate(_Group):
     recrop_padding: Padding | None = Field(
         description="how to fill what is cropped again; null: crop.padding"
     )
-    duplicate_bits: int = Field(
-        ge=0, le=128, description="near-duplicates differ in at most this many of 256 hash bits"
+    sharpness_at: Literal["crop", "image_size"] = Field(
+        description="where blur_threshold's sharpness is measured: on the whole crop at 256 "
+        "pixels, as the original did, or inside the face at image_size"
+    )
+    duplicate_bits: Annotated[int, Field(ge=0, le=64)] | None = Field(
+        description="copies differ in at most this many of 256 hash bits; null: keep copies"
+    )
+    max_outside: Fraction | None = Field(
+        description="maximum fraction of a crop that lies outside its image; null: no limit"
     )
     min_face_px: Annotated[float, Field(ge=0)] | None = Field(
         description="minimum size of a face in its image, in pixels; null: no limit"
@@ -327,7 +334,9 @@ class Params(_Group):
         description="seed of training and sampling, not of the data",
     )
     image_size: int = Field(ge=8, le=512, description="side of a training image, in pixels")
-    blur_threshold: float = Field(ge=0, description="minimum variance of a crop's Laplacian")
+    blur_threshold: float = Field(
+        ge=0, description="minimum sharpness, as curate.sharpness_at measures it"
+    )
     noise_schedule: NoiseScheduleName = Field(description="noise schedule")
     infer_steps: int = Field(ge=1, le=10000, description="sampling steps per image")
     demo: Demo

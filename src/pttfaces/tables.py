@@ -160,9 +160,9 @@ class CropRow:
     crop: file name in data/crops; image: path below data/raw; face: number in the image; sharpness:
     variance of the Laplacian; face_px: shorter side of the face's box, in pixels of the image;
     upscale: crop pixels per image pixel; brightness: mean grey, 0…255; yaw, pitch, roll: of the
-    head, in degrees; score: the detector's, 0…1; phash: perceptual hash, in hex; outside: share of
-    the crop that lies outside its image, 0…1, None in a table of an earlier version. Without a crop
-    all measures are NaN.
+    head, in degrees; score: the detector's, 0…1; phash: perceptual hashes, in hex; outside: share
+    of the crop that lies outside its image, 0…1, None in a table of an earlier version. Without a
+    crop all measures are NaN.
     """
 
     crop: str
@@ -186,9 +186,10 @@ class DatasetRow:
     """A crop from its source to its split: a row of data/dataset.csv.
 
     article, author, url: where its image was found first ("" for articles and authors of local
-    files); sha256: of the image; face … score: as in `CropRow`; split: train, holdout, or "" where
-    `reason` says why it is left out; duplicate_of: the crop that stays in its place; board, date:
-    of the article. A denied crop has neither article, author, url, board nor date.
+    files); sha256: of the image; sharpness: as `curate.sharpness_at` measures it; face … score and
+    outside: as in `CropRow`; split: train, holdout, or "" where `reason` says why it is left out;
+    duplicate_of: the crop that stays in its place; board, date: of the article. A denied crop has
+    neither article, author, url, board nor date.
     """
 
     crop: str
@@ -210,6 +211,7 @@ class DatasetRow:
     duplicate_of: str
     board: str
     date: str
+    outside: float | None
 
 
 @dataclass(frozen=True, slots=True)

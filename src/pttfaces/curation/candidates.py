@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from pttfaces.errors import DataError
-from pttfaces.faces.quality import HASH_BITS
+from pttfaces.faces.quality import HASH_BITS, HASHES
 from pttfaces.tables import Article, CropRow, LedgerRow
 
 _INBOX = "inbox:"
-_HASH = re.compile(rf"[0-9a-f]{{{HASH_BITS // 4}}}")
+_HASH = re.compile(rf"[0-9a-f]{{{HASHES * HASH_BITS // 4}}}")
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,14 @@ class Provenance:
 class Candidate:
     """A crop that may join the data set, and where its image comes from.
 
-    sha256: of the image; sources: every place where it was found, the first one first.
+    sha256: of the image; sources: every place where it was found, the first one first; sharpness:
+    what blur_threshold limits.
     """
 
     crop: CropRow
     sha256: str
     sources: tuple[Provenance, ...]
+    sharpness: float
 
 
 def make_candidates(
@@ -75,6 +77,7 @@ def make_candidates(
             crop,
             digests.get(crop.image, ""),
             tuple(sources.get(crop.image, [Provenance("", "", "")])),
+            crop.sharpness,
         )
         for crop in crops
     ]

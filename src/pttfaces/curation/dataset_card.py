@@ -27,9 +27,9 @@ folder `holdout` is the split `validation`: none of its images shares an article
 a near-duplicate with the folder `train`. `manifest.csv` lists every image with its SHA-256.
 
 `metadata.csv` of each folder has a row for each image, measured on the crop it was made from:
-`sharpness` (variance of the Laplacian), `face_px` (shorter side of the face's box, in pixels of the
-source image), `upscale` (crop pixels per source pixel), `brightness` (mean grey, 0 to 255), `yaw`,
-`pitch` and `roll` of the head (degrees), `score` (the detector's, 0 to 1).
+`sharpness` (what `blur_threshold` limits), `face_px` (shorter side of the face's box, in pixels of
+the source image), `upscale` (crop pixels per source pixel), `brightness` (mean grey, 0 to 255),
+`yaw`, `pitch` and `roll` of the head (degrees), `score` (the detector's, 0 to 1).
 
 The images show people. Keep them private; the rights to them stay with those who made them and
 those whom they show.

@@ -1,26 +1,34 @@
 """Decides which crops stay in the data set, and why the others are left out."""
 
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from pttfaces.config import Curate
 from pttfaces.curation.candidates import Candidate, Provenance
-from pttfaces.curation.duplicates import find_duplicates
 from pttfaces.denylist import DenyList
 from pttfaces.tables import CropRow, DatasetRow, columns
 
 DENIED, BLURRED, DUPLICATE = "denied", "blurred", "duplicate"
 SMALL, ENLARGED, DARK, BRIGHT = "face too small", "enlarged too much", "too dark", "too bright"
 TURNED, UNSURE = "head turned too far", "detector too unsure"
+OUTSIDE = "too much outside its image"
 NO_FACE_AGAIN = "no face when cropped again"
 CROP_REASONS = (
-    *(DENIED, BLURRED, SMALL, ENLARGED, DARK, BRIGHT, TURNED, UNSURE),
+    *(DENIED, BLURRED, SMALL, ENLARGED, DARK, BRIGHT, TURNED, UNSURE, OUTSIDE),
     *(DUPLICATE, NO_FACE_AGAIN),
 )
 
 _SHARED_COLUMNS = [
-    name for name in columns(CropRow) if name in columns(DatasetRow) and name != "reason"
+    name
+    for name in columns(CropRow)
+    if name in columns(DatasetRow) and name not in ("reason", "sharpness")
 ]
+# Of copies, which differ a little in how they were detected: those whose face is at least this
+# large, relative to the largest one, count as equally large, and so on.
+_AS_LARGE, _AS_SHARP, _AS_MUCH_OUTSIDE = 0.9, 0.75, 0.05
 
 
 def filter_crops(
@@ -28,36 +36,64 @@ def filter_crops(
     options: Curate,
     blur_threshold: float,
     deny: DenyList,
+    copies: np.ndarray,
     without_face: Collection[str] = (),
 ) -> list[DatasetRow]:
     """A row for each candidate, with the first reason to leave it out, if any, and no split yet.
 
-    A crop is denied if any source of its image is. Of crops that look alike the one with the
-    largest face in its image stays; of equals, the first.
+    A crop is denied if any source of its image is. Of copies the clean one stays among those with
+    the largest faces.
 
-    blur_threshold: minimum sharpness; without_face: names of crops on which no face was found
-    again, whose look-alikes stay.
+    blur_threshold: minimum sharpness; copies: of the candidates, from `find_copies`; without_face:
+    names of crops on which no face was found again, whose copies stay.
     """
 
     def reason(candidate: Candidate) -> str:
-        if _is_denied(candidate, deny):
+        if is_denied(candidate, deny):
             return DENIED
-        fault = _find_fault(candidate.crop, options, blur_threshold)
+        fault = _find_fault(candidate, options, blur_threshold)
         return fault or (NO_FACE_AGAIN if candidate.crop.crop in without_face else "")
 
     rows = [_row(candidate, reason(candidate)) for candidate in candidates]
-    allowed = [index for index, row in enumerate(rows) if not row.reason]
-    allowed.sort(key=lambda index: -rows[index].face_px)
-    hashes = [candidates[index].crop.phash for index in allowed]
-    duplicates = find_duplicates(hashes, options.duplicate_bits)
-    for index, original in zip(allowed, duplicates, strict=True):
-        if original is not None:
-            name = rows[allowed[original]].crop
-            rows[index] = replace(rows[index], reason=DUPLICATE, duplicate_of=name)
+    near = defaultdict(list)
+    for first, second in copies.tolist():
+        if not rows[first].reason and not rows[second].reason:
+            near[first].append(second)
+            near[second].append(first)
+    open_ = set(near)
+    for index in sorted(near, key=lambda index: (-rows[index].face_px, index)):
+        if index in open_:
+            alike = [index, *(other for other in near[index] if other in open_)]
+            stays = _cleanest(alike, candidates, options)
+            open_.discard(stays)
+            for other in open_.intersection(near[stays]):
+                open_.discard(other)
+                name = rows[stays].crop
+                rows[other] = replace(rows[other], reason=DUPLICATE, duplicate_of=name)
     return rows
 
 
-def _is_denied(candidate: Candidate, deny: DenyList) -> bool:
+def _cleanest(alike: Iterable[int], candidates: Sequence[Candidate], options: Curate) -> int:
+    """Which of the candidates with these indices, all of them copies of the first one, to keep.
+
+    Of the largest those that show most of the image, of these the sharp ones, of these the one with
+    the fewest edges in the whole crop: what is laid over an image adds edges, as a watermark, a
+    border, or the blocks of another JPEG do.
+    """
+    crops = {index: candidates[index].crop for index in alike}
+    size = _AS_LARGE * max(crop.face_px for crop in crops.values())
+    alike = [index for index, crop in crops.items() if crop.face_px >= size]
+    outside = {index: crops[index].outside or 0.0 for index in alike}
+    limit = min(outside.values()) + _AS_MUCH_OUTSIDE
+    alike = [index for index in alike if outside[index] <= limit]
+    if options.sharpness_at == "image_size":  # the other one rises with what is laid over
+        sharp = _AS_SHARP * max(candidates[index].sharpness for index in alike)
+        alike = [index for index in alike if candidates[index].sharpness >= sharp]
+    return min(alike, key=lambda index: (crops[index].sharpness, index))
+
+
+def is_denied(candidate: Candidate, deny: DenyList) -> bool:
+    """Whether the crop, its image or any place where the image was found is denied."""
     return any(
         deny.denies(
             article=source.article,
@@ -70,10 +106,11 @@ def _is_denied(candidate: Candidate, deny: DenyList) -> bool:
     )
 
 
-def _find_fault(crop: CropRow, options: Curate, blur_threshold: float) -> str:
+def _find_fault(candidate: Candidate, options: Curate, blur_threshold: float) -> str:
     """The first of CROP_REASONS for which a crop's quality is out of bounds; "" for none."""
+    crop = candidate.crop
     checks = (
-        (BLURRED, crop.sharpness, blur_threshold, None),
+        (BLURRED, candidate.sharpness, blur_threshold, None),
         (SMALL, crop.face_px, options.min_face_px, None),
         (ENLARGED, crop.upscale, None, options.max_upscale),
         (DARK, crop.brightness, options.min_brightness, None),
@@ -81,6 +118,7 @@ def _find_fault(crop: CropRow, options: Curate, blur_threshold: float) -> str:
         (TURNED, abs(crop.yaw), None, options.max_yaw),
         (TURNED, abs(crop.pitch), None, options.max_pitch),
         (UNSURE, crop.score, options.min_score, None),
+        (OUTSIDE, crop.outside or 0.0, None, options.max_outside),
     )
     for reason, value, low, high in checks:
         if (low is not None and value < low) or (high is not None and value > high):
@@ -101,5 +139,6 @@ def _row(candidate: Candidate, reason: str) -> DatasetRow:
         duplicate_of="",
         board=source.board,
         date=source.date,
+        sharpness=candidate.sharpness,
         **{name: getattr(candidate.crop, name) for name in _SHARED_COLUMNS},
     )

@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from pttfaces.curation.candidates import Candidate
-from pttfaces.curation.duplicates import find_pairs
 from pttfaces.curation.filters import DENIED
 from pttfaces.tables import DatasetRow
 
@@ -16,15 +17,15 @@ _MIN_SHARPNESS = 1.0  # below it a crop shows nothing: all such hashes are simil
 
 
 def group_crops(
-    candidates: Sequence[Candidate], rows: Sequence[DatasetRow], duplicate_bits: int
+    candidates: Sequence[Candidate], rows: Sequence[DatasetRow], copies: np.ndarray
 ) -> dict[str, str]:
     """Crop's file name → its group, whose crops are all on one side of the split.
 
-    rows: those of the candidates, from `filter_crops`. Groups are articles and folders of the
-    inbox, and those that share an image or have crops that look alike are one: who posts an image
-    twice shows the same person twice. Crops that are left out count, too, because copies are often
-    small and blurred; not those that are denied, which have no group. Crops that show nothing do
-    not connect groups by their look.
+    rows: those of the candidates, from `filter_crops`; copies: from `find_copies`. Groups are
+    articles and folders of the inbox, and those that share an image or have copies of one are one:
+    who posts an image twice shows the same person twice. Crops that are left out count, too,
+    because copies are often small and blurred; not those that are denied, which have no group.
+    Crops that show nothing do not connect groups by their look.
     """
     parents: dict[str, str] = {}
 
@@ -44,9 +45,13 @@ def group_crops(
     for candidate in allowed:
         for source in candidate.sources:
             join(candidate.sources[0].group, source.group)
-    clear = [candidate for candidate in allowed if candidate.crop.sharpness >= _MIN_SHARPNESS]
-    for first, second in find_pairs([candidate.crop.phash for candidate in clear], duplicate_bits):
-        join(clear[first].sources[0].group, clear[second].sources[0].group)
+    connects = [
+        row.reason != DENIED and candidate.crop.sharpness >= _MIN_SHARPNESS
+        for candidate, row in zip(candidates, rows, strict=True)
+    ]
+    for first, second in copies.tolist():
+        if connects[first] and connects[second]:
+            join(candidates[first].sources[0].group, candidates[second].sources[0].group)
     return {candidate.crop.crop: root(candidate.sources[0].group) for candidate in allowed}
 
 

@@ -19,6 +19,7 @@ _REMEDIES = {
     filters.BRIGHT: "raise curate.max_brightness",
     filters.TURNED: "raise curate.max_yaw and curate.max_pitch",
     filters.UNSURE: "lower curate.min_score",
+    filters.OUTSIDE: "raise curate.max_outside",
     filters.DUPLICATE: "lower curate.duplicate_bits",
     filters.NO_FACE_AGAIN: "set curate.recrop to false",
 }

@@ -11,7 +11,7 @@ from pttfaces.erasure.provenance import is_named_after
 from pttfaces.errors import DataError
 
 # Images that show many others; their names do not say which.
-SHEETS = ("metrics/pictures/contact_sheet.png", "metrics/pictures/nearest.png")
+SHEETS = tuple(f"metrics/pictures/{name}.png" for name in ("contact_sheet", "sharpness", "nearest"))
 # Where `pttfaces report`, `dvc plots` and the commands of `pttfaces history` copy them to.
 _SHEET_COPIES = ("report.html", "dvc_plots", "from_mlflow")
 # Tables with a line for each article, link, image, crop or sample.

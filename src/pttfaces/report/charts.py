@@ -20,11 +20,11 @@ def sharpness_bars(figures: Mapping[str, Any]) -> Markup:
     if len(rows) < 3 or None in edges or None in counts:
         return Markup("")
     bound = data.settings(working_folder()).get("blur_threshold")
-    title = f"Sharpness of {figures.get('crop', {}).get('crops', 'the')} crops"
+    title = f"Sharpness of {figures.get('curate', {}).get('crops', 'the')} crops"
     return Markup(
         svg.histogram(
             title,
-            "variance of the Laplacian; the outer bars are open",
+            "sharpness; the outer bars are open",
             edges,  # type: ignore[arg-type]
             counts,  # type: ignore[arg-type]
             bound,

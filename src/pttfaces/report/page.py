@@ -47,7 +47,7 @@ def render() -> str:
 def _images(figures: Mapping[str, Any]) -> dict[str, str]:
     """Name → data URI of every image that a stage wrote; "" for an expected one that is missing or
     whose stage has no figures."""
-    expected = dict.fromkeys(("contact_sheet", "samples", "nearest"), "")
+    expected = dict.fromkeys(("contact_sheet", "sharpness", "samples", "nearest"), "")
     return expected | {
         path.stem: data.data_uri(path)
         for path in sorted(IMAGES.glob("*.png"))

@@ -136,7 +136,7 @@ def test_curate_when_recrop_finds_no_face_uses_a_copy(
     posted = [images.png_bytes(original), images.png_bytes(smaller), *others]
     root = workspace(
         [Posted(png, f"M.{n}", f"https://i.example/{n}.png") for n, png in enumerate(posted)],
-        threshold=("blur_threshold: 100", "blur_threshold: 0"),
+        threshold=("blur_threshold: 300", "blur_threshold: 0"),
     )
     run()
     table = tables.read_csv("data/dataset.csv").set_index("crop")
@@ -170,6 +170,6 @@ def test_detect_without_a_face_in_any_image_raises_data_error(workspace: Workspa
 def test_curate_of_too_few_crops_raises_data_error(
     workspace: Workspace, posted: list[Posted]
 ) -> None:
-    workspace(posted[:3], threshold=("blur_threshold: 100", "blur_threshold: 100000"))
+    workspace(posted[:3], threshold=("blur_threshold: 300", "blur_threshold: 100000"))
     with pytest.raises(DataError, match="0 of 3 crops can be used"):
         run()

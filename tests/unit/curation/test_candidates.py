@@ -2,7 +2,7 @@ import contextlib
 from dataclasses import replace
 
 import pytest
-from candidates_support import USUAL, filtered
+from candidates_support import USUAL, filtered, look
 from damage import DAMAGES, Damage
 from faces_support import ledger_row
 from hypothesis import given
@@ -32,7 +32,7 @@ def test_make_candidates_of_an_image_posted_twice_gives_both_sources() -> None:
         ledger_row("x.jpg", "ab", "M.2", "https://i.example/2.jpg"),
         ledger_row("", "", "M.3", "https://i.example/3.jpg"),
     ]
-    crop = replace(USUAL, crop="x-0.png", image="x.jpg", phash="ab" * 32)
+    crop = replace(USUAL, crop="x-0.png", image="x.jpg", phash=look("ab" * 32))
     (found,) = make_candidates([crop], ledger, [ARTICLE])
     assert found.crop == crop
     assert found.sha256 == "ab"
@@ -53,7 +53,9 @@ def test_make_candidates_of_damaged_tables_raises_at_most_data_error(
 ) -> None:
     folder = tmp_path_factory.mktemp("tables")
     crops, ledger = folder / "crops.csv", folder / "ledger.csv"
-    rows = [replace(USUAL, crop=f"a-{n}.png", image="a.jpg", phash=f"{n}" * 64) for n in (0, 1)]
+    rows = [
+        replace(USUAL, crop=f"a-{n}.png", image="a.jpg", phash=look(f"{n}" * 64)) for n in (0, 1)
+    ]
     tables.write(crops, rows, CropRow)
     row = ledger_row("a.jpg", "a" * 64, ARTICLE.id, "http://a.test/1")
     tables.write(ledger, [row], LedgerRow)

@@ -1,6 +1,7 @@
 import io
 
 import numpy as np
+import pytest
 from faces_support import Portrait, encoded
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,28 +11,68 @@ from pttfaces.curation import duplicates
 from pttfaces.faces import quality
 
 
-def test_find_duplicates_by_perceptual_hash_finds_a_smaller_jpeg_copy_alone(
+def test_find_copies_finds_a_smaller_jpeg_and_a_mirrored_copy_alone(
     portraits: list[Portrait],
 ) -> None:
     crops = [Image.fromarray(portrait.pixels).resize((256, 256)) for portrait in portraits[:4]]
-    copy = Image.open(io.BytesIO(encoded(crops[0].resize((150, 150)), "JPEG", quality=70)))
+    small = Image.open(io.BytesIO(encoded(crops[0].resize((150, 150)), "JPEG", quality=70)))
+    mirrored = crops[1].transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    crops += [small.resize((256, 256)), mirrored]
     hashes = [quality.perceptual_hash(np.asarray(crop)) for crop in crops]
-    hashes.append(quality.perceptual_hash(np.asarray(copy.resize((256, 256)))))
-    assert {4 * len(text) for text in hashes} == {quality.HASH_BITS}
-    assert duplicates.find_duplicates(hashes, 30) == [None, None, None, None, 0]
-    assert list(duplicates.find_pairs(hashes, 30)) == [(0, 4)]
+    assert {4 * len(text) for text in hashes} == {quality.HASHES * quality.HASH_BITS}
+    assert duplicates.find_copies(hashes, 30).tolist() == [[0, 4], [1, 5]]
+    assert not len(duplicates.find_copies(hashes, None))
 
 
-@given(hashes=st.lists(st.binary(min_size=32, max_size=32), max_size=30), bits=st.integers(0, 128))
-def test_find_duplicates_of_any_hashes_keeps_no_two_alike(hashes: list[bytes], bits: int) -> None:
-    """Every duplicate is alike the original that it names."""
+def test_find_copies_counts_the_middle_where_the_rest_has_changed(
+    portraits: list[Portrait],
+) -> None:
+    """As where an image was cut and its crop padded."""
+    crop = np.asarray(Image.fromarray(portraits[0].pixels).resize((256, 256)))
+    cut = crop.copy()
+    cut[:40] = cut[:, :40] = 0
+    hashes = [quality.perceptual_hash(pixels) for pixels in (crop, cut)]
+    whole, middle = (
+        duplicates.count_differing(*(duplicates.hash_words([text[part]]) for text in hashes))[0]
+        for part in (slice(64), slice(64, None))
+    )
+    assert (whole > 30, middle) == (True, 0)
+    assert len(duplicates.find_copies(hashes, 30)) == 1
 
-    def differing(left: int, right: int) -> int:
-        numbers = [int.from_bytes(hashes[index]) for index in (left, right)]
-        return (numbers[0] ^ numbers[1]).bit_count()
 
-    found = duplicates.find_duplicates([content.hex() for content in hashes], bits)
-    kept = [index for index, original in enumerate(found) if original is None]
-    assert all(differing(a, b) > bits for a in kept for b in kept if a < b)
-    assert all(differing(index, of) <= bits for index, of in enumerate(found) if of is not None)
-    assert all(of in kept for of in found if of is not None)
+@pytest.mark.parametrize("pieces", [1, 4, 7, 11])
+@given(
+    seed=st.integers(0, 2**32),
+    bits=st.integers(0, 128),
+    words=st.sampled_from([1, 4, 8]),
+    mirrored=st.booleans(),
+)
+def test_similar_pairs_by_any_pieces_are_those_of_comparing_all(
+    pieces: int, seed: int, bits: int, words: int, mirrored: bool
+) -> None:
+    """Hashes of which half are copies of others, near the limit on either side."""
+    rng = np.random.default_rng(seed)
+    hashes = rng.integers(0, 2**64, (40, words), np.uint64)
+    flip = np.full(words, 0x5555555555555555 if mirrored else 0, np.uint64)
+    for copy, original in zip(hashes[20:], hashes, strict=False):
+        count = int(np.clip(rng.integers(bits - 2, bits + 3), 0, 64 * words))
+        changed = np.zeros(64 * words, np.uint8)
+        changed[rng.choice(64 * words, count, replace=False)] = 1
+        copy[:] = original ^ flip ^ np.packbits(changed).view(np.uint64)
+    differing = np.bitwise_count(hashes[:, None] ^ hashes ^ flip).sum(axis=-1)
+    expected = np.argwhere(np.triu(differing <= bits, 1))
+    search = duplicates._Search(hashes, bits, flip, duplicates._divide(words, bits, pieces))
+    found = np.concatenate([search.pairs_by(number) for number in range(len(search.pieces))])
+    assert sorted(found.tolist()) == expected.tolist(), "each pair once"
+    assert np.array_equal(duplicates.similar_pairs(hashes, bits, flip[None]), expected)
+
+
+def test_choose_pieces_of_more_hashes_compares_a_smaller_share_of_all_pairs() -> None:
+    """Hence the work does not grow with the square."""
+
+    def share(count: int) -> float:
+        pieces = duplicates._choose_pieces(count, 4, 48)
+        return sum(piece.neighbours / 2**piece.width for piece in pieces)
+
+    assert share(500) == 4, "all pairs, word by word"
+    assert share(10_000) > 4 * share(1_000_000)

@@ -1,7 +1,16 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from candidates_support import NOBODY, candidate, changed, filtered, options
+from candidates_support import (
+    NOBODY,
+    candidate,
+    changed,
+    copies_of,
+    filtered,
+    look,
+    options,
+)
 
 from pttfaces.curation import filters
 from pttfaces.curation.candidates import Candidate, Provenance
@@ -40,7 +49,7 @@ def test_filter_crops_when_a_face_is_denied_removes_all_of_its_image() -> None:
 def test_filter_crops_when_any_article_of_an_image_is_denied_removes_it() -> None:
     again = Provenance("M.1704074649.A.009", "someone", "https://i.example/copy.jpg")
     one = candidate(1)
-    twice = Candidate(one.crop, one.sha256, (*one.sources, again))
+    twice = replace(one, sources=(*one.sources, again))
     assert reasons([twice], "article:M.1704074649.A.009") == ["denied"]
 
 
@@ -54,6 +63,7 @@ def test_filter_crops_when_any_article_of_an_image_is_denied_removes_it() -> Non
         ({"max_yaw": 30}, {"yaw": -31}, "head turned too far"),
         ({"max_pitch": 20}, {"pitch": 21}, "head turned too far"),
         ({"min_score": 0.5}, {"score": 0.4}, "detector too unsure"),
+        ({"max_outside": 0.11}, {"outside": 0.12}, "too much outside its image"),
     ],
 )
 def test_filter_crops_with_a_limit_removes_what_is_beyond_it(
@@ -61,7 +71,7 @@ def test_filter_crops_with_a_limit_removes_what_is_beyond_it(
 ) -> None:
     """Without limits nothing is removed."""
     within = {
-        name: value * 0.9 if reason.startswith(("e", "h", "too b")) else value * 2
+        name: value * 0.9 if reason.startswith(("e", "h", "too b", "too m")) else value * 2
         for name, value in quality.items()
     }
     crops = [candidate(1, **quality), candidate(2, **within)]
@@ -69,14 +79,47 @@ def test_filter_crops_with_a_limit_removes_what_is_beyond_it(
     assert reasons(crops) == ["", ""]
 
 
-def test_filter_crops_of_duplicates_keeps_the_largest_face() -> None:
+def test_filter_crops_of_copies_keeps_the_largest_face() -> None:
     alike = [candidate(1, sharpness=5, face_px=900), candidate(2), candidate(3, face_px=300)]
-    alike = [changed(one, phash="ff" * 32) for one in alike]
+    alike = [changed(one, phash=look("ff" * 32)) for one in alike]
     rows = filtered([*alike, candidate(4)])
     assert [row.reason for row in rows] == ["blurred", "duplicate", "", ""]
     assert rows[1].duplicate_of == alike[2].crop.crop
-    equal = [candidate(number, phash="ff" * 32) for number in (1, 2)]
+    equal = [candidate(number, phash=look("ff" * 32)) for number in (1, 2)]
     assert reasons(equal) == ["", "duplicate"], "of equals the first"
+
+
+@pytest.mark.parametrize(
+    ("clean", "worse"),
+    [
+        ({}, {"sharpness": 900.0}),  # a watermark
+        ({"sharpness": 520.0}, {"outside": 0.2}),  # cut
+        ({"outside": 0.0}, {"outside": None, "face_px": 150.0}),  # smaller
+    ],
+)
+def test_filter_crops_of_copies_keeps_the_clean_one(
+    clean: dict[str, Any], worse: dict[str, Any]
+) -> None:
+    """Though the other one's face is a little larger, as detections of copies differ."""
+    other = {"face_px": 205.0} | worse
+    crops = [candidate(n, phash=look("ff" * 32), **c) for n, c in enumerate((other, clean))]
+    inside = [replace(one, sharpness=300.0) for one in crops]
+    assert reasons(inside) == ["duplicate", ""]
+
+
+def test_filter_crops_of_copies_with_a_sharpness_inside_the_face_drops_the_soft_one() -> None:
+    """It has fewer edges in the whole crop, as a clean copy has."""
+    soft, sharp = (
+        replace(candidate(n, phash=look("ff" * 32), sharpness=edges), sharpness=inside)
+        for n, edges, inside in ((1, 100.0, 200.0), (2, 400.0, 500.0))
+    )
+    assert reasons([soft, sharp]) == ["duplicate", ""]
+    assert reasons([soft, sharp], sharpness_at="crop") == ["", "duplicate"]
+
+
+def test_filter_crops_without_duplicate_bits_keeps_copies() -> None:
+    equal = [candidate(number, phash=look("ff" * 32)) for number in (1, 2)]
+    assert reasons(equal, duplicate_bits=None) == ["", ""]
 
 
 @pytest.mark.parametrize(("bits", "expected"), [(2, ["", "duplicate"]), (1, ["", ""])])
@@ -89,8 +132,9 @@ def test_filter_crops_finds_duplicates_within_duplicate_bits(
 
 def test_filter_crops_when_an_original_has_no_face_keeps_its_largest_copy() -> None:
     large, middle, small = (candidate(n, face_px=px) for n, px in ((1, 300), (2, 200), (3, 100)))
-    crops = [changed(one, phash="ff" * 32) for one in (small, large, middle)]
-    rows = filters.filter_crops(crops, options(), 100, NOBODY, without_face={large.crop.crop})
+    crops = [changed(one, phash=look("ff" * 32)) for one in (small, large, middle)]
+    copies = copies_of(crops, 0)
+    rows = filters.filter_crops(crops, options(), 100, NOBODY, copies, {large.crop.crop})
     assert [row.reason for row in rows] == ["duplicate", "no face when cropped again", ""]
     assert rows[0].duplicate_of == middle.crop.crop
 

@@ -2,7 +2,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from candidates_support import NOBODY, candidate, options
+from candidates_support import NOBODY, candidate, copies_of, look, options
 from faces_support import Portrait
 from PIL import Image
 
@@ -45,7 +45,7 @@ def test_export_crops_when_an_original_gives_no_image_uses_its_copy(
     """Of a chain of look-alikes first both ends are made, then the middle alone."""
     sizes = {"original": (300.0, 0), "middle": (200.0, 20), "end": (100.0, 40), "other": (1.0, 200)}
     crops = [
-        candidate(0, crop=name, face_px=size, phash=f"{2**bits - 1:064x}")
+        candidate(0, crop=name, face_px=size, phash=look(f"{2**bits - 1:064x}"))
         for name, (size, bits) in sizes.items()
     ]
     target, requested = files.clean_folder(tmp_path / "train"), []
@@ -54,7 +54,8 @@ def test_export_crops_when_an_original_gives_no_image_uses_its_copy(
         requested.append(path.name)
         return None if path.name == "original" else np.zeros((4, 4, 3), np.uint8)
 
-    filter_crops = partial(filters.filter_crops, crops, options(duplicate_bits=20), 0, NOBODY)
+    copies = copies_of(crops, 20)
+    filter_crops = partial(filters.filter_crops, crops, options(), 0, NOBODY, copies)
     rows = image_export.export_crops(filter_crops, tmp_path, target, make)
     reasons = {row.crop: row.reason for row in rows}
     assert [name for name, reason in reasons.items() if not reason] == ["middle", "other"]

@@ -1,8 +1,9 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from candidates_support import candidate, changed, filtered, grouped
+from candidates_support import candidate, changed, filtered, grouped, look
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -80,7 +81,7 @@ def test_split_rows_of_articles_that_share_an_image_or_a_duplicate_gives_one_spl
     for number in range(0, 24, 4):
         again = Provenance(f"M.{number + 1}", "", "https://i.example/again.jpg")
         one = crops[number]
-        crops[number] = Candidate(one.crop, one.sha256, (*one.sources, again))
+        crops[number] = replace(one, sources=(*one.sources, again))
         crops[number + 3] = changed(crops[number + 3], phash=crops[number + 2].crop.phash)
         crops.append(candidate(100 + number, f"M.{number + 3}"))
     rows = filtered(crops)
@@ -99,7 +100,7 @@ def test_split_rows_of_articles_that_share_an_image_or_a_duplicate_gives_one_spl
 def test_group_crops_when_a_copy_is_removed_joins_its_groups(fault: dict[str, float]) -> None:
     """And so does the one in the middle of a chain, of which only one end is its original."""
     limits: dict[str, Any] = {"min_face_px": 50, "duplicate_bits": 20}
-    hashes = [f"{2**bits - 1:064x}" for bits in (0, 20, 40)]
+    hashes = [look(f"{2**bits - 1:064x}") for bits in (0, 20, 40)]
     chain = [
         candidate(1, "M.1", phash=hashes[0]),
         candidate(2, "M.2", phash=hashes[1], **fault),

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -38,7 +39,7 @@ def test_check_enough_of_one_crop_raises_with_what_to_change() -> None:
 
 def test_explain_empty_holdout_when_one_is_requested_gives_the_reason() -> None:
     one, two = candidate(1, "M.1"), candidate(2, "M.2")
-    again = Candidate(two.crop, two.sha256, one.sources)
+    again = replace(two, sources=one.sources)
     assert "one group" in summary.explain_empty_holdout(figures([one, again]), 0.1)
     assert summary.explain_empty_holdout(figures([one, two]), 0.1) == ""
     assert summary.explain_empty_holdout(figures([one], holdout=0), 0) == ""
