@@ -10,7 +10,8 @@ from pttfaces.faces.quality import HASH_BITS, HASHES
 from pttfaces.tables import Article, CropRow, LedgerRow
 
 _INBOX = "inbox:"
-_HASH = re.compile(rf"[0-9a-f]{{{HASHES * HASH_BITS // 4}}}")
+# A table of version 0.2 has only the whole crop's hash.
+_HASH = re.compile("|".join(rf"[0-9a-f]{{{n * HASH_BITS // 4}}}" for n in (HASHES, 1)))
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,10 @@ def make_candidates(
                 )
             sources.setdefault(row.path, []).append(source)
             digests[row.path] = row.sha256
-    if damaged := [crop.phash for crop in crops if not _HASH.fullmatch(crop.phash)]:
+    length = max((len(crop.phash) for crop in crops), default=0)
+    if damaged := [
+        crop.phash for crop in crops if not _HASH.fullmatch(crop.phash) or len(crop.phash) != length
+    ]:
         raise DataError(
             f"data/crops.csv has {damaged[0]!r} for a perceptual hash; delete it and run "
             "`dvc repro`."

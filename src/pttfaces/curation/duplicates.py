@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pttfaces.faces.parallel import ordered_map
-from pttfaces.faces.quality import HASHES, MIRROR_BITS
+from pttfaces.faces.quality import HASH_BITS, MIRROR_BITS
 from pttfaces.progress import progress
 
 _WORD = 64  # bits
@@ -30,8 +30,9 @@ def find_copies(hashes: Sequence[str], max_bits: int | None) -> np.ndarray:
     """
     if max_bits is None or len(hashes) < 2:
         return np.empty((0, 2), np.int64)
-    words, mirror = hash_words(hashes), hash_words([MIRROR_BITS])
-    return similar_pairs(words, HASHES * max_bits, np.concatenate([0 * mirror, mirror]))
+    words, mirror = hash_words(hashes), hash_words([MIRROR_BITS[: len(hashes[0])]])
+    hashes_a_crop = _WORD * words.shape[1] // HASH_BITS
+    return similar_pairs(words, hashes_a_crop * max_bits, np.concatenate([0 * mirror, mirror]))
 
 
 def hash_words(hashes: Sequence[str]) -> np.ndarray:

@@ -70,7 +70,7 @@ def test_report_without_a_network_shows_every_part_and_every_experiment(light: R
     results = {name for name in page.images if name.startswith("Samples of ")}
     results.remove("Samples of the best model")
     assert {"Samples of this folder", "Samples of a<img&b"} <= results  # the 2nd from the cache
-    assert len(page.images) - len(results) == 6  # sheet, 2 grids, samples, nearest, density
+    assert len(page.images) - len(results) == 7  # 2 sheets, 2 grids, samples, nearest, density
     assert light.ok("git", "status", "--porcelain") == ""
 
 

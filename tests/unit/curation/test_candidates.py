@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pttfaces import tables
+from pttfaces.curation import duplicates
 from pttfaces.curation.candidates import Provenance, make_candidates
 from pttfaces.errors import DataError
 from pttfaces.tables import Article, CropRow, DatasetRow, LedgerRow
@@ -40,6 +41,15 @@ def test_make_candidates_of_an_image_posted_twice_gives_both_sources() -> None:
         Provenance(ARTICLE.id, "ann", "https://i.example/1.jpg", "", "2024-01-01"),
         Provenance("M.2", "", "https://i.example/2.jpg"),
     )
+
+
+def test_make_candidates_reads_the_hashes_of_version_0_2_but_no_mixture() -> None:
+    """Which have half as many bits."""
+    old = [replace(USUAL, crop=name, phash="ab" * 32) for name in ("a", "b")]
+    copies = duplicates.find_copies([one.crop.phash for one in make_candidates(old, [], [])], 0)
+    assert copies.tolist() == [[0, 1]]
+    with pytest.raises(DataError, match="for a perceptual hash"):
+        make_candidates([*old, replace(USUAL, phash=look("ab" * 32))], [], [])
 
 
 def test_make_candidates_of_a_damaged_hash_raises_data_error() -> None:
