@@ -27,7 +27,7 @@ SHOWN := ^(Experiment|noise_schedule|blur_threshold|train\.epochs|val_loss|fid
 SHOWN := $(SHOWN)|random_feature_distance|face_rate\.generated|(params\.yaml:)?infer_steps)$$
 
 .DEFAULT_GOAL := help
-.PHONY: help repro update report experiments history ui site test test-unit torture check format docs lock gpu clean
+.PHONY: help repro update report experiments history ui site test test-unit torture check format docs lock gpu heic clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -97,9 +97,13 @@ lock: .venv/installed ## resolve pyproject.toml into requirements*.lock
 	$(LOCK) -o requirements.lock pyproject.toml
 	$(LOCK) -o requirements-dev.lock -c requirements.lock --group dev pyproject.toml
 	$(LOCK) -o requirements-gpu.lock -c requirements.lock --group gpu
+	$(LOCK) -o requirements-heic.lock -c requirements.lock --group heic
 
 gpu: .venv/installed ## install what only a machine with an NVIDIA GPU needs
 	$(PIP) -r requirements-gpu.lock
+
+heic: .venv/installed ## install what only photographs in HEIC need
+	$(PIP) -r requirements-heic.lock
 
 clean: ## remove the environment and the tools' caches; keep data, models and runs
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -158,6 +158,10 @@ class Detect(_Group):
     max_side: int = Field(
         ge=64, le=8192, description="larger images are shrunk to this side, in pixels"
     )
+    turns: bool = Field(
+        description="find people who lie, too: search images without a sure face in their quarter "
+        "turns, and turn tilted faces upright to place their landmarks"
+    )
     batch_size: int = Field(ge=1, le=1024, description="images per batch on a GPU")
 
 
@@ -319,6 +323,7 @@ class Evaluate(_Group):
             faces="all",
             threshold=0.0,
             min_size=min_size,
+            turns=False,
             max_side=640,
             batch_size=8,
         )

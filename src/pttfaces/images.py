@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFont
 
 from pttfaces import files
 from pttfaces.errors import DataError
@@ -21,6 +21,21 @@ from pttfaces.errors import DataError
 # Pillow's other readers never see untrusted bytes. MPO, which some phones write, is read as the
 # JPEG that it begins with.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF")
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+_ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
+_MAX_FRAMES = 64
+_ONE_COLOUR = 8  # levels by which a frame of one colour may vary
+_ORIENTATION = ExifTags.Base.Orientation
+_TURNS = {  # EXIF 2.32, tag 274
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}  # mode → what ICC calls it
 # Download decides which large images are kept. Pillow still refuses twice its limit, for bytes
 # whose headers hide their size.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -40,6 +55,7 @@ _BROKEN: tuple[type[Exception], ...] = (
     zlib.error,
     Image.DecompressionBombError,
 )
+_BROKEN_PROFILE: tuple[type[Exception], ...] = (*_BROKEN, ImageCms.PyCMSError)
 
 _GAP = 2  # pixels between the tiles of a grid
 _BACKGROUND, _TEXT = (24, 24, 27), (228, 228, 231)
@@ -50,14 +66,26 @@ class UnreadableError(DataError):
     """The bytes are no image, or too broken for one; the text is a short reason."""
 
 
+class NoDecoderError(UnreadableError):
+    """The bytes are of a format whose decoder is not installed; the text says how to install it."""
+
+
 def decode(content: bytes) -> np.ndarray:
-    """Pixels of an untrusted image file: (H, W, 3) uint8 RGB.
+    """Pixels of an untrusted image file: (H, W, 3) uint8 RGB, in sRGB.
 
-    EXIF orientation is applied; of an animation the first frame is taken; transparency is laid on
-    white; CMYK, grey, palettes and 16 bits become 8-bit RGB. A JPEG whose end is missing is read
-    as far as it goes: download decides whether such files are kept.
+    - Orientation is that in which browsers show the image: EXIF's in a JPEG; in a PNG that of an
+      eXIf chunk before the image data (PNG, third edition; a text chunk with EXIF does not count);
+      in AVIF and HEIC that of the boxes irot and imir (ISO/IEC 23008-12), whatever their EXIF says.
+      WebP has none: Chromium and Firefox read no EXIF of it.
+    - Of an animation the first frame that is not of one colour is taken, among the first
+      _MAX_FRAMES; if there is none, the first.
+    - An embedded ICC profile is applied. A broken one, or one of another kind of colour than the
+      image's, is ignored.
+    - Transparency is laid on white; CMYK, grey, palettes and 16 bits become 8-bit RGB.
+    - A JPEG whose end is missing is read as far as it goes: download decides whether such files are
+      kept.
 
-    Raises UnreadableError with a reason of a few words.
+    UnreadableError: a reason of a few words; NoDecoderError: HEIC without pillow-heif.
     """
     try:
         return _pixels(content)
@@ -71,27 +99,91 @@ def decode(content: bytes) -> np.ndarray:
 
 
 def _pixels(content: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-        image.load()
-        return np.asarray(_to_rgb(_upright(image)))
+    is_heic = _is_heic(content)
+    if is_heic:
+        _register_heic()
+    with Image.open(io.BytesIO(content), formats=("HEIF",) if is_heic else FORMATS) as image:
+        # From the header: browsers read no metadata behind the image data.
+        turn, profile = _TURNS.get(_orientation(image)), image.info.get("icc_profile")
+        shown = _to_rgb(_shown_frame(image), profile)
+        return np.asarray(shown if turn is None else shown.transpose(turn))
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _is_heic(content: bytes) -> bool:
+    """Whether the file type box (ISO/IEC 14496-12) names a brand of HEIC, and none of AVIF."""
+    if content[4:8] != b"ftyp":
+        return False
+    length = int.from_bytes(content[:4], "big")
+    brands = {content[start : start + 4] for start in (8, *range(16, min(length, 256), 4))}
+    return bool(brands & _HEIC_BRANDS) and not brands & {b"avif", b"avis"}
+
+
+def _register_heic() -> None:
     try:
-        return ImageOps.exif_transpose(image)
+        import pillow_heif
+    except ImportError:
+        raise NoDecoderError("HEIC needs pillow-heif, which `make heic` installs") from None
+    pillow_heif.register_heif_opener(thumbnails=False, decode_threads=1)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The orientation as EXIF counts it, 1 to 8."""
+    if image.format == "WEBP":
+        return 1
+    exif = Image.Exif()
+    try:
+        exif.load(image.info.get("exif", b""))  # for AVIF Pillow has put irot and imir there
+        return int(exif.get(_ORIENTATION, 1))
     except _BROKEN:
-        return image  # a broken EXIF block has no orientation
+        return 1  # a broken EXIF block has no orientation
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _shown_frame(image: Image.Image) -> Image.Image:
+    """The image, at the frame that `decode` takes."""
+    frames = getattr(image, "n_frames", 1) if image.format in _ANIMATED else 1
+    for index in range(min(frames, _MAX_FRAMES)) if frames > 1 else ():
+        try:
+            image.seek(index)
+            pixels = np.asarray(_to_rgb(image, None))
+        except _BROKEN:
+            break  # what follows a broken frame cannot be read
+        if np.ptp(pixels, axis=(0, 1)).max() > _ONE_COLOUR:
+            return image.copy()
+    image.seek(0)
+    image.load()
+    return image
+
+
+def _to_rgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """In 8-bit sRGB, on white. profile: the ICC profile of its colours."""
     if image.mode.startswith("I"):
         # Pillow's own conversion clips 16 bits to 255 instead of scaling them.
         grey = np.clip(np.asarray(image.convert("I")) // 256, 0, 255).astype(np.uint8)
-        return Image.fromarray(grey).convert("RGB")
+        return _to_srgb(Image.fromarray(grey), profile)
     if image.has_transparency_data:
         layer = image.convert("RGBA")
-        paper = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(paper, layer).convert("RGB")
+        colours = _to_srgb(image.convert("L") if image.mode == "LA" else layer, profile)
+        paper = Image.new("RGB", layer.size, "white")
+        paper.paste(colours, mask=layer.getchannel("A"))
+        return paper
+    return _to_srgb(image, profile)
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """An image in 8-bit RGB without its transparency, its colours by their ICC profile."""
+    if image.mode not in _PROFILE_SPACES:
+        image = image.convert("RGB")
+    if profile:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile
+            is_srgb = "sRGB" in (source.profile_description or "")
+            if source.xcolor_space.strip() == _PROFILE_SPACES[image.mode] and not is_srgb:
+                transform = ImageCms.buildTransform(
+                    source, ImageCms.createProfile("sRGB"), image.mode, "RGB"
+                )
+                return ImageCms.applyTransform(image, transform) or image
+        except _BROKEN_PROFILE:
+            pass
     return image.convert("RGB")
 
 

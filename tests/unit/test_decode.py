@@ -4,12 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import icc
 import numpy as np
 import pytest
 from faces_support import encoded
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
+from skimage.data import astronaut
 
 from pttfaces import config
 from pttfaces.errors import ParamsError
@@ -97,11 +100,165 @@ def test_decode_of_cmyk_and_grey_gives_rgb(image: Image.Image) -> None:
     assert (grey[..., 0] == grey[..., 2]).all()
 
 
-@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG"])
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "AVIF"])
 def test_decode_of_an_animation_gives_its_first_frame(image: Image.Image, form: str) -> None:
     second = Image.new("RGB", image.size, "white")
     content = encoded(image, form, save_all=True, append_images=[second])
     assert near(decode(content), image)
+
+
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "AVIF"])
+@pytest.mark.parametrize("empty", ["black", "white", (0, 0, 0, 0)])
+def test_decode_of_an_animation_gives_the_first_frame_that_shows_something(
+    image: Image.Image, form: str, empty: str | tuple[int, ...]
+) -> None:
+    first = Image.new("RGBA", image.size, empty)
+    frames = [first.copy(), image.convert("RGBA")]
+    content = encoded(first, form, save_all=True, append_images=frames)
+    assert near(decode(content), image)
+    content = encoded(first, form, save_all=True, append_images=[first] * 3)
+    assert np.ptp(decode(content)) == 0
+
+
+def test_decode_of_an_animation_that_is_cut_gives_the_first_frame(image: Image.Image) -> None:
+    black = Image.new("RGB", image.size, "black")
+    content = encoded(black, "GIF", save_all=True, append_images=[image, black])
+    alone = len(encoded(black, "GIF"))
+    assert np.ptp(decode(content[: alone + 30])) == 0
+
+
+def exif(orientation: int) -> Image.Exif:
+    found = Image.Exif()
+    found[0x0112] = orientation
+    return found
+
+
+@pytest.mark.parametrize(("form", "counts"), [("JPEG", True), ("PNG", True), ("WEBP", False)])
+def test_decode_takes_the_orientation_as_browsers_do(
+    image: Image.Image, form: str, counts: bool
+) -> None:
+    found = decode(encoded(image, form, exif=exif(3)))
+    assert near(found, image.transpose(Image.Transpose.ROTATE_180) if counts else image)
+
+
+def test_decode_of_a_png_with_exif_behind_its_data_ignores_it(image: Image.Image) -> None:
+    content = encoded(image, "PNG", exif=exif(3))
+    plain = encoded(image, "PNG")
+    start = content.index(b"eXIf") - 4
+    chunk = content[start : start + 12 + int.from_bytes(content[start : start + 4], "big")]
+    end = plain.index(b"IEND") - 4
+    assert near(decode(plain[:end] + chunk + plain[end:]), image)
+
+
+def test_decode_of_a_png_with_exif_as_text_ignores_it(image: Image.Image) -> None:
+    raw = exif(3).tobytes().hex()
+    text = PngInfo()
+    text.add_text("Raw profile type exif", f"\nexif\n{len(raw) // 2}\n{raw}\n", zip=True)
+    text.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="3"/>')
+    assert near(decode(encoded(image, "PNG", pnginfo=text)), image)
+
+
+def test_decode_of_an_avif_turns_it_by_its_boxes_not_by_its_exif(image: Image.Image) -> None:
+    """Pillow writes irot and imir for EXIF's orientation; another tag becomes one here."""
+    content = encoded(image, "AVIF", exif=exif(6), quality=100)
+    assert b"irot" in content
+    assert near(decode(content), image.transpose(Image.Transpose.ROTATE_270))
+    other = Image.Exif()
+    other[0x0113] = 6
+    entry = other.tobytes()[-18:-10]
+    content = encoded(image, "AVIF", exif=other, quality=100)
+    assert entry in content
+    turned = content.replace(entry, entry.replace(b"\x13", b"\x12"))
+    assert near(decode(turned), image)
+
+
+def scene() -> np.ndarray:
+    """A photograph."""
+    return astronaut()[180:380, 20:260]
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "AVIF"])
+@pytest.mark.parametrize("space", [icc.DISPLAY_P3, icc.ADOBE_RGB, icc.PROPHOTO])
+def test_decode_applies_the_colour_profile(form: str, space: icc.ColourSpace) -> None:
+    rgb = scene()
+    stored = Image.fromarray(icc.convert(rgb, icc.SRGB, space))
+    content = encoded(stored, form, quality=95, icc_profile=space.profile())
+    ignored = decode(encoded(stored, form, quality=95))
+    assert np.abs(ignored.astype(int) - rgb).mean() > 4
+    assert np.abs(decode(content).astype(int) - rgb).mean() < 3
+
+
+def test_decode_applies_the_colour_profile_of_any_mode() -> None:
+    rgb, profile = scene(), icc.ADOBE_RGB.profile()
+    stored = Image.fromarray(icc.convert(rgb, icc.SRGB, icc.ADOBE_RGB))
+    stored.putalpha(Image.new("L", stored.size, 255))
+    assert np.abs(decode(encoded(stored, "PNG", icc_profile=profile)).astype(int) - rgb).mean() < 1
+    few = Image.fromarray(rgb).quantize(64)
+    found = decode(encoded(few, "PNG", icc_profile=profile))
+    assert np.abs(found.astype(int) - np.asarray(few.convert("RGB"))).mean() > 4
+    linear = Image.new("L", (8, 8), 55)  # of 255 with a gamma of 1 is 127 in sRGB
+    for grey in (linear, linear.convert("LA"), Image.new("I;16", (8, 8), 55 * 257)):
+        found = decode(encoded(grey, "PNG", icc_profile=icc.grey_profile(1.0)))
+        assert np.abs(found.astype(int) - 127).max() <= 2
+
+
+def test_decode_keeps_every_pixel_of_an_image_in_srgb(image: Image.Image) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert near(decode(encoded(image, "PNG", icc_profile=profile)), image, 0.001)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "P"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_decode_ignores_a_profile_that_is_broken_or_of_other_colours(mode: str, form: str) -> None:
+    if (form, mode) in (("JPEG", "P"), ("PNG", "CMYK")):
+        pytest.skip("no such files")
+    stored = Image.fromarray(scene()).convert(mode)
+    expected = decode(encoded(stored, form))
+    whole = icc.ADOBE_RGB.profile()
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    profiles = [b"?", whole[:300], whole[:128] + bytes(len(whole) - 128), lab]
+    profiles.append(whole if mode in ("L", "CMYK") else icc.grey_profile(1.0))
+    for profile in profiles:
+        assert (decode(encoded(stored, form, icc_profile=profile)) == expected).all()
+
+
+@given(place=st.floats(0, 1), value=st.integers(0, 255))
+def test_decode_with_any_damage_to_the_profile_gives_an_image(place: float, value: int) -> None:
+    profile = bytearray(icc.DISPLAY_P3.profile())
+    profile[int(place * (len(profile) - 1))] = value
+    content = encoded(Image.new("RGB", (4, 4), "teal"), "PNG", icc_profile=bytes(profile))
+    assert decode(content).shape == (4, 4, 3)
+
+
+def test_decode_of_heic_gives_upright_rgb(image: Image.Image) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    content = encoded(image, "HEIF", quality=95)
+    assert near(decode(content), image)
+    turned = encoded(image, "HEIF", quality=95, exif=exif(6).tobytes())
+    assert near(decode(turned), image.transpose(Image.Transpose.ROTATE_270))
+    broken = content[: len(content) // 2]
+    with pytest.raises(UnreadableError):
+        decode(broken)
+
+
+def test_decode_of_heic_without_its_decoder_says_what_installs_it(tmp_path: Path) -> None:
+    """In a process that finds no pillow_heif."""
+    (tmp_path / "pillow_heif.py").write_text("raise ImportError")
+    program = (
+        "from pttfaces.images import NoDecoderError, decode\n"
+        "try:\n    decode(b'\\0\\0\\0\\x18ftypheic\\0\\0\\0\\0mif1heic')\n"
+        "except NoDecoderError as error:\n    print(error)"
+    )
+    path = os.pathsep.join([str(tmp_path), "src"])
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "HEIC needs pillow-heif, which `make heic` installs\n"
 
 
 def test_decode_of_a_cut_jpeg_gives_what_is_there() -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pttfaces import config, files, images
 from pttfaces.faces import quality
-from pttfaces.faces.detection import UNREADABLE, DetectionCache, face_px, landmarks
+from pttfaces.faces.detection import UNREADABLE, DetectionCache, face_px, landmarks, select_faces
 from pttfaces.faces.parallel import ordered_map
 from pttfaces.tables import CropRow, Detection, columns
 
@@ -204,9 +204,9 @@ def crop_again(path: Path, cache: DetectionCache, cropper: FaceCropper) -> np.nd
     """
     content = images.read_bytes(path)
     found = cache.search(files.digest_bytes(content), lambda: content)
-    faces = cache.detector.within_limits(found.faces)
-    aligned = cropper.crop(images.decode(content), faces[0].landmarks) if faces else None
-    return aligned.pixels if aligned else None
+    faces = select_faces(cache.detector.within_limits(found.faces), "largest")
+    aligned = [cropper.crop(images.decode(content), face.landmarks) for _, face in faces]
+    return aligned[0].pixels if aligned and aligned[0] else None
 
 
 def crop_metrics(rows: Sequence[CropRow]) -> dict[str, Any]:

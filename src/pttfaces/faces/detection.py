@@ -13,11 +13,15 @@ from pttfaces import files
 from pttfaces.errors import DataError
 from pttfaces.faces.detectors.base import Detector, Face
 from pttfaces.faces.parallel import ordered_map
-from pttfaces.images import UnreadableError, decode
+from pttfaces.images import NoDecoderError, UnreadableError, decode
 from pttfaces.tables import Detection, LedgerRow, columns
 
 _WINDOW_BATCHES = 3  # decoded ahead, so that images of like shapes can share a batch
 UNREADABLE = "cannot be decoded"
+NO_FACE = "no face"
+TOO_SMALL = "smaller than detect.min_size"
+UNSURE = "below detect.threshold"
+_NEAR_SCORE = 0.15  # of the best face's score: a larger face with less is none in 1 of 200 images
 
 _NUMBERS = columns(Detection)[1:-1]  # the columns that every face has
 _REALS = _NUMBERS[_NUMBERS.index("score") : _NUMBERS.index("eyes_found")]
@@ -62,6 +66,8 @@ class DetectionCache:
             return known
         try:
             return decode(read())
+        except NoDecoderError as error:
+            return SearchResult(0, 0, [], f"{UNREADABLE}: {error}")
         except UnreadableError as error:
             return self._write(sha256, SearchResult(0, 0, [], f"{UNREADABLE}: {error}"))
 
@@ -90,7 +96,7 @@ class DetectionCache:
 
 def _parse_face(value: dict[str, Any]) -> Face:
     landmarks = np.array(value["landmarks"], np.float32)
-    return Face(value["score"], tuple(value["box"]), landmarks, value["eyes_found"])
+    return Face(**{**value, "box": tuple(value["box"]), "landmarks": landmarks})
 
 
 def downloaded_images(ledger: Iterable[LedgerRow]) -> list[LedgerRow]:
@@ -149,15 +155,16 @@ def _read(path: Path) -> bytes:
 def select_faces(faces: Sequence[Face], which: str) -> list[tuple[int, Face]]:
     """The faces that count, each with its number in `faces` (largest first).
 
-    which: detect.faces: "largest" and "best" (highest score) give one face at most, "all" every
-    face.
+    which: detect.faces: "all" every face; the others one at most: "best" the one with the highest
+    score, "largest" the largest of those whose score is near the best.
     """
     numbered = list(enumerate(faces))
     if which == "all" or not numbered:
         return numbered
-    if which == "largest":
-        return numbered[:1]
-    return [max(numbered, key=lambda entry: entry[1].score)]
+    best = max(numbered, key=lambda entry: entry[1].score)
+    if which == "best":
+        return [best]
+    return [next(entry for entry in numbered if entry[1].score >= best[1].score - _NEAR_SCORE)]
 
 
 def table_rows(image: str, found: SearchResult, detector: Detector) -> list[Detection]:
@@ -169,8 +176,16 @@ def table_rows(image: str, found: SearchResult, detector: Detector) -> list[Dete
         return [Detection(image, reason=found.reason)]
     chosen = select_faces(detector.within_limits(found.faces), detector.options.faces)
     if not chosen:
-        return [Detection(image, found.width, found.height, reason="no face")]
+        return [Detection(image, found.width, found.height, reason=_why_none(found, detector))]
     return [_row(image, found, number, face) for number, face in chosen]
+
+
+def _why_none(found: SearchResult, detector: Detector) -> str:
+    """Why an image has no face that counts."""
+    if not found.faces:
+        return NO_FACE
+    is_sure = any(face.score >= detector.options.threshold for face in found.faces)
+    return TOO_SMALL if is_sure else UNSURE
 
 
 def _row(image: str, found: SearchResult, number: int, face: Face) -> Detection:
@@ -180,7 +195,11 @@ def _row(image: str, found: SearchResult, number: int, face: Face) -> Detection:
 
 
 def detection_metrics(rows: Sequence[Detection]) -> dict[str, Any]:
-    """The figures of metrics/detect.json; eyes_found_share: faces of which both eyes were seen."""
+    """The figures of metrics/detect.json.
+
+    left_out: images without a face that counts, by reason; eyes_found_share: faces of which both
+    eyes were seen.
+    """
     faces = [row for row in rows if not row.reason]
     images = len({row.image for row in rows})
     with_face = len({row.image for row in faces})
@@ -190,6 +209,10 @@ def detection_metrics(rows: Sequence[Detection]) -> dict[str, Any]:
         "pictures": images,
         "with_face": with_face,
         "without_face": images - with_face - unreadable,
+        "left_out": {
+            reason: sum(row.reason == reason for row in rows)
+            for reason in (NO_FACE, TOO_SMALL, UNSURE)
+        },
         "unreadable": unreadable,
         "faces": len(faces),
         "eyes_found_share": round(both / len(faces), 4) if faces else 0.0,

@@ -81,8 +81,10 @@ def stage_metrics() -> dict[str, dict[str, Any]]:
 def funnel(figures: Mapping[str, Mapping[str, Any]]) -> list[FunnelStep]:
     """From the board's rows to the training images, without steps that have no figures."""
     crawl, links, download, detect, crop, curate = (figures.get(stage, {}) for stage in STAGES[:6])
-    no_face = {"no face": detect.get("without_face"), "unreadable": detect.get("unreadable")}
     no_image = {"without an image": download.get("hosts_without_images")}
+    # Without `left_out` in figures of version 0.2.
+    no_face = detect.get("left_out", {"no face": detect.get("without_face")})
+    no_face = {**no_face, "unreadable": detect.get("unreadable")}
     steps = [
         _step("rows of the board", crawl.get("rows_seen")),
         _step("articles kept", crawl.get("kept"), crawl.get("left_out")),

@@ -112,9 +112,3 @@ def test_trace_of_a_crop_of_0_1_names_its_article(upgraded: Repository) -> None:
     said = upgraded.ok("python", "-m", "pttfaces", "trace", str(crop))
     assert "sharpness" in said
     assert "M." in said
-
-
-def test_detection_uses_the_cache_of_0_1(upgraded: Repository) -> None:
-    caches = {path.name for path in (upgraded.path / ".cache/detections").iterdir()}
-    upgraded.ok("dvc", "repro", "--force", "--single-item", "detect")
-    assert {path.name for path in (upgraded.path / ".cache/detections").iterdir()} == caches

@@ -15,7 +15,7 @@ import numpy as np
 from cv2.data import haarcascades
 
 from pttfaces import config
-from pttfaces.faces.detectors.base import Detector, Face, shrink_to_fit
+from pttfaces.faces.detectors.base import Detector, Face, drop_overlapping, shrink_to_fit
 
 # Of the frontal cascades that find as much, the one with the fewest false faces.
 _FACE_FILE = "haarcascade_frontalface_alt.xml"
@@ -24,8 +24,8 @@ _SCALE_STEP = 1.15
 _MIN_NEIGHBOURS = 2
 _MIN_SIZE = 24  # pixels of the searched image; the cascade's own window is 20
 _HALF_SCORE = 9.0  # neighbours (overlapping boxes) at which a face with both eyes scores 0.5
+_SURE_SCORE = 0.5
 _MIN_SCORE = 0.25  # the score of 3 neighbours and both eyes, or of 9 and no eye
-_MAX_OVERLAP = 0.5  # of two faces that share more of the smaller box than this, one is false
 
 # Eyes are searched in the upper part of a face's box, scaled to this size.
 _STRIP_WIDTH, _STRIP_HEIGHT = 200, 124
@@ -57,9 +57,8 @@ _EYE_CASCADES = (
     _EyeCascade("haarcascade_eye_tree_eyeglasses.xml", (0.003, 0.013)),
 )
 
-# Change it whenever other faces are found, also after a change of base.py or of images.decode. This
-# value is version 0.1's digest of its code, so that its caches stay valid.
-CACHE_VERSION = "732956b000ffa054493bdff38d663263123b3a0df58f121f85158bb91a3b87d9"
+# Raise it whenever other faces are found, also after a change of base.py, view.py or images.decode.
+CACHE_VERSION = "2"
 
 
 class HaarDetector(Detector):
@@ -74,11 +73,12 @@ class HaarDetector(Detector):
         self.identity: dict[str, Any] = {
             "name": self.name,
             "max_side": options.max_side,
+            "turns": options.turns,
             "min_size": options.min_size,
             "opencv": cv2.__version__,
         }
 
-    def search(self, image: np.ndarray) -> list[Face]:
+    def look(self, image: np.ndarray) -> list[Face]:
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         small, factor = shrink_to_fit(grey, self.options.max_side)
         min_side = max(_MIN_SIZE, int(self.options.min_size * factor))
@@ -93,7 +93,11 @@ class HaarDetector(Detector):
             _face(grey, np.asarray(box, float) / factor, int(count), cascades.eyes)
             for box, count in zip(boxes, neighbours, strict=True)
         ]
-        return _drop_overlapping([face for face in faces if face.score >= _MIN_SCORE])
+        faces = [face for face in faces if face.score >= _MIN_SCORE]
+        return drop_overlapping(sorted(faces, key=lambda face: (-face.score, face.box)))
+
+    def is_sure(self, face: Face) -> bool:
+        return face.eyes_found == 2 and face.score >= _SURE_SCORE
 
     def _thread_cascades(self) -> "_Cascades":
         if not hasattr(self._thread, "cascades"):
@@ -116,22 +120,6 @@ def _load(file: str) -> Any:
     cascade = cv2.CascadeClassifier()
     cascade.read(storage.getFirstTopLevelNode())
     return cascade
-
-
-def _drop_overlapping(faces: list[Face]) -> list[Face]:
-    """The faces without those that overlap one of a higher score, such as a whole figure."""
-    kept: list[Face] = []
-    for face in sorted(faces, key=lambda face: (-face.score, face.box)):
-        if all(_overlap(face.box, other.box) <= _MAX_OVERLAP for other in kept):
-            kept.append(face)
-    return kept
-
-
-def _overlap(left: tuple[float, ...], right: tuple[float, ...]) -> float:
-    """Area that two boxes (x, y, width, height) share, as a share of the smaller one."""
-    across = min(left[0] + left[2], right[0] + right[2]) - max(left[0], right[0])
-    down = min(left[1] + left[3], right[1] + right[3]) - max(left[1], right[1])
-    return max(across, 0) * max(down, 0) / min(left[2] * left[3], right[2] * right[3])
 
 
 def _face(

@@ -18,6 +18,7 @@ from pttfaces.errors import WeightsError
 from pttfaces.faces.detectors.base import Detector, Face, shrink_to_fit, to_full_size
 
 _FILE = RetinaFace.WEIGHTS_FILENAME
+_SURE_SCORE = 0.95
 _MIN_SCORE = 0.2  # below this nearly all of its boxes are no faces
 # What torch raises for a file of another format, or of another network.
 _WRONG_FILE: tuple[type[Exception], ...] = (
@@ -38,9 +39,8 @@ def find_weights(given: str | None, key: str) -> Path:
     return weights.find("RetinaFace", given, candidates, RetinaFace.URL_ROOT + _FILE, None, key=key)
 
 
-# Change it whenever other faces are found, also after a change of base.py or of images.decode. This
-# value is version 0.1's digest of its code, so that its caches stay valid.
-CACHE_VERSION = "4028224beea6e7438b5dabf332a3bc9d02d55d7a4718014361cf26ec7985daef"
+# Raise it whenever other faces are found, also after a change of base.py, view.py or images.decode.
+CACHE_VERSION = "2"
 
 
 class RetinaFaceDetector(Detector):
@@ -64,12 +64,16 @@ class RetinaFaceDetector(Detector):
             "weights": files.digest_file(path),
             "floor": _MIN_SCORE,
             "max_side": options.max_side,
+            "turns": options.turns,
         }
 
-    def search(self, image: np.ndarray) -> list[Face]:
-        return self.search_many([image])[0]
+    def look(self, image: np.ndarray) -> list[Face]:
+        return self.look_many([image])[0]
 
-    def search_many(self, images: Sequence[np.ndarray]) -> list[list[Face]]:
+    def is_sure(self, face: Face) -> bool:
+        return face.score >= _SURE_SCORE
+
+    def look_many(self, images: Sequence[np.ndarray]) -> list[list[Face]]:
         shrunk = [shrink_to_fit(image, self.options.max_side) for image in images]
         by_shape: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
         for number, (small, _) in enumerate(shrunk):

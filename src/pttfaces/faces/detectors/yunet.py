@@ -1,7 +1,7 @@
 """Detects faces by YuNet (Wu et al., 2023), a small network, through OpenCV's FaceDetectorYN."""
 
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,16 @@ import cv2
 import numpy as np
 
 from pttfaces import config, weights, workdir
-from pttfaces.faces.detectors.base import Detector, Face, shrink_to_fit, to_full_size
+from pttfaces.faces.detectors.base import (
+    MAX_TILT,
+    Detector,
+    Face,
+    angle_between,
+    central_face,
+    shrink_to_fit,
+    to_full_size,
+)
+from pttfaces.faces.detectors.view import VIEW_SIDE, View
 
 _FILE = "face_detection_yunet_2023mar.onnx"
 _URL = f"https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/{_FILE}"
@@ -23,8 +32,11 @@ _MIN_SIDE = 64  # pixels
 # Landmarks are the mean of several views of a face, at the sizes at which the network places them
 # best, and of their mirror images. Its grid of 8 pixels shifts those of a single view by up to a
 # tenth of the eyes' distance, so that a resized copy would be cropped differently.
-_VIEW_SIDE = 320  # pixels
 _FACE_SIDES = (145, 155, 170, 200, 230)  # pixels: longer side of the face in a view
+_MAX_TURNS = 5  # of the views of a tilted face
+# Views of an upright face disagree by 0.03 to 0.055, of one tilted by 30° by up to 0.09, of one on
+# its head, which the network takes for upright, by 0.1 to 0.15.
+_MAX_SPREAD = 0.07  # eye distances
 _MIRRORED = [1, 0, 2, 4, 3]  # order of the landmarks in a mirror image
 
 
@@ -35,9 +47,8 @@ def find_weights(given: str | None, key: str) -> Path:
     )
 
 
-# Change it whenever other faces are found, also after a change of base.py or of images.decode. This
-# value is version 0.1's digest of its code, so that its caches stay valid.
-CACHE_VERSION = "d8f25b0a2f3d148b67ff8d7f6ab151d29825599988afd640d2a010165d9f621b"
+# Raise it whenever other faces are found, also after a change of base.py, view.py or images.decode.
+CACHE_VERSION = "2"
 
 
 class YuNetDetector(Detector):
@@ -56,13 +67,13 @@ class YuNetDetector(Detector):
             "weights": _SHA256,
             "floor": _MIN_SCORE,
             "max_side": options.max_side,
+            "turns": options.turns,
             "opencv": cv2.__version__,
         }
 
-    def search(self, image: np.ndarray) -> list[Face]:
+    def look(self, image: np.ndarray) -> list[Face]:
         small, factor = shrink_to_fit(image, self.options.max_side)
-        faces = [_face(row, factor) for row in self._run(small)]
-        return [replace(face, landmarks=self._mean_landmarks(image, face)) for face in faces]
+        return [_face(row, factor) for row in self._run(small)]
 
     def _run(self, rgb: np.ndarray) -> np.ndarray:
         """(N, 15): rows of FaceDetectorYN for an (H, W, 3) uint8 image."""
@@ -73,28 +84,53 @@ class YuNetDetector(Detector):
         _, rows = network.detect(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
         return rows if rows is not None else np.empty((0, 15), np.float32)
 
-    def _mean_landmarks(self, image: np.ndarray, face: Face) -> np.ndarray:
-        """The face's landmarks (5, 2), the mean over several views; its own if all of them fail."""
-        found = []
+    def refine(self, image: np.ndarray, face: Face) -> Face:
+        """With landmarks that are the mean over several views; its own if all of them fail.
+
+        With `options.turns` the views are turned upright by the face's roll.
+        """
+        if self.options.turns:
+            found = self._landmarks_of_views(image, face, face.roll, _MAX_TURNS)
+        else:
+            found = self._landmarks_of_views(image, face, 0.0, 0)
+        if not found:
+            return replace(face, spread=1.0)
+        mean = np.mean(found, axis=0)
+        eyes = max(float(np.linalg.norm(mean[1] - mean[0])), 1e-6)
+        is_in_all = len(found) == 2 * len(_FACE_SIDES)
+        spread = float(np.std(found, axis=0).mean()) / eyes if is_in_all else 1.0
+        return replace(face, landmarks=mean.astype(np.float32), spread=spread)
+
+    def is_sure(self, face: Face) -> bool:
+        return face.spread <= _MAX_SPREAD
+
+    def _landmarks_of_views(
+        self, image: np.ndarray, face: Face, roll: float, turns_left: int
+    ) -> list[np.ndarray]:
+        """The landmarks (5, 2) of a face in each view that shows it, in pixels of the image.
+
+        roll: by which the views are turned. Where they show a tilt, they are taken again, turned by
+        it, too; it is less than all of the tilt.
+        """
+        found: list[np.ndarray] = []
         for side in _FACE_SIDES:
-            view = _View.of(image, face.box, side)
+            view = View.of(image, face.box, side, roll)
             for mirrored in (False, True):
                 points = self._central_landmarks(view.pixels[:, ::-1] if mirrored else view.pixels)
                 if points is not None:
                     if mirrored:
-                        points = (points * (-1, 1) + (_VIEW_SIDE - 1, 0))[_MIRRORED]
+                        points = (points * (-1, 1) + (VIEW_SIDE - 1, 0))[_MIRRORED]
                     found.append(view.in_image(points))
-        return np.mean(found, axis=0).astype(np.float32) if found else face.landmarks
+            if found and turns_left:
+                seen = replace(face, landmarks=np.mean(found, axis=0)).roll
+                if abs(angle_between(seen, roll)) > MAX_TILT:
+                    return self._landmarks_of_views(image, face, seen, turns_left - 1)
+        return found
 
     def _central_landmarks(self, view: np.ndarray) -> np.ndarray | None:
         """Landmarks (5, 2) of the face in the middle of a view; None without one there."""
-        rows = self._run(view)
-        if not len(rows):
-            return None
-        distances = np.hypot(*(rows[:, :2] + rows[:, 2:4] / 2 - _VIEW_SIDE / 2).T)
-        nearest = int(distances.argmin())
-        is_central = distances[nearest] < _VIEW_SIDE / 8
-        return rows[nearest, 4:14].reshape(5, 2) if is_central else None
+        face = central_face([_face(row, 1.0) for row in self._run(view)])
+        return face.landmarks if face else None
 
     def _thread_network(self) -> Any:
         if not hasattr(self._thread, "network"):
@@ -103,51 +139,6 @@ class YuNetDetector(Detector):
                 "onnx", self._network, no_config, (320, 320), _MIN_SCORE, _MAX_OVERLAP, _MAX_BOXES
             )
         return self._thread.network
-
-
-@dataclass(frozen=True)
-class _View:
-    """A square part of an image at another size, (_VIEW_SIDE, _VIEW_SIDE, 3); beyond the image's
-    edge that edge is repeated.
-
-    scale: view pixels per image pixel; pad: from the view's corner to the image in it; corner:
-    where that begins in the image; each (x, y).
-    """
-
-    pixels: np.ndarray
-    scale: np.ndarray
-    pad: np.ndarray
-    corner: np.ndarray
-
-    @classmethod
-    def of(
-        cls, image: np.ndarray, box: tuple[float, float, float, float], face_side: int
-    ) -> "_View":
-        """With a face's box in the middle, its longer side scaled to `face_side` pixels."""
-        shape = np.array(image.shape[1::-1])
-        low, extent = np.array(box[:2]), np.array(box[2:])
-        side = max(1.0, float(extent.max()) * _VIEW_SIDE / face_side)
-        start = low + (extent - side) / 2
-        # At least one pixel of the image, whatever the box.
-        corner = np.clip(np.floor(start), 0, shape - 1).astype(int)
-        end = np.clip(np.ceil(start + side), corner + 1, shape).astype(int)
-        (left, top), (right, bottom) = corner, end
-        inside = np.clip(np.round((end - corner) * _VIEW_SIDE / side), 1, _VIEW_SIDE).astype(int)
-        pad = np.clip(
-            np.round((corner - start) * _VIEW_SIDE / side), 0, _VIEW_SIDE - inside
-        ).astype(int)
-        after = _VIEW_SIDE - inside - pad
-        interpolation = cv2.INTER_AREA if side > _VIEW_SIDE else cv2.INTER_LINEAR
-        part = cv2.resize(
-            image[top:bottom, left:right], inside.tolist(), interpolation=interpolation
-        )
-        borders = (int(pad[1]), int(after[1]), int(pad[0]), int(after[0]))
-        pixels = cv2.copyMakeBorder(part, *borders, cv2.BORDER_REPLICATE)
-        return cls(pixels, inside / (end - corner), pad, corner)
-
-    def in_image(self, points: np.ndarray) -> np.ndarray:
-        """Points (…, 2) of the view, in pixels of the image."""
-        return (points - self.pad + 0.5) / self.scale - 0.5 + self.corner
 
 
 def _face(row: np.ndarray, factor: float) -> Face:
