@@ -28,6 +28,23 @@ HEAD_BYTES = 64  # bytes that `image_format` needs
 # Pillow would parse the header of a large crafted file for minutes; an honest one needs less.
 _SMALL_BYTES = 2**20
 _MAX_HEADER_READS, _MAX_HEADER_BYTES = 100_000, 2**24
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_SIGNATURES = (
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"BM", "BMP"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (b"8BPS", "Photoshop"),
+    (b"%PDF", "PDF"),
+    (b"\x1aE\xdf\xa3", "Matroska or WebM video"),
+    (b"FLV\x01", "Flash video"),
+    (b"OggS", "Ogg video or audio"),
+    (b"0&\xb2u\x8ef\xcf\x11", "Windows Media video"),
+    (b"\0\0\x01\xba", "MPEG video"),
+    (b"\0\0\x01\xb3", "MPEG video"),
+)
 _MAX_READS = 1_000_000  # to find the end, and every byte at most
 
 
@@ -36,11 +53,12 @@ def image_format(head: bytes) -> str:
 
     RejectedError: not a supported format.
     """
+    other = _other_format(head)
     for name in FORMAT_EXTENSIONS:
         _, accepts = Image.OPEN[name]
-        if accepts and accepts(head):
+        if accepts and accepts(head) and other != "HEIC":  # which may be in AVIF's container
             return name
-    raise RejectedError("not_an_image", _looks_like(head))
+    raise RejectedError("not_an_image", other)
 
 
 def identify(file: IO[bytes]) -> ImageInfo:
@@ -101,7 +119,18 @@ class _BoundedReader:
         return self._read(size)
 
 
-def _looks_like(head: bytes) -> str:
+def _other_format(head: bytes) -> str:
+    """What bytes are that are in none of the supported formats."""
+    if head[4:8] == b"ftyp":  # ISO 14496-12: a major brand, a version, compatible brands
+        brands = head[8:HEAD_BYTES]
+        if b"avif" not in brands and any(brand in brands for brand in _HEIC_BRANDS):
+            return "HEIC"
+        return "QuickTime video" if brands.startswith(b"qt  ") else "MP4 video"
+    if head.startswith(b"RIFF"):
+        return "AVI video" if head[8:12] == b"AVI " else "unknown bytes"
+    for start, name in _SIGNATURES:
+        if head.startswith(start):
+            return name
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<script")):
         return PAGE

@@ -4,12 +4,17 @@ Each check walks over a file's blocks to the format's own end, as leniently as d
 after the end are ignored.
 """
 
+import io
 import os
 import struct
 from typing import IO
 
+from PIL import Image
+
 _PIECE_BYTES = 2**16
-_JPEG_END = b"\xff\xd9"
+_JPEG_END, _JPEG_SCAN = b"\xff\xd9", b"\xff\xda"
+_FILLERS = (b"", b"\x55" * 64, b"\xaa\x3c" * 64, b"\x7f" * 64)  # bits that are no end of a block
+_MAX_DECODED_PIXELS = 2**25  # 100 MB
 
 
 def is_whole(name: str, file: IO[bytes]) -> bool:
@@ -25,7 +30,10 @@ def is_whole(name: str, file: IO[bytes]) -> bool:
 
 
 def _jpeg_is_whole(file: IO[bytes]) -> bool:
-    """ITU T.81, annex B: coded data holds no end marker, since its bytes 0xFF are stuffed."""
+    """ITU T.81, annex B: coded data holds no end marker, since its bytes 0xFF are stuffed.
+
+    Without the marker, a file is whole if all its pixels are there.
+    """
     start = file.tell()
     if file.seek(0, os.SEEK_END) >= start + len(_JPEG_END):
         file.seek(-len(_JPEG_END), os.SEEK_END)
@@ -37,7 +45,47 @@ def _jpeg_is_whole(file: IO[bytes]) -> bool:
         if _JPEG_END in tail + piece:
             return True
         tail = piece[-1:]
-    return False
+    file.seek(0)
+    return _jpeg_has_all_pixels(file.read())
+
+
+def _jpeg_has_all_pixels(content: bytes) -> bool:
+    """Whether a JPEG without an end marker gives the same pixels whatever follows it.
+
+    Decoders make up what is missing. A progressive one must also have come to its last scan.
+    """
+    content = content.rstrip(b"\xff")
+    seen = set()
+    try:
+        if not _jpeg_has_last_scan(content):
+            return False
+        for filler in _FILLERS:
+            with Image.open(io.BytesIO(content + filler + _JPEG_END), formats=["JPEG"]) as image:
+                if image.width * image.height > _MAX_DECODED_PIXELS:
+                    return False
+                seen.add(hash(image.tobytes()))
+    except Exception:  # whatever a decoder of untrusted bytes may raise
+        return False
+    return len(seen) == 1
+
+
+def _jpeg_has_last_scan(content: bytes) -> bool:
+    """ITU T.81, B.2.3 and G.1.1.1: whether scans give every bit of every coefficient.
+
+    A scan's header names its components, its band of coefficients (0 to 63), and the lowest bit
+    that it gives.
+    """
+    complete: dict[int, set[int]] = {}  # component → coefficients with all their bits
+    at = content.find(_JPEG_SCAN)
+    while at >= 0:
+        count = content[at + 4]
+        components = content[at + 5 : at + 5 + 2 * count : 2]
+        first, last, bits = content[at + 5 + 2 * count : at + 8 + 2 * count]
+        for component in components:
+            band = range(first, last + 1) if not bits & 15 else range(0)
+            complete.setdefault(component, set()).update(band)
+        at = content.find(_JPEG_SCAN, at + 2)
+    return bool(complete) and all(len(band) == 64 for band in complete.values())
 
 
 def _png_is_whole(file: IO[bytes]) -> bool:
@@ -54,16 +102,22 @@ def _gif_is_whole(file: IO[bytes]) -> bool:
     """GIF89a: screen descriptor, then extensions and images as chains of sub-blocks, to 0x3B."""
     file.seek(10)
     file.seek(13 + _gif_palette_bytes(file.read(1)[0]))
-    while (block := file.read(1)) != b";":
-        if block == b"!":
-            file.seek(1, os.SEEK_CUR)
-        elif block == b",":
-            file.seek(8, os.SEEK_CUR)
-            file.seek(_gif_palette_bytes(file.read(1)[0]) + 1, os.SEEK_CUR)
-        elif block:
-            continue  # decoders skip what is no block
-        while length := file.read(1)[0]:
-            file.seek(length, os.SEEK_CUR)
+    has_image = False
+    try:
+        while (block := file.read(1)) != b";":
+            if block == b"!":
+                file.seek(1, os.SEEK_CUR)
+            elif block == b",":
+                file.seek(8, os.SEEK_CUR)
+                file.seek(_gif_palette_bytes(file.read(1)[0]) + 1, os.SEEK_CUR)
+            elif block:
+                continue  # decoders skip what is no block
+            while length := file.read(1)[0]:
+                file.seek(length, os.SEEK_CUR)
+            has_image |= block == b","
+    except IndexError:  # what decoders skip may also look like a block
+        file.seek(-1, os.SEEK_END)
+        return has_image and file.read(1) == b";"
     return True
 
 

@@ -37,7 +37,7 @@ def test_identify_of_each_format_gives_its_name_and_size(kind: str, size: tuple[
 @pytest.mark.parametrize("kind", KINDS)
 def test_identify_of_an_image_s_beginning_is_not_whole(kind: str) -> None:
     content = image_bytes(kind)
-    for end in range(64, len(content), max(1, len(content) // 200)):
+    for end in range(64, len(content) - 2, max(1, len(content) // 200)):
         assert facts(content[:end])[3] is False, end
 
 
@@ -53,7 +53,29 @@ def test_identify_of_other_kinds_of_jpeg_finds_their_size_and_end(options: dict[
     buffer = io.BytesIO()
     Image.linear_gradient("L").save(buffer, "JPEG", **options)
     assert facts(buffer.getvalue()) == ("JPEG", 256, 256, True)
-    assert facts(buffer.getvalue()[:-2])[3] is False
+    assert facts(buffer.getvalue()[:-9])[3] is False
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"quality": 95}, {"progressive": True}, {"restart_marker_blocks": 1}, {"subsampling": 0}],
+)
+def test_identify_of_a_jpeg_without_its_end_marker_is_whole_if_all_pixels_are_there(
+    options: dict[str, int],
+) -> None:
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(image_bytes("PNG", 5))).save(buffer, "JPEG", **options)
+    content = buffer.getvalue()
+    assert [facts(content[:-cut])[3] for cut in range(1, 40)] == [True] * 2 + [False] * 37
+
+
+def test_identify_of_a_progressive_jpeg_that_ends_between_two_scans_is_not_whole() -> None:
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(image_bytes("PNG", 5))).save(buffer, "JPEG", progressive=True)
+    content = buffer.getvalue()
+    scans = [at for at in range(len(content)) if content.startswith(b"\xff\xda", at)]
+    assert len(scans) > 5
+    assert not any(facts(content[:end])[3] for end in scans[1:])
 
 
 def test_identify_of_a_cut_jpeg_with_an_embedded_preview_is_not_whole() -> None:
@@ -89,10 +111,11 @@ def test_identify_of_an_animation_gives_the_size_of_its_frames(kind: str) -> Non
 def test_identify_of_a_gif_with_bytes_between_blocks_is_whole() -> None:
     """As decoders read it."""
     content = image_bytes("GIF")
-    odd = content[:-1] + b"\0\0xx" + content[-1:]
-    Image.open(io.BytesIO(odd)).load()
-    assert facts(odd) == ("GIF", 64, 48, True)
-    assert facts(odd[:-1]) == ("GIF", 64, 48, False)
+    for between in (b"\0", b"\0\0xx", b"\xff\xfe", b"!", b"!!!"):
+        odd = content[:-1] + between + content[-1:]
+        Image.open(io.BytesIO(odd)).load()
+        assert facts(odd) == ("GIF", 64, 48, True)
+        assert facts(odd[:-1]) == ("GIF", 64, 48, False)
 
 
 def test_identify_of_a_jpeg_of_two_images_gives_the_first() -> None:
@@ -118,8 +141,17 @@ def test_identify_of_a_huge_png_gives_its_size_without_decoding() -> None:
         (b"", "empty"),
         (b"<!DOCTYPE html><html></html>", "HTML"),
         (b"\n <svg xmlns='x'><script/></svg>", "SVG or other XML"),
-        (b"BM" + b"\0" * 100, "unknown bytes"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + b"\0" * 40, "unknown bytes"),
+        (b"what is this?", "unknown bytes"),
+        (b"RIFF\x0c\0\0\0WAVEfmt ", "unknown bytes"),
+        (b"BM" + b"\0" * 100, "BMP"),
+        (b"II*\0" + b"\0" * 100, "TIFF"),
+        (b"MM\0*" + b"\0" * 100, "TIFF"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + b"\0" * 40, "HEIC"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + b"\0" * 40, "HEIC"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0mp41isom" + b"\0" * 40, "MP4 video"),
+        (b"\0\0\0\x14ftypqt  \0\0\0\0qt  " + b"\0" * 40, "QuickTime video"),
+        (b"\x1aE\xdf\xa3\x01\0\0\0\0\0\0\x1fB\x86", "Matroska or WebM video"),
+        (b"RIFF\x0c\0\0\0AVI LIST", "AVI video"),
         (b"\xff\xd8\xff\xc0\0\x03\x01\xff\xd9", "a broken JPEG"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\0IHDRcrc!\0\0\0\0IEND", "a broken PNG"),
         (b"GIF89a" + b"\0" * 8 + b"nonsense;", "a broken GIF"),
