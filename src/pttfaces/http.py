@@ -13,7 +13,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -57,6 +57,7 @@ _REFUSED = [
     )
 ]
 _UNICAST = ipaddress.ip_network("2000::/3")
+_FAKE_IP = ipaddress.ip_network("198.18.0.0/15")  # for benchmarks (RFC 2544), so free for proxies
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -125,11 +126,26 @@ def is_public(text: str) -> bool:
     return not any(address in network for network in _REFUSED if network.version == address.version)
 
 
-def public_socket(info: tuple[Any, ...]) -> socket.socket:
-    """A socket for one `getaddrinfo` entry; RefusedAddressError unless its address is public."""
+def check_address(text: str, allowed: Iterable[str] = ()) -> None:
+    """RefusedAddressError, unless an IP address is public or in one of the allowed networks, which
+    are in CIDR notation."""
+    if is_public(text):
+        return
+    address = ipaddress.ip_address(text.partition("%")[0])
+    if any(address in ipaddress.ip_network(network) for network in allowed):
+        return
+    if address in _FAKE_IP:
+        raise RefusedAddressError(
+            "not a public address: a local proxy answers for DNS (fake IP, 198.18.0.0/15); see "
+            "download.allow_networks"
+        )
+    raise RefusedAddressError("not a public address")
+
+
+def public_socket(info: tuple[Any, ...], allowed: Iterable[str] = ()) -> socket.socket:
+    """A socket for one `getaddrinfo` entry; RefusedAddressError as in `check_address`."""
     family, kind, protocol, _, address = info
-    if not is_public(address[0]):
-        raise RefusedAddressError("not a public address")
+    check_address(address[0], allowed)
     return socket.socket(family, kind, protocol)
 
 

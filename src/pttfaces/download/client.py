@@ -4,12 +4,19 @@ The scheduler follows redirects and retries. Error messages contain no port, add
 that the ledger is the same in every run.
 """
 
+import asyncio
 import errno
 import io
+import ipaddress
 import ssl
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from functools import partial
 from typing import NamedTuple, Self
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from pttfaces.config import Download
@@ -20,8 +27,11 @@ from pttfaces.http import (
     LOOPBACK,
     LoopbackHosts,
     RefusedAddressError,
+    check_address,
+    proxy_for,
     public_socket,
     retry_after,
+    ssl_context,
     user_agent,
 )
 
@@ -33,6 +43,7 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _GONE = (404, 410)
 _BLOCKED = (401, 403, 429, 451)
 _RETRYABLE_CODES = (403, 408, 425, 429)  # and 5xx; imgur says "over capacity" with 403, too
+_MAX_HEAD_BYTES = 2**16
 _HEADERS = {
     # Naming formats would invite a host to convert; "text/html" would get imgur's page instead.
     "Accept": "image/*",
@@ -45,8 +56,6 @@ _NETWORK_ERRORS = (
     ssl.SSLError,
     UnicodeError,  # of a host's name
 )
-# Errors of a request that say nothing of whether its host is up.
-_ABOUT_THE_LINK = (aiohttp.InvalidURL, aiohttp.ClientResponseError, UnicodeError)
 
 
 class Answer(NamedTuple):
@@ -66,50 +75,71 @@ class Answer(NamedTuple):
 
 
 class ImageClient:
-    """Connections to public addresses and to `hosts`; an asynchronous context manager."""
+    """Connections to public addresses, to proxies and to `hosts`; an asynchronous context manager.
+
+    What a proxy of the environment connects to is the proxy's decision: only an IP address in a URL
+    is checked there.
+    """
 
     def __init__(self, hosts: LoopbackHosts, store: ImageStore, options: Download) -> None:
         self._hosts, self._store, self._options = hosts, store, options
+        self._sessions: dict[tuple[bool, bool], aiohttp.ClientSession] = {}
 
     async def __aenter__(self) -> Self:
-        self._web = self._session(
-            aiohttp.TCPConnector(limit=0, ttl_dns_cache=_DNS_S, socket_factory=public_socket)
-        )
-        # A connector without the check of addresses, for nothing but the hosts on loopback.
-        self._local = self._session(aiohttp.TCPConnector(limit=0))
+        self._ssl, self._user_agent = ssl_context(), user_agent()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._web.close()
-        await self._local.close()
+        for session in self._sessions.values():
+            await session.close()
 
-    def _session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
-        seconds = self._options.timeout_s
-        return aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={**_HEADERS, "User-Agent": user_agent()},
-            timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, _CONNECT_S)),
-            read_bufsize=_READ_AHEAD,
-        )
+    def _session(self, checked: bool, lenient: bool) -> aiohttp.ClientSession:
+        """checked: for public addresses only, and not for a proxy or this machine; lenient: see
+        `_LenientConnection`."""
+        if (checked, lenient) not in self._sessions:
+            allowed = self._options.allow_networks
+            connector = aiohttp.TCPConnector(
+                limit=0,
+                ssl=self._ssl,
+                ttl_dns_cache=_DNS_S,
+                force_close=lenient,
+                socket_factory=(lambda info: public_socket(info, allowed)) if checked else None,
+            )
+            if lenient:
+                connection: type[ResponseHandler] = _LenientConnection
+                connector._factory = partial(connection, loop=asyncio.get_running_loop())
+            seconds = self._options.timeout_s
+            self._sessions[checked, lenient] = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={**_HEADERS, "User-Agent": self._user_agent},
+                timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, _CONNECT_S)),
+                read_bufsize=_READ_AHEAD,
+            )
+        return self._sessions[checked, lenient]
 
-    async def get(self, url: URL, keep_alive: bool = True) -> Answer:
+    async def get(self, url: URL, keep_alive: bool = True, lenient: bool = False) -> Answer:
         """Requests a URL that `clean_url` returned, and stores its image if it is wanted.
 
-        keep_alive: whether to keep the connection for further requests. OSError: the disk's, never
-        the network's.
+        keep_alive: whether to keep the connection for further requests; lenient: see
+        `_LenientConnection`. OSError: the disk's, never the network's.
         """
-        session, name = self._web, None
+        target, name, proxy = url, None, None
         headers = {} if keep_alive else {"Connection": "close"}
         if (port := self._hosts.port(url.host)) is not None:
             # The name keeps connections apart: one host's stray bytes must not answer for another.
-            session, name = self._local, url.host
+            name = url.host
             headers["Host"] = url.raw_authority
-            url = URL(f"http://{LOOPBACK}:{port}{url.raw_path_qs}", encoded=True)
+            target = URL(f"http://{LOOPBACK}:{port}{url.raw_path_qs}", encoded=True)
+        else:
+            proxy = proxy_for(str(url))
         code: int | None = None
         try:
+            if proxy:
+                self._check_literal_address(url.raw_host or "")
+            session = self._session(checked=not (name or proxy), lenient=lenient)
             async with session.get(
-                url, headers=headers, allow_redirects=False, server_hostname=name
+                target, headers=headers, allow_redirects=False, server_hostname=name, proxy=proxy
             ) as response:
                 code = response.status
                 if code in (200, 203):
@@ -118,17 +148,22 @@ class ImageClient:
         except RejectedError as error:
             result = Result(error.status, str(error), http_status=code)
             return Answer(result, retry=result.is_retryable)
+        except aiohttp.ClientResponseError as error:
+            if not lenient and "Content-Length" in error.message:
+                return await self.get(url, keep_alive, lenient=True)
+            return self._describe(error, code)
         except _NETWORK_ERRORS as error:
             if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
                 raise  # this machine's fault, not the host's
-            status, message, retry = self._describe(error)
-            unanswered = code is None and not isinstance(error, _ABOUT_THE_LINK)
-            return Answer(
-                Result(status, message, http_status=code),
-                retry,
-                # Also in the middle of a body: a host that stalls is no use.
-                silent=status == "timeout" or (unanswered and status != "refused_address"),
-            )
+            return self._describe(error, code)
+
+    def _check_literal_address(self, host: str) -> None:
+        with suppress(ValueError):  # a name
+            ipaddress.ip_address(host)
+            try:
+                check_address(host, self._options.allow_networks)
+            except RefusedAddressError as error:
+                raise RejectedError("refused_address", str(error)) from None
 
     async def _receive(self, response: aiohttp.ClientResponse) -> Answer:
         """Reads the body into a temporary file and saves the image. RejectedError: it is none."""
@@ -138,7 +173,10 @@ class ImageClient:
             return self._too_large(code, length)
         with self._store.new_file() as file:
             size, checked = 0, False
-            async for chunk in response.content.iter_any():
+            chunks: AsyncIterator[bytes] = response.content.iter_any()
+            if response.headers.get("Content-Encoding", "").lower() == "x-gzip":
+                chunks = _unzipped(response)  # aiohttp knows the name gzip only
+            async for chunk in chunks:
                 file.write(chunk)
                 size += len(chunk)
                 if size > max_bytes:
@@ -160,31 +198,88 @@ class ImageClient:
         message = f"larger than {self._options.max_mib:g} MiB"
         return Answer(Result("too_large", message, http_status=code, min_bytes=min_bytes))
 
-    def _describe(self, error: Exception) -> tuple[str, str, bool]:
-        """Status and message for the ledger, and whether another request may succeed."""
+    def _describe(self, error: Exception, code: int | None) -> Answer:
+        """An error as an answer. code: of the response, if there was one."""
+
+        def failed(
+            message: str, status: str = "failed", retry: bool = True, silent: bool = code is None
+        ) -> Answer:
+            return Answer(Result(status, message, http_status=code), retry, silent)
+
         match error:
             case aiohttp.ConnectionTimeoutError():
-                return "timeout", "no connection in time", True
-            case TimeoutError():
-                return "timeout", f"not finished within {self._options.timeout_s:g} s", True
+                return failed("no connection in time", "timeout")
+            case TimeoutError():  # also in the middle of a body: a host that stalls is no use
+                message = f"not finished within {self._options.timeout_s:g} s"
+                return failed(message, "timeout", silent=True)
             case aiohttp.ClientConnectorDNSError():
-                return "failed", "the host name does not resolve", True
+                return failed("the host name does not resolve")
             case aiohttp.ClientConnectorCertificateError():
-                return "failed", "the host's certificate is not valid", False
+                return failed("the host's certificate is not valid", retry=False)
             case aiohttp.ClientConnectorSSLError() | ssl.SSLError():
-                return "failed", "no TLS connection", True
+                return failed("no TLS connection")
             case aiohttp.ClientConnectorError(os_error=RefusedAddressError() as refused):
-                return "refused_address", str(refused), False
+                return failed(str(refused), "refused_address", retry=False, silent=False)
+            case aiohttp.ClientProxyConnectionError():
+                return failed("no connection to the proxy")
             case aiohttp.ClientConnectorError(os_error=reason):
                 name = errno.errorcode.get(reason.errno or 0, "")
-                return "failed", f"no connection {name}".strip(), True
+                return failed(f"no connection {name}".strip())
             case aiohttp.InvalidURL():
-                return "failed", "not a URL", False
+                return failed("not a URL", retry=False, silent=False)
+            case aiohttp.ClientHttpProxyError(status=status):
+                return failed(f"the proxy answered HTTP {status}")
             case aiohttp.ClientResponseError():
-                return "failed", "the response is not valid HTTP", True
+                return failed("the response is not valid HTTP", silent=False)
             case UnicodeError():
-                return "failed", "the host name is invalid", False
-        return "failed", "the connection broke", True
+                return failed("the host name is invalid", retry=False, silent=False)
+        return failed("the connection broke")
+
+
+class _LenientConnection(ResponseHandler):
+    """A connection for one response, whose Content-Length may be repeated, as some caches send it.
+
+    aiohttp's parser refuses it, although equal values may be taken for one (RFC 9112, 6.3).
+    """
+
+    _head: bytes | None = b""  # while it comes in
+
+    def data_received(self, data: bytes) -> None:
+        if self._head is not None:
+            self._head += data
+            if b"\r\n\r\n" not in self._head and len(self._head) < _MAX_HEAD_BYTES:
+                return
+            data, self._head = _merge_lengths(self._head), None
+        super().data_received(data)
+
+
+def _merge_lengths(data: bytes) -> bytes:
+    """The beginning of a response, with one Content-Length in place of several equal ones."""
+    head, end, body = data.partition(b"\r\n\r\n")
+    others, values = [], []
+    for line in head.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            values += [each.strip() for each in value.split(b",")]
+        else:
+            others.append(line)
+    if len(set(values)) != 1:
+        return data
+    return b"\r\n".join([*others, b"Content-Length: " + values[0]]) + end + body
+
+
+async def _unzipped(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """A gzip-encoded body in pieces of bounded size."""
+    unzip = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        async for chunk in response.content.iter_any():
+            while chunk:
+                yield unzip.decompress(chunk, _READ_AHEAD)
+                chunk = unzip.unconsumed_tail
+    except zlib.error:
+        raise aiohttp.ClientPayloadError("not gzip") from None
+    if not unzip.eof:
+        raise aiohttp.ClientPayloadError("the end is missing")
 
 
 def _read_head(response: aiohttp.ClientResponse) -> Answer:

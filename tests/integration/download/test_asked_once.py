@@ -236,6 +236,46 @@ def test_download_while_another_runs_waits_until_that_one_is_killed(tmp_path: Pa
     assert len(list((tmp_path / "second").glob("data/raw/??/*"))) == 12
 
 
+def test_download_into_a_folder_in_use_leaves_its_half_written_files_alone() -> None:
+    """Of another site, too: it waits for the other run, and then finds its own images."""
+    gate = threading.Event()
+    large = image_bytes("PNG", 1, (900, 700))  # more than is held in memory
+    finished: list[str] = []
+
+    async def halting(request: Request) -> None:
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(large)}\r\n\r\n"
+        await request.send(head.encode() + large[:-9])
+        while not gate.is_set():
+            await asyncio.sleep(0.01)
+        await request.send(large[-9:])
+
+    def run(site: Site, host: str, namespace: object) -> None:
+        url = f"http://{host}/1.png"
+        links = [Link("M.1", 0, url, (url,), "body")]
+        limits = options(max_mib=8, timeout_s=60)
+        download(links, site.hosts(), namespace, limits, DenyList())
+        finished.append(host)
+
+    with Site({"a.test": halting, "b.test": numbered}) as site:
+        runs = [
+            threading.Thread(target=run, args=(site, "a.test", "web")),
+            threading.Thread(target=run, args=(site, "b.test", ["demo", 1])),
+        ]
+        runs[0].start()
+        deadline = time.monotonic() + 60
+        while not site.asked["a.test/1.png"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        runs[1].start()
+        runs[1].join(0.5)
+        assert finished == []
+        gate.set()
+        for each in runs:
+            each.join(60)
+    assert finished == ["a.test", "b.test"]
+    assert large in originals().values()
+
+
 def test_download_that_has_all_images_waits_for_no_other(site: Site) -> None:
     get(site)
     with workdir.exclusive("test", result_cache.lock_key("web")):

@@ -152,7 +152,7 @@ def _loopback_is_public(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setattr(
-        "pttfaces.download.client.public_socket", lambda info: socket.socket(*info[:3])
+        "pttfaces.download.client.public_socket", lambda info, _: socket.socket(*info[:3])
     )
 
 
@@ -187,10 +187,10 @@ def test_download_over_tls_trusts_only_the_host_s_own_certificate(
 ) -> None:
     """known: whether this machine trusts its authority."""
     authority = trustme.CA()
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
     if known:
-        trusting = ssl.create_default_context()
-        authority.configure_trust(trusting)
-        monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", trusting)
+        authority.cert_pem.write_to_path("authority.pem")
+        monkeypatch.setenv("SSL_CERT_FILE", "authority.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(name).configure_cert(context)
     asked = []

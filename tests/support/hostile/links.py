@@ -7,6 +7,8 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 
+import brotli
+from backports import zstd
 from hostile.site import EXTENSIONS, Handler, Request, image_bytes
 
 JPEG = image_bytes("JPEG", 1)
@@ -24,6 +26,19 @@ class Case:
     attempts: int = 1
     size: tuple[str, str] | None = None
     more: dict[str, str] = field(default_factory=dict)
+
+
+def lengths(seed: int, values: str) -> Handler:
+    """An image with more than one Content-Length, in two pieces."""
+    body = image_bytes("JPEG", seed)
+    content = head(values.format(len(body))) + body
+
+    async def handler(request: Request) -> None:
+        await request.send(content[:30])
+        await asyncio.sleep(0.05)
+        await request.send(content[30:])
+
+    return handler
 
 
 def gives(code: int, body: bytes = b"", **headers: str) -> Handler:
@@ -159,11 +174,14 @@ def gzipped(content: bytes) -> bytes:
 
 
 BOMB = gzipped(b"\xff\xd8\xff\xe0" + b"\0" * 200 * MIB)
+BROTLI_BOMB = brotli.compress(b"\xff\xd8\xff\xe0" + b"\0" * 50 * MIB, quality=5)
+ZSTD_BOMB = zstd.compress(b"\xff\xd8\xff\xe0" + b"\0" * 50 * MIB)
 DEFLATED = zlib.compress(b"\xff\xd8\xff\xe0" + b"\0" * 200 * MIB, 9)
 FRAME = b",\0\0\0\0\1\0\1\0\0\2\0"
 DISGUISED = "bad redirect: a host in disguise: not a plain address"
 OVER = "is over 10 megapixels"
 BROKE = "the connection broke"
+NOT_HTTP = "the response is not valid HTTP"
 LOOP = "http://redirect-loop.test/a.jpg"
 SEEN = image_bytes("JPEG", 2)
 
@@ -195,9 +213,7 @@ CASES: dict[str, Case] = {
     "length-absurd": Case(
         "too_large", sends(head(10**15)), "larger than 1 MiB", more={"bytes": str(10**15)}
     ),
-    "length-negative": Case(
-        "failed", sends(head(-5), JPEG), "the response is not valid HTTP", attempts=2
-    ),
+    "length-negative": Case("failed", sends(head(-5), JPEG), NOT_HTTP, attempts=2),
     "endless-image": Case(
         "too_large", endless_image, "larger than 1 MiB", more={"bytes": str(MIB + 1)}
     ),
@@ -208,6 +224,38 @@ CASES: dict[str, Case] = {
     ),
     "gzipped-image": Case(
         "ok", gives(200, gzipped(image_bytes("JPEG", 7)), Content_Encoding="gzip")
+    ),
+    "x-gzipped-image": Case(
+        "ok", gives(200, gzipped(image_bytes("JPEG", 21)), Content_Encoding="x-gzip")
+    ),
+    "x-gzip-bomb": Case(
+        "too_large", gives(200, BOMB, Content_Encoding="x-gzip"), "larger than 1 MiB"
+    ),
+    "x-gzip-cut": Case(
+        "failed",
+        gives(200, gzipped(image_bytes("JPEG", 21))[:-20], Content_Encoding="x-gzip"),
+        BROKE,
+        attempts=2,
+    ),
+    "brotli-image": Case(
+        "ok", gives(200, brotli.compress(image_bytes("JPEG", 22)), Content_Encoding="br")
+    ),
+    "brotli-bomb": Case(
+        "too_large", gives(200, BROTLI_BOMB, Content_Encoding="br"), "larger than 1 MiB"
+    ),
+    "zstd-image": Case(
+        "ok", gives(200, zstd.compress(image_bytes("JPEG", 23)), Content_Encoding="zstd")
+    ),
+    "zstd-bomb": Case(
+        "too_large", gives(200, ZSTD_BOMB, Content_Encoding="zstd"), "larger than 1 MiB"
+    ),
+    "encoding-nobody-knows": Case(
+        "not_an_image", gives(200, b"\x1b\x07\x00", Content_Encoding="lzma"), "unknown bytes"
+    ),
+    "length-twice": Case("ok", lengths(24, "{0}\r\nContent-Length: {0}")),
+    "length-list": Case("ok", lengths(25, "{0}, {0}")),
+    "length-twice-unequal": Case(
+        "failed", lengths(26, "{0}\r\nContent-Length: 7"), NOT_HTTP, attempts=2
     ),
     "gzip-that-is-none": Case(
         "failed", gives(200, JPEG, Content_Encoding="gzip"), BROKE, attempts=2
