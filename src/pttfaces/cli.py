@@ -54,7 +54,7 @@ def commands() -> None:
 @click.argument("name")
 @click.option("--force", is_flag=True, help="Overwrite uncommitted edits.")
 def preset(name: str, force: bool) -> None:
-    """Write params.yaml from presets/NAME.yaml: demo, seed or best."""
+    """Write params.yaml from presets/NAME.yaml: demo, photos, seed or best."""
     path = PRESETS / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(path.stem for path in PRESETS.glob("*.yaml")))

@@ -65,8 +65,11 @@ def ledger_row(image: str, sha256: str, article: str = "", url: str = "") -> Led
     unknown: dict[str, Any] = dict.fromkeys(
         ("position", "attempts", "http_status", "bytes", "width", "height")
     )
-    texts: dict[str, Any] = dict.fromkeys(("place", "status", "error", "final_url", "format"), "")
-    return LedgerRow(article=article, url=url, sha256=sha256, path=image, **unknown, **texts)
+    texts: dict[str, Any] = dict.fromkeys(("status", "error", "final_url", "format"), "")
+    place = "inbox" if url.startswith("inbox:") else "body"
+    return LedgerRow(
+        article=article, place=place, url=url, sha256=sha256, path=image, **unknown, **texts
+    )
 
 
 Workspace = Callable[..., Path]

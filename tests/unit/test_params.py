@@ -56,7 +56,7 @@ def test_stage_depends_on_no_key_that_the_run_cache_ignores() -> None:
 
 
 def test_presets_are_demo_seed_and_best() -> None:
-    assert {path.stem for path in PRESETS} == {"demo", "seed", "best"}
+    assert {path.stem for path in PRESETS} == {"demo", "photos", "seed", "best"}
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,13 @@ def preset(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
-def test_preset_writes_params_yaml_and_prints_its_changes(folder: Path) -> None:
-    ended = preset(folder, "best")
+@pytest.mark.parametrize("name", ["photos", "best"])
+def test_preset_writes_params_yaml_and_prints_its_changes(folder: Path, name: str) -> None:
+    ended = preset(folder, name)
     assert ended.returncode == 0, ended.stderr
-    assert (folder / PARAMS).read_bytes() == (folder / "presets/best.yaml").read_bytes()
+    assert (folder / PARAMS).read_bytes() == (folder / f"presets/{name}.yaml").read_bytes()
     assert "source" in ended.stdout
-    assert "params.yaml is now the preset best" in ended.stdout
+    assert f"params.yaml is now the preset {name}" in ended.stdout
 
 
 def test_preset_over_uncommitted_edits_needs_force(folder: Path) -> None:

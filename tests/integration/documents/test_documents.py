@@ -36,6 +36,7 @@ COMMANDS = {
     "dvc queue stop": "test_ways_to_run.py",
     "OMP_NUM_THREADS=1 dvc queue start -j 2": "test_ways_to_run.py",
     "pttfaces preset best": "test_preset.py",
+    "pttfaces preset photos": "test_preset.py",
     "PYTHONPATH=src python benchmarks/timesteps.py": "benchmarks/timesteps.py",
 }
 FAMILIES = {

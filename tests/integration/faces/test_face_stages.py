@@ -167,6 +167,30 @@ def test_detect_without_a_face_in_any_image_raises_data_error(workspace: Workspa
     assert Path("data/detections.csv").exists()
 
 
+@pytest.mark.parametrize(
+    ("source", "url", "expected"),
+    [("demo", "https://i.example/1", 0), ("demo", "inbox:1.png", 1), ("inbox", "inbox:1.png", 1)],
+)
+def test_detect_by_haar_says_what_it_misses_on_photographs(
+    workspace: Workspace,
+    portraits: list[Portrait],
+    capsys: pytest.CaptureFixture[str],
+    source: str,
+    url: str,
+    expected: int,
+) -> None:
+    article = "" if url.startswith("inbox:") else "M.1"
+    workspace(
+        [Posted(portraits[0].png(), article, url)],
+        source=("source: demo", f"source: {source}"),
+    )
+    detect.main()
+    said = capsys.readouterr().err
+    assert (
+        said.count("haar misses about one face in five; set detect.detector to yunet") == expected
+    )
+
+
 def test_curate_of_too_few_crops_raises_data_error(
     workspace: Workspace, posted: list[Posted]
 ) -> None:

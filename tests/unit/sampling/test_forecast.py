@@ -61,7 +61,7 @@ def test_warnings_of_few_steps_are_none_after_each_remedy(
 
 
 def test_warnings_of_the_presets_are_none_but_for_the_start_of_seed() -> None:
-    for name in ("demo", "best", "seed"):
+    for name in ("demo", "photos", "best", "seed"):
         params = config.load(f"presets/{name}.yaml")
         schedule = NoiseSchedule.from_params(params)
         found = list(forecast.warnings(schedule, params.generate, params.infer_steps))
