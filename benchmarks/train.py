@@ -3,6 +3,7 @@
     PYTHONPATH=src python benchmarks/train.py speed     # both loops in turn, in one run
     PYTHONPATH=src python benchmarks/train.py overhead  # the whole stage of params.yaml
     PYTHONPATH=src python benchmarks/train.py memory    # 50,000 images, with a tiny network
+    PYTHONPATH=src python benchmarks/train.py beside    # while another program is busy
 
 speed: the network, batch, precision and number of updates of params.yaml in both. The plain loop
 is written for this benchmark: PIL and torchvision load the images in a DataLoader, everything else
@@ -17,6 +18,10 @@ own work; and of these and the rest of an update beside those four calls (noisy 
 gradients' norm and their freeing). Needs no data set: without data/dataset it draws as many images
 of noise.
 memory: less than 2 GiB of host memory beyond what a training of 64 images takes.
+beside: training, sampling and features of the demo's network, alone and beside one busy program,
+with and without diffusion/threads.py, in turn in processes of their own. Bounds: beside the busy
+program at least 60 % of the speed alone; alone at least 97 % of the speed without. For idle cores:
+what else runs there counts as a busy program, too.
 """
 
 import argparse
@@ -31,7 +36,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +54,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
 from pttfaces import config, tracking
-from pttfaces.diffusion import distributed, model_folder, unet
+from pttfaces.diffusion import distributed, model_folder, threads, unet
+from pttfaces.diffusion.schedule import NoiseSchedule
+from pttfaces.evaluation import features, image_folder
+from pttfaces.sampling import generation
 from pttfaces.training import checkpoint, data, loop, validation
 from pttfaces.training.ema import Ema
 from pttfaces.training.outputs import Outputs
@@ -328,6 +336,88 @@ def overhead(options: argparse.Namespace) -> None:
         print(f"{what:22} {shares[0]:.1%} of wall time, {shares[1]:.1%} of CPU time (bound: 5 %)")
 
 
+WORK = ("train", "generate", "evaluate")
+_WARM_UP = 2  # the first part of each run does not count: the load is looked at every two seconds
+
+
+def beside(options: argparse.Namespace) -> None:
+    """Images a second of each kind of work, in paired rounds."""
+    params = speed_params(None, None, None)
+    count = params.train.batch_size * options.updates
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = draw(Path(scratch) / "images", count, params.image_size)
+        for what in options.only or WORK:
+            speeds: dict[tuple[str, bool], list[float]] = {}
+            for _ in range(options.rounds):
+                for others in (False, True):
+                    for side in ("watched", "spinning"):
+                        found = beside_speed(what, side, others, folder)
+                        speeds.setdefault((side, others), []).append(found)
+                print(what, speeds, flush=True)
+            report_beside(what, speeds)
+
+
+def report_beside(what: str, speeds: dict[tuple[str, bool], list[float]]) -> None:
+    median = {key: statistics.median(values) for key, values in speeds.items()}
+    alone, crowded = median["watched", False], median["watched", True]
+    without = median["spinning", True] / median["spinning", False]
+    print(f"{what}: alone {alone:.2f} images a second, beside a busy program {crowded:.2f}")
+    print(f"  of the speed alone: {crowded / alone:.2f} (bound: 0.60), without it {without:.2f}")
+    print(f"  alone, of the speed without: {alone / median['spinning', False]:.3f} (bound: 0.97)")
+
+
+def beside_speed(what: str, side: str, others: bool, folder: Path) -> float:
+    """The speed of a process of its own, perhaps beside one that is busy."""
+    command = [sys.executable, __file__, "beside-child", what, side, str(folder)]
+    with ExitStack() as stack:
+        if others:
+            busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            stack.callback(busy.wait)
+            stack.callback(busy.kill)
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    return float(done.stdout.splitlines()[-1])
+
+
+def beside_child(options: argparse.Namespace) -> None:
+    if options.side == "spinning":
+        threads.yield_to_others = nullcontext  # type: ignore[assignment]
+    params = speed_params(None, None, None)
+    print(
+        {"train": train_speed, "generate": generate_speed, "evaluate": embed_speed}[options.what](
+            params, options.folder
+        )
+    )
+
+
+def train_speed(params: config.Params, folder: Path) -> float:
+    return our_speed(params, folder).wall
+
+
+def generate_speed(params: config.Params, folder: Path) -> float:
+    """Of an untrained network, which takes as long as a trained one."""
+    network = unet.build(params.model, params.image_size, 0).eval().requires_grad_(False)
+    network.to(memory_format=torch.channels_last)
+    model = model_folder.DiffusionModel(network, NoiseSchedule.from_params(params))
+    count = len(list(folder.iterdir()))
+    options = params.generate.model_copy(update={"num_images": count, "batch_size": count // 4})
+    for seed in range(_WARM_UP):
+        with tempfile.TemporaryDirectory() as made:
+            speed = generation.generate(model, options, 10, seed, Path(made)).images_per_s
+    return speed
+
+
+def embed_speed(params: config.Params, folder: Path) -> float:
+    images = image_folder.open_folder(folder, "")
+    with tempfile.TemporaryDirectory() as cache:
+        extractor = features.make_extractor(params.evaluate, Path(cache))
+        for _ in range(_WARM_UP):
+            started, done = time.perf_counter(), 0
+            while time.perf_counter() - started < 5:
+                done += len(extractor.embed(images).rows)
+            speed = done / (time.perf_counter() - started)
+    return speed
+
+
 def memory(options: argparse.Namespace) -> None:
     """Peak memory of two children that train alike, on few and on many images."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -375,6 +465,16 @@ def main() -> None:
     command = chosen.add_parser("memory", help="many images")
     command.add_argument("--images", type=int, default=50_000)
     command.set_defaults(work=memory)
+    command = chosen.add_parser("beside", help="while another program is busy")
+    command.add_argument("--updates", type=int, default=10, help="of an epoch; two a round")
+    command.add_argument("--rounds", type=int, default=3)
+    command.add_argument("--only", choices=WORK, action="append")
+    command.set_defaults(work=beside)
+    command = chosen.add_parser("beside-child")
+    command.add_argument("what", choices=WORK)
+    command.add_argument("side", choices=["watched", "spinning"])
+    command.add_argument("folder", type=Path)
+    command.set_defaults(work=beside_child)
     command = chosen.add_parser("memory-child")
     command.add_argument("folder", type=Path)
     command.set_defaults(work=memory_child)

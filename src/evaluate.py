@@ -29,10 +29,13 @@ def main() -> None:
     made = samples.sample_settings(params, MODEL)
     if GENERATED.exists():
         samples.check_settings(files.read_json(GENERATED), made)
+    folders = {"train": open_folder(*FOLDERS["train"])}
+    if name in FOLDERS and name not in folders:
+        folders[name] = open_folder(*FOLDERS[name])
     sets = metrics.ImageSets(
         samples=open_folder(*SAMPLES),
-        trained=open_folder(*FOLDERS["train"]),
-        reference=open_folder(*FOLDERS[name]) if name in FOLDERS else workdir.find_file(name),
+        trained=folders["train"],
+        reference=folders[name] if name in folders else workdir.find_file(name),
         held_out=open_if_any(FOLDERS["holdout"][0]),
     )
     face_options = options.face_detector(min_size=sets.samples.size[0])  # a quarter of the side
@@ -63,7 +66,7 @@ def main() -> None:
             run.log_file(SHEETS / title)
         run.log_copy_warning(memorization.copy_warning(figures["copies"]))
         run.move_best(distance, metrics.COMPARABLE)
-    for sentence in metrics.warnings(figures):
+    for sentence in metrics.warnings(figures, sets):
         print(f"warning: {sentence}", file=sys.stderr)
     print(f"evaluate: {metrics.summary(figures, distance)}")
 

@@ -146,10 +146,12 @@ def forget(dry_run: bool, purge: bool, **names: tuple[str, ...]) -> None:
 
 @commands.command(cls=_Command)
 @click.argument("name", required=False)
-def history(name: str | None) -> None:
-    """List all runs, or show what belongs to one and how to restore it.
+@click.argument("other", required=False)
+def history(name: str | None, other: str | None) -> None:
+    """List all runs, show what belongs to one, or compare two.
 
-    NAME is a run (the first digits of its id), an experiment or a commit.
+    NAME and OTHER are a run (the first digits of its id), an experiment or a commit. Of two, it
+    says whether the score of the first is better or worse, or whether the samples cannot tell.
     """
     from pttfaces import mlflow_store  # takes seconds
     from pttfaces.report import history as texts
@@ -159,26 +161,24 @@ def history(name: str | None) -> None:
         _print_lines(texts.table(mlflow_store.all_runs()))
         return
     known = revisions.all_revisions()
-    revision = revisions.find_revision(name, known)
+    names = [name, other] if other else [name]
+    found = [revisions.find_revision(each, known) for each in names]
     try:
         runs = mlflow_store.all_runs()
     except DataError as error:
-        if not revision:
+        if not all(found):
             raise
         print(printable(f"warning: {error}"), file=sys.stderr)
         runs = []
-    if revision:
+    results = [
+        revision or texts.find_run(each, runs) for each, revision in zip(names, found, strict=True)
+    ]
+    if other:
+        _print_lines(texts.compare(names, results))
+    elif revision := found[0]:
         _print_lines(texts.describe_revision(revision, runs))
-        return
-    fits = [run for run in runs if run.info.run_id.startswith(name)] if len(name) >= 4 else []
-    if len(fits) != 1:
-        what = (
-            f"ambiguous: {len(fits)} runs begin with it"
-            if fits
-            else "not an experiment, commit or run (give at least 4 digits of a run's id)"
-        )
-        raise DataError(f"{name} is {what}; `pttfaces history` lists the runs.")
-    _print_lines(texts.describe_run(fits[0], known))
+    else:
+        _print_lines(texts.describe_run(texts.find_run(name, runs), known))
 
 
 @commands.command(cls=_Command)
@@ -234,7 +234,8 @@ def distance(first: Path, second: Path | None, save: Path | None) -> None:
     """Compute the distance between two sets of images, with the features of evaluate.
 
     FIRST and SECOND are folders of images, or .npz files of statistics as pytorch-fid reads them.
-    The distance is FID with evaluate.features: inception.
+    The distance is FID with evaluate.features: inception. All images right in a folder count, as
+    with pytorch-fid; but that leaves out endings in upper case, such as .JPG.
 
     \b
     pttfaces distance data/generated data/dataset/train
@@ -255,6 +256,13 @@ def distance(first: Path, second: Path | None, save: Path | None) -> None:
         path if path.suffix == ".npz" else image_folder.open_folder(path, absent)
         for path in filter(None, (first, second))
     ]
+    for images in sets:
+        if isinstance(images, image_folder.ImageFolder) and images.skipped_by_pytorch_fid:
+            print(
+                f"note: pytorch-fid would leave out {images.skipped_by_pytorch_fid} of the "
+                f"{len(images)} images in {images.folder}, whose endings are not in lower case.",
+                file=sys.stderr,
+            )
     if save:
         extractor.write_statistics(save, extractor.statistics(sets[0]))
         print(f"{save}: {options.dims} dimensions of {first}, {options.features}")

@@ -290,14 +290,15 @@ class Generate(_Group):
 class Evaluate(_Group):
     """How samples are scored."""
 
-    features: Literal["inception", "random"] = Field(
-        description="inception gives FID and needs weights; random needs none"
+    features: Literal["inception", "torchvision", "random"] = Field(
+        description="inception gives FID and needs weights; torchvision's weights give another "
+        "distance; random needs none"
     )
     dims: Literal[64, 192, 768, 2048] = Field(description="dimensions of the features")
     weights: str | None = Field(description="Inception's weights file; null: download it once")
     weights_sha256: str | None = Field(
         pattern=r"^[0-9a-f]{8,64}$",
-        description="first digits of that file's SHA-256; null: pytorch-fid's file",
+        description="first digits of that file's SHA-256; null: the published file",
     )
     reference: str = Field(
         pattern=r"^(train|holdout|reference|.+\.npz)$",

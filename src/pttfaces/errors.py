@@ -41,6 +41,11 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: 1 article, 2 articles. noun: one whose plural has an s."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def printable(text: str) -> str:
     """Untrusted text (a title, a file name, a server's message), safe to show on a terminal.
 

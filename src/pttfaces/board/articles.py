@@ -18,7 +18,7 @@ from pttfaces.board.links import ArticleLinks, ImageLink, sort_links
 from pttfaces.board.page_cache import Page, PageCache
 from pttfaces.board.processes import map_on_cores
 from pttfaces.denylist import DenyList
-from pttfaces.errors import SiteError
+from pttfaces.errors import SiteError, counted
 from pttfaces.progress import progress
 from pttfaces.tables import Article, Link
 
@@ -159,10 +159,13 @@ def describe_links(reads: Sequence[ArticleRead], rules: HostRules) -> str:
     images = [link for read in reads for link in read.links.images]
     unresolved = sum(not link.addresses for link in images)
     unread = sum(read.status not in ("ok", "empty", "truncated") for read in reads)
-    text = f"links: {len(images)} images are linked in {len(reads)} articles"
+    verb = "is" if len(images) == 1 else "are"
+    text = f"links: {counted(len(images), 'image')} {verb} linked in "
+    text += counted(len(reads), "article")
     if unresolved:
         text += f", {unresolved} of them through albums or pages that gave no image address"
-    text += f"; {unread} articles could not be read (data/articles_read.csv)" * bool(unread)
+    if unread:
+        text += f"; {counted(unread, 'article')} could not be read (data/articles_read.csv)"
     largest = list(unknown_hosts(reads, rules).items())[:_SHOWN_HOSTS]
     hosts = ", ".join(f"{host} {count}" for host, count in largest)
     return f"{text}." + f" Hosts that no rule knows (docs/hosts.md): {hosts}." * bool(hosts)

@@ -134,14 +134,17 @@ def load_model(
 
     try:
         config = DDPMScheduler.load_config(folder / "scheduler")
-        unet = UNet2DModel.from_pretrained(folder / "unet", local_files_only=True)
+        dtype = devices.DTYPES[precision]
+        unet = UNet2DModel.from_pretrained(
+            folder / "unet", local_files_only=True, torch_dtype=dtype
+        )
     except (OSError, ValueError) as error:
         raise DataError(
             f"{folder} is not a complete diffusers model ({error}); delete it and run "
             "`dvc repro train`."
         ) from None
     memory_format = devices.memory_format(device)
-    unet.to(device, devices.DTYPES[precision], memory_format=memory_format)
+    unet.to(device, memory_format=memory_format)
     unet.eval().requires_grad_(False)
     return DiffusionModel(unet, NoiseSchedule.from_config(config, str(folder)))
 

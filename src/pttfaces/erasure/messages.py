@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from pttfaces.erasure.findings import Findings
 from pttfaces.erasure.models import sheets
 from pttfaces.erasure.provenance import ID_LENGTH, MEASURES, Provenance
-from pttfaces.errors import DataError
+from pttfaces.errors import DataError, counted
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -27,8 +27,9 @@ def images(found: Findings) -> Iterator[str]:
     """The images, crops and rows of the data set to be forgotten."""
     in_dataset = [row for row in found.crops.values() if row["split"]]
     yield (
-        f"forget: {len(found.articles)} articles, {len(found.digests)} images, "
-        f"{len(found.crops)} crops, {len(in_dataset)} of them in the data set"
+        f"forget: {counted(len(found.articles), 'article')}, "
+        f"{counted(len(found.digests), 'image')}, {counted(len(found.crops), 'crop')}, "
+        f"{len(in_dataset)} of them in the data set"
     )
     for origin in found.origins:
         yield f"  image {origin.sha256[:ID_LENGTH] or '(not fetched)'}  {_describe_origin(origin)}"

@@ -9,7 +9,7 @@ import torch
 
 from pttfaces import files
 from pttfaces.config import Evaluate
-from pttfaces.diffusion import memory
+from pttfaces.diffusion import memory, threads
 from pttfaces.errors import DataError
 from pttfaces.evaluation import fid
 from pttfaces.evaluation.image_folder import ImageFolder
@@ -91,15 +91,17 @@ class Extractor:
     def _read(self, path: Path) -> fid.Statistics:
         statistics, arrays = fid.read_npz(path, self.dims, "network")
         made_by = str(arrays["network"]) if "network" in arrays else None
-        if made_by != self.digest and (made_by or self.name != "inception"):
+        if made_by != self.digest and (made_by or self.distance_name != "fid"):
+            what = "was not made" if made_by else "does not say that it was made"
             raise DataError(
-                f"{path} was not made with the network of evaluate.features: {self.name}; use "
-                "statistics of the same features, or set evaluate.features to theirs."
+                f"{path} {what} with the network and weights of evaluate.features: {self.name}; "
+                f"make it with `pttfaces distance --save {path} FOLDER`, or set evaluate.features "
+                "to its own."
             )
         return statistics
 
     def _cached(self, images: ImageFolder) -> Path:
-        key = files.digest_json([self.cache_version, self.digest, self.dims, images.digest()])
+        key = files.digest_json([self.cache_version, self.digest, self.dims, images.digest])
         return self.cache / f"{key[:32]}.npz"
 
     def _batches(self, images: ImageFolder) -> Iterator[np.ndarray]:
@@ -108,7 +110,10 @@ class Extractor:
             raise DataError(f"{images.folder} holds one image; a score needs at least two.")
         device = _device()
         memory.keep_freed_memory()
-        with progress(f"features of {images.folder}", len(images), " images") as bar:
+        with (
+            threads.yield_to_others(),
+            progress(f"features of {images.folder}", len(images), " images") as bar,
+        ):
             for batch in images.batches(self.batch_size):
                 with torch.inference_mode():
                     pixels = torch.from_numpy(batch).to(device).permute(0, 3, 1, 2) / 255
@@ -120,18 +125,24 @@ class Extractor:
 def make_extractor(options: Evaluate, cache: Path) -> Extractor:
     """The extractor that evaluate.features names; cache: a folder for what it computes.
 
-    Scores by other weights than pytorch-fid's, which evaluate.weights_sha256 allows, have other
-    names. WeightsError: weights are missing, or have a wrong digest.
+    Scores by other weights than the published ones, which evaluate.weights_sha256 allows, have
+    other names. WeightsError: weights are missing, or have a wrong digest.
     """
     network: torch.nn.Module
-    if options.features == "inception":
+    if options.features != "random":
         from pttfaces.evaluation import inception  # takes seconds
 
-        path = inception.find_weights(options.weights, options.weights_sha256)
-        network, digest = inception.load_inception(path, options.dims), files.digest_file(path)
-        version = inception.CACHE_VERSION
-        published = digest.startswith(inception.SHA256_PREFIX)
-        distance, kid = ("fid", "kid") if published else ("inception_distance", "inception_kid")
+        if torchvision := options.features == "torchvision":
+            find, prefix = inception.find_torchvision_weights, inception.TORCHVISION_SHA256_PREFIX
+            names = "fid_torchvision", "kid_torchvision"
+        else:
+            find, prefix = inception.find_weights, inception.SHA256_PREFIX
+            names = "fid", "kid"
+        path = find(options.weights, options.weights_sha256)
+        network = inception.load_inception(path, options.dims, torchvision)
+        digest, version = files.digest_file(path), inception.CACHE_VERSION
+        published = digest.startswith(prefix)
+        distance, kid = names if published else ("inception_distance", "inception_kid")
     else:
         from pttfaces.evaluation import random_features
 

@@ -68,14 +68,14 @@ def frechet_distance(first: Statistics, second: Statistics) -> float:
     instead of the square root of one that is not.
     """
     difference = first.mu - second.mu
-    root = _root(first.sigma)
+    root = covariance_root(first.sigma)
     between = np.linalg.eigvalsh(root.T @ second.sigma @ root)
     trace = np.trace(first.sigma) + np.trace(second.sigma)
     cross = np.sqrt(np.clip(between, 0, None)).sum()
     return max(0.0, float(difference @ difference + trace - 2 * cross))
 
 
-def _root(sigma: np.ndarray) -> np.ndarray:
+def covariance_root(sigma: np.ndarray) -> np.ndarray:
     """A (D, R) with A Aᵀ = sigma: a triangle where sigma is regular, since that takes less time.
 
     Otherwise A keeps only the directions in which sigma is not zero, so that covariances of fewer

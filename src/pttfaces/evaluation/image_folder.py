@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from pttfaces.errors import DataError
 from pttfaces.images import read_rgb, read_size
 
-# Those of pytorch-fid, so that both read the same files.
+# Those of pytorch-fid, which reads them in lower case only, on Linux.
 _EXTENSIONS = {".bmp", ".jpg", ".jpeg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
@@ -28,6 +29,11 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def skipped_by_pytorch_fid(self) -> int:
+        """Images that pytorch-fid would leave out, since their ending is not in lower case."""
+        return sum(path.suffix not in _EXTENSIONS for path in self.paths)
+
     def batches(self, batch_size: int) -> Iterator[np.ndarray]:
         """All images in order, as (B, H, W, 3) uint8, B ≤ batch_size. DataError: not readable."""
         for start in range(0, len(self), batch_size):
@@ -44,8 +50,9 @@ class ImageFolder:
         chosen = np.linspace(0, len(self) - 1, count).round().astype(int)
         return ImageFolder(self.folder, tuple(self.paths[index] for index in chosen), self.size)
 
+    @cached_property
     def digest(self) -> str:
-        """SHA-256 over the files' bytes, in order; names do not count."""
+        """SHA-256 over the files' bytes, in order; names do not count. Reads them once."""
         digest = hashlib.sha256()
         for path in self.paths:
             digest.update(hashlib.sha256(path.read_bytes()).digest())

@@ -1,4 +1,4 @@
-"""Loads pytorch-fid's Inception network, with weights whose digest is checked.
+"""Loads an Inception network, pytorch-fid's or torchvision's, with weights whose digest is checked.
 
 Importing it takes seconds (torchvision).
 """
@@ -17,7 +17,7 @@ from pytorch_fid.inception import (
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models import Inception3
+from torchvision.models import Inception3, Inception_V3_Weights
 from torchvision.models.inception import BasicConv2d
 
 from pttfaces import weights
@@ -28,6 +28,8 @@ from pttfaces.errors import WeightsError
 CACHE_VERSION = "e6cbe0a79eb20129f16cf33fed7e7671ee0ae972f82bc399a208bb9fe92d83c0"
 # The first digits of the file's SHA-256, from its name; its authors published no more of it.
 SHA256_PREFIX = "6726825d"
+TORCHVISION_URL = Inception_V3_Weights.IMAGENET1K_V1.url
+TORCHVISION_SHA256_PREFIX = "0cc3c7bd"  # from the file's name, too
 _NETWORK_SIDE = 299
 # The network's layers up to 64, 192, 768 and 2,048 channels.
 _BLOCKS = {
@@ -48,12 +50,15 @@ class FIDInception(nn.Module):
     """(B, 3, H, W) in 0..1 → (B, dims): pytorch-fid's features of that many dimensions.
 
     dims: 64, 192, 768 or 2048. As there, images are resized to 299×299 (bilinear, not
-    antialiased), and feature maps are averaged over their positions.
+    antialiased), and feature maps are averaged over their positions. inception: the network on the
+    meta device; None: pytorch-fid's, whose layers differ a little from torchvision's.
     """
 
-    def __init__(self, dims: int, state: dict[str, torch.Tensor]) -> None:
+    def __init__(
+        self, dims: int, state: dict[str, torch.Tensor], inception: Inception3 | None = None
+    ) -> None:
         super().__init__()
-        inception = _fid_inception()
+        inception = inception or _fid_inception()
         inception.load_state_dict(state, assign=True)
         inception.eval()
         for layer in inception.modules():
@@ -101,20 +106,40 @@ def find_weights(given: str | None, sha256: str | None = None) -> Path:
         ) from None
 
 
-def load_inception(path: Path, dims: int) -> FIDInception:
+def find_torchvision_weights(given: str | None, sha256: str | None = None) -> Path:
+    """As `find_weights`, of torchvision's network for ImageNet."""
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / TORCHVISION_URL.rsplit("/", 1)[1]
+    return weights.find(
+        "torchvision's Inception",
+        given,
+        [cached],
+        TORCHVISION_URL,
+        (sha256 if given else None) or TORCHVISION_SHA256_PREFIX,
+        "evaluate.weights",
+    )
+
+
+def load_inception(path: Path, dims: int, torchvision: bool = False) -> FIDInception:
     """The network with the weights of a file, from which only tensors are unpickled.
 
-    WeightsError: the file holds something else.
+    torchvision: its network instead of pytorch-fid's. WeightsError: the file holds something else.
     """
+    whose = "torchvision" if torchvision else "pytorch-fid"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        return FIDInception(dims, state)
+        return FIDInception(dims, state, _torchvision_inception() if torchvision else None)
     except _NO_WEIGHTS as error:
         reason = str(error).split("\n", 1)[0]
         raise WeightsError(
-            f"{path} does not hold the weights of pytorch-fid's Inception ({reason}); delete it to "
+            f"{path} does not hold the weights of {whose}'s Inception ({reason}); delete it to "
             "download it again, or correct evaluate.weights."
         ) from None
+
+
+def _torchvision_inception() -> Inception3:
+    """torchvision's network without values."""
+    with torch.device("meta"):
+        return Inception3(init_weights=False)
 
 
 def _fid_inception() -> Inception3:

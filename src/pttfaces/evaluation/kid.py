@@ -6,7 +6,10 @@ different size can be compared.
 
 import numpy as np
 
+from pttfaces.evaluation.prdc import spread
+
 _SUBSETS, _MAX_SUBSET_SIZE = 100, 1000
+_BLOCK = 512
 
 
 def kid(first: np.ndarray, second: np.ndarray, seed: int = 0) -> tuple[float, float]:
@@ -26,6 +29,24 @@ def kid(first: np.ndarray, second: np.ndarray, seed: int = 0) -> tuple[float, fl
         for _ in range(_SUBSETS)
     ]
     return float(np.mean(estimates)), float(np.std(estimates))
+
+
+def standard_error(samples: np.ndarray, real: np.ndarray) -> float:
+    """Standard error of KID by the samples that were drawn, for fixed real images.
+
+    samples (N, D), real (M, D): features, N ≥ 2; of more than 10,000 rows an evenly spread 10,000
+    are used. By the influence of each sample on the estimate (Hoeffding's projection of a
+    U-statistic), of which √N times the standard error is the standard deviation.
+    """
+    samples = np.asarray(samples[spread(len(samples))], np.float64)
+    real = np.asarray(real[spread(len(real))], np.float64)
+    influence = np.empty(len(samples))
+    for start in range(0, len(samples), _BLOCK):
+        block = samples[start : start + _BLOCK]
+        alone = (np.square(block).sum(axis=1) / block.shape[1] + 1) ** 3
+        within = (_kernel(block, samples).sum(axis=1) - alone) / (len(samples) - 1)
+        influence[start : start + _BLOCK] = 2 * (within - _kernel(block, real).mean(axis=1))
+    return float(influence.std(ddof=1) / np.sqrt(len(samples)))
 
 
 def mmd2(first: np.ndarray, second: np.ndarray) -> float:

@@ -16,8 +16,9 @@ from pttfaces import files
 from pttfaces.config import Evaluate
 from pttfaces.evaluation import fid, kid, memorization, prdc
 from pttfaces.evaluation.face_rate import DetectFaces, face_rate
-from pttfaces.evaluation.features import Extractor
+from pttfaces.evaluation.features import Extractor, Features
 from pttfaces.evaluation.image_folder import ImageFolder, check_same_size
+from pttfaces.evaluation.uncertainty import Z_95, uncertainty
 
 _MIN_IMAGES = 4  # on each side: halves of them still have a covariance
 _SHARES = np.linspace(0, 1, 101).round(2)
@@ -62,8 +63,8 @@ def compute(
     DataError: fewer than two samples, images of different sizes or not readable, statistics that
     do not fit.
     """
-    statistics, real = _reference(sets, extractor)
     samples, trained = extractor.embed(sets.samples), extractor.embed_once(sets.trained)
+    statistics, real = _reference(sets, extractor, trained)
     held_out = extractor.embed_once(sets.held_out) if sets.held_out else None
     overlap = prdc.overlap(samples.rows, trained.rows if real is None else real)
     nearest = {
@@ -73,16 +74,24 @@ def compute(
         ),
     }
 
+    name = extractor.distance_name
+    value = fid.frechet_distance(samples.statistics, statistics)
+    error = uncertainty(samples.rows, statistics, value)
     figures: dict[str, Any] = {
         # samples and reference, in features
-        extractor.distance_name: fid.frechet_distance(samples.statistics, statistics),
+        name: value,
+        f"{name}_low": error.low,
+        f"{name}_high": error.high,
         "features": extractor.name,
         "dims": extractor.dims,
         "network": extractor.digest[:_DIGEST_LENGTH],
-        "trained_digest": sets.trained.digest()[:_DIGEST_LENGTH],
+        "trained_digest": sets.trained.digest[:_DIGEST_LENGTH],
         "reference_digest": _digest(sets.reference)[:_DIGEST_LENGTH],
         "generated": len(sets.samples),
     }
+    if error.infinite is not None:
+        figures |= {f"{name}_infinite": error.infinite}
+        figures |= {f"{name}_infinite_error": error.infinite_error}
     if real is not None:
         figures["real"] = len(real)
         if min(len(samples.rows), len(real)) >= _MIN_IMAGES:
@@ -91,6 +100,11 @@ def compute(
             # samples and reference, in features
             name = extractor.kid_name
             figures[name], figures[f"{name}_deviation"] = kid.kid(samples.rows, real)
+            half = Z_95 * kid.standard_error(samples.rows, real)
+            figures[f"{name}_low"], figures[f"{name}_high"] = (
+                figures[name] - half,
+                figures[name] + half,
+            )
         figures |= overlap.figures()  # precision, recall, density, coverage
     # samples and training images, held-out and training images, in pixels and in features
     figures["copies"] = memorization.copies(nearest, options.max_copied)
@@ -152,7 +166,7 @@ def flat_numbers(figures: Mapping[str, Any]) -> dict[str, float]:
     return {key: float(value) for key, value in flat.items() if isinstance(value, int | float)}
 
 
-def warnings(figures: Mapping[str, Any]) -> list[str]:
+def warnings(figures: Mapping[str, Any], sets: ImageSets) -> list[str]:
     """Sentences on what makes the distance less reliable than it looks, and on copies."""
     few = [
         f"{figures[key]} {what} for {figures['dims']} dimensions: the distance depends more on "
@@ -160,6 +174,13 @@ def warnings(figures: Mapping[str, Any]) -> list[str]:
         for key, what in (("generated", "samples"), ("real", "real images"))
         if key in figures and figures[key] <= figures["dims"]
     ]
+    real = sets.reference
+    if isinstance(real, ImageFolder) and real.skipped_by_pytorch_fid:
+        few.append(
+            f"{real.skipped_by_pytorch_fid} of the {len(real)} images in {real.folder} have names "
+            "with an ending in upper case, which pytorch-fid leaves out: its score would be of the "
+            "others."
+        )
     copies = memorization.copy_warning(figures["copies"])
     return [*few, copies] if copies else few
 
@@ -168,21 +189,26 @@ def summary(figures: Mapping[str, Any], distance_name: str) -> str:
     """The figures that matter most, in one line."""
     floor = f" (floor {figures['floor']:.4g})" if "floor" in figures else ""
     faces = figures["face_rate"]
+    low, high = (figures[f"{distance_name}_{end}"] for end in ("low", "high"))
     return (
-        f"{distance_name} {figures[distance_name]:.4g}{floor} of {figures['generated']} images; "
+        f"{distance_name} {figures[distance_name]:.4g} ({low:.4g} to {high:.4g}){floor} of "
+        f"{figures['generated']} images; "
         f"{faces['detector']} finds a face in {faces['generated']:.0%} of them and in "
         f"{faces['real']:.0%} of real crops; {figures['copies']['copied']:.1%} are copies"
     )
 
 
-def _reference(sets: ImageSets, extractor: Extractor) -> tuple[fid.Statistics, np.ndarray | None]:
+def _reference(
+    sets: ImageSets, extractor: Extractor, trained: Features
+) -> tuple[fid.Statistics, np.ndarray | None]:
     """Statistics of the reference's features, and these features (M, D) where it has images."""
     if isinstance(sets.reference, Path):
         return extractor.statistics(sets.reference), None
     check_same_size(sets.samples, sets.reference)
-    reference = extractor.embed_once(sets.reference)
+    same = sets.reference is sets.trained
+    reference = trained if same else extractor.embed_once(sets.reference)
     return reference.statistics, reference.rows
 
 
 def _digest(source: ImageFolder | Path) -> str:
-    return files.digest_file(source) if isinstance(source, Path) else source.digest()
+    return files.digest_file(source) if isinstance(source, Path) else source.digest

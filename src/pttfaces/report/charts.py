@@ -9,6 +9,7 @@ from pttfaces.report import data, svg
 from pttfaces.report.data import ScoredResult
 from pttfaces.report.revisions import working_folder
 from pttfaces.report.svg import Series
+from pttfaces.report.verdict import verdict
 
 _MAX_TRAININGS = 6
 _SHORT = 8  # digits of a digest
@@ -62,14 +63,18 @@ def comparisons(results: Sequence[ScoredResult], own: ScoredResult | None) -> li
     """Distance and time by sampling steps, of results that compare with the working folder's; the
     losses of several trainings."""
     drawn: list[Markup] = []
-    if own and own.distance:
-        comparable = [result for result in results if result.comparison_key == own.comparison_key]
+    if own and (score := own.score):
+        comparable = [
+            result
+            for result in results
+            if result.score and verdict(result.score, score) != "not comparable"
+        ]
         if len({result.evaluate.get("infer_steps") for result in comparable}) > 1:
             by_training = _by_training(comparable)
-            name = own.distance[0].replace("_", " ")
+            name = score.name.replace("_", " ")
             title = f"{name[0].upper()}{name[1:]} (lower is better)"
             panels = (
-                (title, lambda result: result.distance[1]),
+                (title, lambda result: result.score.value),
                 ("Seconds per image", lambda result: result.seconds_per_image),
             )
             for title, value in panels:

@@ -15,6 +15,7 @@ from PIL import Image
 from pttfaces import files
 from pttfaces.errors import DataError
 from pttfaces.report.revisions import DISTANCES, Revision, all_revisions, working_folder
+from pttfaces.report.verdict import Score
 from pttfaces.repository import STAGES, read_yaml, value_at
 
 IMAGES = Path("metrics/pictures")
@@ -46,16 +47,11 @@ class ScoredResult:
     samples: str
 
     @property
-    def distance(self) -> tuple[str, float] | None:
-        found = [(key, self.evaluate[key]) for key in DISTANCES if key in self.evaluate]
-        return found[0] if found else None
-
-    @property
-    def comparison_key(self) -> tuple[Any, ...]:
-        """Distances compare only where all of this is equal."""
-        keys = ("features", "dims", "network", "reference", "generated", "real", "data_digest")
-        name = self.distance[0] if self.distance else ""
-        return (name, *(self.evaluate.get(key) for key in keys))
+    def score(self) -> Score | None:
+        """Its distance, with its interval."""
+        # Scores of version 0.1 have no digest of the training images, but every training has one.
+        trained = {"trained_digest": self.train.get("data_digest")}
+        return Score.of(self.evaluate, {**self.evaluate, **trained})
 
     @property
     def seconds_per_image(self) -> float | None:
@@ -181,7 +177,7 @@ def _result(revisions: Sequence[Revision], with_samples: bool) -> ScoredResult:
         settings(first),
         first.train,
         first.metrics["generate"],
-        {"data_digest": first.train.get("data_digest"), **first.evaluate},
+        first.evaluate,
         curves(first.read("metrics/plots/epochs.csv")),
         _samples(revisions) if with_samples else "",
     )

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from pttfaces.errors import DataError
 from pttfaces.report.revisions import DISTANCES, Revision, holds_result
+from pttfaces.report.verdict import Score, verdict
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -27,6 +29,49 @@ def table(runs: Sequence["Run"]) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+
+
+def find_run(name: str, runs: Sequence["Run"]) -> "Run":
+    """The run whose id begins with these digits, four at least; DataError: none, or several."""
+    fits = [run for run in runs if run.info.run_id.startswith(name)] if len(name) >= 4 else []
+    if len(fits) != 1:
+        what = (
+            f"ambiguous: {len(fits)} runs begin with it"
+            if fits
+            else "not an experiment, commit or run (give at least 4 digits of a run's id)"
+        )
+        raise DataError(f"{name} is {what}; `pttfaces history` lists the runs.")
+    return fits[0]
+
+
+def compare(names: Sequence[str], results: Sequence["Revision | Run"]) -> list[str]:
+    """The scores of two revisions or runs, and which is better as far as the samples tell.
+
+    DataError: one has no score.
+    """
+    scores = []
+    for name, result in zip(names, results, strict=True):
+        score = _score(result)
+        if score is None:
+            raise DataError(f"{name} has no score; name an evaluation, a commit or an experiment.")
+        scores.append(score)
+    width = max(map(len, names))
+    lines = [f"{name:<{width}}  {score.text}" for name, score in zip(names, scores, strict=True)]
+    first, second = names
+    said = {
+        "better": f"{first} is better than {second}.",
+        "worse": f"{first} is worse than {second}.",
+        "cannot tell": f"The samples cannot tell which of {first} and {second} is better.",
+        "not comparable": f"{first} and {second} do not compare: they were scored with other "
+        "training images, reference, features or numbers of samples.",
+    }
+    return [*lines, said[verdict(*scores)]]
+
+
+def _score(result: "Revision | Run") -> Score | None:
+    if isinstance(result, Revision):
+        return Score.of(result.evaluate, result.evaluate)
+    return Score.of(result.data.metrics, result.data.tags)
 
 
 def describe_run(run: "Run", revisions: Sequence[Revision]) -> list[str]:
@@ -58,13 +103,14 @@ def describe_revision(revision: Revision, runs: Sequence["Run"]) -> list[str]:
     """What an experiment or commit holds, its runs, and the commands that restore it."""
     own = [run for run in runs if holds_result(revision, run.data.tags, run.data.metrics)]
     listed = [f"{run.info.run_id}  {_what(run)}: {_figures(run)}" for run in own]
-    scores = [f"{key} {revision.evaluate[key]:g}" for key in DISTANCES if key in revision.evaluate]
+    score = Score.of(revision.evaluate, {})
+    named = [f"{revision.kind:<11} {revision.name}"] if revision.kind != "commit" else []
     return [
-        f"{revision.kind:<11} {revision.name}",
+        *named,
         f"commit      {revision.commit}",
         f"data        {revision.train.get('data_digest', 'not trained yet')}",
         f"model       {revision.train.get('model_digest', 'not trained yet')}",
-        f"score       {', '.join(scores) or 'not evaluated yet'}",
+        f"score       {score.text if score else 'not evaluated yet'}",
         *_lines("runs", listed or ["none in this store: made on another machine, or deleted"]),
         *_lines("restore", revision.commands),
     ]

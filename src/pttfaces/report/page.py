@@ -9,6 +9,7 @@ from pttfaces import files
 from pttfaces.report import charts, data
 from pttfaces.report.data import IMAGES, ScoredResult
 from pttfaces.report.revisions import working_folder
+from pttfaces.report.verdict import verdict
 
 _MADE_BY = {"samples": "generate", "density": "evaluate", "nearest": "evaluate"}
 
@@ -65,11 +66,11 @@ def _tiles(figures: Mapping[str, Any], own: ScoredResult | None) -> list[tuple[s
         train = figures["train"]
         size = f"{train['parameters'] / 1e6:.1f} million weights"
         tiles.append((str(train["best_epoch"]), "best epoch", f"of {train['epochs']}; {size}"))
-    if own and own.distance:
-        name, value = own.distance
+    if own and (score := own.score):
         floor = own.evaluate.get("floor")
-        remark = f"real images among themselves: {floor:.3g}" if floor is not None else ""
-        tiles.append((f"{value:.4g}", name.replace("_", " "), remark))
+        remarks = [] if score.low is None else [f"{score.low:.4g} to {score.high:.4g}"]
+        remarks += [] if floor is None else [f"real images among themselves: {floor:.3g}"]
+        tiles.append((f"{score.value:.4g}", score.name.replace("_", " "), "; ".join(remarks)))
         rate = own.evaluate.get("face_rate")
         if rate:
             real = f"{rate['real']:.0%} of real crops ({rate['detector']})"
@@ -89,12 +90,19 @@ def _row(result: ScoredResult, own: ScoredResult | None) -> dict[str, Any]:
         "sampler": result.evaluate.get("sampler", ""),
         "steps": result.evaluate.get("infer_steps", ""),
         "loss": _loss(result.train),
-        "distance": result.distance,
-        "compares": own is not None and result.comparison_key == own.comparison_key,
+        "score": result.score,
+        "verdict": _verdict(result, own),
         "face_rate": rate.get("generated"),
         "seconds": result.seconds_per_image,
         "device": result.generate.get("device", ""),
     }
+
+
+def _verdict(result: ScoredResult, own: ScoredResult | None) -> str:
+    """What a result's score is beside this folder's; "" for its own, or without one of the two."""
+    if own is None or result is own or not (own.score and result.score):
+        return ""
+    return verdict(result.score, own.score)
 
 
 def _loss(train: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ _FOLLOWS = {  # stage → the one whose result it reads, and the figures that ar
 }
 # The same for evaluate and generate, by name in each, where both have it: older figures do not.
 _SAMPLES = {"generated": "num_images", "timestep_spacing": "timestep_spacing", "seed": "seed"}
-DISTANCES = ("fid", "inception_distance", "random_feature_distance")
+DISTANCES = ("fid", "fid_torchvision", "inception_distance", "random_feature_distance")
 """The possible names of the score; a result has one of them."""
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pttfaces import images, workdir
 from pttfaces.config import Generate
-from pttfaces.diffusion import devices, distributed, memory, model_folder
+from pttfaces.diffusion import devices, distributed, memory, model_folder, threads
 from pttfaces.diffusion.model_folder import DiffusionModel
 from pttfaces.progress import progress
 from pttfaces.sampling import samplers
@@ -69,6 +69,7 @@ def generate(
     with (
         progress("generate", total, " images", initial) as bar,
         memory.explain_shortage(f"generate.batch_size {size}", "halve generate.batch_size"),
+        threads.yield_to_others(),
         ThreadPoolExecutor(_WRITERS, "png") as writers,
     ):
         written: Iterator[None] = iter(())

@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin
 
 from pttfaces.config import Params, Train
-from pttfaces.diffusion import devices, distributed, memory
+from pttfaces.diffusion import devices, distributed, memory, threads
 from pttfaces.diffusion.model_folder import DiffusionModel
 from pttfaces.diffusion.rng import Stream, generator_for, seed_for
 from pttfaces.diffusion.schedule import NoiseSchedule
@@ -119,6 +119,7 @@ def train(
     with (
         progress("train", bar_total, " images", state.step * update_size) as bar,
         memory.explain_shortage(f"train.batch_size {options.batch_size}", _USE_LESS_MEMORY),
+        threads.yield_to_others(),
         checkpoint,
     ):
         # Each turn trains until its epoch ends or the state is due to be saved, and saves it.

@@ -155,6 +155,8 @@ def test_history_of_a_commit_without_a_store_shows_it(repository: Repository) ->
     assert ended.returncode == 0, ended.stderr
     assert "fid 3" in ended.stdout
     assert "dvc checkout" in ended.stdout
+    commit = repository.ok("git", "rev-parse", "HEAD").strip()
+    assert ended.stdout.count(commit[:7]) == 2  # as itself, and in the command that restores it
     assert ended.stderr.startswith("warning: there is no history yet")
     ended = history("nonesuch")
     assert ended.returncode == 2
@@ -165,3 +167,37 @@ def test_evaluate_records_all_that_identifies_its_samples() -> None:
     """Else a score of other samples would stand beside these."""
     compared = {*revisions._FOLLOWS["evaluate"][1], *revisions._SAMPLES}
     assert {*samples.RECORDED, "generated"} == compared
+
+
+def test_history_of_two_names_says_which_is_better_as_far_as_samples_tell(
+    repository: Repository,
+) -> None:
+    for name, fid, half in (("good", 2.0, 0.1), ("close", 2.9, 0.2)):
+        write("evaluate", {"fid": fid, "fid_low": fid - half, "fid_high": fid + half})
+        head = repository.ok("git", "rev-parse", "HEAD").strip()
+        repository.commit(name)
+        commit = repository.ok("git", "rev-parse", "HEAD").strip()
+        repository.ok("git", "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/{name}", commit)
+        repository.ok("git", "reset", "--quiet", "--hard", head)
+    (repository.path / "dvc.yaml").touch()
+    write("evaluate", {"fid": 3.0, "fid_low": 2.8, "fid_high": 3.2})
+    repository.commit("scored")
+
+    def compare(*names: str) -> list[str]:
+        command = ("python", "-m", "pttfaces", "history", *names)
+        return repository.ok(*command, PYTHONPATH=str(PROJECT / "src")).splitlines()
+
+    assert compare("good", "HEAD") == [
+        "good  fid 2 (1.9 to 2.1)",
+        "HEAD  fid 3 (2.8 to 3.2)",
+        "good is better than HEAD.",
+    ]
+    assert compare("HEAD", "good")[-1] == "HEAD is worse than good."
+    assert compare("close", "HEAD")[-1].startswith("The samples cannot tell which of close")
+    Path("metrics/evaluate.json").unlink()
+    repository.commit("unscored")
+    ended = repository.run(
+        *("python", "-m", "pttfaces", "history", "HEAD", "good"), PYTHONPATH=str(PROJECT / "src")
+    )
+    assert ended.returncode == 2
+    assert "HEAD has no score" in ended.stderr

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pytorch_fid.fid_score import IMAGE_EXTENSIONS
 
 from pttfaces.errors import DataError
 from pttfaces.evaluation.image_folder import check_same_size, open_folder, open_if_any
@@ -37,7 +38,7 @@ def test_digest_of_a_folder_follows_its_content(tmp_path: Path) -> None:
     for folder in ("a", "b", "c"):
         draw(tmp_path / folder / "1.png")
     draw(tmp_path / "c" / "1.png", colour=(0, 0, 0))
-    a, b, c = (open_folder(tmp_path / name, "").digest() for name in "abc")
+    a, b, c = (open_folder(tmp_path / name, "").digest for name in "abc")
     assert a == b != c
 
 
@@ -74,3 +75,20 @@ def test_open_folder_and_batches_when_an_image_is_unreadable_raise_data_error(
     (tmp_path / "2.png").write_bytes((tmp_path / "2.png").read_bytes()[:100])
     with pytest.raises(DataError, match=r"2\.png cannot be decoded"):
         list(open_folder(tmp_path, "").batches(2))
+
+
+def test_skipped_by_pytorch_fid_counts_files_that_it_does_not_read(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.JPG", "c.Png", "d.png", "e.txt"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name, "PNG")
+    images = open_folder(tmp_path, "")
+    theirs = {path for ending in IMAGE_EXTENSIONS for path in tmp_path.glob(f"*.{ending}")}
+    assert len(images) == 4
+    assert images.skipped_by_pytorch_fid == len(set(images.paths) - theirs) == 2
+
+
+def test_digest_reads_the_images_once(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    images = open_folder(tmp_path, "")
+    digest = images.digest
+    (tmp_path / "a.png").unlink()
+    assert images.digest == digest

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import settings
 import torch
+import torchvision
 from PIL import Image
 from pytorch_fid import inception as theirs
 
 from pttfaces import files
 from pttfaces.config import Evaluate
-from pttfaces.errors import WeightsError
+from pttfaces.errors import DataError, WeightsError
 from pttfaces.evaluation import features, inception
 from pttfaces.evaluation.image_folder import ImageFolder, open_folder
 
@@ -119,3 +120,45 @@ def test_load_inception_of_a_file_of_something_else_raises_weights_error(tmp_pat
     path.write_bytes(b"hello")
     with pytest.raises(WeightsError, match=r"other\.pth does not hold the weights"):
         inception.load_inception(path, 64)
+
+
+def test_torchvision_s_weights_give_its_own_features_under_another_name(
+    images: ImageFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Features of torchvision's network itself, whose poolings count no padding less."""
+    theirs_network = torchvision.models.Inception3(init_weights=False).eval()
+    path = tmp_path / "inception_v3.pth"
+    torch.save(theirs_network.state_dict(), path)
+    monkeypatch.setattr(inception, "TORCHVISION_SHA256_PREFIX", files.digest_file(path)[:8])
+    options = inception_options(path, None, dims=2048).model_copy(
+        update={"features": "torchvision"}
+    )
+    ours = features.make_extractor(options, tmp_path)
+    assert (ours.distance_name, ours.kid_name) == ("fid_torchvision", "kid_torchvision")
+    pixels = torch.from_numpy(next(images.batches(2))).permute(0, 3, 1, 2) / 255
+    theirs_network.fc = torch.nn.Identity()
+    with torch.inference_mode():
+        large = torch.nn.functional.interpolate(pixels, (299, 299), mode="bilinear")
+        expected = theirs_network(2 * large - 1).numpy()
+    np.testing.assert_allclose(ours.embed(images).rows, expected, rtol=1e-3, atol=1e-5)
+    known = files.digest_file(path)[:12]
+    monkeypatch.undo()
+    with pytest.raises(WeightsError, match="is not the expected weights file"):
+        features.make_extractor(options, tmp_path)
+    other = features.make_extractor(options.model_copy(update={"weights_sha256": known}), tmp_path)
+    assert other.distance_name == "inception_distance"
+
+
+def test_statistics_without_a_label_are_taken_for_pytorch_fid_s_only(
+    weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of pytorch-fid name no network; with other weights they would be another distance."""
+    plain = tmp_path / "plain.npz"
+    np.savez(plain, mu=np.zeros(64), sigma=np.eye(64))
+    known = files.digest_file(weights_file)
+    other = features.make_extractor(inception_options(weights_file, known[:12]), tmp_path)
+    with pytest.raises(DataError, match="does not say that it was made with the network"):
+        other.statistics(plain)
+    monkeypatch.setattr(inception, "SHA256_PREFIX", known[:8])
+    published = features.make_extractor(inception_options(weights_file, None), tmp_path)
+    assert published.statistics(plain).mu.shape == (64,)

@@ -103,3 +103,22 @@ def test_nearest_sheet_shows_the_closest_pairs_first(tmp_path: Path) -> None:
     assert columns.size
     np.testing.assert_array_equal(left, images[7])
     np.testing.assert_array_equal(right, images[7])
+
+
+@pytest.mark.parametrize("held_out", [5, 18, 37, 200])
+def test_closer_than_holdout_of_real_images_is_unbiased_for_any_number_held_out(
+    held_out: int,
+) -> None:
+    """Distances of held-out images and of samples from one distribution, many times over."""
+    rng, shares = np.random.default_rng(held_out), []
+    for _ in range(600):
+        real, made = (
+            memorization.Nearest(np.zeros(count, int), distances, distances + 1)
+            for count in (held_out, 300)
+            for distances in [rng.exponential(size=count) + 5]
+        )
+        found = memorization.Memorization(made, made, real)
+        shares.append(found.figures()["closer_than_holdout"])
+    expected = max(0.05, 1 / (held_out + 1))
+    assert found.expected_closer == expected
+    assert np.mean(shares) == pytest.approx(expected, abs=4 * np.std(shares) / 600**0.5)
