@@ -187,6 +187,8 @@ def open_pages(
         for link in read.links.images
         if link.page and link.kind in sources and may_open(link)
     }
+    if not unopened:
+        return list(reads)
     opener = _Opener(client, sources, rules)
     opened: dict[str, list[HostedImage]] = {}
     with progress("albums and pages", len(unopened), " pages") as bar:
