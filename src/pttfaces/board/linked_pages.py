@@ -100,12 +100,9 @@ def preview_image(page: Page) -> str | None:
     """The address of the image that a page names for previews, its `og:image`; None for none."""
     named: dict[str, str] = {}
     for tag in parse_html(page.text, SoupStrainer("meta")).find_all("meta"):
-        name, content = (
-            tag.get("property") or tag.get("name"),
-            str(tag.get("content") or "").strip(),
-        )
-        if content:
-            named.setdefault(str(name).lower(), content)
+        name = str(tag.get("property") or tag.get("name")).lower()
+        if content := str(tag.get("content") or "").strip():
+            named.setdefault(name, content)
     return next((_join(page, named[name]) for name in _PREVIEWS if name in named), None)
 
 
@@ -131,8 +128,6 @@ def _images_of_api(page: Page, rules: HostRules) -> list[HostedImage] | None:
 
 
 def _image_of_page(page: Page, rules: HostRules) -> list[HostedImage] | None:
-    if page.content_type.startswith("image/"):
-        return [image_at(page.url, "page")]
     is_start_page = urlsplit(page.url).path in ("", "/")  # in place of a page that is gone
     address = preview_image(page) if page.status == 200 and not is_start_page else None
     if not address:
@@ -142,8 +137,6 @@ def _image_of_page(page: Page, rules: HostRules) -> list[HostedImage] | None:
 
 
 def _end_of_short_link(page: Page, rules: HostRules) -> list[HostedImage] | None:
-    if page.content_type.startswith("image/"):
-        return [image_at(page.url, "short")]
     for tag in parse_html(page.text, SoupStrainer("meta")).find_all("meta"):
         target = _REFRESH.match(str(tag.get("content") or ""))
         if target and str(tag.get("http-equiv")).lower() == "refresh":
@@ -217,11 +210,13 @@ class _Opener:
     ) -> list[HostedImage] | None:
         """The images that a page leads to, through further pages; None if it cannot be opened."""
         source = self._sources.get(kind)
-        response = self._get(source.address(page), cache) if source and steps else None
+        response = self._get(source.address(page), kind, cache) if source and steps else None
         if not source or not response:
             return None
         if response.location:
             found = _next_page(response.location, kind, self._rules)
+        elif response.status == 200 and response.content_type.startswith("image/"):
+            found = [image_at(response.url, kind)]
         else:
             found = source.images(response, self._rules)
         if found is None:
@@ -234,13 +229,18 @@ class _Opener:
             images += [image] if inside is None else inside
         return images
 
-    def _get(self, address: str, cache: PageCache) -> Page | None:
+    def _get(self, address: str, kind: str, cache: PageCache) -> Page | None:
         """The response, a redirect as it comes; None where there is none."""
+
+        def parse(page: Page) -> tuple[Page, bool]:
+            leads_on = page.location and _next_page(page.location, kind, self._rules)
+            return page, page.status in _FINAL or bool(leads_on)
+
         host = host_of(urlsplit(address))
         if self._failures[host] >= _MAX_FAILURES:
             return None
         try:
-            page = self._client.get(address, _is_final, cache, follow=False)
+            page = self._client.get(address, parse, cache, follow=False)
         except DisallowedError:
             return None
         except SiteError as error:
@@ -250,10 +250,6 @@ class _Opener:
             return None
         self._failures[host] = 0
         return page
-
-
-def _is_final(page: Page) -> tuple[Page, bool]:
-    return page, bool(page.location) or page.status in _FINAL
 
 
 def _next_page(address: str, kind: str, rules: HostRules) -> list[HostedImage] | None:
