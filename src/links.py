@@ -64,8 +64,9 @@ def read_all(
         settled = PageCache(workdir.cache_dir("pages")) if params.source == "ptt" else recent
         cache_for = partial(articles.choose_cache, settled=settled, recent=recent)
         reads = list(articles.read_articles(client, listed, cache_for, rules))
+        networks = params.download.allow_networks
         retries = RetryPolicy(attempts=3)  # there are many hosts, and some are gone
-        with PageClient(hosts, rate, retries, auth=auth, public_only=True) as page_client:
+        with PageClient(hosts, rate, retries, auth=auth, allow_networks=networks) as page_client:
             return linked_pages.open_pages(page_client, reads, sources, cache_for, may_open, rules)
 
 

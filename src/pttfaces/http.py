@@ -13,17 +13,18 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import certifi
 import requests
+from publicsuffixlist import PublicSuffixList
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies, select_proxy
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -186,19 +187,32 @@ class LoopbackHosts:
         address = urlunsplit(("http", f"{LOOPBACK}:{port}", parts.path or "/", parts.query, ""))
         return address, {"Host": parts.netloc}
 
-    def session(self, follow_redirects: bool = True, public_only: bool = False) -> requests.Session:
+    def session(
+        self, follow_redirects: bool = True, allow_networks: Sequence[str] | None = None
+    ) -> requests.Session:
         """A requests session that maps these hosts; responses keep the URL that was requested.
 
-        public_only: of the other hosts, connect to public addresses only. What a proxy connects to
-        is the proxy's decision.
+        allow_networks: None for requests to any address; else only to public ones and those in
+        these networks (see `check_address`). What a proxy connects to is the proxy's decision.
         """
         session = requests.Session() if follow_redirects else _NoRedirects()
         session.trust_env = False  # `ssl_context` and `proxy_for` decide; no passwords of ~/.netrc
         session.headers["User-Agent"] = user_agent()
-        adapter = _Adapter(self, public_only)
+        adapter = _Adapter(self, allow_networks)
         for scheme in ("http://", "https://"):
             session.mount(scheme, adapter)
         return session
+
+
+def site_name(host: str) -> str:
+    """The registered domain of a host name: images.example.co.uk → example.co.uk.
+
+    An IP address, or a name without one, is a site of its own.
+    """
+    with suppress(ValueError):
+        ipaddress.ip_address(host)
+        return host
+    return _suffixes().privatesuffix(host.rstrip(".")) or host
 
 
 @contextmanager
@@ -257,6 +271,12 @@ def _proxy_of_root(root: str) -> str | None:
     return proxy
 
 
+@cache
+def _suffixes() -> PublicSuffixList:
+    # The list that the package brings. Its private part would part an operator's customers.
+    return PublicSuffixList(only_icann=True)
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -297,9 +317,10 @@ class _Deadline:
             sock.close()
 
 
-# Of the thread's present request: its deadline, and whether it is for public addresses only.
+# Of the thread's present request: its deadline, and the networks apart from public addresses, None
+# for all.
 _DEADLINE: ContextVar[_Deadline | None] = ContextVar("_DEADLINE", default=None)
-_PUBLIC_ONLY: ContextVar[bool] = ContextVar("_PUBLIC_ONLY", default=False)
+_NETWORKS: ContextVar[Sequence[str] | None] = ContextVar("_NETWORKS", default=None)
 
 
 class _Connection(HTTPConnection):
@@ -308,28 +329,29 @@ class _Connection(HTTPConnection):
     _handle: socket.socket | None = None
 
     def _new_conn(self) -> socket.socket:
-        sock = self._connect_public() if _PUBLIC_ONLY.get() else super()._new_conn()
+        networks = _NETWORKS.get()
+        sock = super()._new_conn() if networks is None else self._connect_allowed(networks)
         self._handle = sock.dup()  # of the same connection, also once TLS has taken `sock` over
         self._watch()
         return sock
 
-    def _connect_public(self) -> socket.socket:
+    def _connect_allowed(self, networks: Sequence[str]) -> socket.socket:
         name = self._dns_host
         try:
             found = socket.getaddrinfo(name, self.port, type=socket.SOCK_STREAM)
         except OSError:
             return super()._new_conn()  # fails in the same way, with urllib3's error
-        error = NewConnectionError(self, "not a public address")
+        error: Exception | None = None
         for address in dict.fromkeys(str(info[4][0]) for info in found):
-            if is_public(address):
+            try:
+                check_address(address, networks)
                 self._dns_host = address
-                try:
-                    return super()._new_conn()
-                except NewConnectionError as failure:
-                    error = failure
-                finally:
-                    self._dns_host = name
-        raise error
+                return super()._new_conn()
+            except (RefusedAddressError, NewConnectionError) as failure:
+                error = failure
+            finally:
+                self._dns_host = name
+        raise NewConnectionError(self, str(error))
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         self._watch()
@@ -360,8 +382,8 @@ class _TlsPool(HTTPSConnectionPool):
 
 
 class _Adapter(HTTPAdapter):
-    def __init__(self, hosts: LoopbackHosts, public_only: bool) -> None:
-        self._hosts, self._public_only = hosts, public_only
+    def __init__(self, hosts: LoopbackHosts, allow_networks: Sequence[str] | None) -> None:
+        self._hosts, self._allow_networks = hosts, allow_networks
         self._ssl_context = ssl_context()
         super().__init__()
 
@@ -384,10 +406,10 @@ class _Adapter(HTTPAdapter):
         resolved.headers.update(headers)
         proxy = proxy_for(address)
         kwargs["proxies"] = {"http": proxy, "https": proxy} if proxy else {}
-        token = _PUBLIC_ONLY.set(self._public_only and not headers and not proxy)
+        token = _NETWORKS.set(None if headers or proxy else self._allow_networks)
         try:
             response = super().send(resolved, *args, **kwargs)
         finally:
-            _PUBLIC_ONLY.reset(token)
+            _NETWORKS.reset(token)
         response.url, response.request = request.url or "", request
         return response

@@ -304,7 +304,7 @@ def test_session_asks_the_proxy_and_never_for_a_loopback_host(
 ) -> None:
     (port,) = door.ports.values()
     proxies.setenv("HTTP_PROXY", f"http://127.0.0.1:{port}")
-    with door.session(public_only=True) as session:
+    with door.session(allow_networks=()) as session:
         through = session.get("http://elsewhere.invalid/page")
         assert through.text.startswith("http://elsewhere.invalid/page|elsewhere.invalid|")
         assert session.get("http://www.board.test/page").text.startswith("/page|www.board.test|")
@@ -333,9 +333,11 @@ def test_session_for_public_addresses_connects_to_no_other(
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     (port,) = door.ports.values()
-    with door.session(public_only=True) as session:
+    with door.session(allow_networks=()) as session:
         with pytest.raises(requests.exceptions.ConnectionError, match="not a public address"):
             session.get(f"http://{host}:{port}/page", timeout=5)
         assert session.get("http://www.board.test/page").ok  # a host of this machine, by its name
     assert asked == [host, "127.0.0.1"]
+    with door.session(allow_networks=("127.0.0.0/8",)) as session:
+        assert session.get(f"http://127.0.0.1:{port}/page", timeout=5).ok
     assert not is_public("127.0.0.1")

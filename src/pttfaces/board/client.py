@@ -4,7 +4,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self, TypeAlias, TypeVar
@@ -18,7 +18,7 @@ from requests.auth import AuthBase
 from pttfaces.board.html import parse_html
 from pttfaces.board.page_cache import Page, PageCache
 from pttfaces.errors import SiteError
-from pttfaces.http import AGENT, LoopbackHosts, retry_after, time_limit
+from pttfaces.http import AGENT, LoopbackHosts, retry_after, site_name, time_limit
 
 CONCURRENCY = 8  # requests in flight, so that a slow response does not leave the rate unused
 _MAX_WAIT_S = 300.0
@@ -90,8 +90,9 @@ class RateLimiter:
 class PageClient:
     """Requests pages from any number of threads; use as a context manager.
 
-    rate_per_s: at most so many requests a second to a host, all threads together; auth: adds
-    credentials to the requests of hosts that need them; public_only: see `LoopbackHosts.session`.
+    rate_per_s: at most so many requests a second to a site (the hosts of a registered domain), all
+    threads together; auth: adds credentials to the requests of hosts that need them;
+    allow_networks: see `LoopbackHosts.session`.
     """
 
     def __init__(
@@ -100,11 +101,11 @@ class PageClient:
         rate_per_s: float,
         retries: RetryPolicy | None = None,
         auth: AuthBase | None = None,
-        public_only: bool = False,
+        allow_networks: Sequence[str] | None = None,
     ) -> None:
-        self._session = hosts.session(follow_redirects=False, public_only=public_only)
+        self._session = hosts.session(follow_redirects=False, allow_networks=allow_networks)
         self._rate_per_s = rate_per_s
-        self._limiters: dict[str, RateLimiter] = {}  # by host
+        self._limiters: dict[str, RateLimiter] = {}  # by site
         self._retries = retries or RetryPolicy()
         self._auth = auth
         self._closed = threading.Event()
@@ -333,8 +334,8 @@ class PageClient:
             )
 
     def _limiter(self, url: str) -> RateLimiter:
-        host = urlsplit(url).hostname or ""
-        return self._limiters.setdefault(host, RateLimiter(self._rate_per_s))
+        site = site_name(urlsplit(url).hostname or "")
+        return self._limiters.setdefault(site, RateLimiter(self._rate_per_s))
 
     def _backoff(self, attempt: int) -> float:
         # Half fixed, half jitter, so that clients that failed together do not return together.

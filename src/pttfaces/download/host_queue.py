@@ -6,14 +6,10 @@ once. Times are those of the event loop.
 
 import asyncio
 import heapq
-import ipaddress
 import itertools
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 
-from publicsuffixlist import PublicSuffixList
 from yarl import URL
 
 from pttfaces.config import Download
@@ -192,20 +188,3 @@ class Host:
         if self.down and (is_new or not self._probes):
             self._probe_at = now + min(_PROBE_S * 2**self._probes, _MAX_PROBE_S)
             self._probes += 1
-
-
-@cache
-def _suffixes() -> PublicSuffixList:
-    # The list that the package brings. Its private part would part an operator's customers.
-    return PublicSuffixList(only_icann=True)
-
-
-def site_name(host: str) -> str:
-    """The registered domain of a host name: images.example.co.uk → example.co.uk.
-
-    An IP address, or a name without one, is a site of its own.
-    """
-    with suppress(ValueError):
-        ipaddress.ip_address(host)
-        return host
-    return _suffixes().privatesuffix(host.rstrip(".")) or host

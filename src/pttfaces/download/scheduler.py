@@ -18,8 +18,9 @@ from urllib.parse import urljoin
 from pttfaces.config import Download
 from pttfaces.download.addresses import clean_url
 from pttfaces.download.client import Answer, ImageClient
-from pttfaces.download.host_queue import Host, Request, Site, site_name
+from pttfaces.download.host_queue import Host, Request, Site
 from pttfaces.download.result import RejectedError, Result
+from pttfaces.http import site_name
 
 # What the run may wait for hosts that are down once no other host has links left: a share of its
 # time so far; where no other host answers, it may be our own network: at least some seconds.

@@ -1,8 +1,11 @@
 """The board's client over real HTTP: its rate, retries, robots.txt, redirects and the 18+ gate."""
 
 import itertools
+import socketserver
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -100,6 +103,50 @@ def test_get_all_keeps_and_uses_the_rate() -> None:
         list(client.get_all(((f"{base}/{n}", None) for n in range(41)), unparsed))
     times = [at for path, at, _ in asked if path != "/robots.txt"]
     assert 1.0 <= times[-1] - times[0] + 0.01 < 1.9  # one after another: 2
+
+
+def test_fetch_spaces_the_requests_of_each_site() -> None:
+    """Hosts of one registered domain share the rate; another site's requests do not wait."""
+    names = ("a.photos.test", "b.photos.test", "else.test")
+
+    def ask(*hosts: str) -> float:
+        started = time.monotonic()
+        for host in hosts:
+            client.fetch(f"http://{host}/x")
+        return time.monotonic() - started
+
+    with server(lambda path: (200, {}, "")) as (base, _):
+        ports = dict.fromkeys(names, int(base.rpartition(":")[2]))
+        with PageClient(LoopbackHosts(ports), 4) as client:
+            ask(*names)  # each host's robots.txt
+            time.sleep(0.25)
+            assert ask("a.photos.test", "else.test") < 0.25
+            assert ask("b.photos.test", "a.photos.test") >= 0.25
+
+
+def test_fetch_when_response_drips_raises_site_error() -> None:
+    """Each byte comes in time; all of them would take for ever."""
+    stop = threading.Event()
+
+    class Dripping(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            self.request.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n")
+            with suppress(OSError):
+                while not stop.wait(0.02):
+                    self.request.sendall(b"x")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Dripping) as dripping:
+        dripping.daemon_threads = True
+        threading.Thread(target=dripping.serve_forever, args=(0.02,), daemon=True).start()
+        retries = RetryPolicy(attempts=2, first_wait_s=0.01, limit_s=0.2)
+        with (
+            PageClient(LoopbackHosts(), 1000, retries) as client,
+            pytest.raises(SiteError, match=r"does not answer \(timed out, 2 attempts\)"),
+        ):
+            client.fetch(f"http://127.0.0.1:{dripping.server_address[1]}/x")
+        stop.set()
+        dripping.shutdown()
 
 
 def test_fetch_when_site_is_down_raises_site_error() -> None:

@@ -9,9 +9,10 @@ from hostile.site import options
 from yarl import URL
 
 from pttfaces.download.client import Answer, ImageClient
-from pttfaces.download.host_queue import DOWN_AFTER, Host, Request, Site, site_name
+from pttfaces.download.host_queue import DOWN_AFTER, Host, Request, Site
 from pttfaces.download.result import Result
 from pttfaces.download.scheduler import fetch_all
+from pttfaces.http import site_name
 
 GOOD = Answer(Result("ok", http_status=200))
 BROKEN = Answer(Result("failed", http_status=500), retry=True)
