@@ -12,8 +12,8 @@ from pttfaces.curation import (
     duplicates,
     filters,
     image_export,
+    measures,
     plots,
-    sharpness,
     splits,
     summary,
 )
@@ -33,7 +33,7 @@ def main() -> None:
     deny = denylist.load_for_stage()
     if options.sharpness_at == "image_size":
         side, face_factor = params.image_size, params.crop.face_factor
-        crops = sharpness.measure_sharpness(crops, CROPS, side, face_factor, deny)
+        crops = measures.measure_images(crops, CROPS, side, face_factor, deny)
     copies = duplicates.find_copies([each.crop.phash for each in crops], options.duplicate_bits)
     files.clean_folder(DATASET)
     for folder in (TRAIN, HOLDOUT):

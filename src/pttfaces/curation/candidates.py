@@ -39,13 +39,14 @@ class Candidate:
     """A crop that may join the data set, and where its image comes from.
 
     sha256: of the image; sources: every place where it was found, the first one first; sharpness:
-    what blur_threshold limits.
+    what blur_threshold limits; colour: as `quality.colour`, None where it is not measured.
     """
 
     crop: CropRow
     sha256: str
     sources: tuple[Provenance, ...]
     sharpness: float
+    colour: float | None = None
 
 
 def make_candidates(

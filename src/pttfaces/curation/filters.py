@@ -1,7 +1,7 @@
 """Decides which crops stay in the data set, and why the others are left out."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,9 +26,17 @@ _SHARED_COLUMNS = [
     for name in columns(CropRow)
     if name in columns(DatasetRow) and name not in ("reason", "sharpness")
 ]
-# Of copies, which differ a little in how they were detected: those whose face is at least this
-# large, relative to the largest one, count as equally large, and so on.
-_AS_LARGE, _AS_SHARP, _AS_MUCH_OUTSIDE = 0.9, 0.75, 0.05
+# How the clean one of several copies is chosen: by measures of which more is better, each with the
+# value that counts as good as the best one, because detections of copies differ a little.
+_Preference = tuple[Callable[[Candidate], float], Callable[[float], float]]
+_SIZE: _Preference = (lambda each: each.crop.face_px, lambda best: 0.9 * best)
+_INSIDE: _Preference = (lambda each: 1 - (each.crop.outside or 0.0), lambda best: best - 0.05)
+_SHARPNESS: _Preference = (lambda each: each.sharpness, lambda best: 0.75 * best)
+_COLOUR: _Preference = (lambda each: each.colour or 0.0, lambda best: 0.5 * best)
+# What is laid over an image adds edges: a watermark, a border, the blocks of another JPEG.
+_PLAINNESS: _Preference = (lambda each: -each.crop.sharpness, lambda best: 1.25 * best)
+_PREFERENCES_BY_TABLE = (_SIZE, _INSIDE, _PLAINNESS)
+_PREFERENCES = (_SIZE, _INSIDE, _SHARPNESS, _COLOUR, _PLAINNESS)
 
 
 def filter_crops(
@@ -74,22 +82,14 @@ def filter_crops(
 
 
 def _cleanest(alike: Iterable[int], candidates: Sequence[Candidate], options: Curate) -> int:
-    """Which of the candidates with these indices, all of them copies of the first one, to keep.
-
-    Of the largest those that show most of the image, of these the sharp ones, of these the one with
-    the fewest edges in the whole crop: what is laid over an image adds edges, as a watermark, a
-    border, or the blocks of another JPEG do.
-    """
-    crops = {index: candidates[index].crop for index in alike}
-    size = _AS_LARGE * max(crop.face_px for crop in crops.values())
-    alike = [index for index, crop in crops.items() if crop.face_px >= size]
-    outside = {index: crops[index].outside or 0.0 for index in alike}
-    limit = min(outside.values()) + _AS_MUCH_OUTSIDE
-    alike = [index for index in alike if outside[index] <= limit]
-    if options.sharpness_at == "image_size":  # the other one rises with what is laid over
-        sharp = _AS_SHARP * max(candidates[index].sharpness for index in alike)
-        alike = [index for index in alike if candidates[index].sharpness >= sharp]
-    return min(alike, key=lambda index: (crops[index].sharpness, index))
+    """Which of the candidates with these indices to keep: all of them are copies of the first one,
+    which stays in doubt."""
+    steps = _PREFERENCES if options.sharpness_at == "image_size" else _PREFERENCES_BY_TABLE
+    for measure, tolerated in steps:
+        values = {index: measure(candidates[index]) for index in alike}
+        limit = tolerated(max(values.values()))
+        alike = [index for index, value in values.items() if value >= limit]
+    return next(iter(alike))
 
 
 def is_denied(candidate: Candidate, deny: DenyList) -> bool:

@@ -101,6 +101,14 @@ def face_sharpness(rgb: np.ndarray, face: np.ndarray) -> float:
     return detail * min(1, ratio / _MIN_CORNERS, _MAX_CORNERS / ratio if ratio else 0) ** _STEEPNESS
 
 
+def colour(rgb: np.ndarray) -> float:
+    """Mean difference of a pixel's largest and smallest channel, 0 (grey) … 255.
+
+    rgb: (H, W, 3) uint8.
+    """
+    return float((rgb.max(axis=2).astype(np.int16) - rgb.min(axis=2)).mean())
+
+
 def brightness(rgb: np.ndarray) -> float:
     """Mean grey value, 0 (black) … 255 (white). rgb: (H, W, 3) uint8."""
     return float(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).mean())

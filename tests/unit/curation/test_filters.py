@@ -117,6 +117,14 @@ def test_filter_crops_of_copies_with_a_sharpness_inside_the_face_drops_the_soft_
     assert reasons([soft, sharp], sharpness_at="crop") == ["", "duplicate"]
 
 
+def test_filter_crops_of_copies_keeps_the_one_in_colour() -> None:
+    grey, coloured = (
+        replace(candidate(n, phash=look("ff" * 32)), colour=colour)
+        for n, colour in ((1, 1.0), (2, 40.0))
+    )
+    assert reasons([grey, coloured]) == ["duplicate", ""]
+
+
 def test_filter_crops_without_duplicate_bits_keeps_copies() -> None:
     equal = [candidate(number, phash=look("ff" * 32)) for number in (1, 2)]
     assert reasons(equal, duplicate_bits=None) == ["", ""]

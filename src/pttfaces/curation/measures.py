@@ -1,4 +1,4 @@
-"""Measures how sharp the faces of crops are at the size of the training images."""
+"""Measures crops at the size of the training images."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,10 +13,11 @@ from pttfaces.faces.parallel import ordered_map
 from pttfaces.progress import progress
 
 
-def measure_sharpness(
+def measure_images(
     candidates: Sequence[Candidate], crops: Path, side: int, face_factor: float, deny: DenyList
 ) -> list[Candidate]:
-    """The candidates with their sharpness inside the face at `side` pixels; denied ones unchanged.
+    """The candidates with their colour and, inside the face, their sharpness at `side` pixels;
+    denied ones unchanged.
 
     crops: their folder; face_factor: as `crop.face_factor`. On all cores.
     """
@@ -26,10 +27,11 @@ def measure_sharpness(
         if is_denied(candidate, deny):
             return candidate
         image = downscale_file(crops / candidate.crop.crop, side)
-        return replace(candidate, sharpness=round(quality.face_sharpness(image, face), 2))
+        sharpness = round(quality.face_sharpness(image, face), 2)
+        return replace(candidate, sharpness=sharpness, colour=quality.colour(image))
 
     measured = []
-    with progress("measure sharpness", len(candidates), " crops") as bar:
+    with progress("measure", len(candidates), " crops") as bar:
         for _, candidate in ordered_map(measure, candidates):
             measured.append(candidate)
             bar.update()
