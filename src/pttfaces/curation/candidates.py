@@ -11,7 +11,7 @@ from pttfaces.tables import Article, CropRow, LedgerRow
 
 _INBOX = "inbox:"
 # A table of version 0.2 has only the whole crop's hash.
-_HASH = re.compile("|".join(rf"[0-9a-f]{{{n * HASH_BITS // 4}}}" for n in (HASHES, 1)))
+HASH = re.compile("|".join(rf"[0-9a-f]{{{n * HASH_BITS // 4}}}" for n in (HASHES, 1)))
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def make_candidates(
             digests[row.path] = row.sha256
     length = max((len(crop.phash) for crop in crops), default=0)
     if damaged := [
-        crop.phash for crop in crops if not _HASH.fullmatch(crop.phash) or len(crop.phash) != length
+        crop.phash for crop in crops if not HASH.fullmatch(crop.phash) or len(crop.phash) != length
     ]:
         raise DataError(
             f"data/crops.csv has {damaged[0]!r} for a perceptual hash; delete it and run "

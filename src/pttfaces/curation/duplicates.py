@@ -35,6 +35,23 @@ def find_copies(hashes: Sequence[str], max_bits: int | None) -> np.ndarray:
     return similar_pairs(words, hashes_a_crop * max_bits, np.concatenate([0 * mirror, mirror]))
 
 
+def find_similar(hashes: Sequence[str], others: Sequence[str], max_bits: int) -> np.ndarray:
+    """Whether each of the hashes (N) is of a copy of one of the others, (N,) bool.
+
+    max_bits: as in `find_copies`. Where some lack the middle's hash, only the whole crops compare.
+    """
+    found = np.zeros(len(hashes), bool)
+    if not (len(hashes) and others):
+        return found
+    length = min(map(len, (*hashes, *others)))
+    words, searched = (hash_words([text[:length] for text in each]) for each in (hashes, others))
+    limit = _WORD * words.shape[1] // HASH_BITS * max_bits
+    for flip in hash_words(["0" * length, MIRROR_BITS[:length]]):
+        for word in searched ^ flip:
+            found |= count_differing(words, word) <= limit
+    return found
+
+
 def hash_words(hashes: Sequence[str]) -> np.ndarray:
     """Hashes in hex, of equal length, as (N, W) uint64."""
     return (

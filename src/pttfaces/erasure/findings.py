@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 
 from pttfaces import denylist, files
+from pttfaces.curation import duplicates
+from pttfaces.curation.candidates import HASH
 from pttfaces.denylist import DENIED, DenyList
 from pttfaces.erasure import models, working_files
 from pttfaces.erasure.dvc_store import DvcStore
@@ -19,6 +21,7 @@ from pttfaces.erasure.provenance import ID_LENGTH, is_named_after, urls_of
 from pttfaces.errors import first_line
 from pttfaces.repository import folder_list, object_id
 
+_REVIEW_BITS = 48  # as for photographs in curate.duplicate_bits; a person looks at what is found
 # What may follow an address in a table: without it …/1 would match …/12, too.
 _ADDRESS_ENDS = ('"', "'", ",", "<", " ", "\t", "\n", "\r")
 
@@ -61,11 +64,17 @@ class Findings:
         return [*self._denied.lines(), *(f"sha256:{digest}" for digest in sorted(self.digests))]
 
     def look_alikes(self) -> list[str]:
-        """Other crops that were found to be duplicates of the images' own, or of the same crop."""
+        """Other crops that look like the images' own, and those that curate found to be copies of
+        the same crop."""
         originals = {row["duplicate_of"] or name for name, row in self.crops.items()}
         rows = self.provenance.crops.items()
-        alike = (name for name, row in rows if (row["duplicate_of"] or name) in originals)
-        return [name for name in alike if name not in self.crops]
+        alike = {name for name, row in rows if (row["duplicate_of"] or name) in originals}
+        # A hash that was cut in a damaged table has another length; version 0.2 has shorter ones.
+        hashes = {name: row["phash"] for name, row in rows if HASH.fullmatch(row["phash"])}
+        own = [phash for name, phash in hashes.items() if name in self.crops]
+        is_alike = duplicates.find_similar(list(hashes.values()), own, _REVIEW_BITS)
+        alike |= {name for name, similar in zip(hashes, is_alike, strict=True) if similar}
+        return [name for name, _ in rows if name in alike and name not in self.crops]
 
     @cached_property
     def replacements(self) -> dict[str, bytes]:

@@ -14,7 +14,7 @@ JOINED = {  # table → the columns that identify a row, and the others that are
     "articles.jsonl": (["id"], ["url", "author", "title", "date"]),
     "links.jsonl": (["article", "url"], ["posted", "author", "addresses"]),
     "ledger.csv": (["article", "url", "sha256"], ["final_url", "place", "path"]),
-    "crops.csv": (["crop"], ["face", *MEASURES]),
+    "crops.csv": (["crop"], ["face", *MEASURES, "phash"]),
     "dataset.csv": (["crop"], ["face", *MEASURES, "split", "reason", "duplicate_of"]),
 }
 ID_LENGTH = 16  # an image id: the hex digits of its digest with which names of its crops begin
@@ -38,7 +38,8 @@ class Provenance:
             found[name] = rows.drop_duplicates(JOINED[name][0])
         articles, links, ledger, crops, dataset = found.values()
         articles = articles.set_index("id").fillna("")
-        crops = dataset.set_index("crop").combine_first(crops.set_index("crop")).fillna("")
+        crops = dataset.set_index("crop").combine_first(crops.set_index("crop"))
+        crops = crops.astype(object).fillna("")  # a column that is in no table has no text
         # Without the places where an older table has an image as not fetched yet.
         repeated = ledger.duplicated(["article", "url"], keep=False)
         ledger = ledger[(ledger["sha256"] != "") | ~repeated]

@@ -13,6 +13,7 @@ from pttfaces import files
 from pttfaces.denylist import DenyList
 from pttfaces.erasure import dvc_store, messages
 from pttfaces.erasure.findings import Findings, purge
+from pttfaces.faces.quality import MIRROR_BITS
 from pttfaces.repository import object_id
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -136,6 +137,24 @@ def test_crops_of_one_group_of_duplicates_are_listed(repository: Path) -> None:
         for forgotten, alike in ((ANN, [names[1], names[2]]), (BOB, [names[0], names[2]])):
             found = Findings(repository, store, DenyList.of([f"sha256:{forgotten}"]))
             assert sorted(found.look_alikes()) == sorted(alike)
+
+
+def test_crops_that_look_like_a_forgotten_one_are_listed_whatever_curate_did(
+    repository: Path,
+) -> None:
+    """A mirrored one, one in a table of version 0.2, and none of another look."""
+    look = "0f" * 64
+    mirrored = f"{int(look, 16) ^ int(MIRROR_BITS, 16):0128x}"
+    names = [f"{digest[:16]}-0.png" for digest in (ANN, BOB, CY, "d" * 64)]
+    hashes = (look, mirrored, "f0" * 64, "damaged")
+    table = "".join(f"{name},0,{phash}\n" for name, phash in zip(names, hashes, strict=True))
+    files.write_text("data/crops.csv", f"crop,face,phash\n{table}")
+    forgotten = DenyList.of([f"sha256:{ANN}"])
+    with dvc_store.open_store(repository) as store:
+        assert Findings(repository, store, forgotten).look_alikes() == [names[1]]
+    files.write_text("data/crops.csv", f"crop,face,phash\n{table}old-0.png,0,{look[:64]}\n")
+    with dvc_store.open_store(repository) as store:
+        assert "old-0.png" in Findings(repository, store, forgotten).look_alikes()
 
 
 def test_an_old_deny_list_with_entries_that_are_refused_now_stays(
