@@ -1,8 +1,11 @@
 """Stage curate: filters the crops, splits them by article, writes the data set."""
 
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from pttfaces.stage import run_stage
 from pttfaces import config, denylist, files, images, manifest, tables, workdir
@@ -11,6 +14,7 @@ from pttfaces.curation import (
     dataset_card,
     duplicates,
     filters,
+    identity,
     image_export,
     measures,
     plots,
@@ -34,15 +38,22 @@ def main() -> None:
     if options.sharpness_at == "image_size":
         side, face_factor = params.image_size, params.crop.face_factor
         crops = measures.measure_images(crops, CROPS, side, face_factor, deny)
+    same_person = find_same_person(crops, params, deny)
     copies = duplicates.find_copies([each.crop.phash for each in crops], options.duplicate_bits)
     files.clean_folder(DATASET)
     for folder in (TRAIN, HOLDOUT):
         folder.mkdir()
     filter_crops = partial(
-        filters.filter_crops, crops, options, params.blur_threshold, deny, copies
+        filters.filter_crops,
+        crops,
+        options,
+        params.blur_threshold,
+        deny,
+        copies,
+        people=identity.number_people(len(crops), same_person),
     )
     rows = image_export.export_crops(filter_crops, CROPS, TRAIN, make_image(params))
-    groups = splits.group_crops(crops, rows, copies)
+    groups = splits.group_crops(crops, rows, np.concatenate([copies, same_person]))
     rows = splits.split_rows(rows, groups, options.holdout)
     for row in rows:
         if row.split == splits.HOLDOUT:
@@ -60,6 +71,16 @@ def main() -> None:
     print(f"curate: {summary.describe_curation(counts)}")
     if hint := summary.explain_empty_holdout(counts, options.holdout):
         print(hint, file=sys.stderr)
+
+
+def find_same_person(
+    crops: Sequence[candidates.Candidate], params: config.Params, deny: denylist.DenyList
+) -> np.ndarray:
+    """Pairs of crops (P, 2) that show one person; none without curate.identity."""
+    if params.curate.identity == "none":
+        return np.empty((0, 2), np.int64)
+    recognizer = identity.make_recognizer(params)
+    return identity.find_same_person(crops, CROPS, recognizer, params.curate.same_person, deny)
 
 
 def make_image(params: config.Params) -> image_export.MakeImage:

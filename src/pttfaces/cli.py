@@ -106,9 +106,14 @@ def trace(file: str) -> None:
 @click.option(
     "--crop", multiple=True, help="A crop's or image's file; the whole image is forgotten."
 )
+@click.option(
+    "--face",
+    type=click.Path(path_type=Path),
+    help="A photograph or a crop: lists crops that may show the same person, to look at.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be forgotten; change nothing.")
 @click.option("--purge", is_flag=True, help="Also delete the stored files.")
-def forget(dry_run: bool, purge: bool, **names: tuple[str, ...]) -> None:
+def forget(dry_run: bool, purge: bool, face: Path | None, **names: tuple[str, ...]) -> None:
     """Put people or images on the deny list; with --purge, also delete their stored files.
 
     After `dvc repro` they are in no data set and in no model trained from then on.
@@ -123,6 +128,10 @@ def forget(dry_run: bool, purge: bool, **names: tuple[str, ...]) -> None:
     from pttfaces.erasure import dvc_store, findings, messages, targets
 
     entries = targets.entries(**names)
+    if face:
+        _print_same_face(face)
+        if not (entries or purge):
+            return
     if not (entries or purge):
         raise click.UsageError("Say what to forget (--article, --author, ...), or add --purge.")
     with dvc_store.open_store(Path()) as store:
@@ -142,6 +151,14 @@ def forget(dry_run: bool, purge: bool, **names: tuple[str, ...]) -> None:
         print(f"{DENIED}: {added} entries added")
         _print_lines(findings.purge(found) if purge else messages.THEN_PURGE)
         print(messages.REPRO)
+
+
+def _print_same_face(file: Path) -> None:
+    from pttfaces.erasure import dvc_store, same_face
+
+    found = same_face.find_same_face(file, config.load(), Path("data/crops"))
+    with dvc_store.open_store(Path()) as store:
+        _print_lines(same_face.describe(found, store.provenance().crops))
 
 
 @commands.command(cls=_Command)

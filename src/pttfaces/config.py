@@ -195,6 +195,19 @@ class Curate(_Group):
     max_outside: Fraction | None = Field(
         description="maximum fraction of a crop that lies outside its image; null: no limit"
     )
+    identity: Literal["none", "sface"] = Field(
+        description="network that recognizes the same person in several crops, none of whom is "
+        "then on both sides of the split"
+    )
+    identity_weights: str | None = Field(
+        description="that network's weights file; null: download it once"
+    )
+    same_person: Fraction = Field(
+        description="cosine of two crops' features from which on they show the same person"
+    )
+    max_per_person: Annotated[int, Field(ge=1)] | None = Field(
+        description="maximum crops of one person, the sharpest ones; null: no limit"
+    )
     min_face_px: Annotated[float, Field(ge=0)] | None = Field(
         description="minimum size of a face in its image, in pixels; null: no limit"
     )
@@ -412,6 +425,12 @@ class Params(_Group):
         if self.train.select_by == "val_loss" and not self.curate.holdout:
             raise _combination(
                 "train.select_by", "val_loss", "train_loss while curate.holdout is 0"
+            )
+        if self.curate.max_per_person is not None and self.curate.identity == "none":
+            raise _combination(
+                "curate.max_per_person",
+                self.curate.max_per_person,
+                "null while curate.identity is none",
             )
         if self.evaluate.weights_sha256 and not self.evaluate.weights:
             raise _combination(

@@ -19,7 +19,7 @@ from pttfaces.progress import progress
 _WORD = 64  # bits
 _MAX_WIDTH = 16  # bits of a piece: a table of all its values is small
 _BLOCK = 1 << 17  # comparisons at once, whose results stay in a core's cache
-_KEY_COST = 20_000  # looking up the neighbours of a piece's value takes as long as so many
+_KEY_COST = 60_000  # looking up the neighbours of a piece's value takes as long as so many
 
 
 def find_copies(hashes: Sequence[str], max_bits: int | None) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Decides which crops stay in the data set, and why the others are left out."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
@@ -16,9 +16,10 @@ SMALL, ENLARGED, DARK, BRIGHT = "face too small", "enlarged too much", "too dark
 TURNED, UNSURE = "head turned too far", "detector too unsure"
 OUTSIDE = "too much outside its image"
 NO_FACE_AGAIN = "no face when cropped again"
+FREQUENT = "person in enough others"
 CROP_REASONS = (
     *(DENIED, BLURRED, SMALL, ENLARGED, DARK, BRIGHT, TURNED, UNSURE, OUTSIDE),
-    *(DUPLICATE, NO_FACE_AGAIN),
+    *(DUPLICATE, FREQUENT, NO_FACE_AGAIN),
 )
 
 _SHARED_COLUMNS = [
@@ -46,6 +47,7 @@ def filter_crops(
     deny: DenyList,
     copies: np.ndarray,
     without_face: Collection[str] = (),
+    people: Sequence[int] = (),
 ) -> list[DatasetRow]:
     """A row for each candidate, with the first reason to leave it out, if any, and no split yet.
 
@@ -53,7 +55,8 @@ def filter_crops(
     the largest faces.
 
     blur_threshold: minimum sharpness; copies: of the candidates, from `find_copies`; without_face:
-    names of crops on which no face was found again, whose copies stay.
+    names of crops on which no face was found again, whose copies stay; people: the number of the
+    person on each candidate, where options.max_per_person limits them.
     """
 
     def reason(candidate: Candidate) -> str:
@@ -78,6 +81,13 @@ def filter_crops(
                 open_.discard(other)
                 name = rows[stays].crop
                 rows[other] = replace(rows[other], reason=DUPLICATE, duplicate_of=name)
+    seen: Counter[int] = Counter()
+    if options.max_per_person is not None:
+        for index in sorted(range(len(rows)), key=lambda index: (-rows[index].sharpness, index)):
+            if not rows[index].reason:
+                seen[people[index]] += 1
+                if seen[people[index]] > options.max_per_person:
+                    rows[index] = replace(rows[index], reason=FREQUENT)
     return rows
 
 

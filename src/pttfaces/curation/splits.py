@@ -21,8 +21,9 @@ def group_crops(
 ) -> dict[str, str]:
     """Crop's file name → its group, whose crops are all on one side of the split.
 
-    rows: those of the candidates, from `filter_crops`; copies: from `find_copies`. Groups are
-    articles and folders of the inbox, and those that share an image or have copies of one are one:
+    rows: those of the candidates, from `filter_crops`; copies: pairs of indices (P, 2)
+    from `find_copies`, and from `find_same_person`. Groups are articles and folders of the inbox,
+    and those that share an image, have copies of one or show a person that is recognized are one:
     who posts an image twice shows the same person twice. Crops that are left out count, too,
     because copies are often small and blurred; not those that are denied, which have no group.
     Crops that show nothing do not connect groups by their look.

@@ -21,6 +21,7 @@ _REMEDIES = {
     filters.UNSURE: "lower curate.min_score",
     filters.OUTSIDE: "raise curate.max_outside",
     filters.DUPLICATE: "lower curate.duplicate_bits",
+    filters.FREQUENT: "raise curate.max_per_person",
     filters.NO_FACE_AGAIN: "set curate.recrop to false",
 }
 

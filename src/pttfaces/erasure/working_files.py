@@ -25,7 +25,7 @@ TABLES = (
 # Folders whose files are named after a SHA-256: of an image, of a crop, of a page's address.
 _NAMED_AFTER_DIGEST = (
     *("data/raw", "data/crops", "data/dataset", ".cache/originals"),
-    *(".cache/detections", ".cache/pages"),
+    *(".cache/detections", ".cache/identity", ".cache/pages"),
 )
 INPUT_FOLDERS = ("data/inbox", "data/reference")
 

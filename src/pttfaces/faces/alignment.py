@@ -55,6 +55,11 @@ class FaceCropper:
             landmarks=no_landmarks,
         )
 
+    @property
+    def landmarks(self) -> np.ndarray:
+        """Where a crop has the landmarks, as nearly as the face allows: (5, 2), in its pixels."""
+        return np.array(self._cropper.landmarks_target)
+
     def crop(self, image: np.ndarray, points: np.ndarray) -> AlignedFace | None:
         """The face with these landmarks; None where they cannot be aligned (all in one point).
 
