@@ -3,7 +3,7 @@ import io
 import numpy as np
 import pytest
 from faces_support import Portrait, encoded
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -40,7 +40,8 @@ def test_find_copies_counts_the_middle_where_the_rest_has_changed(
     assert len(duplicates.find_copies(hashes, 30)) == 1
 
 
-@pytest.mark.parametrize("pieces", [1, 4, 7, 11])
+@pytest.mark.parametrize("pieces", [1, 4, 11])
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 2**32),
     bits=st.integers(0, 128),
