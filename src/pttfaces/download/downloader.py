@@ -16,7 +16,7 @@ from pttfaces.denylist import DenyList
 from pttfaces.download import ledger, result_cache
 from pttfaces.download.candidates import Addresses, RequestPlan, allowed_addresses
 from pttfaces.download.client import ImageClient
-from pttfaces.download.image_type import identify
+from pttfaces.download.image_type import HEIC_WITHOUT_DECODER, can_read_heic, identify
 from pttfaces.download.local_files import read_local_files
 from pttfaces.download.result import RETRYABLE, RejectedError, Result
 from pttfaces.download.result_cache import ResultCache
@@ -126,6 +126,8 @@ def _request_missing(
             return result.min_bytes > options.max_bytes
         if result.ask_again is not None:
             return time.time() < result.ask_again
+        if result.error == HEIC_WITHOUT_DECODER:
+            return not can_read_heic()
         return not result.is_retryable
 
     path = result_cache.cache_path(cache_namespace)

@@ -1,12 +1,16 @@
 """Identifies an image file by its bytes: format and size by Pillow, and whether it is whole.
 
-JPEG, PNG, GIF, WebP and AVIF; no pixel is decoded. The bytes are untrusted: what Pillow and the
-checks of `truncation` read of a large file is bounded.
+JPEG, PNG, GIF, WebP and AVIF, and HEIC where `make heic` has installed its decoder. No pixel is
+decoded, but of a JPEG without an end. The bytes are untrusted: what Pillow and the checks of
+`truncation` read of a large file is bounded.
 """
 
 import hashlib
+import io
 import os
 import warnings
+from contextlib import suppress
+from functools import cache
 from typing import IO, Any, cast
 
 # Each of these imports registers a format; Image.open would import the other forty as well.
@@ -28,6 +32,8 @@ HEAD_BYTES = 64  # bytes that `image_format` needs
 # Pillow would parse the header of a large crafted file for minutes; an honest one needs less.
 _SMALL_BYTES = 2**20
 _MAX_HEADER_READS, _MAX_HEADER_BYTES = 100_000, 2**24
+_BY_PILLOW = [name for name in FORMAT_EXTENSIONS if name != "HEIF"]
+HEIC_WITHOUT_DECODER = "HEIC, which `make heic` installs a decoder for"
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _SIGNATURES = (
     (b"II*\0", "TIFF"),
@@ -54,11 +60,26 @@ def image_format(head: bytes) -> str:
     RejectedError: not a supported format.
     """
     other = _other_format(head)
-    for name in FORMAT_EXTENSIONS:
+    if other == "HEIC":  # for whose container AVIF's plugin may take it
+        if can_read_heic():
+            return "HEIF"
+        raise RejectedError("not_an_image", HEIC_WITHOUT_DECODER)
+    for name in _BY_PILLOW:
         _, accepts = Image.OPEN[name]
-        if accepts and accepts(head) and other != "HEIC":  # which may be in AVIF's container
+        if accepts and accepts(head):
             return name
     raise RejectedError("not_an_image", other)
+
+
+@cache
+def can_read_heic() -> bool:
+    """Whether the optional decoder of HEIC is installed."""
+    with suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener(thumbnails=False, decode_threads=1)
+        return True
+    return False
 
 
 def identify(file: IO[bytes]) -> ImageInfo:
@@ -97,6 +118,8 @@ def _read_size(name: str, file: IO[bytes]) -> tuple[int, int]:
     the ledger has and `apply_limits` judges.
     """
     file.seek(0)
+    if name == "HEIF":
+        file = io.BytesIO(file.read())  # its reader wants all bytes
     reader, _ = Image.OPEN[name]
     return reader(file, "").size
 

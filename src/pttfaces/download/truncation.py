@@ -133,7 +133,7 @@ def _webp_is_whole(file: IO[bytes]) -> bool:
     return file.seek(0, os.SEEK_END) >= 8 + length
 
 
-def _avif_is_whole(file: IO[bytes]) -> bool:
+def _isobmff_is_whole(file: IO[bytes]) -> bool:
     """ISO 14496-12: boxes; behind whole media data, no box is needed."""
     end, offset, found = file.seek(0, os.SEEK_END), 0, False
     while offset < end:
@@ -153,5 +153,6 @@ _CHECKS = {
     "PNG": _png_is_whole,
     "GIF": _gif_is_whole,
     "WEBP": _webp_is_whole,
-    "AVIF": _avif_is_whole,
+    "AVIF": _isobmff_is_whole,
+    "HEIF": _isobmff_is_whole,
 }

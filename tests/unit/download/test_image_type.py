@@ -146,8 +146,6 @@ def test_identify_of_a_huge_png_gives_its_size_without_decoding() -> None:
         (b"BM" + b"\0" * 100, "BMP"),
         (b"II*\0" + b"\0" * 100, "TIFF"),
         (b"MM\0*" + b"\0" * 100, "TIFF"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + b"\0" * 40, "HEIC"),
-        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + b"\0" * 40, "HEIC"),
         (b"\0\0\0\x18ftypmp42\0\0\0\0mp41isom" + b"\0" * 40, "MP4 video"),
         (b"\0\0\0\x14ftypqt  \0\0\0\0qt  " + b"\0" * 40, "QuickTime video"),
         (b"\x1aE\xdf\xa3\x01\0\0\0\0\0\0\x1fB\x86", "Matroska or WebM video"),
@@ -162,6 +160,25 @@ def test_identify_of_a_huge_png_gives_its_size_without_decoding() -> None:
 def test_identify_of_no_image_raises_with_the_reason(content: bytes, reason: str) -> None:
     with pytest.raises(RejectedError, match=f"^{reason}$"):
         facts(content)
+
+
+@pytest.mark.parametrize("brands", [b"heic\0\0\0\0heicmif1", b"mif1\0\0\0\0mif1heic"])
+def test_identify_of_heic_without_its_decoder_says_so(
+    brands: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pttfaces.download.image_type.can_read_heic", lambda: False)
+    with pytest.raises(RejectedError, match="^HEIC, which `make heic` installs"):
+        facts(b"\0\0\0\x18ftyp" + brands + b"\0" * 40)
+
+
+def test_identify_of_heic_with_its_decoder_gives_its_size() -> None:
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(image_bytes("PNG"))).save(buffer, "HEIF")
+    content = buffer.getvalue()
+    assert facts(content) == ("HEIF", 64, 48, True)
+    assert identify(io.BytesIO(content)).path.endswith(".heic")
+    assert facts(content[:-9])[3] is False
 
 
 def exif_segments(size: int) -> bytes:
