@@ -167,7 +167,7 @@ def test_identify_of_heic_without_its_decoder_says_so(
     brands: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pttfaces.download.image_type.can_read_heic", lambda: False)
-    with pytest.raises(RejectedError, match="^HEIC, which `make heic` installs"):
+    with pytest.raises(RejectedError, match=r"^HEIC, which `make heic` installs"):
         facts(b"\0\0\0\x18ftyp" + brands + b"\0" * 40)
 
 
