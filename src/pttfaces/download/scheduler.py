@@ -28,6 +28,7 @@ _PATIENCE, _MIN_PATIENCE_S = 0.05, 10.0
 _MAX_REDIRECTS = 8
 _BACK_OFF_S, _MAX_BACK_OFF_S = 0.5, 60.0
 _QUEUE_BATCH = 100  # links that are queued before answers get their turn
+_HOSTS_AT_EASE = 100  # whose connections may all stay open; of more, those to hosts of many links
 _DNS_THREADS = 32  # the default of few threads would let dead names block all look-ups
 
 # Takes the result of an address; returns further addresses to request. Addresses whose request was
@@ -194,8 +195,10 @@ class _Scheduler:
             host, request = turn
             started = self._now()
             try:
-                # Of thousands of hosts with a link or two, no connection is to stay open.
-                answer = await self._client.get(request.url, keep_alive=host.links > 1)
+                # A process may have about a thousand open files, and there may be more hosts.
+                links_to_keep = max(1, len(self._hosts) // _HOSTS_AT_EASE)
+                keep_alive = host.links > links_to_keep
+                answer = await self._client.get(request.url, keep_alive)
             except asyncio.CancelledError:
                 if not self._ended:
                     raise

@@ -200,3 +200,23 @@ def test_download_from_a_host_that_throttles_for_ever_ends() -> None:
         get(links_to("http://a.test/1", *urls), site.hosts())
         assert len(site.times["b.test"]) < 30
     assert set(statuses()[1:]) == {"blocked", "unasked"}
+
+
+def test_download_from_many_hosts_keeps_few_connections_open() -> None:
+    """A process may have about a thousand open files, on macOS 256."""
+    writers: dict[int, asyncio.StreamWriter] = {}
+    most = 0
+
+    async def counting(request: Request) -> None:
+        nonlocal most
+        writers[id(request.writer)] = request.writer
+        most = max(most, sum(not writer.is_closing() for writer in writers.values()))
+        await good(request)
+        if request.headers.get("connection") == "close":
+            request.writer.close()
+
+    names = [f"h{at}.test" for at in range(400)]
+    with Site(dict.fromkeys(names, counting)) as site:
+        get(links_to(*(f"http://{names[at % 400]}/{at}.jpg" for at in range(800))), site.hosts())
+    assert statuses() == ["ok"] * 800
+    assert most < 100
