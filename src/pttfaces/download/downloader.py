@@ -95,7 +95,7 @@ def download(
         tables.write(data / "hosts.csv", host_rows, HostRow)
         failed = "".join(f"{url}\n" for url in ledger.failed_urls(rows))
         files.write_text(data / "failed.txt", failed)
-        _check(rows, requested)
+        _check(rows)
         store.sweep(ledger.image_paths(rows))
         store.delete_originals(_denied_digests(links, allowed, rows, results, deny))
     metrics = ledger.download_metrics(rows, host_rows)
@@ -204,11 +204,10 @@ def _denied_digests(
     deny: DenyList,
 ) -> set[str]:
     """SHA-256 of all images that are denied, by themselves or by a URL that led to them."""
-    denied = {row.url for row in rows if row.status == "denied"}
-    denied |= {url for link in set(links) for url in link.addresses} - set(chain(*allowed))
-    images = (result.image for url in denied if (result := results.get(url)))
-    by_row = {row.sha256 for row in rows if row.status == "denied"}
-    digests = by_row | {image.sha256 for image in images if image}
+    denied_rows = [row for row in rows if row.status == "denied"]
+    urls = set(chain(*(link.addresses for link in links))) - set(chain(*allowed))
+    images = (result.image for url in urls if (result := results.get(url)))
+    digests = {row.sha256 for row in denied_rows} | {image.sha256 for image in images if image}
     return (digests | set(deny.entries.get("sha256", ()))) - {""}
 
 
@@ -221,7 +220,7 @@ def _warnings(rows: Sequence[LedgerRow]) -> list[str]:
     ]
 
 
-def _check(rows: Sequence[LedgerRow], requested: int) -> None:
+def _check(rows: Sequence[LedgerRow]) -> None:
     """Raises an error that says what the hosts answered when there is no image at all, or when no
     host answered."""
     linked = [row for row in rows if row.place != "inbox" and row.status not in _NEVER_REQUESTED]

@@ -43,7 +43,7 @@ TABLES = [
             f"M.1,body,https://i.x/a.jpg,https://cdn.x/a.jpg,ok,{ONE},11/1.jpg\n"
             f"M.1,body,https://i.x/c.jpg,,ok,{THREE},33/3.jpg\n"
             f"M.2,push,https://y/b,,duplicate,{ONE},11/1.jpg\n"
-            f"M.2,body,https://y/d,,ok,{TWO},22/2.jpg\n"
+            f"M.2,body,https://y/e,,ok,{TWO},22/2.jpg\n"
         ).encode(),
     ),
     ("crops.csv", f"crop,image,face,face_px\n{CROP},11/1.jpg,0,7\n".encode()),
@@ -72,6 +72,7 @@ def provenance() -> Provenance:
         ("url", "https://i.x/a.jpg", {ONE}),
         ("url", "https://cdn.x/a.jpg", {ONE}),
         ("url", "https://y/d?x", {TWO}),
+        ("url", "https://y/d", {TWO}),
         ("url", "https://y/e", {TWO}),
         ("article", "M.9", set()),
     ],
