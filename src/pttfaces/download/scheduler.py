@@ -173,9 +173,7 @@ class _Scheduler:
     def _start(self) -> None:
         """Starts requests while slots are free."""
         while len(self._workers) < self._options.concurrency and (turn := self._next()):
-            worker = self._tasks.create_task(self._work(*turn))
-            self._workers.add(worker)
-            worker.add_done_callback(self._workers.discard)
+            self._workers.add(self._tasks.create_task(self._work(*turn)))
 
     def _next(self) -> tuple[Host, Request] | None:
         """The request to start now, of the site that has the fewest under way."""
@@ -212,6 +210,8 @@ class _Scheduler:
             self._schedule(host.site)
             turn = self._next()
             self._start()  # an answer may open its site by one request
+        if worker := asyncio.current_task():
+            self._workers.discard(worker)
 
     def _judge(self, host: Host, request: Request, answer: Answer, started: float) -> None:
         was_down, was_alive = host.down, host.answered and not host.down
@@ -278,7 +278,7 @@ class _Scheduler:
             for request in host.take_all():
                 if request.result:
                     self._end(request.address, request.result)
-        for worker in self._workers:
+        for worker in self._workers:  # of hosts that are down, as all that is left
             worker.cancel()
 
 

@@ -1,7 +1,9 @@
 """What answers decide: whether a host is down, how many requests its site gets, and how often."""
 
 import asyncio
+import random
 import sys
+from collections import Counter
 from typing import Any, cast
 
 import pytest
@@ -261,3 +263,55 @@ def steps(links: int, hosts: int, concurrency: int) -> int:
 def test_fetch_all_from_many_hosts_takes_time_in_proportion_to_the_links(concurrency: int) -> None:
     few, many = steps(1000, 500, concurrency), steps(4000, 2000, concurrency)
     assert many < 4 * few * 1.2
+
+
+class Moody:
+    """A client whose hosts answer as their name and chance have it."""
+
+    def __init__(self, seed: int) -> None:
+        self._chance = random.Random(seed)
+        self.asked: Counter[str] = Counter()
+
+    async def get(self, url: URL, keep_alive: bool = True) -> Answer:
+        self.asked[str(url)] += 1
+        if self._chance.random() < 0.5:
+            await asyncio.sleep(self._chance.random() * 1e-3)
+        if "dead" in str(url.host):
+            return SILENT
+        kind = self._chance.choice([GOOD, GOOD, GOOD, BROKEN, SILENT, STALLED, throttled(0.0)])
+        if kind is GOOD and self._chance.random() < 0.2:
+            target = self._chance.choice(["dead0", "h0", "h1"])
+            return Answer(Result("failed", http_status=302), location=f"http://{target}.test/x")
+        return kind
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_fetch_all_of_any_answers_ends_each_address_once(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Addresses without a result were never asked for."""
+    for name in ("scheduler._BACK_OFF_S", "scheduler._MIN_PATIENCE_S", "host_queue._PROBE_S"):
+        monkeypatch.setattr(f"pttfaces.download.{name}", 1e-3)
+    chance = random.Random(seed)
+    names = [f"{chance.choice(['h', 'h', 'dead'])}{at}.test" for at in range(chance.randint(1, 9))]
+    urls = [f"http://{chance.choice(names)}/{at}" for at in range(chance.randint(1, 60))]
+    limits = options(
+        concurrency=chance.randint(1, 5), per_host=chance.randint(1, 3), attempts=seed % 3 + 1
+    )
+    ended: Counter[str] = Counter()
+
+    def on_result(url: str, _: Result) -> list[str]:
+        ended[url] += 1
+        return [f"{url}-more"] if chance.random() < 0.2 else []
+
+    client = Moody(seed)
+
+    async def run() -> None:
+        async with asyncio.timeout(30):
+            await fetch_all(urls, cast(ImageClient, client), limits, on_result)
+
+    asyncio.run(run())
+    assert set(ended.values()) <= {1}
+    asked = {url for url in client.asked if not url.endswith("/x")}
+    assert asked <= ended.keys()
+    assert set(urls) - ended.keys() <= set(urls) - asked
