@@ -66,29 +66,45 @@ def filter_crops(
         return fault or (NO_FACE_AGAIN if candidate.crop.crop in without_face else "")
 
     rows = [_row(candidate, reason(candidate)) for candidate in candidates]
+    _drop_copies(rows, candidates, options, copies)
+    if options.max_per_person is not None:
+        _limit_people(rows, people, options.max_per_person)
+    return rows
+
+
+def _drop_copies(
+    rows: list[DatasetRow],
+    candidates: Sequence[Candidate],
+    options: Curate,
+    copies: np.ndarray,
+) -> None:
+    """Gives each copy among the rows without a reason one, but for those that stay: the copies of
+    the largest face that is left, then the next one's, until no two that stay are copies."""
     near = defaultdict(list)
     for first, second in copies.tolist():
         if not rows[first].reason and not rows[second].reason:
             near[first].append(second)
             near[second].append(first)
-    open_ = set(near)
+    undecided = set(near)
     for index in sorted(near, key=lambda index: (-rows[index].face_px, index)):
-        if index in open_:
-            alike = [index, *(other for other in near[index] if other in open_)]
+        if index in undecided:
+            alike = [index, *(other for other in near[index] if other in undecided)]
             stays = _cleanest(alike, candidates, options)
-            open_.discard(stays)
-            for other in open_.intersection(near[stays]):
-                open_.discard(other)
+            dropped = undecided.intersection(near[stays])
+            undecided -= {stays, *dropped}
+            for other in dropped:
                 name = rows[stays].crop
                 rows[other] = replace(rows[other], reason=DUPLICATE, duplicate_of=name)
-    seen: Counter[int] = Counter()
-    if options.max_per_person is not None:
-        for index in sorted(range(len(rows)), key=lambda index: (-rows[index].sharpness, index)):
-            if not rows[index].reason:
-                seen[people[index]] += 1
-                if seen[people[index]] > options.max_per_person:
-                    rows[index] = replace(rows[index], reason=FREQUENT)
-    return rows
+
+
+def _limit_people(rows: list[DatasetRow], people: Sequence[int], limit: int) -> None:
+    """Gives all but the sharpest `limit` rows of a person a reason, if they have none."""
+    kept: Counter[int] = Counter()
+    for index in sorted(range(len(rows)), key=lambda index: (-rows[index].sharpness, index)):
+        if not rows[index].reason:
+            kept[people[index]] += 1
+            if kept[people[index]] > limit:
+                rows[index] = replace(rows[index], reason=FREQUENT)
 
 
 def _cleanest(alike: Iterable[int], candidates: Sequence[Candidate], options: Curate) -> int:

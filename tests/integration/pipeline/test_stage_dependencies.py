@@ -117,3 +117,14 @@ def test_dvc_status_after_a_change_of_code_names_the_stages_of_its_package(
             expected[unit] = {stage for stage, deps in dependencies().items() if unit in deps}
     assert seen == expected
     assert seen["demo"] == set()
+
+
+def test_every_output_that_dvc_caches_is_ignored_by_git() -> None:
+    """Else `git add --all` would commit images of people."""
+    stages = YAML(typ="safe").load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    outs = [out for stage in stages.values() for out in stage["outs"]]
+    paths = [Path(out if isinstance(out, str) else next(iter(out))) for out in outs]
+    assert Path("data/crops") in paths
+    for path in paths:
+        ignored = (PROJECT / path.parent / ".gitignore").read_text(encoding="utf-8").splitlines()
+        assert f"/{path.name}" in ignored, path
