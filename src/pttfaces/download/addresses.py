@@ -38,7 +38,7 @@ def _root(scheme: str, authority: str) -> str:
     """Scheme, host and port of a URL; RejectedError, ValueError: it may not be fetched."""
     url = URL(f"{scheme}://{authority}")
     host = url.raw_host or ""
-    if not host:
+    if not url.host:  # decodes the name: ValueError if that cannot be done
         raise RejectedError("failed", "a URL without a host")
     last = host.rstrip(".").rpartition(".")[2]
     if ":" not in host and (last.isdigit() or last.startswith("0x")) and not _is_plain_ipv4(host):

@@ -79,6 +79,7 @@ def test_public_socket_for_a_private_address_raises_refused_address_error() -> N
         ("http://0x7f.1/", "refused_address"),
         ("http://127.1/", "refused_address"),
         ("http:///a.jpg", "failed"),
+        ("http://xn--a.test/a.jpg", "failed"),
         ("http://[::1/", "failed"),
         ("http://i.test:99999/", "failed"),
         ("http://i.test/" + "a" * 9000, "failed"),
