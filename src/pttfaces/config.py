@@ -152,7 +152,9 @@ class Detect(_Group):
 
     detector: Literal["haar", "yunet", "retinaface"] = Field(description="face detector")
     weights: str | None = Field(description="the detector's weights file; null: download it once")
-    faces: Literal["largest", "best", "all"] = Field(description="which faces of an image to use")
+    faces: Literal["largest", "best", "all"] = Field(
+        description="which faces of an image to use; largest: of those with a score near the best"
+    )
     threshold: Fraction = Field(description="minimum score of a face")
     min_size: int = Field(ge=8, le=4096, description="minimum side of a face's box, in pixels")
     max_side: int = Field(
