@@ -277,6 +277,15 @@ def _suffixes() -> PublicSuffixList:
     return PublicSuffixList(only_icann=True)
 
 
+def _check_literal(host: str, networks: Sequence[str]) -> None:
+    """Refuses an IP address in a URL, which no proxy has to resolve."""
+    with suppress(ValueError):  # a name
+        try:
+            check_address(host, networks)
+        except RefusedAddressError as error:
+            raise requests.exceptions.ConnectionError(str(error)) from None
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -406,6 +415,8 @@ class _Adapter(HTTPAdapter):
         resolved.headers.update(headers)
         proxy = proxy_for(address)
         kwargs["proxies"] = {"http": proxy, "https": proxy} if proxy else {}
+        if proxy and self._allow_networks is not None:
+            _check_literal(urlsplit(address).hostname or "", self._allow_networks)
         token = _NETWORKS.set(None if headers or proxy else self._allow_networks)
         try:
             response = super().send(resolved, *args, **kwargs)

@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -141,7 +141,9 @@ def test_user_agent_when_contact_is_none_raises_params_error(
 
 
 @contextmanager
-def raw_server(answer: "type[Raw]", context: ssl.SSLContext | None = None) -> Iterator[int]:
+def raw_server(
+    answer: type[socketserver.BaseRequestHandler], context: ssl.SSLContext | None = None
+) -> Iterator[int]:
     """A server that answers each connection with `answer`'s bytes; yields its port."""
 
     class Server(socketserver.ThreadingTCPServer):
@@ -308,6 +310,42 @@ def test_session_asks_the_proxy_and_never_for_a_loopback_host(
         through = session.get("http://elsewhere.invalid/page")
         assert through.text.startswith("http://elsewhere.invalid/page|elsewhere.invalid|")
         assert session.get("http://www.board.test/page").text.startswith("/page|www.board.test|")
+        with pytest.raises(requests.exceptions.ConnectionError, match="not a public address"):
+            session.get("http://10.0.0.1/page")
+
+
+def test_session_through_a_proxy_checks_the_hosts_own_certificate(
+    authority: trustme.CA, tmp_path: Path, proxies: pytest.MonkeyPatch
+) -> None:
+    asked: list[bytes] = []
+
+    class Tunnel(socketserver.BaseRequestHandler):
+        """A proxy that connects every name to one server."""
+
+        def handle(self) -> None:
+            asked.append(self.request.recv(65536).split()[1])
+            with socket.create_connection(("127.0.0.1", port)) as target:
+                self.request.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+                pair = (self.request, target)
+                forth = threading.Thread(target=copy, args=pair, daemon=True)
+                forth.start()
+                copy(target, self.request)
+
+    def copy(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+
+    proxies.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("behind.invalid").configure_cert(context)
+    with raw_server(Raw, context) as port, raw_server(Tunnel) as proxy:
+        proxies.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy}")
+        with LoopbackHosts().session(allow_networks=()) as session:
+            assert session.get("https://behind.invalid/x", timeout=5).text == "hello"
+            with pytest.raises(requests.exceptions.SSLError):
+                session.get("https://other.invalid/x", timeout=5)
+    assert asked == [b"behind.invalid:443", b"other.invalid:443"]
 
 
 def test_session_sends_no_passwords_of_netrc(

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
-from small_site import server, without_gate
+from small_site import Answer, server, without_gate
 
 import crawl
 import links
 from pttfaces import files, source, tables, workdir
 from pttfaces.config import load
-from pttfaces.demo.board import make_board
+from pttfaces.demo.board import DemoBoard, Post, make_board
 from pttfaces.demo.site import serve
 from pttfaces.errors import DataError, ParamsError
 from pttfaces.tables import ArticleStatus
@@ -204,6 +204,46 @@ def test_crawl_when_cached_index_pages_are_damaged_reads_them_again(configure: C
         cached.write_bytes(cached.read_bytes()[:-20])
         crawl.main()
     assert Path(OUTPUTS[0]).read_bytes() == first
+
+
+def test_links_opens_pages_and_short_links_if_told(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posted = ("https://ibb.co/AbCdEfG", "https://ppt.cc/fAbCdx", "https://i.imgur.com/abcdefg.jpg")
+    post = Post("M.1704067300.A.001", "[正妹] 一", "someone", 9, lines=posted)
+    board = without_gate(DemoBoard("Beauty", posts=[post]))
+    preview = '<meta property="og:image" content="https://i.ibb.co/x1/one.jpg">'
+
+    def answer(address: str) -> Answer:
+        host, _, path = address.partition("/")
+        match host:
+            case "ibb.co":
+                return (200, {}, preview) if path == "AbCdEfG" else (404, {}, "")
+            case "ppt.cc":
+                return 302, {"Location": "https://ibb.co/AbCdEfG"}, ""
+        return board(f"/{path}")
+
+    with server(answer, by_host=True) as (base, asked):
+        port = base.rpartition(":")[2]
+        hosts = ("board.test", "ibb.co", "ppt.cc")
+        monkeypatch.setenv("PTTFACES_LOOPBACK_HOSTS", ",".join(f"{host}={port}" for host in hosts))
+        site = {"source": "ptt", "board__base_url": "https://board.test"}
+        configure(**site, links__pages=False)
+        crawl.main()
+        links.main()
+        left = files.read_json_lines(OUTPUTS[1])
+        assert {address.split("/")[0] for address, _, _ in asked} == {"board.test"}
+        configure(**site, links__pages=True)
+        links.main()
+    found = files.read_json_lines(OUTPUTS[1])
+    assert [row["addresses"] for row in left] == [[], [], [posted[2]]]
+    image = ["https://i.ibb.co/x1/one.jpg"]
+    assert [(row["posted"], row["addresses"]) for row in found] == [
+        (posted[0], image),  # the short link leads to the same
+        (posted[2], [posted[2]]),
+    ]
+    assert metrics("links")["repeated"] == 1
+    assert metrics("links")["unresolved"] == 0
 
 
 def test_links_opens_albums_by_page_or_by_api_or_leaves_them(
