@@ -13,6 +13,7 @@ grey 2; 54,000 crops in under 30 s.
 """
 
 import argparse
+import contextlib
 import io
 import time
 from collections.abc import Callable, Sequence
@@ -130,10 +131,13 @@ def stays(original: Candidate, copy: Candidate, options: config.Curate) -> str:
 
 
 def read_folder(folder: Path, count: int | None) -> list[tuple[str, Image.Image]]:
-    """All images, or `count` at random, each with its name."""
+    """All images, or of `count` files at random, each with its name."""
     paths = np.array(sorted(path for path in folder.iterdir() if path.is_file()))
-    paths = np.random.default_rng(0).permutation(paths)[:count]
-    return [(p.name, Image.fromarray(images.decode(p.read_bytes()))) for p in paths]
+    found = []
+    for path in np.random.default_rng(0).permutation(paths)[:count]:
+        with contextlib.suppress(images.UnreadableError):
+            found.append((path.name, Image.fromarray(images.decode(path.read_bytes()))))
+    return found
 
 
 def draw_faces(count: int) -> list[tuple[str, Image.Image]]:
