@@ -54,7 +54,7 @@ def moments(
 ) -> tuple[list[float], list[float]]:
     """Sampled over true standard deviation, and sampled over true mean, of Gaussian pixels.
 
-    Of each variance, and within about 1 %: each is of an image of 64×64, with the same noise.
+    Of each variance, and within about 2 %: each is of an image of 64×64, with the same noise.
     """
     generators = [generator_for(0, Stream.SAMPLE, 0) for _ in variances]
     shape = (len(variances), *_SHAPE)
