@@ -54,14 +54,7 @@ history: .venv/installed ## list all runs; `pttfaces history NAME` shows one wit
 	@$(BIN)/pttfaces history
 
 ui: .venv/installed ## start the MLflow UI on this machine (PORT=5000)
-	@case "$$MLFLOW_TRACKING_URI" in \
-	  http://*|https://*) echo "Open the server that MLFLOW_TRACKING_URI names: $$MLFLOW_TRACKING_URI"; exit;; \
-	esac; \
-	$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT))).close()' 2>&- || \
-	  { echo "Port $(PORT) is in use; choose another: make ui PORT=5001"; exit 2; }; \
-	echo "Open http://127.0.0.1:$(PORT)/#/experiments/1/runs?workflowType=machine_learning"; \
-	$(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) \
-	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
+	@$(BIN)/pttfaces ui --port $(PORT)
 
 site: .venv/installed ## serve the embedded board for a browser
 	$(BIN)/pttfaces site
@@ -122,7 +115,10 @@ clean: ## remove the environment and the tools' caches; keep data, models and ru
 	$(PIP) -r requirements-dev.lock
 	@touch $@
 
-# DVC stores experiments as git commits, and a downloaded archive has no repository.
+# DVC stores experiments as git commits, and a downloaded archive has no repository. Inside another
+# repository, that one serves.
+.PHONY: .git
 .git:
-	git init --quiet && git add --all && \
-	  git -c user.name=pttfaces -c user.email=pttfaces@localhost commit -q -m "As downloaded"
+	@git rev-parse --is-inside-work-tree >/dev/null 2>&1 || { \
+	  git init --quiet && git add --all && \
+	  git -c user.name=pttfaces -c user.email=pttfaces@localhost commit -q -m "As downloaded"; }

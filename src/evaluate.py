@@ -20,7 +20,7 @@ SHEETS = Path("metrics/pictures")
 def main() -> None:
     params = config.load()
     options, name = params.evaluate, params.evaluate.reference
-    from pttfaces import tracking
+    from pttfaces import provenance, tracking
     from pttfaces.evaluation import features, memorization, metrics, samples
     from pttfaces.evaluation.image_folder import open_folder, open_if_any
     from pttfaces.faces.detectors import make_detector
@@ -60,6 +60,9 @@ def main() -> None:
         workdir.resuming("evaluate", same, until_recorded=True) as work,
         tracking.evaluation_run(params, made["model_digest"], work / "mlflow_run") as run,
     ):
+        run.log_provenance(provenance.collect())
+        reference = FOLDERS.get(name, (name, ""))[0]
+        run.log_dataset(reference, figures["reference_digest"], "evaluation", figures.get("real"))
         run.log_metrics(metrics.flat_numbers(figures))
         run.log_tags({key: str(figures[key]) for key in (*metrics.COMPARABLE, "reference")})
         for title in ("samples.png", *evaluation.sheets):

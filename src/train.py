@@ -25,7 +25,7 @@ def main() -> None:
             f"{DATASET / 'train'} holds no image to train on; run `dvc repro`, or unpack a zip of "
             f"the data set with `pttfaces pack --unpack crops.zip {DATASET}`."
         )
-    from pttfaces import manifest, tracking
+    from pttfaces import manifest, provenance, tracking
     from pttfaces.diffusion import distributed, model_folder
     from pttfaces.diffusion.schedule import NoiseSchedule
     from pttfaces.sampling import forecast
@@ -48,6 +48,9 @@ def main() -> None:
         if reason := checkpoint.explain_restart(work, key):
             print(f"train: {reason}", file=sys.stderr)
         with tracking.training_run(params, train_set.digest, work / "mlflow_run") as run:
+            run.log_provenance(provenance.collect())
+            images = len(train_set)
+            run.log_dataset(DATASET.as_posix(), train_set.digest, "training", images)
             # Erasure finds the models trained on an image by this list, even without the data set.
             names = sorted(path.name for path in (DATASET / "train").glob("*.png"))
             run.log_text("\n".join(names), tracking.TRAINING_IMAGES)
@@ -66,9 +69,11 @@ def main() -> None:
             tables.write("metrics/plots/epochs.csv", result.epochs, tables.Epoch)
             metrics = {**result.metrics, "model_digest": model_folder.digest(BEST)}
             files.write_metrics("train", metrics)
-            run.log_metrics({f"best_{loss}": metrics[loss] for loss in ("train_loss", "val_loss")})
-            run.log_tags({"device": metrics["device"], "precision_used": metrics["precision"]})
+            run.log_tags({"precision_used": metrics["precision"]})
+            if result.changes:
+                run.log_tags({"resumed": "; ".join(result.changes)})
             run.log_model(BEST, metrics["model_digest"], register=params.train.register_model)
+            run.log_metrics({f"best_{loss}": metrics[loss] for loss in ("train_loss", "val_loss")})
     val = "" if metrics["val_loss"] is None else f", validation loss {metrics['val_loss']:.4f}"
     print(
         f"train: {metrics['parameters'] / 1e6:.1f} million weights, {metrics['epochs']} epochs; "

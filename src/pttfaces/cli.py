@@ -199,6 +199,39 @@ def history(name: str | None, other: str | None) -> None:
 
 
 @commands.command(cls=_Command)
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+def ui(port: int) -> None:
+    """Start the MLflow UI on this machine, until Ctrl-C; print where this project's runs are."""
+    import socket
+    import subprocess
+
+    from pttfaces import mlflow_store
+    from pttfaces.http import LOOPBACK
+
+    uri = mlflow_store.store_uri()
+    if uri.startswith(("http:", "https:")):
+        address = mlflow_store.without_password(uri)
+        print(f"Open the server that MLFLOW_TRACKING_URI names: {address}")
+        return
+    try:
+        socket.create_server((LOOPBACK, port)).close()
+    except OSError:
+        raise ParamsError(f"port {port} is in use; choose another: make ui PORT=5001.") from None
+    _, experiment = mlflow_store.open_store()
+    runs = f"#/experiments/{experiment}/runs?workflowType=machine_learning"
+    print(f"Open http://{LOOPBACK}:{port}/{runs} (Ctrl-C stops it).", flush=True)
+    options = ["--host", LOOPBACK, "--port", str(port), "--backend-store-uri", uri]
+    server = subprocess.Popen([sys.executable, "-m", "mlflow", "ui", *options])
+    try:
+        sys.exit(server.wait())
+    except KeyboardInterrupt:
+        print("The MLflow UI has stopped.")
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@commands.command(cls=_Command)
 @click.option("--out", type=Path, default=Path("report.html"), help="Where to write the page.")
 def report(out: Path) -> None:
     """Write report.html: the data, the training and the scores of all experiments on one page.

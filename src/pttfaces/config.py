@@ -279,6 +279,10 @@ class Train(_Group):
     checkpoint_every: int = Field(ge=1, description="epochs between checkpoints")
     keep_checkpoints: int = Field(ge=0, description="number of newest checkpoints to keep")
     save_every_minutes: float = Field(gt=0, description="minutes between saves of the training")
+    resume: Literal["same", "any"] = Field(
+        description="an unfinished training resumes on the same kind of device, with the same "
+        "precision, processes, threads and libraries; or on any"
+    )
     # `register` is a method of the metaclass of pydantic's models
     register_model: bool = Field(
         alias="register", description="register the next training's model in MLflow"
@@ -392,13 +396,6 @@ class Params(_Group):
                 "train.zero_terminal_snr with train.prediction epsilon: at the last timestep the "
                 "network gets pure noise and learns to copy it, which says nothing of the image; "
                 "sampling skips such timesteps. v_prediction has no such gap."
-            )
-        if train.prediction == "epsilon" and self.generate.sampler != "ddpm":
-            found.append(
-                f"generate.sampler {self.generate.sampler} with train.prediction epsilon: the "
-                "network's error of the image is largest where sampling starts, and a sampler that "
-                "adds no noise keeps it, unless the network is trained for long; ddpm corrects it, "
-                "and v_prediction has none."
             )
         if train.select_by == "train_loss":
             found.append(

@@ -9,10 +9,10 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,18 +34,18 @@ def atomic(path: str | Path) -> Iterator[IO[bytes]]:
     if path.is_dir():
         raise DataError(f"{path} is a folder; give the path of a file.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    # Not mkstemp, whose files nobody else can read: who can is the umask's to say.
+    name = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with os.fdopen(descriptor, "wb") as handle:
+        with name.open("xb") as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
-        Path(name).chmod(0o644)  # mkstemp's 0600 would lock out other users
         if sys.platform == "win32" and path.exists():  # it does not replace DVC's read-only files
             path.chmod(stat.S_IWRITE)
-        Path(name).replace(path)
+        name.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
         raise
 
 

@@ -1,11 +1,14 @@
 """Finds MLflow's store and what it has of this project: experiments and runs."""
 
+import atexit
+import contextlib
 import os
 import re
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
 
 from pttfaces import files, workdir
 from pttfaces.errors import DataError, first_line
@@ -33,9 +36,20 @@ def store_uri() -> str:
     """
     given = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     scheme, found, path = given.partition("sqlite:///")
-    if found and not scheme:
-        return f"sqlite:///{(workdir.root().resolve() / path).as_posix()}"
+    if found and not scheme and not path.startswith("file:") and not Path(path).is_absolute():
+        root = workdir.root().resolve().as_posix()
+        # In a URI, these three do not stand for themselves.
+        quoted = re.sub("[%?#]", lambda found: quote(found[0]), root)
+        if quoted != root:
+            atexit.register(_remove_stray_folder, quoted)
+        return f"sqlite:///{quoted}/{path}"
     return given
+
+
+def _remove_stray_folder(path: str) -> None:
+    """Removes the empty folder that MLflow makes by the path as it is in the URI."""
+    with contextlib.suppress(OSError):
+        os.removedirs(path)
 
 
 def store_exists() -> bool:
@@ -47,11 +61,13 @@ def store_exists() -> bool:
 def _database() -> Path | None:
     """The file of a SQLite store; None for any other."""
     _, found, path = store_uri().partition("sqlite:///")
-    return Path(path) if found else None
+    return Path(unquote(path.partition("?")[0].removeprefix("file:"))) if found else None
 
 
 def _artifact_root() -> str:
-    return (workdir.root() / "mlruns").resolve().as_uri()
+    """Where a new experiment's files are: beside the database, which several folders may share."""
+    path = _database()
+    return ((path.parent if path else workdir.root()) / "mlruns").resolve().as_uri()
 
 
 def _was_moved(experiment: "Experiment") -> bool:
@@ -153,11 +169,29 @@ def open_store() -> "tuple[MlflowClient, str]":
 
 def failure(error: Exception) -> str:
     """What failed and what helps, without the password that an address may hold."""
-    path = _database()
-    remedy = (
-        f"If {path.name} is damaged, rename it; {_STARTS}."
-        if path
-        else "Check MLFLOW_TRACKING_URI, or start the server."
-    )
-    text = f"MLflow at {store_uri()} failed ({first_line(error)}). {remedy}"
+    path, cause = _database(), _cause(error)
+    if path is None:
+        remedy = "Check MLFLOW_TRACKING_URI, or start the server."
+    elif "readonly" in cause:
+        remedy = f"Let your group write: chmod g+w {path} {path.parent}."
+    else:
+        remedy = f"If {path.name} is damaged, rename it; {_STARTS}."
+    return without_password(f"MLflow at {store_uri()} failed ({cause}). {remedy}")
+
+
+def without_password(text: str) -> str:
+    """A text without the user names and passwords of its addresses."""
     return re.sub(r"(?<=://)[^/\s]+@", "", text)
+
+
+def _cause(error: Exception) -> str:
+    """The first line of what the store's driver says, if it is the reason of an error.
+
+    What SQLAlchemy puts before it ("raised as a result of Query-invoked autoflush") names none.
+    """
+    reason: BaseException | None = error
+    while reason is not None:
+        if isinstance(original := getattr(reason, "orig", None), Exception):
+            return first_line(original)
+        reason = reason.__cause__ or reason.__context__
+    return first_line(error)

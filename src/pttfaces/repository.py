@@ -2,13 +2,18 @@
 
 import hashlib
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+
+from pttfaces.errors import printable
 
 STAGES = ("crawl", "links", "download", "detect", "crop", "curate", "train", "generate", "evaluate")
 """The stages of dvc.yaml in their order, without `inputs`, which writes no metrics."""
@@ -17,14 +22,27 @@ STAGES = ("crawl", "links", "download", "detect", "crop", "curate", "train", "ge
 def git(*arguments: str, cwd: str | Path | None = None) -> str:
     """The output of a git command; "" if it fails or git is not installed.
 
-    A log has no signatures, whatever the user's settings are.
+    A log has no signatures, whatever the user's settings are. Where git refuses a folder because it
+    belongs to another user, its own sentence is printed, once.
     """
     command = ["git", "-c", "log.showSignature=false", *arguments]
     try:
-        ended = subprocess.run(command, cwd=cwd, capture_output=True)
+        ended = subprocess.run(
+            command, cwd=cwd, capture_output=True, env={**os.environ, "LC_ALL": "C"}
+        )
     except OSError:
         return ""
-    return ended.stdout.decode(errors="replace") if ended.returncode == 0 else ""
+    if ended.returncode == 0:
+        return ended.stdout.decode(errors="replace")
+    if b"safe.directory" in ended.stderr:
+        _warn(ended.stderr.decode(errors="replace"))
+    return ""
+
+
+@cache
+def _warn(message: str) -> None:
+    text = " ".join(message.removeprefix("fatal: ").split())
+    print(printable(f"warning: git: {text}"), file=sys.stderr)
 
 
 def read_yaml(text: str) -> Any:

@@ -6,6 +6,7 @@ the first failure prints a warning and the rest is skipped; metrics/ is complete
 
 import contextlib
 import importlib.util
+import json
 import math
 import os
 import sys
@@ -17,28 +18,36 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from pttfaces import files, repository, workdir
+from pttfaces import files, mlflow_model, repository, workdir
 from pttfaces.config import Params
 from pttfaces.errors import DataError, printable
 from pttfaces.mlflow_store import failure, open_store, search, store_uri
+from pttfaces.provenance import Provenance
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run as MlflowRun
 
 MODEL = "pttfaces-ddpm"
 TRAINING_IMAGES = "training_pictures.txt"  # artifact of a training: their file names, one a line
+UNCOMMITTED = "uncommitted.diff"  # artifact of a run from an edited tree
 _NO_WARNING = "no warning"
+_DIGEST_LENGTH = 32  # MLflow's limit for a data set is 36; the tags have all digits
 
 
 class Run:
     """One MLflow run. No method raises: after the first failure they have no effect, except
     `end`, which tries once more, since a server may have come back.
 
-    lock: held as long as this process lives; see `_end_killed_runs`.
+    lock: held as long as this process lives; see `_end_killed_runs`. model_id: of the MLflow model
+    that the metrics are of, "" while there is none.
     """
 
-    def __init__(self, client: "MlflowClient | None", run_id: str, lock: FileLock | None) -> None:
+    def __init__(
+        self, client: "MlflowClient | None", run_id: str, lock: FileLock | None, model_id: str = ""
+    ) -> None:
         self._client, self.id, self._lock, self._failed = client, run_id, lock, False
+        self._model_id = model_id
 
     def log_params(self, values: Mapping[str, Any]) -> None:
         """Parameters, such as {"train.batch_size": 16}."""
@@ -53,7 +62,11 @@ class Run:
 
         known = {key: value for key, value in values.items() if value is not None}
         now = int(time.time() * 1000)
-        metrics = [Metric(k, float(v), now, step) for k, v in known.items() if math.isfinite(v)]
+        metrics = [
+            Metric(key, float(value), now, step, self._model_id or None)
+            for key, value in known.items()
+            if math.isfinite(value)
+        ]
         self._attempt(lambda client: client.log_batch(self.id, metrics=metrics))
 
     def log_tags(self, values: Mapping[str, str]) -> None:
@@ -71,12 +84,40 @@ class Run:
         """A text as an artifact called `name`, such as "training_pictures.txt"."""
         self._attempt(lambda client: client.log_text(self.id, text, name))
 
+    def log_dataset(self, path: str, digest: str, context: str, images: int | None = None) -> None:
+        """A data set as an input; context: what for, such as "training"; images: how many."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(
+            name=path,
+            digest=digest[:_DIGEST_LENGTH],
+            source_type="local",
+            source=json.dumps({"uri": path}),
+            profile=json.dumps({"images": images, "digest": digest}),
+        )
+        inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])]
+        self._attempt(lambda client: client.log_inputs(self.id, inputs))
+
+    def log_provenance(self, provenance: Provenance) -> None:
+        """Software, machine and uncommitted changes as tags, and these changes as an artifact."""
+        facts = {key.replace(" ", "_"): value for key, value in provenance.facts.items()}
+        self.log_tags(facts)
+        if provenance.diff:
+            self.log_text(provenance.diff, UNCOMMITTED)
+
     def log_model(self, folder: Path, digest: str, register: bool) -> None:
-        """A model folder as the artifact `model`, its digest as a tag; registers a version."""
+        """A model folder as the run's MLflow model, and its digest as a tag; registers a version.
+
+        Metrics that follow are the model's, too.
+        """
+
+        def log(client: "MlflowClient") -> None:
+            self._model_id = mlflow_model.log(client, self.id, folder, digest)
+            if register:
+                _register(client, self.id, self._model_id, digest)
+
         self.log_tags({"model_digest": digest})
-        self._attempt(lambda client: client.log_artifacts(self.id, str(folder), "model"))
-        if register:
-            self._attempt(lambda client: _register(client, self.id, digest))
+        self._attempt(log)
 
     def log_copy_warning(self, warning: str | None) -> None:
         """Tags an evaluation and its model's versions with its warning of copies, or with none."""
@@ -127,7 +168,9 @@ def training_run(params: Params, data_digest: str, run_file: Path) -> Iterator[R
     run_file keeps the run's id, so that a training that was killed resumes its run.
     """
     tags = {"stage": "train", "data_digest": data_digest}
-    name = os.environ.get("DVC_EXP_NAME", "train")
+    options = params.train
+    what = f"{params.noise_schedule}, {options.prediction}, {options.epochs} epochs"
+    name = _name(os.environ.get("DVC_EXP_NAME", "train"), what, params, data_digest)
     with _run(name, params, tags, run_file) as run, _system_metrics(run):
         yield run
 
@@ -139,9 +182,16 @@ def evaluation_run(params: Params, model_digest: str, run_file: Path) -> Iterato
     run_file: as for a training.
     """
     tags = {"stage": "evaluate", "model_digest": model_digest}
-    name = f"{params.infer_steps} steps, {params.generate.sampler}"
+    what = f"{params.infer_steps} steps, {params.generate.sampler}"
+    name = _name("evaluate", what, params, model_digest)
     with _run(name, params, tags, run_file) as run:
         yield run
+
+
+def _name(begin: str, what: str, params: Params, digest: str) -> str:
+    """A run's name: what people compare, and digits that differ where anything else does."""
+    rest = files.digest_json([params.flat(), digest])[:6]
+    return f"{begin}: {what}, seed {params.seed} ({rest})"
 
 
 @contextmanager
@@ -183,18 +233,24 @@ def _start(name: str, tags: dict[str, str], known: str) -> Run:
         # One process at a time: those that make a new database together crash in each other's
         # migrations, and a run must not look killed before its process holds its lock.
         with FileLock(workdir.cache_dir("locks") / "mlflow.lock"):
+            from mlflow.entities import LoggedModelInput
+
             client, experiment = open_store()
             _end_killed_runs(client)
             origin = _origin(name, tags["stage"])
+            training = _training_of(client, tags)
+            model_id = _model_of(training)
             if known and _resume(client, experiment, known):
                 for key, value in origin.items():  # an experiment may resume another's training
                     client.set_tag(known, key, value)
             else:
-                tags = _parent(client, tags) | origin | tags
+                tags = _parent(training) | origin | tags
                 known = client.create_run(experiment, tags=tags).info.run_id
+                if model_id:
+                    client.log_inputs(known, models=[LoggedModelInput(model_id)])
             lock = FileLock(workdir.cache_dir("running") / f"{known}.lock")
             lock.acquire()
-            return Run(client, known, lock)
+            return Run(client, known, lock, model_id)
     except Exception as error:  # as in Run._attempt
         _warn(error)
         return Run(None, "", None)
@@ -232,15 +288,25 @@ def _origin(name: str, stage: str) -> dict[str, str]:
     return {key: value for key, value in known.items() if value}
 
 
-def _parent(client: "MlflowClient", tags: Mapping[str, str]) -> dict[str, str]:
-    """For an evaluation: tags of the newest training with its model, if there is one."""
+def _training_of(client: "MlflowClient", tags: Mapping[str, str]) -> "MlflowRun | None":
+    """For an evaluation: the newest training with its model, if there is one."""
     digest = tags.get("model_digest")
     query = f"tags.stage = 'train' and tags.model_digest = '{digest}'"
-    trainings = search(client, query) if digest else []
-    if not trainings:
+    return next(iter(search(client, query)), None) if digest else None
+
+
+def _parent(training: "MlflowRun | None") -> dict[str, str]:
+    """Tags that nest an evaluation under a training."""
+    if training is None:
         return {}
-    data = {key: tag for key, tag in trainings[0].data.tags.items() if key == "data_digest"}
-    return data | {"mlflow.parentRunId": trainings[0].info.run_id}
+    data = {key: tag for key, tag in training.data.tags.items() if key == "data_digest"}
+    return data | {"mlflow.parentRunId": training.info.run_id}
+
+
+def _model_of(training: "MlflowRun | None") -> str:
+    """The id of the MLflow model that a training logged; "" without one."""
+    models = training.outputs.model_outputs if training and training.outputs else []
+    return models[-1].model_id if models else ""
 
 
 def _end_killed_runs(client: "MlflowClient") -> None:
@@ -258,15 +324,15 @@ def _end_killed_runs(client: "MlflowClient") -> None:
             path.unlink(missing_ok=True)
 
 
-def _register(client: "MlflowClient", run_id: str, digest: str) -> None:
+def _register(client: "MlflowClient", run_id: str, model_id: str, digest: str) -> None:
     from mlflow.exceptions import MlflowException
 
     with contextlib.suppress(MlflowException):  # it exists
         client.create_registered_model(MODEL)
     if client.search_model_versions(f"run_id = '{run_id}'"):
         return  # registered before a kill
-    source = f"{client.get_run(run_id).info.artifact_uri}/model"
-    client.create_model_version(MODEL, source, run_id, tags={"model_digest": digest})
+    tags = {"model_digest": digest}
+    client.create_model_version(MODEL, f"models:/{model_id}", run_id, tags, model_id=model_id)
     _mark_copies(client)  # the same model may be known
 
 

@@ -45,6 +45,7 @@ TRAIN: dict[str, Any] = {
     "checkpoint_every": 2,
     "keep_checkpoints": 1,
     "save_every_minutes": 60,
+    "resume": "same",
 }
 
 

@@ -1,8 +1,10 @@
 """Chooses what depends on the device: precision, memory format and compilation."""
 
 import platform
+import re
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,15 +19,38 @@ if TYPE_CHECKING:
 def environment() -> dict[str, Any]:
     """What else decides a result, apart from data, settings and code: libraries and machine.
 
-    This includes the number of threads, which decides the order of sums and so the last bits.
+    On a CPU this includes the number of threads, which decides the order of sums and so the last
+    bits. A GPU's results do not depend on the CPU beside it.
     """
+    device = distributed.device()
+    threads = {"threads": torch.get_num_threads()} if device.type == "cpu" else {}
     return {
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "diffusers": version("diffusers"),
-        "device": distributed.device().type,
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
+        "device": describe_device(device),
+        **threads,
     }
+
+
+def describe_device(device: torch.device) -> str:
+    """Kind and capability of a device: "cuda NVIDIA T4 7.5" or "cpu x86_64 AVX2 …"."""
+    if device.type == "cpu":
+        capability = torch.backends.cpu.get_cpu_capability()
+        return " ".join(["cpu", platform.machine(), capability, _cpu_name()]).strip()
+    module = getattr(torch, device.type)  # torch.cuda, torch.xpu; torch.mps names no device
+    if not hasattr(module, "get_device_name"):
+        return f"{device.type} {platform.machine()} {_cpu_name()}".strip()
+    capability = module.get_device_capability(device)
+    level = ".".join(map(str, capability)) if isinstance(capability, tuple) else ""
+    return f"{device.type} {module.get_device_name(device)} {level}".strip()
+
+
+def _cpu_name() -> str:
+    """The CPU's model, as libraries choose their code by it; "" where the system tells none."""
+    path = Path("/proc/cpuinfo")
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    found = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
+    return found[1].strip() if found else platform.processor()
 
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

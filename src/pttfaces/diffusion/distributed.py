@@ -3,6 +3,8 @@
 A process that was started alone is the main process.
 """
 
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,6 +17,32 @@ from accelerate.utils import broadcast_object_list, parse_flag_from_env, reduce
 from pttfaces import workdir
 
 _T = TypeVar("_T")
+_DEVICE_VARIABLES = {
+    *("ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE", "ACCELERATE_CPU_AFFINITY"),
+    *("ACCELERATE_DEBUG_MODE", "ACCELERATE_DISABLE_RICH"),
+}
+_UNSET = {"", "0", "1", "no", "false", "none", "default"}  # as `accelerate launch` sets them
+
+
+@contextmanager
+def settings_of_params_alone() -> Iterator[None]:
+    """Hides the ACCELERATE_ variables of precision, accumulation, compilation and so on.
+
+    They would change what params.yaml says and metrics record. Names those with an effect on
+    stderr. Which devices and processes there are stays accelerate's to decide.
+    """
+    hidden = {
+        name: os.environ.pop(name)
+        for name in sorted(os.environ)
+        if name.startswith("ACCELERATE_") and name not in _DEVICE_VARIABLES
+    }
+    changing = [f"{name}={value}" for name, value in hidden.items() if value.lower() not in _UNSET]
+    if changing and is_main_process():
+        print(f"train: params.yaml decides, not {', '.join(changing)}.", file=sys.stderr)
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def state() -> PartialState:

@@ -48,20 +48,34 @@ def models(found: Findings) -> Iterator[str]:
     revisions = [each for each in known.revisions if saw.get(each.train["model_digest"])]
     if known.mlflow_error:
         yield f"MLflow cannot be read ({known.mlflow_error}); run this again when it can."
-    if runs:
+    logged = [model for model in known.logged if saw.get(model.tags.get("model_digest", ""))]
+    if runs or logged:
         ids = [run.info.run_id for run in runs]
+        models = [model.model_id for model in logged]
         yield "MLflow runs whose models were trained on them, and those models' evaluations:"
         yield from map(_describe_run, runs)
+        yield from (f"  {model}  model" for model in models)
         yield "  to delete them with their models:"
         yield from (f"    mlflow runs delete --run-id {run_id}" for run_id in ids)
-        yield f"    mlflow gc {_STORE} --run-ids {','.join(ids)}"
+        yield from (_python(f"delete_logged_model('{model}')") for model in models)
+        given = {"--run-ids": ids, "--logged-model-ids": models}
+        words = (f"{option} {','.join(each)}" for option, each in given.items() if each)
+        yield f"    mlflow gc {_STORE} {' '.join(words)}"
         for version in known.versions:
             if version.run_id in ids:
                 yield f"registered model {version.name}, version {version.version}; to delete it:"
-                call = f"delete_model_version('{version.name}', '{version.version}')"
-                yield f'    python -c "from mlflow import MlflowClient; MlflowClient().{call}"'
+                yield _python(f"delete_model_version('{version.name}', '{version.version}')")
     others = [run for run in known.runs.values() if run.data.tags["model_digest"] not in saw]
-    if unchecked_runs := [run for run in others if run.data.tags.get("stage") == "train"]:
+    unchecked_runs = [run for run in others if run.data.tags.get("stage") == "train"]
+    run_ids = {run.info.run_id for run in known.runs.values()}
+    unknown = [
+        model.model_id
+        for model in known.logged
+        if model.tags.get("model_digest") not in saw and model.source_run_id not in run_ids
+    ]
+    if unknown:
+        yield f"MLflow models that cannot be checked, since their run is gone: {' '.join(unknown)}"
+    if unchecked_runs:
         yield (
             "MLflow runs that cannot be checked, because neither their data set nor its list of "
             "images is left:"
@@ -79,7 +93,8 @@ def models(found: Findings) -> Iterator[str]:
         yield f"commits whose model was trained on them: {' '.join(commits)}"
     if any(each.kind == "folder" for each in revisions):
         yield "the model in this folder was trained on them; dvc repro trains another"
-    if not (runs or unchecked_runs or unchecked or revisions or known.mlflow_error):
+    found_any = runs or logged or unknown or unchecked_runs or unchecked or revisions
+    if not (found_any or known.mlflow_error):
         yield "no stored model was trained on them"
 
 
@@ -122,6 +137,11 @@ def trace(provenance: Provenance, name: str) -> Iterator[str]:
             yield f"         {origin.date} {origin.title}"
         if origin.posted and origin.posted != origin.url:
             yield f"         posted as {origin.posted}"
+
+
+def _python(call: str) -> str:
+    """A command line that calls a method of MLflow's client."""
+    return f'    python -c "from mlflow import MlflowClient; MlflowClient().{call}"'
 
 
 def _describe_run(run: "Run") -> str:

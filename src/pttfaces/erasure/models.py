@@ -4,7 +4,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pttfaces import mlflow_store, tracking
+from pttfaces import mlflow_model, mlflow_store, tracking
 from pttfaces.erasure.dvc_store import DvcStore
 from pttfaces.erasure.working_files import contains_any
 from pttfaces.errors import first_line
@@ -12,7 +12,7 @@ from pttfaces.report.revisions import Revision, all_revisions
 from pttfaces.repository import digests, lock_entries
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import LoggedModel, Run
     from mlflow.entities.model_registry import ModelVersion
 
 _SHEETS = ("nearest.png", "contact_sheet.png")  # artifacts that show training images
@@ -23,13 +23,15 @@ class Models:
     """What has a model of this project, and which models were trained on the images.
 
     revisions: experiments, commits, and the working folder if none of them has its model; runs:
-    where a run's artifacts are → the run, also deleted ones; versions: the registered ones;
-    mlflow_error: why MLflow cannot be read, "" if it can; saw: digest of a model → whether it was
-    trained on one of the images, without the models whose training images nobody knows any more.
+    where a run's artifacts are → the run, also deleted ones; logged: MLflow's models that are not
+    deleted, also those whose run is gone; versions: the registered ones; mlflow_error: why MLflow
+    cannot be read, "" if it can; saw: digest of a model → whether it was trained on one of the
+    images, without the models whose training images nobody knows any more.
     """
 
     revisions: list[Revision]
     runs: "dict[str, Run]"
+    logged: "list[LoggedModel]"
     versions: "list[ModelVersion]"
     mlflow_error: str
     saw: dict[str, bool]
@@ -46,9 +48,9 @@ def find_models(store: DvcStore, image_ids: set[str]) -> Models:
             if path.startswith("data/dataset") and (names := store.read(oid)):
                 saw[revision.train["model_digest"]] = contains_any(names, ids)
     try:
-        runs, versions, mlflow_error = *_read_mlflow(), ""
+        runs, logged, versions, mlflow_error = *_read_mlflow(), ""
     except Exception as error:  # of many kinds: SQLAlchemy's, requests', MLflow's
-        runs, versions, mlflow_error = {}, [], first_line(error)
+        runs, logged, versions, mlflow_error = {}, [], [], first_line(error)
     for artifacts, run in runs.items():
         model = run.data.tags["model_digest"]
         if run.data.tags.get("stage") == "train" and model not in saw:
@@ -56,7 +58,7 @@ def find_models(store: DvcStore, image_ids: set[str]) -> Models:
                 saw[model] = contains_any(_training_images(artifacts), ids)
     committed = {each.train["model_digest"] for each in revisions if each.commit}
     listed = [r for r in revisions if r.commit or r.train["model_digest"] not in committed]
-    return Models(listed, runs, versions, mlflow_error, saw)
+    return Models(listed, runs, logged, versions, mlflow_error, saw)
 
 
 def sheets(models: Models, delete: bool = False) -> tuple[int, dict[str, str]]:
@@ -89,11 +91,11 @@ def _training_images(artifacts: str) -> bytes:
     return load_text(f"{artifacts}/{tracking.TRAINING_IMAGES}").encode()
 
 
-def _read_mlflow() -> "tuple[dict[str, Run], list[ModelVersion]]":
-    """MLflow's runs that have a model, by where their artifacts are, and the registered versions;
-    none without a store."""
+def _read_mlflow() -> "tuple[dict[str, Run], list[LoggedModel], list[ModelVersion]]":
+    """MLflow's runs that have a model, by where their artifacts are, its models, and the registered
+    versions; none without a store."""
     if not mlflow_store.store_exists():
-        return {}, []
+        return {}, [], []
     from mlflow import MlflowClient
     from mlflow.entities import ViewType
 
@@ -105,4 +107,4 @@ def _read_mlflow() -> "tuple[dict[str, Run], list[ModelVersion]]":
         for run in runs
         if run.data.tags.get("model_digest")
     }
-    return found, list(client.search_model_versions())
+    return found, mlflow_model.all_models(client), list(client.search_model_versions())

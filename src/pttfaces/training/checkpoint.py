@@ -11,7 +11,9 @@ import time
 import zipfile
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,7 +27,7 @@ from pttfaces.errors import DataError
 from pttfaces.tables import Epoch
 from pttfaces.training.data import ImageSet
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 """Raise it with every code change after which an unfinished training must not be resumed."""
 
 _STATE, _KEY = "state.pt", "belongs_to.json"
@@ -37,7 +39,8 @@ class TrainingState:
     """The progress of a training run.
 
     step: weight updates done; loss_sum, norm_sum, seconds: sums over the current epoch's updates so
-    far; epochs: the finished ones; best_weights: the best epoch's state_dict, or empty.
+    far; epochs: the finished ones; best_weights: the best epoch's state_dict, or empty;
+    environments: those that made these updates, each with the step it began at.
     """
 
     step: int = 0
@@ -46,6 +49,15 @@ class TrainingState:
     seconds: float = 0.0
     epochs: list[Epoch] = field(default_factory=list)
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    environments: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def changes(self) -> list[str]:
+        """A line for each time that the training went on in another environment."""
+        return [
+            f"at step {after['step']}: {_differences(before, after)}"
+            for before, after in pairwise(self.environments)
+        ]
 
     def finish_epoch(self, row: Epoch) -> None:
         """Adds the epoch's row; its sums start again."""
@@ -89,16 +101,25 @@ class Checkpoint:
         if kind is None:
             self._finish()
 
-    def load(self) -> None:
+    def load(self, environment: Mapping[str, Any], resume: str = "same") -> None:
         """Restores the parts in place; leaves them unchanged if nothing was saved or it is damaged.
 
+        environment: this process's, which the state notes where it is new. resume: with "same", a
+        state that another environment worked on is not restored, either; with "any" it is, and what
+        it has no state for (fp16's scaler) begins as new.
         Several processes call it together. DataError: they do not all see the same file.
         """
         saved = _read(self._path) if self._path.is_file() else None
+        if saved and resume == "same":
+            for other in saved["state"]["environments"]:
+                if saved and (changed := _differences(other, environment)):
+                    saved = None
+                    _say(f"starting over: the unfinished training also ran elsewhere ({changed}).")
         if saved:
             for name, part in self._parts.items():
-                part.load_state_dict(saved[name])
-        elif distributed.is_main_process():  # left by a training whose state was damaged
+                if name in saved:
+                    part.load_state_dict(saved[name])
+        elif distributed.is_main_process():  # left by a training whose state is not restored
             for name in ("checkpoints", "grids"):
                 shutil.rmtree(self._path.with_name(name), ignore_errors=True)
         if distributed.broadcast(self._state.step) != self._state.step:
@@ -106,6 +127,11 @@ class Checkpoint:
                 f"process {distributed.process_index()} does not see the first one's {self._path}; "
                 "put the project on a disk that all machines share, under the same path."
             )
+        known = self._state.environments
+        if not known or _differences(known[-1], environment):
+            known.append({"step": self._state.step, **environment})
+            if len(known) > 1:
+                _say(f"resuming in another environment, {self._state.changes[-1]}.")
         distributed.wait_for_everyone()  # until all have read what the first one will overwrite
 
     def is_due(self) -> bool:
@@ -164,9 +190,22 @@ def _read(path: Path) -> dict[str, Any] | None:
     return None
 
 
-def resume_key(params: Params, train_set: ImageSet, holdout: ImageSet) -> dict[str, Any]:
-    """Everything that decides what a training leaves: a state belongs to these values alone."""
+def environment(options: Train) -> dict[str, Any]:
+    """What is used for a training: precision, processes, libraries, and what they run on."""
     return {
+        "precision": devices.supported_precision(options.precision),
+        "processes": distributed.num_processes(),
+        **devices.environment(),
+    }
+
+
+def resume_key(params: Params, train_set: ImageSet, holdout: ImageSet) -> dict[str, Any]:
+    """Everything that decides what a training leaves: a state belongs to these values alone.
+
+    With `train.resume: any` the environment is that of the newest unfinished training for which
+    everything else is equal, if there is one.
+    """
+    key = {
         "cache_version": CACHE_VERSION,
         "seed": params.seed,
         "image_size": params.image_size,
@@ -175,15 +214,19 @@ def resume_key(params: Params, train_set: ImageSet, holdout: ImageSet) -> dict[s
         "train": decisive_options(params.train),
         "training_images": train_set.digest,
         "held_out_images": holdout.digest,
-        "processes": distributed.num_processes(),
-        "precision_used": devices.supported_precision(params.train.precision),
-        **devices.environment(),
+        "environment": environment(params.train),
     }
+    if params.train.resume == "any":
+        for folder in _unfinished(workdir.root() / ".resume"):
+            other = _read_key(folder)
+            if {**other, "environment": None} == {**key, "environment": None}:
+                return other
+    return key
 
 
 def decisive_options(options: Train) -> dict[str, Any]:
     """The keys of `train` that decide what a training leaves: weights, checkpoints and grids."""
-    return options.model_dump(exclude={"save_every_minutes", "register_model"})
+    return options.model_dump(exclude={"resume", "save_every_minutes", "register_model"})
 
 
 def explain_restart(work: Path, key: Mapping[str, Any]) -> str | None:
@@ -192,32 +235,60 @@ def explain_restart(work: Path, key: Mapping[str, Any]) -> str | None:
     key: its `resume_key`, which is noted in `work` and compared with that of the newest unfinished
     training.
     """
-    files.write_json(work / _KEY, files.flatten(key))
-    unfinished = [
-        path
-        for path in work.parent.glob(f"train-*/{_STATE}")
-        if not path.with_name(workdir.DONE).exists()
-    ]
-    unfinished.sort(key=lambda path: path.stat().st_mtime)
-    if (work / _STATE).exists() or not unfinished:
+    files.write_json(work / _KEY, key)
+    unfinished = _unfinished(work.parent)
+    if (work / _STATE).exists() or not unfinished or not (other := _read_key(unfinished[0])):
         return None
-    try:
-        own, other = (files.read_json(folder / _KEY) for folder in (work, unfinished[-1].parent))
-    except DataError:  # damaged, or a version that wrote none
-        return None
-    if "cache_version" not in other:
-        return "starting over: the unfinished training is of version 0.1, and cannot be resumed."
-    changed = [
-        f"{name} {_short(other.get(name))}, now {_short(own.get(name))}"
-        for name in {**other, **own}
-        if other.get(name) != own.get(name)
-    ]
+    if other.get("cache_version") != key["cache_version"]:
+        return (
+            "starting over: the unfinished training is of another version of this program, and "
+            "cannot be resumed."
+        )
+    if {**other, "environment": None} == {**key, "environment": None}:
+        return (
+            "starting over: the unfinished training ran in another environment "
+            f"({_differences(other['environment'], key['environment'])}). Restore it to resume, or "
+            "set train.resume to any."
+        )
     return (
         "starting over: the unfinished training used another configuration "
-        f"({'; '.join(changed)}). Restore it to resume."
+        f"({_differences(files.flatten(other), files.flatten(key))}). Restore it to resume."
+    )
+
+
+def _unfinished(folder: Path) -> list[Path]:
+    """The work folders of trainings that have a state and are not finished, newest first."""
+    states = [
+        path
+        for path in folder.glob(f"train-*/{_STATE}")
+        if not path.with_name(workdir.DONE).exists()
+    ]
+    return [path.parent for path in sorted(states, key=lambda path: -path.stat().st_mtime)]
+
+
+def _read_key(folder: Path) -> dict[str, Any]:
+    """The `resume_key` noted in a work folder; {} where it is damaged or missing."""
+    with suppress(DataError):
+        found = files.read_json(folder / _KEY)
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """What differs between two mappings, but for the step of an environment; "" for equal ones."""
+    return "; ".join(
+        f"{name.removeprefix('environment.')} {_short(before.get(name))}, now "
+        f"{_short(after.get(name))}"
+        for name in {**before, **after}
+        if name != "step" and before.get(name) != after.get(name)
     )
 
 
 def _short(value: Any) -> str:
     """A value for a message: of a digest, its first digits."""
     return value[:8] if isinstance(value, str) and len(value) == 64 else str(value)
+
+
+def _say(sentence: str) -> None:
+    if distributed.is_main_process():
+        print(f"train: {sentence}", file=sys.stderr)

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import GradientAccumulationPlugin
 
 from pttfaces.config import Params, Train
 from pttfaces.diffusion import devices, distributed, memory, threads
@@ -28,7 +27,7 @@ from pttfaces.errors import DataError, ParamsError
 from pttfaces.progress import progress
 from pttfaces.tables import Epoch
 from pttfaces.training import data, validation
-from pttfaces.training.checkpoint import Checkpoint, TrainingState, cpu_copy
+from pttfaces.training.checkpoint import Checkpoint, TrainingState, cpu_copy, environment
 from pttfaces.training.data import ImageSet
 from pttfaces.training.ema import Ema
 from pttfaces.training.outputs import Outputs
@@ -44,12 +43,15 @@ OnEpoch = Callable[[Epoch, bool, Path | None], None]
 
 @dataclass(frozen=True)
 class TrainResult:
-    """epochs: all, also those before an interruption; metrics: what is worth comparing."""
+    """epochs: all, also those before an interruption; metrics: what is worth comparing; changes: a
+    line for each time that it went on in another environment."""
 
     epochs: list[Epoch]
     metrics: dict[str, Any]
+    changes: list[str]
 
 
+@distributed.settings_of_params_alone()
 def train(
     params: Params, train_set: ImageSet, holdout: ImageSet, work: Path, on_epoch: OnEpoch
 ) -> TrainResult:
@@ -73,8 +75,7 @@ def train(
     precision = devices.prepare_precision(options.precision, "train")
     accelerator = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
-        # Not gradient_accumulation_steps, which a variable of the environment overrides.
-        gradient_accumulation_plugin=GradientAccumulationPlugin(options.gradient_accumulation),
+        gradient_accumulation_steps=options.gradient_accumulation,
     )
     unet = build_unet(params.model, params.image_size, params.seed)
     unet.to(device, memory_format=devices.memory_format(device))
@@ -93,8 +94,8 @@ def train(
     loss_weights = schedule.loss_weights(options.min_snr_gamma).float().to(device)  # (T,)
 
     eval_model = DiffusionModel(ema_model.unet, schedule)
-    outputs = Outputs(work, params, train_set, eval_model)
     state = TrainingState()
+    outputs = Outputs(work, params, train_set, eval_model, state)
     checkpoint = Checkpoint(
         work,
         options.save_every_minutes,
@@ -104,7 +105,7 @@ def train(
         ema=ema_model.unet,
         scaler=accelerator.scaler,
     )
-    checkpoint.load()
+    checkpoint.load(environment(options), options.resume)
 
     # Of an update's images, each process takes every n-th, in gradient_accumulation batches.
     stride = options.gradient_accumulation * processes
@@ -196,7 +197,8 @@ def train(
         outputs.save_model("last", state.epochs[-1])
         eval_model.unet.load_state_dict(state.best_weights)
         outputs.save_model("best_model", best)
-    return TrainResult(state.epochs, outputs.metrics(state.epochs, best, holdout, precision))
+    metrics = outputs.metrics(state.epochs, best, holdout, precision)
+    return TrainResult(state.epochs, metrics, state.changes)
 
 
 def steps_per_epoch(options: Train, train_set: ImageSet, holdout: ImageSet) -> int:

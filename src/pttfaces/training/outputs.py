@@ -2,17 +2,18 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pttfaces import images
+from pttfaces import images, provenance
 from pttfaces.config import Generate, Params
 from pttfaces.diffusion import distributed, model_folder
 from pttfaces.diffusion.model_folder import DiffusionModel
+from pttfaces.provenance import Provenance
 from pttfaces.sampling import samplers
 from pttfaces.tables import Epoch
-from pttfaces.training.checkpoint import decisive_options
+from pttfaces.training.checkpoint import TrainingState, decisive_options
 from pttfaces.training.data import ImageSet
 
 _GRID_STEPS = 20
@@ -20,12 +21,15 @@ _GRID_STEPS = 20
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the main process writes below `folder`; model: the one that is validated and kept."""
+    """What the main process writes below `folder`; model: the one that is validated and kept;
+    state: of the training; provenance: of the process that finishes it."""
 
     folder: Path
     params: Params
     train_set: ImageSet
     model: DiffusionModel
+    state: TrainingState
+    provenance: Provenance = field(default_factory=provenance.collect)
 
     def save_grid(self, epoch: int) -> Path:
         """grids/epoch-0010.png: samples from the same noise every time, to show progress."""
@@ -67,6 +71,9 @@ class Outputs:
         }
         if row.val_loss is not None:
             facts["validation loss"] = f"{row.val_loss:.6f}"
+        facts |= self.provenance.facts
+        if self.state.changes:
+            facts["resumed in another environment"] = ", and ".join(self.state.changes)
         model_folder.save_model(self.folder / name, self.model, facts)
 
     def metrics(

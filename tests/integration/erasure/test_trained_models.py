@@ -1,16 +1,19 @@
 """Which models saw an image, by what their trainings logged in a real MLflow database."""
 
 import json
+import os
+import shlex
 import shutil
 import sqlite3
 import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 import settings
 
-from pttfaces import files, tracking
+from pttfaces import files, mlflow_store, tracking
 from pttfaces.denylist import DenyList
 from pttfaces.erasure import dvc_store, messages
 from pttfaces.erasure.findings import Findings, purge
@@ -102,6 +105,39 @@ def test_commits_whose_data_set_is_gone_are_named_unless_mlflow_has_its_list(
     with dvc_store.open_store(repository) as store:
         found = Findings(repository, store, DENIED)
     assert f"  this folder {short}" in list(messages.models(found))
+
+
+def test_models_of_mlflow_are_listed_with_commands_that_delete_their_files(
+    repository: Path,
+) -> None:
+    """Also one whose run is gone, which nobody can check any more."""
+    Path("best_model").mkdir()
+    Path("best_model/weights.bin").write_bytes(b"weights")
+    for model, image in (("saw it", FORGOTTEN), ("lost its run", FORGOTTEN), ("did not", OTHER)):
+        with tracking.training_run(settings.demo(), "data", Path(".resume") / model) as run:
+            run.log_text(f"{image[:16]}-0.png", "training_pictures.txt")
+            run.log_model(Path("best_model"), model, register=False)
+        if model == "lost its run":
+            command("mlflow", "runs", "delete", "--run-id", run.id)
+            command("mlflow", "gc", *STORE, "--run-ids", run.id)
+    with dvc_store.open_store(repository) as store:
+        printed = list(messages.models(Findings(repository, store, DENIED)))
+    assert any(line.startswith("MLflow models that cannot be checked") for line in printed)
+    assert len(list(repository.glob("mlruns/models/*/artifacts/weights.bin"))) == 3
+    for line in printed:
+        if line.startswith("    "):
+            command(*shlex.split(line))
+    assert len(list(repository.glob("mlruns/models/*/artifacts/weights.bin"))) == 2
+    (left,) = (run for run in mlflow_store.all_runs())
+    assert left.data.tags["model_digest"] == "did not"
+
+
+STORE = ("--backend-store-uri", "sqlite:///mlflow.db", "--tracking-uri", "sqlite:///mlflow.db")
+
+
+def command(program: str, *arguments: str) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run([program, *arguments], check=True, env={**os.environ, "PATH": path})
 
 
 @pytest.mark.parametrize("trained_there", [False, True])

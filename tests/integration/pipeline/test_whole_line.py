@@ -70,6 +70,16 @@ def test_make_in_a_downloaded_folder_makes_a_repository_with_a_commit(tmp_path: 
     assert downloaded.ok("git", "status", "--porcelain") == ""
 
 
+@pytest.mark.skipif(not shutil.which("make"), reason="no make here")
+def test_make_in_a_folder_of_another_repository_makes_none(tmp_path: Path) -> None:
+    larger, project = Repository(tmp_path), Repository(tmp_path / "inside")
+    larger.ok("git", "init", "--quiet")
+    copy_project(project.path)
+    project.make(".git")
+    assert not (project.path / ".git").exists()
+    assert larger.run("git", "rev-parse", "--verify", "--quiet", "HEAD").stdout == ""
+
+
 def test_pipeline_gives_every_item_one_final_state_and_every_crop_its_source(
     line: Repository,
 ) -> None:

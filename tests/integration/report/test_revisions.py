@@ -1,6 +1,7 @@
 """Revisions: which figures one has, what restores an experiment, and which a name means."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -201,3 +202,40 @@ def test_history_of_two_names_says_which_is_better_as_far_as_samples_tell(
     )
     assert ended.returncode == 2
     assert "HEAD has no score" in ended.stderr
+
+
+@pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="no ssh-keygen here")
+def test_all_revisions_of_signed_commits_has_their_figures_where_git_shows_signatures(
+    repository: Repository, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    key = tmp_path_factory.mktemp("key") / "signing"
+    repository.ok("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
+    signers = key.with_name("signers")
+    signers.write_text(f"test@localhost {key.with_suffix('.pub').read_text()}")
+    for name, value in {
+        "gpg.format": "ssh",
+        "gpg.ssh.allowedSignersFile": str(signers),
+        "user.signingKey": str(key),
+        "commit.gpgSign": "true",
+        "log.showSignature": "true",
+    }.items():
+        repository.ok("git", "config", name, value)
+    write("evaluate", {"fid": 2.0})
+    repository.commit("signed")
+    shown = repository.run("git", "log", "-1", "--format=%H")
+    assert "Good" in shown.stdout + shown.stderr
+    assert experiment(repository, "brave-cod", 1.0)
+    found = [(each.kind, each.evaluate.get("fid")) for each in revisions.all_revisions()]
+    commits = [("commit", 2.0), ("commit", 3.0)]
+    assert found == [("folder", 2.0), ("experiment", 1.0), *commits]
+
+
+def test_all_revisions_in_another_user_s_folder_repeats_git_s_sentence_once(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own, for its tests
+    assert [each.kind for each in revisions.all_revisions()] == ["folder"]
+    said = capsys.readouterr().err
+    assert said.startswith("warning: git: detected dubious ownership in repository at ")
+    assert "git config --global --add safe.directory" in said
+    assert said.count("\n") == 1

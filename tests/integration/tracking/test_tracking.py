@@ -345,7 +345,8 @@ def test_training_run_in_a_moved_or_copied_folder_starts_a_new_experiment(
     assert (place / "samples/p.png").read_bytes() == b"png"
     versions = client.search_model_versions(f"name = '{tracking.MODEL}'")
     newest = max(versions, key=lambda version: int(version.version))
-    assert newest.source.startswith((there / "mlruns").as_uri())
+    location = client.get_logged_model(newest.source.partition("/")[2]).artifact_location
+    assert location.startswith((there / "mlruns").as_uri())
 
 
 def test_experiments_are_found_by_any_name_they_ever_had(repository: Path) -> None:
@@ -408,6 +409,71 @@ TRAINS = textwrap.dedent("""
     with tracking.training_run(config.load(), "data-1", Path("run")) as run:
         print(run.id, end="")
 """)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows allows these in no name")
+def test_training_run_in_a_folder_with_reserved_characters_is_stored_there(
+    repository: Path,
+) -> None:
+    """`?`, `%` and `#` mean something else in a URI."""
+    folder = repository / "a?b%20c#d"
+    folder.mkdir()
+    shutil.move(repository / "mlflow.db", folder)
+    shutil.move(repository / "params.yaml", folder)
+    model_folder(folder)
+    program = textwrap.dedent("""
+        from pathlib import Path
+        from mlflow import artifacts, set_tracking_uri
+        from pttfaces import config, mlflow_store, tracking
+        with tracking.training_run(config.load(), "data-1", Path("run")) as run:
+            run.log_model(Path("best_model"), "model-1", register=True)
+        assert [each.info.run_id for each in mlflow_store.all_runs()] == [run.id]
+        set_tracking_uri(mlflow_store.store_uri())
+        model = artifacts.download_artifacts(f"models:/{tracking.MODEL}/1")
+        print(Path(model, "weights.bin").read_text())
+    """)
+    child = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": SOURCE},
+        capture_output=True,
+        text=True,
+    )
+    assert child.stdout == "weights\n", child.stderr
+    assert "warning" not in child.stderr
+    assert sorted(path.name for path in repository.iterdir()) == [folder.name]
+    assert len(list(folder.rglob("weights.bin"))) == 2  # the folder's own, and the stored one
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+def test_training_run_under_a_group_s_umask_makes_a_store_that_the_group_can_write(
+    empty_repository: Path,
+) -> None:
+    child = subprocess.run(
+        [sys.executable, "-c", TRAINS],
+        env=os.environ | {"PYTHONPATH": SOURCE},
+        umask=0o002,
+        capture_output=True,
+        text=True,
+    )
+    assert child.stderr == ""
+    for path in (empty_repository / "mlflow.db", *(empty_repository / ".cache").rglob("*")):
+        assert path.stat().st_mode & 0o020, path
+    assert (empty_repository / "mlruns").stat().st_mode & 0o020
+
+
+def test_training_run_in_a_store_that_is_read_only_says_so_and_what_helps(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SQLAlchemy's message begins with the autoflush during which it happened."""
+    uri = f"sqlite:///file:{(repository / 'mlflow.db').as_posix()}?mode=ro&uri=true"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with tracking.training_run(DEMO, "data-1", repository / "run") as run:
+        run.log_metrics({"train_loss": 1.0})
+    said = capsys.readouterr().err
+    assert said.count("warning: ") == 1
+    assert "failed (attempt to write a readonly database)" in said
+    assert f"chmod g+w {repository / 'mlflow.db'} {repository}" in said
 
 
 @pytest.mark.parametrize("damage", ["cut off", "no database"])

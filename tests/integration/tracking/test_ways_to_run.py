@@ -6,6 +6,8 @@ The pipeline is one stage here, which logs a training as train does, and trains 
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pytest
 from mlflow import MlflowClient
@@ -89,8 +91,9 @@ def experiments(repository: Repository) -> dict[str, str]:
 def check(repository: Repository, run: Any, seed: int) -> None:
     """A run is whole: ended well, and its model opens."""
     assert run.info.status == "FINISHED"
-    copy = store(repository).download_artifacts(run.info.run_id, "model/weights.bin")
-    assert Path(copy).read_text() == f"seed {seed}"
+    (logged,) = run.outputs.model_outputs
+    location = store(repository).get_logged_model(logged.model_id).artifact_location
+    assert Path(url2pathname(urlsplit(location).path), "weights.bin").read_text() == f"seed {seed}"
     assert run.info.artifact_uri.startswith((repository.path / "mlruns").as_uri())
 
 

@@ -227,13 +227,80 @@ def test_train_with_accumulated_gradients_equals_a_larger_batch(tmp_path: Path) 
         assert one.grad_norm == pytest.approx(other.grad_norm, rel=1e-3)
 
 
-def test_train_takes_no_gradient_accumulation_from_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GRADIENT_ACCUMULATION_STEPS", "4"),
+        ("MIXED_PRECISION", "bf16"),
+        ("DYNAMO_BACKEND", "AOT_EAGER"),
+        ("USE_FSDP", "true"),
+    ],
+)
+def test_train_takes_no_arithmetic_from_the_environment(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    value: str,
 ) -> None:
-    plain, _ = train(tmp_path / "plain", epochs=1)
-    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
-    other, _ = train(tmp_path / "other", epochs=1)
-    assert other.epochs[0].val_loss == plain.epochs[0].val_loss
+    train(tmp_path / "plain", epochs=1)
+    monkeypatch.setenv(f"ACCELERATE_{name}", value)
+    train(tmp_path / "other", epochs=1)
+    one, other = (
+        files.digest_tree(tmp_path / folder / "work/last") for folder in ("plain", "other")
+    )
+    assert one == other
+    assert capsys.readouterr().err.count(f"params.yaml decides, not ACCELERATE_{name}=") == 1
+    assert os.environ[f"ACCELERATE_{name}"] == value
+
+
+def half_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Path:
+    """The work folder of a training that ended in its second epoch of three."""
+    sets, work, real_batch = tiny.draw_sets(tmp_path), tmp_path / "work", data.batch
+    work.mkdir()
+    calls = iter(range(10**6))
+
+    def interrupted(*values: Any) -> torch.Tensor:
+        if next(calls) == 6:
+            raise KeyboardInterrupt
+        return real_batch(*values)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(data, "batch", interrupted)
+        loop.train(tiny.params(**changes), *sets, work, quiet)
+    return work
+
+
+def test_train_with_resume_any_goes_on_with_other_precision_and_threads_and_notes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From bf16 to fp16, whose scaler has no saved state."""
+    work = half_trained(tmp_path, monkeypatch, resume="any")
+    torch.set_num_threads(2)
+    monkeypatch.setattr(loop, "Accelerator", Scaling)
+    seen: list[int] = []
+    params, sets = tiny.params(resume="any"), tiny.draw_sets(tmp_path)
+    result = loop.train(params, *sets, work, lambda row, *_: seen.append(row.epoch))
+    assert seen == [2, 3]
+    assert result.changes == ["at step 4: threads 1, now 2"]
+    noted = "in another environment, at step 4: threads 1, now 2"
+    assert f"train: resuming {noted}." in capsys.readouterr().err
+    card = (work / "best_model/README.md").read_text(encoding="utf-8")
+    assert "- resumed in another environment: at step 4: threads 1, now 2" in card
+
+
+def test_train_with_resume_same_starts_over_where_another_environment_had_a_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = half_trained(tmp_path, monkeypatch)
+    torch.set_num_threads(2)
+    seen: list[int] = []
+    sets = tiny.draw_sets(tmp_path)
+    result = loop.train(tiny.params(), *sets, work, lambda row, *_: seen.append(row.epoch))
+    assert seen == [1, 2, 3]
+    assert result.changes == []
+    said = capsys.readouterr().err
+    assert "starting over: the unfinished training also ran elsewhere (threads 1, now 2)" in said
 
 
 def test_train_with_an_update_larger_than_the_data_raises_data_error(tmp_path: Path) -> None:

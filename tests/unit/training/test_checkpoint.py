@@ -32,7 +32,7 @@ def test_checkpoint_load_of_a_damaged_file_restores_all_or_nothing(
     path.write_bytes(damage.of(path.read_bytes()))
     state = TrainingState()
     with Checkpoint(work, 1, state, unet=fresh) as reader:
-        reader.load()
+        reader.load({})
     assert state.step in (0, 7)
     assert torch.equal(fresh.weight, saved.weight if state.step else initial)
     assert state.epochs == ([row(1)] if state.step else [])
@@ -59,7 +59,7 @@ def test_checkpoint_save_while_training_continues_writes_the_state_at_the_call(
     again = torch.optim.AdamW(fresh.parameters())
     restored = TrainingState()
     with Checkpoint(tmp_path, 1, restored, unet=fresh, optimizer=again) as reader:
-        reader.load()
+        reader.load({})
     assert (restored.step, restored.epochs[-1]) == (3, row(3))
     assert torch.equal(fresh.weight, weights)
     assert len(again.state) == 2
@@ -113,8 +113,46 @@ def test_explain_restart_when_the_configuration_changed_names_what_changed(tmp_p
         "(train.learning_rate 0.001, now 0.5; "
         f"training_images {digest}, now ffffffff). Restore it to resume."
     )
-    (folders[0] / "belongs_to.json").write_text('{"recipe.learning_rate": 0.001}\n')
+    (folders[0] / "belongs_to.json").write_text('{"cache_version": 2, "threads": 1}\n')
     said = checkpoint.explain_restart(folders[1], other)
-    assert (
-        said == "starting over: the unfinished training is of version 0.1, and cannot be resumed."
+    assert said == (
+        "starting over: the unfinished training is of another version of this program, and cannot "
+        "be resumed."
     )
+
+
+def test_explain_restart_when_the_environment_changed_names_train_resume(tmp_path: Path) -> None:
+    sets = tiny.draw_sets(tmp_path)
+    folders = [tmp_path / ".resume" / name for name in ("train-a", "train-b")]
+    key = checkpoint.resume_key(tiny.params(), *sets)
+    gpu = {**key["environment"], "device": "cuda NVIDIA A100 8.0", "precision": "bf16"}
+    for folder in folders:
+        folder.mkdir(parents=True)
+    assert checkpoint.explain_restart(folders[0], {**key, "environment": gpu}) is None
+    (folders[0] / "state.pt").write_bytes(b"unfinished")
+    here = key["environment"]["device"]
+    assert checkpoint.explain_restart(folders[1], key) == (
+        "starting over: the unfinished training ran in another environment (precision bf16, now "
+        f"fp32; device cuda NVIDIA A100 8.0, now {here}). Restore it to resume, or set "
+        "train.resume to any."
+    )
+
+
+def test_resume_key_with_resume_any_is_that_of_the_newest_unfinished_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    sets, same, any_ = tiny.draw_sets(tmp_path), tiny.params(), tiny.params(resume="any")
+    own = checkpoint.resume_key(same, *sets)
+    assert checkpoint.resume_key(any_, *sets) == own
+    elsewhere = {**own, "environment": {"device": "cuda", "precision": "bf16"}}
+    for name, key in (("other", {**elsewhere, "seed": 9}), ("elsewhere", elsewhere)):
+        folder = tmp_path / f".resume/train-{name}"
+        folder.mkdir(parents=True)
+        checkpoint.explain_restart(folder, key)
+        (folder / "state.pt").write_bytes(b"unfinished")
+    os.utime(tmp_path / ".resume/train-elsewhere/state.pt", (1, 1))
+    assert checkpoint.resume_key(any_, *sets) == elsewhere
+    assert checkpoint.resume_key(same, *sets) == own
+    (tmp_path / ".resume/train-elsewhere/done.json").touch()
+    assert checkpoint.resume_key(any_, *sets) == own
