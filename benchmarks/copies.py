@@ -13,6 +13,7 @@ grey 2; 54,000 crops in under 30 s.
 """
 
 import argparse
+import contextlib
 import io
 import time
 from collections.abc import Callable, Sequence
@@ -129,9 +130,14 @@ def stays(original: Candidate, copy: Candidate, options: config.Curate) -> str:
     return kept[0] if len(kept) == 1 else ""
 
 
-def read_folder(folder: Path) -> list[tuple[str, Image.Image]]:
-    paths = sorted(path for path in folder.iterdir() if path.is_file())
-    return [(p.name, Image.fromarray(images.decode(p.read_bytes()))) for p in paths]
+def read_folder(folder: Path, count: int | None) -> list[tuple[str, Image.Image]]:
+    """All images, or of `count` files at random, each with its name."""
+    paths = np.array(sorted(path for path in folder.iterdir() if path.is_file()))
+    found = []
+    for path in np.random.default_rng(0).permutation(paths)[:count]:
+        with contextlib.suppress(images.UnreadableError):
+            found.append((path.name, Image.fromarray(images.decode(path.read_bytes()))))
+    return found
 
 
 def draw_faces(count: int) -> list[tuple[str, Image.Image]]:
@@ -186,7 +192,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Tries the search for copies on altered images.")
     parser.add_argument("folder", type=Path, nargs="?", help="of photographs; default: drawn faces")
     parser.add_argument("--yunet", help="the weights file of YuNet, for photographs")
-    parser.add_argument("--count", type=int, default=100, help="images to draw")
+    parser.add_argument("--count", type=int, help="images; default: 100 drawn, or all of a folder")
     parser.add_argument("--crops", type=int, help="only time the search among so many crops")
     options = parser.parse_args()
     if options.crops:
@@ -197,7 +203,10 @@ def main() -> None:
     if options.folder:
         changes = {"detector": "yunet", "weights": options.yunet, "min_size": 24}
         detect = detect.model_copy(update=changes)
-    found = read_folder(options.folder) if options.folder else draw_faces(options.count)
+    if options.folder:
+        found = read_folder(options.folder, options.count)
+    else:
+        found = draw_faces(options.count or 100)
     report(found, Stages(params, make_detector(detect)), params.curate)
 
 

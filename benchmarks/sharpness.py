@@ -120,7 +120,10 @@ def photographed_crops(folder: Path, weights: str, count: int) -> Iterator[np.nd
     paths = np.random.default_rng(0).permutation(paths)[:count]
 
     def crop(path: Path) -> np.ndarray | None:
-        pixels = images.decode(path.read_bytes())
+        try:
+            pixels = images.decode(path.read_bytes())
+        except images.UnreadableError:
+            return None
         for face in detector.detect(pixels)[:1]:
             aligned = cropper.crop(pixels, face.landmarks)
             if aligned is not None and aligned.upscale <= SIDE / DEMO.image_size:

@@ -5,17 +5,21 @@
 By default in a scratch clone at 32×32 with 128 samples, for a CPU; --full takes params.yaml as it
 stands, for a GPU; --only-closed-form trains nothing and takes seconds.
 
-{linear, cosine} × {leading, trailing} × {100, 300, 1000} DDPM steps, and ddim and dpmsolver++ at
-10, 20 and 50: 24 cases, of which two train, and two share an experiment with another. Each is
-scored against the training images. Beside it stands what an ideal network would give for Gaussian
-data, by the same samplers. The table and an image are left in the folder named by --out, beside the
-clone. Started again with the same --out it resumes where it was stopped.
+{linear, rescaled, cosine} × {leading, trailing} × {100, 300, 1000} DDPM steps, and for linear and
+cosine ddim and dpmsolver++ at 10, 20 and 50: 30 cases, of which three train, and three share an
+experiment with another. rescaled is the original's: linear, with zero terminal SNR and epsilon.
+Each is scored against the training images. Beside it stands what an ideal network would give for
+Gaussian data, by the same samplers. The table and an image are left in the folder named by --out,
+beside the clone. Started again with the same --out it resumes where it was stopped.
+
+--sweep prints what an ideal network gives with every prediction, schedule, sampler, spacing and
+number of steps that params.yaml allows, and where train and generate warn of it; it takes minutes.
 """
 
 import argparse
 import csv
 import io
-import math
+import itertools
 import os
 import shutil
 import subprocess
@@ -25,19 +29,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from ruamel.yaml import YAML
 
 from pttfaces import images
 from pttfaces.config import Generate
-from pttfaces.diffusion.rng import Stream, generator_for
 from pttfaces.diffusion.schedule import NoiseSchedule
-from pttfaces.sampling import samplers
+from pttfaces.sampling import forecast, samplers
 
 PROJECT = Path(__file__).resolve().parents[1]
 TRAINED = 1000  # timesteps of the noise schedule
-MEAN, VARIANCE, SIDE = 30.0, 100.0, 96
+MEAN, VARIANCE = 30.0, 100.0
+SWEPT = (1, 2, 5, 10, 20, 50, 100, 300)  # numbers of steps
+SCHEDULES = {
+    "linear": NoiseSchedule("linear", TRAINED, "v_prediction", False),
+    "rescaled": NoiseSchedule("linear", TRAINED, "epsilon", True),
+    "cosine": NoiseSchedule("cosine", TRAINED, "v_prediction", False),
+}
 READY, NONE, SHOWN = "The study's data and parameters", "–", 12
 SMALL: dict[str, object] = {
     "image_size": 32,
@@ -54,7 +62,7 @@ SMALL: dict[str, object] = {
 class Case:
     """One experiment: the schedule that is trained and the sampler that is used."""
 
-    schedule: Any
+    schedule: str
     sampler: Any
     steps: int
     spacing: Any
@@ -84,9 +92,15 @@ class Case:
         return f"{self.schedule}, {self.sampler}, {self.steps} steps, {self.effective_spacing}"
 
     @property
+    def noise_schedule(self) -> NoiseSchedule:
+        return SCHEDULES[self.schedule]
+
+    @property
     def settings(self) -> list[str]:
         chosen = {
-            "noise_schedule": self.schedule,
+            "noise_schedule": self.noise_schedule.name,
+            "train.prediction": self.noise_schedule.prediction,
+            "train.zero_terminal_snr": str(self.noise_schedule.zero_terminal_snr).lower(),
             "infer_steps": self.steps,
             "generate.sampler": self.sampler,
             "generate.timestep_spacing": self.spacing,
@@ -97,7 +111,11 @@ class Case:
 def cases() -> list[Case]:
     slow = [("ddpm", n, spacing) for spacing in ("leading", "trailing") for n in (100, 300, 1000)]
     fast = [(name, n, "trailing") for name in ("ddim", "dpmsolver++") for n in (10, 20, 50)]
-    return [Case(schedule, *how) for schedule in ("linear", "cosine") for how in slow + fast]
+    return [
+        Case(schedule, *how)
+        for schedule in SCHEDULES
+        for how in (slow if schedule == "rescaled" else slow + fast)
+    ]
 
 
 def closed_form(case: Case) -> tuple[float, float, float]:
@@ -105,20 +123,34 @@ def closed_form(case: Case) -> tuple[float, float, float]:
 
     The data: Gaussian pixels of mean 30 and variance 100, whose denoiser is known exactly.
     """
-    schedule = NoiseSchedule(case.schedule, TRAINED, "v_prediction", False)
-    alpha_bar = schedule.alpha_bar().float()
+    schedule = case.noise_schedule
+    (std,), (mean,) = forecast.moments(schedule, case.options, case.steps, MEAN, [VARIANCE])
+    first = samplers.noise_levels(schedule, case.options, case.steps)[0]
+    return first.snr, std, mean
 
-    def ideal(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        share = alpha_bar[t][:, None, None, None]
-        alpha, sigma = share.sqrt(), (1 - share).sqrt()
-        x0 = MEAN + VARIANCE * alpha / (share * VARIANCE + 1 - share) * (x - alpha * MEAN)
-        return alpha * (x - alpha * x0) / sigma - sigma * x0
 
-    generators, sampler = [generator_for(1, Stream.SAMPLE, 0)], (case.options, case.steps)
-    noise = torch.randn((1, 3, SIDE, SIDE), generator=generators[0])
-    x = samplers.denoise_all(ideal, schedule, *sampler, noise, generators, clip=math.inf)
-    first = samplers.noise_levels(schedule, *sampler)[0]
-    return first.snr, float(x.std()) / VARIANCE**0.5, float(x.mean()) / MEAN
+def sweep() -> str:
+    """Markdown: each combination's contrast and mean by an ideal network, bold where warned of."""
+    lines = [f"| schedule | sampler | spacing | {' | '.join(map(str, SWEPT))} |"]
+    lines.append("| --- " * (3 + len(SWEPT)) + "|")
+    names: tuple[Any, ...] = ("linear", "cosine")
+    predictions: tuple[Any, ...] = ("epsilon", "v_prediction")
+    for name, prediction, zero in itertools.product(names, predictions, (False, True)):
+        schedule = NoiseSchedule(name, TRAINED, prediction, zero)
+        label = f"{name}, {prediction}{', zero SNR' if zero else ''}"
+        for sampler, known in samplers.SAMPLERS.items():
+            for spacing in ("leading", "trailing", "linspace") if not known.spacing else ("",):
+                case = Case("linear", sampler, 1, spacing or "trailing")
+                cells = [sweep_cell(schedule, case.options, steps) for steps in SWEPT]
+                shown = [label, sampler, case.effective_spacing, *cells]
+                lines.append(f"| {' | '.join(shown)} |")
+    return "\n".join(lines) + "\n"
+
+
+def sweep_cell(schedule: NoiseSchedule, options: Generate, steps: int) -> str:
+    found = forecast.forecast(schedule, options, steps)
+    text = f"{found.contrast:.2f}, {found.mean:.2f}"
+    return f"**{text}**" if list(forecast.warnings(schedule, options, steps)) else text
 
 
 class Clone:
@@ -231,7 +263,7 @@ def table(chosen: list[Case], trained: dict[str, list[str]]) -> str:
 def contact_sheet(samples: dict[Case, np.ndarray]) -> Image.Image:
     """The first samples of each case, each schedule's in a column of their own."""
     sheets = []
-    for schedule in ("linear", "cosine"):
+    for schedule in SCHEDULES:
         sections = [
             (case.caption, made[:SHOWN])
             for case, made in samples.items()
@@ -249,11 +281,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("study"), help="folder for the results")
     parser.add_argument("--full", action="store_true", help="params.yaml as it stands")
     parser.add_argument("--only-closed-form", action="store_true", help="train nothing")
+    parser.add_argument("--sweep", action="store_true", help="every combination, by closed form")
     parser.add_argument("--jobs", default="1", help="experiments that run at once")
     parser.add_argument("--only", default="", help="only cases whose name holds this")
     parser.add_argument("--samples", type=int, help="samples an experiment")
     parser.add_argument("--epochs", type=int, help="epochs of each training")
     options = parser.parse_args()
+    if options.sweep:
+        print(sweep(), end="")
+        return
     out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     chosen = [case for case in cases() if options.only in case.name]

@@ -1,7 +1,6 @@
 """Stage curate: filters the crops, splits them by article, writes the data set."""
 
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from pttfaces.curation import (
     splits,
     summary,
 )
+from pttfaces.faces import quality
 
 CROPS, DATASET = Path("data/crops"), Path("data/dataset")
 TRAIN, HOLDOUT = DATASET / splits.TRAIN, DATASET / splits.HOLDOUT
@@ -35,14 +35,17 @@ def main() -> None:
         tables.read_jsonl("data/articles.jsonl", tables.Article),
     )
     deny = denylist.load_for_stage()
-    if options.sharpness_at == "image_size":
-        side, face_factor = params.image_size, params.crop.face_factor
-        crops = measures.measure_images(crops, CROPS, side, face_factor, deny)
-    same_person = find_same_person(crops, params, deny)
-    copies = duplicates.find_copies([each.crop.phash for each in crops], options.duplicate_bits)
     files.clean_folder(DATASET)
     for folder in (TRAIN, HOLDOUT):
         folder.mkdir()
+    make, made = make_image(params), dict[str, bool]()
+    if options.sharpness_at == "image_size":
+        face = quality.face_mask(params.image_size, params.crop.face_factor)
+        measure = measures.MeasuringMaker(make, face)
+        made = measures.make_images(crops, CROPS, TRAIN, measure, deny)
+        crops = [measure.measured(each) for each in crops]
+    same_person = identity.pairs_of_people(crops, CROPS, params, deny)
+    copies = duplicates.find_copies([each.crop.phash for each in crops], options.duplicate_bits)
     filter_crops = partial(
         filters.filter_crops,
         crops,
@@ -52,7 +55,7 @@ def main() -> None:
         copies,
         people=identity.number_people(len(crops), same_person),
     )
-    rows = image_export.export_crops(filter_crops, CROPS, TRAIN, make_image(params))
+    rows = image_export.export_crops(filter_crops, CROPS, TRAIN, make, made)
     groups = splits.group_crops(crops, rows, np.concatenate([copies, same_person]))
     rows = splits.split_rows(rows, groups, options.holdout)
     for row in rows:
@@ -71,16 +74,6 @@ def main() -> None:
     print(f"curate: {summary.describe_curation(counts)}")
     if hint := summary.explain_empty_holdout(counts, options.holdout):
         print(hint, file=sys.stderr)
-
-
-def find_same_person(
-    crops: Sequence[candidates.Candidate], params: config.Params, deny: denylist.DenyList
-) -> np.ndarray:
-    """Pairs of crops (P, 2) that show one person; none without curate.identity."""
-    if params.curate.identity == "none":
-        return np.empty((0, 2), np.int64)
-    recognizer = identity.make_recognizer(params)
-    return identity.find_same_person(crops, CROPS, recognizer, params.curate.same_person, deny)
 
 
 def make_image(params: config.Params) -> image_export.MakeImage:

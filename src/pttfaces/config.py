@@ -397,6 +397,13 @@ class Params(_Group):
                 "network gets pure noise and learns to copy it, which says nothing of the image; "
                 "sampling skips such timesteps. v_prediction has no such gap."
             )
+        if train.prediction == "epsilon" and self.generate.sampler != "ddpm":
+            found.append(
+                f"generate.sampler {self.generate.sampler} with train.prediction epsilon: the "
+                "network's error of the image is largest where sampling starts, and a sampler that "
+                "adds no noise keeps it, unless the network is trained for long; ddpm corrects it, "
+                "and v_prediction has none."
+            )
         if train.select_by == "train_loss":
             found.append(
                 "train.select_by train_loss: an epoch's training loss depends on the timesteps "

@@ -175,6 +175,16 @@ def test_warnings_of_the_original_s_recipe_name_what_is_wrong_with_it() -> None:
     assert config.load("presets/best.yaml").warnings() == []
 
 
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmsolver++"])
+def test_warnings_of_epsilon_with_a_deterministic_sampler_name_the_remedies(
+    values: dict[str, Any], sampler: str
+) -> None:
+    values["train"]["prediction"], values["generate"]["sampler"] = "epsilon", sampler
+    found = config.check(values).warnings()
+    assert len(found) == (sampler != "ddpm")
+    assert all("v_prediction" in warning and "ddpm" in warning for warning in found)
+
+
 def test_recrop_options_are_those_of_the_first_pass_where_the_second_has_none() -> None:
     seed, demo = (config.load(f"presets/{name}.yaml") for name in ("seed", "demo"))
     detect, crop = seed.recrop_options()

@@ -62,8 +62,9 @@ def filter_crops(
     def reason(candidate: Candidate) -> str:
         if is_denied(candidate, deny):
             return DENIED
-        fault = _find_fault(candidate, options, blur_threshold)
-        return fault or (NO_FACE_AGAIN if candidate.crop.crop in without_face else "")
+        if candidate.crop.crop in without_face:
+            return NO_FACE_AGAIN
+        return _find_fault(candidate, options, blur_threshold)
 
     rows = [_row(candidate, reason(candidate)) for candidate in candidates]
     _drop_copies(rows, candidates, options, copies)

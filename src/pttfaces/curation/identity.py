@@ -94,6 +94,16 @@ def make_recognizer(params: config.Params) -> Recognizer:
     return Recognizer(path, landmarks, workdir.cache_dir("identity"))
 
 
+def pairs_of_people(
+    candidates: Sequence[Candidate], crops: Path, params: config.Params, deny: DenyList
+) -> np.ndarray:
+    """As `find_same_person`, by the parameters; no pairs without curate.identity."""
+    if params.curate.identity == "none":
+        return np.empty((0, 2), np.int64)
+    recognizer = make_recognizer(params)
+    return find_same_person(candidates, crops, recognizer, params.curate.same_person, deny)
+
+
 def find_same_person(
     candidates: Sequence[Candidate],
     crops: Path,

@@ -1,7 +1,8 @@
 """Makes the data set's images from the crops that stay."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
@@ -37,15 +38,16 @@ def export_crops(
     crops: Path,
     target: Path,
     make: MakeImage,
+    made_before: Mapping[str, bool] = MappingProxyType({}),
 ) -> list[DatasetRow]:
     """Writes the image of every crop that `filter_crops` keeps; returns its final rows.
 
     filter_crops: names of crops that give no image → the rows. It is called again whenever there
     are more of them, because a duplicate may take the place of such a crop. crops, target, make: as
-    in `write_images`.
+    in `write_images`; made_before: its results for images that are there already.
     """
-    made: set[str] = set()
-    without_face: set[str] = set()
+    made = {name for name, is_made in made_before.items() if is_made}
+    without_face = made_before.keys() - made
     while True:
         rows = filter_crops(without_face)
         kept = {row.crop for row in rows if not row.reason}
@@ -55,7 +57,7 @@ def export_crops(
                 (made if is_made else without_face).add(name)
                 bar.update()
         if without_face.isdisjoint(kept):
-            for name in made - kept:  # duplicates of what took the place of another crop
+            for name in made - kept:  # as duplicates of what took the place of another crop
                 (target / name).unlink()
             return rows
 

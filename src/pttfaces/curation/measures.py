@@ -1,38 +1,56 @@
-"""Measures crops at the size of the training images."""
+"""Measures the training images, while they are made."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from pttfaces.curation.candidates import Candidate
 from pttfaces.curation.filters import is_denied
-from pttfaces.curation.image_export import downscale_file
+from pttfaces.curation.image_export import MakeImage, write_images
 from pttfaces.denylist import DenyList
 from pttfaces.faces import quality
-from pttfaces.faces.parallel import ordered_map
 from pttfaces.progress import progress
 
 
-def measure_images(
-    candidates: Sequence[Candidate], crops: Path, side: int, face_factor: float, deny: DenyList
-) -> list[Candidate]:
-    """The candidates with their colour and, inside the face, their sharpness at `side` pixels;
-    denied ones unchanged.
+class MeasuringMaker:
+    """Makes images as `make` does, and measures each: name → sharpness inside the face, colour.
 
-    crops: their folder; face_factor: as `crop.face_factor`. On all cores.
+    face: (S, S) bool, where it is in an image, of `quality.face_mask`.
     """
-    face = quality.face_mask(side, face_factor)
 
-    def measure(candidate: Candidate) -> Candidate:
-        if is_denied(candidate, deny):
+    def __init__(self, make: MakeImage, face: np.ndarray) -> None:
+        self._make, self._face = make, face
+        self.sharpness: dict[str, float] = {}
+        self.colour: dict[str, float] = {}
+
+    def __call__(self, path: Path) -> np.ndarray | None:
+        image = self._make(path)
+        if image is not None:
+            self.sharpness[path.name] = round(quality.face_sharpness(image, self._face), 2)
+            self.colour[path.name] = quality.colour(image)
+        return image
+
+    def measured(self, candidate: Candidate) -> Candidate:
+        """The candidate with the measures of its image, if there is one."""
+        name = candidate.crop.crop
+        if name not in self.sharpness:
             return candidate
-        image = downscale_file(crops / candidate.crop.crop, side)
-        sharpness = round(quality.face_sharpness(image, face), 2)
-        return replace(candidate, sharpness=sharpness, colour=quality.colour(image))
+        return replace(candidate, sharpness=self.sharpness[name], colour=self.colour[name])
 
-    measured = []
-    with progress("measure", len(candidates), " crops") as bar:
-        for _, candidate in ordered_map(measure, candidates):
-            measured.append(candidate)
+
+def make_images(
+    candidates: Sequence[Candidate], crops: Path, target: Path, make: MakeImage, deny: DenyList
+) -> dict[str, bool]:
+    """Writes the images of all crops that are not denied; names → whether there is one.
+
+    crops, target, make: as in `write_images`.
+    """
+    names = [each.crop.crop for each in candidates if not is_denied(each, deny)]
+    made = {}
+    with progress("measure", len(names), " crops") as bar:
+        for name, is_made in write_images(names, crops, target, make):
+            made[name] = is_made
             bar.update()
-    return measured
+    return made

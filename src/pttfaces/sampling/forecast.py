@@ -59,11 +59,11 @@ def moments(
     generators = [generator_for(0, Stream.SAMPLE, 0) for _ in variances]
     shape = (len(variances), *_SHAPE)
     noise = samplers.noise_like(torch.empty(shape, dtype=torch.float64), generators)
+    noise = (noise - noise.mean()) / noise.std()  # so that no error is that of the draw
     network = ideal_network(schedule, mean, torch.tensor(variances, dtype=torch.float64))
     x = samplers.denoise_all(network, schedule, options, steps, noise, generators, clip=math.inf)
-    stds = x.std((1, 2, 3)) / noise[0].std()
-    means = (x.mean((1, 2, 3)) - stds * noise[0].mean()) / mean
-    return (stds / torch.tensor(variances).sqrt()).tolist(), means.tolist()
+    stds, means = x.std((1, 2, 3)), x.mean((1, 2, 3))
+    return (stds / torch.tensor(variances).sqrt()).tolist(), (means / mean).tolist()
 
 
 def ideal_network(schedule: NoiseSchedule, mean: float, variance: torch.Tensor) -> Network:
