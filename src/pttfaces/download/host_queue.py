@@ -97,24 +97,20 @@ class Host:
 
     links: how many of its requests wait or are under way; running: how many are under way;
     is_ready: whether it is among its site's `ready`; timer: what makes it ready later; answered:
-    whether it ever gave an answer.
+    whether it ever gave an answer; down: whether it gives none, so that only probes are sent, one
+    at a time, now and then.
     """
 
     def __init__(self, site: Site) -> None:
         self.site = site
         self.links = self.running = 0
-        self.is_ready = self.answered = False
+        self.is_ready = self.answered = self.down = False
         self.timer: asyncio.TimerHandle | None = None
         self._first: deque[Request] = deque()  # first requests and redirects, the next one first
         self._retries: list[tuple[float, int, Request]] = []  # (not before, order, request), a heap
         self._order = itertools.count()
         self._silent = self._throttled = self._probes = 0
         self._failed_at = self._probe_at = float("-inf")
-
-    @property
-    def down(self) -> bool:
-        """Whether it seems to be down: only probes are sent, one at a time, now and then."""
-        return max(self._silent, self._throttled) >= DOWN_AFTER
 
     def add(self, request: Request, not_before: float | None = None) -> None:
         """Queues a first request, a redirect (which goes first, since it may expire), or a retry,
@@ -167,6 +163,7 @@ class Host:
             self.answered, self._silent = True, 0
         if not (answer.silent or throttled):
             self._throttled = self._probes = 0
+            self.down = False
             self.site.speed_up()
             return
         # What was under way at the last failure tells nothing new, only another link does.
@@ -185,6 +182,7 @@ class Host:
             self._silent += request.attempt == 1
         if is_new and (throttled or self._silent > 1):
             self.site.slow_down(rate=throttled)
+        self.down = max(self._silent, self._throttled) >= DOWN_AFTER
         if self.down and (is_new or not self._probes):
             self._probe_at = now + min(_PROBE_S * 2**self._probes, _MAX_PROBE_S)
             self._probes += 1
