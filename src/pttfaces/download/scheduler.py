@@ -24,7 +24,7 @@ from pttfaces.http import site_name
 
 # What the run may wait for hosts that are down once no other host has links left: a share of its
 # time so far; where no other host answers, it may be our own network: at least some seconds.
-_PATIENCE, _MIN_PATIENCE_S = 0.05, 10.0
+_PATIENCE, _MIN_PATIENCE_S = 0.03, 10.0
 _MAX_REDIRECTS = 8
 _BACK_OFF_S, _MAX_BACK_OFF_S = 0.5, 60.0
 _QUEUE_BATCH = 100  # links that are queued before answers get their turn
