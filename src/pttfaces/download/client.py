@@ -126,9 +126,9 @@ class ImageClient:
         """
         target, name, proxy = url, None, None
         headers = {} if keep_alive else {"Connection": "close"}
-        if (port := self._hosts.port(url.host)) is not None:
+        if (port := self._hosts.port(url.raw_host)) is not None:
             # The name keeps connections apart: one host's stray bytes must not answer for another.
-            name = url.host
+            name = url.raw_host
             headers["Host"] = url.raw_authority
             target = URL(f"http://{LOOPBACK}:{port}{url.raw_path_qs}", encoded=True)
         else:

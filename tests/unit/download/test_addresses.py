@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pttfaces.download.addresses import clean_url
 from pttfaces.download.result import RejectedError
-from pttfaces.http import RefusedAddressError, is_public, public_socket
+from pttfaces.http import RefusedAddressError, is_public, proxy_for, public_socket
 
 PRIVATE = [
     "127.0.0.1",
@@ -81,6 +81,8 @@ def test_public_socket_for_a_private_address_raises_refused_address_error() -> N
         ("http:///a.jpg", "failed"),
         ("http://xn--a.test/a.jpg", "failed"),
         ("http://[::1/", "failed"),
+        ("http://xn--\x80.test/", "failed"),
+        ("http://xn--a.test/", "failed"),
         ("http://i.test:99999/", "failed"),
         ("http://i.test/" + "a" * 9000, "failed"),
     ],
@@ -102,3 +104,5 @@ def test_clean_url_of_any_text_raises_at_most_rejected_error(text: str) -> None:
         assert url.scheme in ("http", "https")
         assert url.host
         assert url.raw_user is None
+        assert str(url).isascii()
+        proxy_for(str(url))
