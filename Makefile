@@ -27,7 +27,7 @@ SHOWN := ^(Experiment|noise_schedule|blur_threshold|train\.epochs|val_loss|fid
 SHOWN := $(SHOWN)|random_feature_distance|face_rate\.generated|(params\.yaml:)?infer_steps)$$
 
 .DEFAULT_GOAL := help
-.PHONY: help repro update report experiments history ui site test test-unit torture check format docs lock gpu heic clean
+.PHONY: help repro update report experiments history ui site test test-unit torture check format docs lock gpu heic cluster clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -91,12 +91,16 @@ lock: .venv/installed ## resolve pyproject.toml into requirements*.lock
 	$(LOCK) -o requirements-dev.lock -c requirements.lock --group dev pyproject.toml
 	$(LOCK) -o requirements-gpu.lock -c requirements.lock --group gpu
 	$(LOCK) -o requirements-heic.lock -c requirements.lock --group heic
+	$(LOCK) -o requirements-cluster.lock -c requirements.lock --group cluster
 
 gpu: .venv/installed ## install what only a machine with an NVIDIA GPU needs
 	$(PIP) -r requirements-gpu.lock
 
 heic: .venv/installed ## install what only photographs in HEIC need
 	$(PIP) -r requirements-heic.lock
+
+cluster: .venv/installed ## install what only a Ray cluster needs
+	$(PIP) -r requirements-cluster.lock
 
 clean: ## remove the environment and the tools' caches; keep data, models and runs
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

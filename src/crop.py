@@ -6,6 +6,7 @@ from pttfaces.stage import run_stage
 from pttfaces import config, files, tables
 from pttfaces.errors import DataError
 from pttfaces.faces import alignment, detection
+from pttfaces.faces.parallel import connect_engine
 from pttfaces.progress import progress
 
 
@@ -18,8 +19,8 @@ def main() -> None:
         )
     cropper, target = alignment.FaceCropper(options), files.clean_folder("data/crops")
     rows: list[tables.CropRow] = []
-    with progress("crop", len(faces), " images") as bar:
-        for cropped in alignment.crop_all(faces, Path("data/raw"), target, cropper):
+    with connect_engine() as engine, progress("crop", len(faces), " images") as bar:
+        for cropped in alignment.crop_all(faces, Path("data/raw"), target, cropper, engine):
             rows += cropped
             bar.update()
     tables.write("data/crops.csv", rows, tables.CropRow)

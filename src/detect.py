@@ -8,6 +8,7 @@ from pttfaces import config, files, tables, workdir
 from pttfaces.errors import DataError
 from pttfaces.faces import detection
 from pttfaces.faces.detectors import make_detector
+from pttfaces.faces.parallel import connect_engine
 from pttfaces.progress import progress
 
 
@@ -17,8 +18,8 @@ def main() -> None:
     images = detection.downloaded_images(tables.read("data/ledger.csv", tables.LedgerRow))
     cache = detection.DetectionCache(workdir.cache_dir("detections"), detector)
     rows: list[tables.Detection] = []
-    with progress("detect", len(images), " images") as bar:
-        for image, found in detection.search_all(images, Path("data/raw"), cache):
+    with connect_engine() as engine, progress("detect", len(images), " images") as bar:
+        for image, found in detection.search_all(images, Path("data/raw"), cache, engine):
             rows += detection.table_rows(image.path, found, detector)
             bar.update()
     tables.write("data/detections.csv", rows, tables.Detection)

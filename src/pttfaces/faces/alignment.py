@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from PIL import Image
 from pttfaces import config, files, images
 from pttfaces.faces import quality
 from pttfaces.faces.detection import UNREADABLE, DetectionCache, face_px, landmarks, select_faces
-from pttfaces.faces.parallel import ordered_map
+from pttfaces.faces.parallel import Engine, Threads
 from pttfaces.tables import CropRow, Detection, columns
 
 # face-crop-plus warps with bilinear interpolation, which skips pixels when it shrinks by more.
@@ -45,6 +47,7 @@ class FaceCropper:
     def __init__(self, options: config.Crop) -> None:
         # With landmarks given, face-crop-plus loads no network; the tables stay empty because
         # images and landmarks are passed to crop_align together.
+        self._options = options
         no_landmarks = (np.empty((0, 5, 2), np.float32), np.empty(0, np.str_))
         self._size = options.size
         self._cropper = Cropper(
@@ -59,6 +62,9 @@ class FaceCropper:
     def landmarks(self) -> np.ndarray:
         """Where a crop has the landmarks, as nearly as the face allows: (5, 2), in its pixels."""
         return np.array(self._cropper.landmarks_target)
+
+    def __reduce__(self) -> tuple[type["FaceCropper"], tuple[config.Crop]]:
+        return FaceCropper, (self._options,)
 
     def crop(self, image: np.ndarray, points: np.ndarray) -> AlignedFace | None:
         """The face with these landmarks; None where they cannot be aligned (all in one point).
@@ -95,24 +101,50 @@ def crop_name(image: str, number: int) -> str:
 
 
 def crop_all(
-    faces: Iterable[Sequence[Detection]], folder: Path, target: Path, cropper: FaceCropper
+    faces: Iterable[Sequence[Detection]],
+    folder: Path,
+    target: Path,
+    cropper: FaceCropper,
+    engine: Engine | None = None,
 ) -> Iterator[list[CropRow]]:
     """Crops the faces of each image below `folder` to PNG files; yields their rows.
 
-    faces: those of one image together; target: an empty folder for the crops. The row of a face
-    that cannot be cropped says why. On all cores, in the order of the images. DataError: an image
-    is not in the folder.
+    faces: those of one image together; target: an empty folder for the crops; engine: what crops
+    them, by default threads. The row of a face that cannot be cropped says why. In the order of the
+    images. DataError: an image is not in the folder.
     """
+    engine = engine or Threads()
+    contents = ((images.read_bytes(folder / each[0].image), each) for each in faces)
+    chunks = iter(lambda: list(islice(contents, engine.items_per_call)), [])
+    for _, cropped in engine.ordered_map(partial(_crop_chunk, cropper), chunks):
+        for crops in cropped:
+            for row, png in crops:
+                if png:
+                    # Not atomic: after a kill the folder is made again, and syncing each file takes
+                    # longer than everything else.
+                    (target / row.crop).write_bytes(png)
+            yield [row for row, _ in crops]
 
-    def crop(detections: Sequence[Detection]) -> list[CropRow]:
-        content = images.read_bytes(folder / detections[0].image)
-        try:
-            pixels = images.decode(content)
-        except images.UnreadableError as error:
-            return [_without_crop(face, f"{UNREADABLE}: {error}") for face in detections]
-        return [_crop_face(pixels, face, target, cropper) for face in detections]
 
-    return (rows for _, rows in ordered_map(crop, faces))
+_Crop = tuple[CropRow, bytes]
+"""A crop's row, and its PNG file; b"" where the face cannot be cropped."""
+
+
+def _crop_chunk(
+    cropper: FaceCropper, chunk: Sequence[tuple[bytes, Sequence[Detection]]]
+) -> list[list[_Crop]]:
+    """The crops of each of several image files."""
+    return [_crop_image(cropper, content, detections) for content, detections in chunk]
+
+
+def _crop_image(
+    cropper: FaceCropper, content: bytes, detections: Sequence[Detection]
+) -> list[_Crop]:
+    try:
+        pixels = images.decode(content)
+    except images.UnreadableError as error:
+        return [(_without_crop(face, f"{UNREADABLE}: {error}"), b"") for face in detections]
+    return [_crop_face(pixels, face, cropper) for face in detections]
 
 
 def _without_crop(face: Detection, reason: str) -> CropRow:
@@ -121,18 +153,15 @@ def _without_crop(face: Detection, reason: str) -> CropRow:
     return CropRow("", face.image, face.face, **measures, phash="", reason=reason)
 
 
-def _crop_face(pixels: np.ndarray, face: Detection, target: Path, cropper: FaceCropper) -> CropRow:
+def _crop_face(pixels: np.ndarray, face: Detection, cropper: FaceCropper) -> _Crop:
     assert face.face is not None  # these two: see faces_by_image
     assert face.score is not None
     points = landmarks(face)
     aligned = cropper.crop(pixels, points)
     if aligned is None:
-        return _without_crop(face, _NOT_ALIGNED)
+        return _without_crop(face, _NOT_ALIGNED), b""
     name, pose = crop_name(face.image, face.face), quality.pose(points)
-    # Not atomic: after a kill the folder is made again, and syncing each file takes longer than
-    # everything else.
-    (target / name).write_bytes(images.png_bytes(Image.fromarray(aligned.pixels)))
-    return CropRow(
+    row = CropRow(
         crop=name,
         image=face.image,
         face=face.face,
@@ -148,6 +177,7 @@ def _crop_face(pixels: np.ndarray, face: Detection, target: Path, cropper: FaceC
         phash=quality.perceptual_hash(aligned.pixels),
         outside=round(aligned.outside, 4),
     )
+    return row, images.png_bytes(Image.fromarray(aligned.pixels))
 
 
 def _spread(points: np.ndarray) -> float:

@@ -1,9 +1,10 @@
 """Finds the faces of many images, searches each image once, and makes the table of detections."""
 
+import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import numpy as np
 from pttfaces import files
 from pttfaces.errors import DataError
 from pttfaces.faces.detectors.base import Detector, Face
-from pttfaces.faces.parallel import ordered_map
+from pttfaces.faces.parallel import Engine, Threads, ordered_map
 from pttfaces.images import NoDecoderError, UnreadableError, decode
 from pttfaces.tables import Detection, LedgerRow, columns
 
-_WINDOW_BATCHES = 3  # decoded ahead, so that images of like shapes can share a batch
+_WINDOW_BATCHES = 3  # searched together, so that images of like shapes can share a batch
+_MAX_CHUNK = 256  # images, most of them known
 UNREADABLE = "cannot be decoded"
 NO_FACE = "no face"
 TOO_SMALL = "smaller than detect.min_size"
@@ -42,6 +44,11 @@ class SearchResult:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class NotSearched(SearchResult):
+    """An image for which this environment has no decoder; another one may have it."""
+
+
 class DetectionCache:
     """A detector whose results are kept by content, detector and CACHE_VERSION.
 
@@ -55,28 +62,13 @@ class DetectionCache:
 
     def search(self, sha256: str, read: Callable[[], bytes]) -> SearchResult:
         """The faces of the image with that digest; `read` returns its bytes if it is new."""
-        opened = self.open(sha256, read)
-        if isinstance(opened, SearchResult):
-            return opened
-        return self.add(sha256, opened, self.detector.search(opened))
-
-    def open(self, sha256: str, read: Callable[[], bytes]) -> np.ndarray | SearchResult:
-        """The result for a known image; a new one's pixels (H, W, 3) uint8, to be searched."""
-        if (known := self._known(sha256)) is not None:
+        if (known := self.get(sha256)) is not None:
             return known
-        try:
-            return decode(read())
-        except NoDecoderError as error:
-            return SearchResult(0, 0, [], f"{UNREADABLE}: {error}")
-        except UnreadableError as error:
-            return self._write(sha256, SearchResult(0, 0, [], f"{UNREADABLE}: {error}"))
+        (found,) = search_contents(self.detector, [read()])
+        self.put(sha256, found)
+        return found
 
-    def add(self, sha256: str, pixels: np.ndarray, faces: list[Face]) -> SearchResult:
-        """Keeps the faces of an image that was searched."""
-        height, width = pixels.shape[:2]
-        return self._write(sha256, SearchResult(width, height, faces))
-
-    def _known(self, sha256: str) -> SearchResult | None:
+    def get(self, sha256: str) -> SearchResult | None:
         """The cached result; None without one, or where its file is damaged."""
         path = self._path(sha256)
         try:
@@ -85,10 +77,12 @@ class DetectionCache:
             return None
         return SearchResult(**{**value, "faces": [_parse_face(face) for face in value["faces"]]})
 
-    def _write(self, sha256: str, found: SearchResult) -> SearchResult:
+    def put(self, sha256: str, found: SearchResult) -> None:
+        """Adds the result of an image that was searched, or replaces it."""
+        if isinstance(found, NotSearched):
+            return
         faces = [{**asdict(face), "landmarks": face.landmarks.tolist()} for face in found.faces]
         files.write_text(self._path(sha256), json.dumps({**asdict(found), "faces": faces}))
-        return found
 
     def _path(self, sha256: str) -> Path:
         return self._folder / sha256[:2] / f"{sha256}.json"
@@ -108,39 +102,78 @@ def downloaded_images(ledger: Iterable[LedgerRow]) -> list[LedgerRow]:
     return [images[path] for path in sorted(images)]
 
 
+_Chunk = list[tuple[LedgerRow, bytes | SearchResult]]
+
+
 def search_all(
-    images: Iterable[LedgerRow], folder: Path, cache: DetectionCache
+    images: Iterable[LedgerRow], folder: Path, cache: DetectionCache, engine: Engine | None = None
 ) -> Iterator[tuple[LedgerRow, SearchResult]]:
-    """Searches each image below `folder`, in their order, on all cores.
+    """Searches each image below `folder`, in their order; those in the cache only once.
 
-    For a detector that takes batches, images are decoded while it works; no more than a few
-    batches are held. DataError: an image of the ledger is not in the folder.
+    engine: what searches them, by default threads. No more than a few batches of images are held.
+    DataError: an image of the ledger is not in the folder.
     """
+    engine, detector = engine or Threads(), cache.detector
+    batch_size = engine.batch_size(detector)
+    size = batch_size * _WINDOW_BATCHES if batch_size > 1 else engine.items_per_call
+    chunks = _chunks(images, folder, cache, size)
+    search = functools.partial(_search_chunk, detector)
+    for chunk, results in engine.ordered_map(search, chunks, whole_device=detector.uses_device):
+        for (image, content), found in zip(chunk, results, strict=True):
+            if isinstance(content, bytes):
+                cache.put(image.sha256, found)
+            yield image, found
 
-    def read(image: LedgerRow) -> bytes:
-        return _read(folder / image.path)
 
-    if cache.detector.batch_size == 1:
-        return ordered_map(lambda image: cache.search(image.sha256, lambda: read(image)), images)
-    opened = ordered_map(lambda image: cache.open(image.sha256, lambda: read(image)), images)
-    return _search_batches(opened, cache)
+def _chunks(
+    images: Iterable[LedgerRow], folder: Path, cache: DetectionCache, size: int
+) -> Iterator[_Chunk]:
+    """The images in their order, with their results, or the bytes of `size` new ones per chunk."""
+    chunk: _Chunk = []
+    new = 0
+    for image in images:
+        known = cache.get(image.sha256)
+        chunk.append((image, _read(folder / image.path) if known is None else known))
+        new += known is None
+        if new == size or len(chunk) == _MAX_CHUNK:
+            yield chunk
+            chunk, new = [], 0
+    if chunk:
+        yield chunk
 
 
-def _search_batches(
-    opened: Iterable[tuple[LedgerRow, np.ndarray | SearchResult]], cache: DetectionCache
-) -> Iterator[tuple[LedgerRow, SearchResult]]:
-    """Searches decoded images, `_WINDOW_BATCHES` batches' worth at a time, sorted by shape."""
-    size, waiting = cache.detector.batch_size, iter(opened)
-    while window := list(islice(waiting, size * _WINDOW_BATCHES)):
-        new = [(image, what) for image, what in window if isinstance(what, np.ndarray)]
-        new.sort(key=lambda entry: entry[1].shape[0] / entry[1].shape[1])
-        found = {image.path: what for image, what in window if isinstance(what, SearchResult)}
-        for start in range(0, len(new), size):
-            batch = new[start : start + size]
-            faces = cache.detector.search_many([pixels for _, pixels in batch])
-            for (image, pixels), its_faces in zip(batch, faces, strict=True):
-                found[image.path] = cache.add(image.sha256, pixels, its_faces)
-        yield from ((image, found[image.path]) for image, _ in window)
+def _search_chunk(detector: Detector, chunk: _Chunk) -> list[SearchResult]:
+    contents = [content for _, content in chunk if isinstance(content, bytes)]
+    found = iter(search_contents(detector, contents))
+    return [next(found) if isinstance(content, bytes) else content for _, content in chunk]
+
+
+def search_contents(detector: Detector, contents: Sequence[bytes]) -> list[SearchResult]:
+    """Searches image files; those of like shapes together where the detector takes batches."""
+    opened = (
+        [_decode(content) for content in contents]
+        if detector.batch_size == 1
+        else [pixels for _, pixels in ordered_map(_decode, contents)]
+    )
+    found = {n: pixels for n, pixels in enumerate(opened) if isinstance(pixels, SearchResult)}
+    new = [(n, pixels) for n, pixels in enumerate(opened) if isinstance(pixels, np.ndarray)]
+    new.sort(key=lambda entry: entry[1].shape[0] / entry[1].shape[1])
+    for start in range(0, len(new), detector.batch_size):
+        batch = new[start : start + detector.batch_size]
+        faces = detector.search_many([pixels for _, pixels in batch])
+        for (n, pixels), its_faces in zip(batch, faces, strict=True):
+            found[n] = SearchResult(pixels.shape[1], pixels.shape[0], its_faces)
+    return [found[n] for n in range(len(contents))]
+
+
+def _decode(content: bytes) -> np.ndarray | SearchResult:
+    """The pixels (H, W, 3) uint8 of an image file, or why there are none."""
+    try:
+        return decode(content)
+    except NoDecoderError as error:
+        return NotSearched(0, 0, [], f"{UNREADABLE}: {error}")
+    except UnreadableError as error:
+        return SearchResult(0, 0, [], f"{UNREADABLE}: {error}")
 
 
 def _read(path: Path) -> bytes:

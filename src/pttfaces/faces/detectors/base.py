@@ -3,6 +3,7 @@
 Coordinates follow OpenCV: whole numbers are at the centres of pixels.
 """
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -50,15 +51,24 @@ class Face:
         return float(np.degrees(np.arctan2(along[1], along[0])))
 
 
+class ThreadLocal(threading.local):
+    """Attributes of each thread; pickled, it is empty."""
+
+    def __reduce__(self) -> tuple[type["ThreadLocal"], tuple[()]]:
+        return ThreadLocal, ()
+
+
 class Detector(ABC):
     """Finds faces; several threads may use one detector at once.
 
     cache_version: of the code that finds the faces; identity: everything else that decides what
     `search` returns, of JSON types; batch_size: how many images it wants at once, 1 for a detector
-    that gains nothing by more.
+    that gains nothing by more; uses_device: whether one search keeps a GPU, or all cores, busy by
+    itself. A detector can be pickled, to search on another machine.
     """
 
     batch_size: int = 1
+    uses_device: bool = False
     name: str
     cache_version: str
     options: config.Detect

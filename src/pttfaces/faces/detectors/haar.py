@@ -5,7 +5,6 @@ and by where a face has its eyes; nose and mouth follow from the eyes by the geo
 The constants were measured on drawn faces against the truth and on photographs against YuNet.
 """
 
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,13 @@ import numpy as np
 from cv2.data import haarcascades
 
 from pttfaces import config
-from pttfaces.faces.detectors.base import Detector, Face, drop_overlapping, shrink_to_fit
+from pttfaces.faces.detectors.base import (
+    Detector,
+    Face,
+    ThreadLocal,
+    drop_overlapping,
+    shrink_to_fit,
+)
 
 # Of the frontal cascades that find as much, the one with the fewest false faces.
 _FACE_FILE = "haarcascade_frontalface_alt.xml"
@@ -69,7 +74,7 @@ class HaarDetector(Detector):
 
     def __init__(self, options: config.Detect) -> None:
         self.options = options
-        self._thread = threading.local()  # OpenCV's cascades keep state between calls
+        self._thread = ThreadLocal()  # OpenCV's cascades keep state between calls
         self.identity: dict[str, Any] = {
             "name": self.name,
             "max_side": options.max_side,

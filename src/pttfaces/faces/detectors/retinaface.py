@@ -1,5 +1,6 @@
 """Detects faces by RetinaFace (Deng et al., 2020) with a ResNet-50, from face-crop-plus."""
 
+import copy
 import functools
 import pickle
 import threading
@@ -51,14 +52,11 @@ class RetinaFaceDetector(Detector):
     """
 
     name = "retinaface"
+    uses_device = True
     cache_version = CACHE_VERSION
 
     def __init__(self, options: config.Detect, path: Path) -> None:
         self.options = options
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.batch_size = options.batch_size if self._device == "cuda" else 1
-        self._network = _load(path).to(self._device)
-        self._lock = threading.Lock()  # torch itself keeps all cores busy
         self.identity: dict[str, Any] = {
             "name": self.name,
             "weights": files.digest_file(path),
@@ -66,6 +64,22 @@ class RetinaFaceDetector(Detector):
             "max_side": options.max_side,
             "turns": options.turns,
         }
+        self._place(_load(path))
+
+    def __getstate__(self) -> dict[str, Any]:
+        network = copy.deepcopy(self._network).cpu()
+        return {"options": self.options, "identity": self.identity, "network": network}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.options, self.identity = state["options"], state["identity"]
+        self._place(state["network"])
+
+    def _place(self, network: RetinaFace) -> None:
+        """Moves the network to this machine's device."""
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.batch_size = self.options.batch_size if self._device == "cuda" else 1
+        self._network = network.to(self._device)
+        self._lock = threading.Lock()  # torch itself keeps all cores busy
 
     def look(self, image: np.ndarray) -> list[Face]:
         return self.look_many([image])[0]

@@ -1,6 +1,5 @@
 """Detects faces by YuNet (Wu et al., 2023), a small network, through OpenCV's FaceDetectorYN."""
 
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from pttfaces.faces.detectors.base import (
     MAX_TILT,
     Detector,
     Face,
+    ThreadLocal,
     angle_between,
     central_face,
     shrink_to_fit,
@@ -62,7 +62,7 @@ class YuNetDetector(Detector):
         self.options = options
         # From memory: OpenCV cannot open every path on Windows.
         self._network = np.frombuffer(path.read_bytes(), np.uint8)
-        self._thread = threading.local()  # OpenCV's object keeps state between calls
+        self._thread = ThreadLocal()  # OpenCV's object keeps state between calls
         self.identity: dict[str, Any] = {
             "name": self.name,
             "weights": _SHA256,
