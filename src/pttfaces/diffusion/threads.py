@@ -73,16 +73,20 @@ def _teams_needed() -> int:
 
 def _watch(teams: int, done: threading.Event) -> None:
     """Keeps the teams while the cores are crowded, until `done`."""
-    load, spare = OtherLoad(), SpareTeams(teams)
-    interval_s = _FIRST_INTERVAL_S
-    while not done.wait(interval_s):
-        interval_s = _INTERVAL_S
-        excess = load.measure() - load.free_cores
-        if excess > _CROWDED:
-            spare.hold()
-        elif excess < _QUIET:
-            spare.release()
-    spare.release()
+    spare, interval_s = SpareTeams(teams), _FIRST_INTERVAL_S
+    try:
+        load = OtherLoad()
+        while not done.wait(interval_s):
+            interval_s = _INTERVAL_S
+            excess = load.measure() - load.free_cores
+            if excess > _CROWDED:
+                spare.hold()
+            elif excess < _QUIET:
+                spare.release()
+    except (OSError, psutil.Error, IndexError):
+        pass  # a container that hides the load, or shows other cores than it has: as if alone
+    finally:
+        spare.release()
 
 
 class OtherLoad:

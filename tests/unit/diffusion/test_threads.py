@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 
+import psutil
 import pytest
 import torch
 
@@ -99,3 +101,17 @@ def test_teams_needed_outnumber_the_cores(monkeypatch: pytest.MonkeyPatch) -> No
         assert threads._teams_needed() == needed
         counted = computing + needed * (computing - 1)
         assert counted > cores or needed == 0
+
+
+@linux
+def test_watch_where_the_load_is_hidden_ends_without_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def hidden(percpu: bool) -> list[object]:
+        raise PermissionError("/proc/stat")
+
+    monkeypatch.setattr(psutil, "cpu_times", hidden)
+    threads._watch(1, threading.Event())
+    monkeypatch.setattr(psutil, "cpu_times", lambda percpu: [])
+    threads._watch(1, threading.Event())
+    assert capsys.readouterr().err == ""
