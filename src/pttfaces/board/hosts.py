@@ -7,7 +7,7 @@ is one entry (docs/hosts.md). Links to all other hosts lead to an image if they 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 # Longest first, for patterns. Not all of them are formats that stages read: the ledger says so.
@@ -317,7 +317,7 @@ def _names(host: str, rule: Rule) -> Iterator[str]:
     return (h for h in rule.hosts if h == host or (h.startswith(".") and host.endswith(h)))
 
 
-@lru_cache(None)
+@cache
 def _compile(pattern: str) -> re.Pattern[str]:
     end = "" if pattern.endswith("<ext>") else _NAME_END
     return re.compile(pattern.replace(r"\.<ext>", rf"\.{_EXTENSION}") + end, re.ASCII)
