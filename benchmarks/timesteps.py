@@ -5,13 +5,13 @@
 By default in a scratch clone at 32×32 with 128 samples, for a CPU; --full takes params.yaml as it
 stands, for a GPU; --only-closed-form trains nothing and takes seconds.
 
-{linear, rescaled, cosine} × {leading, trailing} × {100, 300, 1000} DDPM steps; for linear and cosine
-ddim and dpmsolver++ at 10, 20 and 50; and cosine with epsilon once with each sampler: 33 cases, of
-which four train, and three share an experiment with another. rescaled is the original's schedule:
-linear, with zero terminal SNR and epsilon; the others predict v. Each is scored against the training
-images. Beside it stands what an ideal network would give for Gaussian data, by the same samplers.
-The table and an image are left in the folder named by --out, beside the clone. Started again with
-the same --out it resumes where it was stopped.
+{linear, rescaled, cosine} × {leading, trailing} × {100, 300, 1000} DDPM steps; for linear and
+cosine ddim and dpmsolver++ at 10, 20 and 50; and cosine with epsilon once with each sampler: 33
+cases, of which four train, and three share an experiment with another. rescaled is the original's
+schedule: linear, with zero terminal SNR and epsilon; the others predict v. Each is scored against
+the training images. Beside it stands what an ideal network would give for Gaussian data, by the
+same samplers. The table and an image are left in the folder named by --out, beside the clone.
+Started again with the same --out it resumes where it was stopped.
 
 --sweep prints what an ideal network gives with every prediction, schedule, sampler, spacing and
 number of steps that params.yaml allows, and where train and generate warn of it; it takes minutes.
