@@ -3,11 +3,11 @@
 A thread of GNU's OpenMP that waits for the others of its team spins for milliseconds before it
 sleeps. Alone on its cores, it thus starts the next piece of work at once. Beside another program it
 burns the time in which the thread that it waits for could run: training on two cores makes a third
-of its images or fewer beside one busy program. The variable OMP_WAIT_POLICY chooses between the two, once
-and for all, when the library is loaded. But where OpenMP counts more threads than cores, it hardly
-spins (do_spin in libgomp's config/linux/wait.h). So a second team of threads, which does nothing,
-has the same effect, for as long as it lives. The number of threads that compute stays the same, and
-so does every bit of the result.
+of its images or fewer beside one busy program. The variable OMP_WAIT_POLICY chooses between the
+two, once and for all, when the library is loaded. But where OpenMP counts more threads than cores,
+it hardly spins (do_spin in libgomp's config/linux/wait.h). So a second team of threads, which does
+nothing, has the same effect, for as long as it lives. The number of threads that compute stays the
+same, and so does every bit of the result.
 """
 
 import math
