@@ -380,7 +380,7 @@ def moved(points: np.ndarray, landmarks: np.ndarray, side: int) -> np.ndarray:
 
 def turned_people(paths: Sequence[Path], name: str, yunet: str | None) -> None:
     print(f"\n## Turned people: {len(paths)} portraits, {name}, {cores()}\n")
-    limits = {"min_size": 24, "detector": name, "weights": yunet if name == "yunet" else None}
+    limits = {"min_size": 16, "detector": name, "weights": yunet if name == "yunet" else None}
     off, on = (
         make_detector(DEMO.detect.model_copy(update={**limits, "turns": turns}))
         for turns in (False, True)

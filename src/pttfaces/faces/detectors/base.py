@@ -16,7 +16,7 @@ from pttfaces import config
 from pttfaces.faces.detectors.view import VIEW_SIDE, View
 
 _MAX_OVERLAP = 0.5  # of two faces that share more of the smaller box than this, one is false
-_MAX_ENLARGEMENT = 2.0  # of a small image: a tilted face has to be larger to be found
+_MAX_ENLARGEMENT = 3.0  # of a small image: a tilted face has to be larger to be found
 _FACE_SIDE = 160  # pixels of a face in a view
 _MAX_LOOKS = 3  # at a tilted face
 MAX_TILT = 5.0  # degrees: of a face that counts as upright

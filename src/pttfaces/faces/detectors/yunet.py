@@ -1,5 +1,6 @@
 """Detects faces by YuNet (Wu et al., 2023), a small network, through OpenCV's FaceDetectorYN."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,52 +89,49 @@ class YuNetDetector(Detector):
     def refine(self, image: np.ndarray, face: Face) -> Face:
         """With landmarks that are the mean over several views; its own if all of them fail.
 
-        With `options.turns` the views are turned upright by the face's roll.
+        With `options.turns` the views are turned upright by the face's roll, and a sure face has
+        their mean score, if it is higher: a look underrates tilted faces.
         """
-        if self.options.turns:
-            found = self._landmarks_of_views(image, face, face.roll, _MAX_TURNS)
-        else:
-            found = self._landmarks_of_views(image, face, 0.0, 0)
-        if not found:
+        roll, turns = (face.roll, _MAX_TURNS) if self.options.turns else (0.0, 0)
+        seen = self._look_closer(image, face, roll, turns)
+        if not seen:
             return replace(face, spread=1.0)
-        mean = np.mean(found, axis=0)
-        eyes = max(float(np.linalg.norm(mean[1] - mean[0])), 1e-6)
-        is_in_all = len(found) == 2 * len(_FACE_SIDES)
-        spread = float(np.std(found, axis=0).mean()) / eyes if is_in_all else 1.0
-        return replace(face, landmarks=mean.astype(np.float32), spread=spread)
+        mean, spread = _mean_landmarks(seen), 1.0
+        if len(seen) == 2 * len(_FACE_SIDES):
+            eyes = max(float(np.linalg.norm(mean[1] - mean[0])), 1e-6)
+            spread = float(np.std([one.landmarks for one in seen], axis=0).mean()) / eyes
+        face = replace(face, landmarks=mean, spread=spread)
+        if turns and self.is_sure(face):
+            face = replace(face, score=max(face.score, float(np.mean([one.score for one in seen]))))
+        return face
 
     def is_sure(self, face: Face) -> bool:
         return face.spread <= _MAX_SPREAD
 
-    def _landmarks_of_views(
+    def _look_closer(
         self, image: np.ndarray, face: Face, roll: float, turns_left: int
-    ) -> list[np.ndarray]:
-        """The landmarks (5, 2) of a face in each view that shows it, in pixels of the image.
+    ) -> list[Face]:
+        """A face as the views that show it see it, its landmarks in pixels of the image.
 
         roll: by which the views are turned. Where they show a tilt, they are taken again, turned by
         that, too.
         """
-        found: list[np.ndarray] = []
+        seen: list[Face] = []
         for side in _FACE_SIDES:
             view = View.of(image, face.box, side, roll)
             for mirrored in (False, True):
-                points = self._central_landmarks(view.pixels[:, ::-1] if mirrored else view.pixels)
-                if points is not None:
+                pixels = view.pixels[:, ::-1] if mirrored else view.pixels
+                if central := central_face([_face(row, 1.0) for row in self._run(pixels)]):
+                    points = central.landmarks
                     if mirrored:
                         points = (points * (-1, 1) + (VIEW_SIDE - 1, 0))[_MIRRORED]
-                    found.append(view.in_image(points))
-            if found and turns_left:
-                seen = replace(face, landmarks=np.mean(found, axis=0)).roll
-                tilt = angle_between(seen, roll)
+                    seen.append(replace(central, landmarks=view.in_image(points)))
+            if seen and turns_left:
+                tilt = angle_between(replace(face, landmarks=_mean_landmarks(seen)).roll, roll)
                 if abs(tilt) > MAX_TILT:
                     turned = roll + tilt / _SEEN_OF_TILT
-                    return self._landmarks_of_views(image, face, turned, turns_left - 1)
-        return found
-
-    def _central_landmarks(self, view: np.ndarray) -> np.ndarray | None:
-        """Landmarks (5, 2) of the face in the middle of a view; None without one there."""
-        face = central_face([_face(row, 1.0) for row in self._run(view)])
-        return face.landmarks if face else None
+                    return self._look_closer(image, face, turned, turns_left - 1)
+        return seen
 
     def _thread_network(self) -> Any:
         if not hasattr(self._thread, "network"):
@@ -142,6 +140,12 @@ class YuNetDetector(Detector):
                 "onnx", self._network, no_config, (320, 320), _MIN_SCORE, _MAX_OVERLAP, _MAX_BOXES
             )
         return self._thread.network
+
+
+def _mean_landmarks(faces: Sequence[Face]) -> np.ndarray:
+    """(5, 2) float32."""
+    mean: np.ndarray = np.mean([face.landmarks for face in faces], axis=0)
+    return mean.astype(np.float32)
 
 
 def _face(row: np.ndarray, factor: float) -> Face:
