@@ -192,10 +192,10 @@ def history(name: str | None, other: str | None) -> None:
     ]
     if other:
         _print_lines(texts.compare(names, results))
-    elif revision := found[0]:
-        _print_lines(texts.describe_revision(revision, runs))
+    elif isinstance(results[0], revisions.Revision):
+        _print_lines(texts.describe_revision(results[0], runs))
     else:
-        _print_lines(texts.describe_run(texts.find_run(name, runs), known))
+        _print_lines(texts.describe_run(results[0], known))
 
 
 @commands.command(cls=_Command)
