@@ -224,11 +224,10 @@ def _check(rows: Sequence[LedgerRow]) -> None:
     """Raises an error that says what the hosts answered when there is no image at all, or when no
     host answered."""
     linked = [row for row in rows if row.place != "inbox" and row.status not in _NEVER_REQUESTED]
-    answers = ledger.describe_answers(rows)
     if linked and all(row.http_status is None and not row.path for row in linked):
         raise SiteError(
-            f"none of the {len(linked)} links got a response ({answers}); check the network and "
-            "data/ledger.csv, then run the same command again."
+            f"none of the {len(linked)} links got a response ({ledger.describe_answers(rows)}); "
+            "check the network and data/ledger.csv, then run the same command again."
         )
     if not ledger.image_paths(rows):
         counts = Counter(row.status for row in rows)
@@ -240,7 +239,5 @@ def _check(rows: Sequence[LedgerRow]) -> None:
             remedy = "raise download.max_mib or download.max_megapixels in params.yaml"
         elif counts.keys() & set(RETRYABLE):
             remedy = "run `make update` later, or " + remedy
-        raise DataError(
-            f"there is no image to work with ({answers or 'no link, and nothing in data/inbox'}); "
-            f"{remedy}."
-        )
+        answers = ledger.describe_answers(rows) or "no link, and nothing in data/inbox"
+        raise DataError(f"there is no image to work with ({answers}); {remedy}.")

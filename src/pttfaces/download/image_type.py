@@ -59,16 +59,17 @@ def image_format(head: bytes) -> str:
 
     RejectedError: not a supported format.
     """
-    other = _other_format(head)
-    if other == "HEIC":  # for whose container AVIF's plugin may take it
-        if can_read_heic():
-            return "HEIF"
-        raise RejectedError("not_an_image", HEIC_WITHOUT_DECODER)
     for name in _BY_PILLOW:
         _, accepts = Image.OPEN[name]
-        if accepts and accepts(head):
+        # AVIF's plugin also accepts other files in its container.
+        if accepts and accepts(head) and (name != "AVIF" or _other_format(head) != "HEIC"):
             return name
-    raise RejectedError("not_an_image", other)
+    other = _other_format(head)
+    if other != "HEIC":
+        raise RejectedError("not_an_image", other)
+    if not can_read_heic():
+        raise RejectedError("not_an_image", HEIC_WITHOUT_DECODER)
+    return "HEIF"
 
 
 @cache
