@@ -72,7 +72,8 @@ for index, pixels in enumerate(sample(folder, unet, sampler, spacing, steps, see
     Image.fromarray(pixels).save(f"{{index:06d}}.png")
 ```
 
-They are the same up to rounding; `dpmsolver++` on a linear schedule rounds its timesteps otherwise.
+They are the same up to rounding if `generate.precision` was fp32 (nearly, for `dpmsolver++` with
+zero terminal SNR).
 
 ## Use
 The model was trained on images of people. Its samples are not meant to show any real person, but a

@@ -24,31 +24,41 @@ def sample(
     indices: Sequence[int],
 ) -> np.ndarray:
     """Images number `indices` of `seed`, as (B, H, W, 3) uint8."""
-    scheduler: Any
-    if sampler == "ddpm":
-        scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
-    else:
-        scheduler = DPMSolverMultistepScheduler.from_pretrained(folder, subfolder="fast_scheduler")
-    if sampler == "ddim":  # DPM-Solver++ of first order; diffusers' DDIM errs at some steps
-        scheduler = scheduler.from_config(scheduler.config, solver_order=1, use_lu_lambdas=False)
-    last = scheduler.config.num_train_timesteps
-    timesteps = {
-        "leading": np.arange(steps)[::-1] * (last // steps),
-        "trailing": np.arange(last, 0, -last / steps)[:steps].round() - 1,
-        "linspace": np.linspace(0, last - 1, steps).round()[::-1],
-    }
+    ddpm = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
+    fast = DPMSolverMultistepScheduler.from_pretrained(folder, subfolder="fast_scheduler")
+    noise_to_signal = (1 - fast.alphas_cumprod) / fast.alphas_cumprod  # of the usable timesteps
     if sampler == "dpmsolver++":  # even in log-SNR, whatever the spacing
+        scheduler: Any = fast
         scheduler.set_timesteps(steps)
+        known, levels = noise_to_signal.sqrt().log(), scheduler.sigmas[:-1].log()
+        times = np.interp(levels, known, np.arange(len(known)))  # with fractions, for the network
     else:
-        scheduler.set_timesteps(timesteps=timesteps[spacing].astype(int).tolist())
+        last = ddpm.config.num_train_timesteps
+        times = {
+            "leading": np.arange(steps)[::-1] * (last // steps),
+            "trailing": np.arange(last, 0, -last / steps)[:steps].round() - 1,
+            "linspace": np.linspace(0, last - 1, steps).round()[::-1],
+        }[spacing]
+        times = np.unique(times.clip(max=len(noise_to_signal) - 1))[::-1]
+        # DDIM is DPM-Solver++ of first order; diffusers' own DDIM errs at some numbers of steps.
+        first_order = {"solver_order": 1, "use_lu_lambdas": False}
+        scheduler = ddpm if sampler == "ddpm" else fast.from_config(fast.config, **first_order)
+        scheduler.set_timesteps(timesteps=times.astype(int).tolist())
+    if scheduler is not ddpm:
+        scheduler.set_begin_index(0)
 
     streams = [np.random.SeedSequence((seed, 7, index)) for index in indices]
     seeds = [int(stream.generate_state(1, np.uint64)[0]) >> 1 for stream in streams]
     generators = [torch.Generator().manual_seed(number) for number in seeds]
     shape = (1, 3, unet.config.sample_size, unet.config.sample_size)
-    x = torch.cat([torch.randn(shape, generator=each) for each in generators]).to(unet.device)
-    for t in scheduler.timesteps:
-        x = scheduler.step(unet(x, t).sample, t, x, generator=generators).prev_sample
+    draws = [
+        torch.cat([torch.randn(shape, generator=each) for each in generators])
+        for _ in range(1 + steps - len(times))  # the last ones are of steps that go nowhere
+    ]
+    x = draws[0].to(unet.device)
+    for t, time in zip(scheduler.timesteps, times, strict=True):
+        prediction = unet(x, torch.tensor(float(time), dtype=torch.float32)).sample
+        x = scheduler.step(prediction, t, x, generator=generators).prev_sample
     pixels = x.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
     return pixels.permute(0, 2, 3, 1).cpu().numpy()
 

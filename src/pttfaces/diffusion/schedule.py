@@ -3,6 +3,7 @@
 Symbols as in DDPM (arXiv 2006.11239), v-prediction (2202.00512) and min-SNR weighting (2303.09556).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, get_args
@@ -14,6 +15,11 @@ from pttfaces.errors import DataError
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
+
+EPSILON_MIN_LAMBDA = -5.1
+"""Where λ is below this (α < 0.0061), a prediction of ε says nothing of the image, and no sampler
+goes there: x_0 = (x − σ·ε) / α is then the network's error times more than 160. The linear schedule
+ends about here, and diffusers advises the same (lambda_min_clipped of its DPM-Solver)."""
 
 _BETAS: dict[NoiseScheduleName, str] = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 _FIXED = {"beta_start": 1e-4, "beta_end": 0.02, "trained_betas": None, "steps_offset": 0}
@@ -82,10 +88,18 @@ class NoiseSchedule:
         )
 
     def fast_scheduler(self) -> "DPMSolverMultistepScheduler":
-        """diffusers' scheduler that samples like our `dpmsolver++`; saved with a model, too."""
+        """diffusers' scheduler that samples like our `dpmsolver++`; saved with a model, too.
+
+        It has the usable timesteps only.
+        """
         from diffusers import DPMSolverMultistepScheduler
 
         options = self._options | {"thresholding": True}  # at most at 1: it clips
+        usable = len(self.usable_alpha_bar())
+        if usable < self.timesteps:
+            betas = self.ddpm_scheduler().betas[:usable].tolist()
+            options |= {"trained_betas": betas, "num_train_timesteps": usable}
+            options["rescale_betas_zero_snr"] = False  # these betas are rescaled
         return DPMSolverMultistepScheduler(
             **options,
             algorithm_type="dpmsolver++",
@@ -114,6 +128,13 @@ class NoiseSchedule:
         """ᾱ, the share of the image's power left at each timestep: (T,) float64, falling."""
         betas = self.ddpm_scheduler().betas.double()
         return torch.cumprod(1 - betas, 0)
+
+    def usable_alpha_bar(self) -> torch.Tensor:
+        """ᾱ of the timesteps, from 0 on, whose prediction says something of the image: float64."""
+        alpha_bar = self.alpha_bar()
+        if self.prediction == "v_prediction":
+            return alpha_bar
+        return alpha_bar[alpha_bar > math.exp(2 * EPSILON_MIN_LAMBDA) * (1 - alpha_bar)]
 
     def snr(self) -> torch.Tensor:
         """Signal-to-noise ratio ᾱ / (1 − ᾱ) of each timestep: (T,) float64."""

@@ -25,10 +25,6 @@ from pttfaces.errors import ParamsError
 
 PURE_NOISE_SNR = 1e-4
 """Sampling starts from N(0, 1): above this SNR the network expects part of an image in it."""
-EPSILON_MIN_LAMBDA = -5.1
-"""Where λ is below this (α < 0.0061), a prediction of ε says nothing of the image, and no sampler
-goes there: x_0 = (x − σ·ε) / α is then the network's error times more than 160. The linear schedule
-ends about here, and diffusers advises the same (lambda_min_clipped of its DPM-Solver)."""
 
 
 class NoiseLevel(NamedTuple):
@@ -117,24 +113,15 @@ def even_in_log_snr(schedule: NoiseSchedule, steps: int) -> Levels:
 
     Most levels lie between two timesteps.
     """
-    alpha_bar = _usable_alpha_bar(schedule).clip(1e-9)  # λ has to be finite
+    alpha_bar = schedule.usable_alpha_bar().numpy().clip(1e-9)  # λ has to be finite
     log_snr = np.log(alpha_bar / (1 - alpha_bar))
     even = np.linspace(log_snr[-1], log_snr[0], steps)
     timesteps = np.interp(-even, -log_snr, np.arange(len(alpha_bar)))
     return _levels(timesteps, 1 / (1 + np.exp(-even)))
 
 
-def _usable_alpha_bar(schedule: NoiseSchedule) -> np.ndarray:
-    """ᾱ of the timesteps, from 0 on, whose prediction says something of the image."""
-    alpha_bar = schedule.alpha_bar().numpy()
-    if schedule.prediction == "v_prediction":
-        return alpha_bar
-    min_snr = math.exp(2 * EPSILON_MIN_LAMBDA)
-    return alpha_bar[alpha_bar > min_snr * (1 - alpha_bar)]
-
-
 def _levels_at(schedule: NoiseSchedule, timesteps: np.ndarray) -> Levels:
-    alpha_bar = _usable_alpha_bar(schedule)
+    alpha_bar = schedule.usable_alpha_bar().numpy()
     timesteps = np.minimum(timesteps.astype(int), len(alpha_bar) - 1)
     return _levels(timesteps, alpha_bar[timesteps])
 

@@ -8,7 +8,7 @@ import pytest
 import settings
 
 from pttfaces import config
-from pttfaces.diffusion.schedule import NoiseSchedule
+from pttfaces.diffusion.schedule import EPSILON_MIN_LAMBDA, NoiseSchedule
 from pttfaces.sampling import forecast, samplers
 
 SCHEDULES = [
@@ -79,7 +79,7 @@ def test_samplers_never_visit_a_level_of_which_epsilon_says_nothing(
         assert len(levels) == steps
         assert all(s.alpha >= t.alpha for t, s in itertools.pairwise(levels))
         if schedule.prediction == "epsilon":
-            assert min(level.lambda_ for level in levels) >= samplers.EPSILON_MIN_LAMBDA
+            assert min(level.lambda_ for level in levels) >= EPSILON_MIN_LAMBDA
 
 
 def test_start_from_pure_noise_of_an_epsilon_network_at_zero_snr_is_finite() -> None:
