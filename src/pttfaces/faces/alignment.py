@@ -76,7 +76,8 @@ class FaceCropper:
         if spread < 1e-3:
             return None
         upscale = _spread(target) / spread
-        image, points = _shrink(image, points.astype(np.float32), upscale * _MAX_SHRINKING)
+        image, points = _shrink(image, points, upscale * _MAX_SHRINKING)
+        points = points.astype(np.float32)
         matrix = self._transform(points)
         if matrix is None:
             return None
