@@ -233,7 +233,7 @@ class _Scheduler:
             start, attempt = request.start, request.attempt + 1
             self._queue(
                 Request(request.address, start, start, attempt, result=result),
-                not_before=self._now() + pause * random.uniform(0.5, 1.5),
+                not_before=self._now() + pause * random.uniform(0.5, 1.0),
             )
         else:
             self._end(request.address, result)
