@@ -97,7 +97,7 @@ def test_another_blur_threshold_repeats_curate_only(line: Repository) -> None:
     line.ok("git", "checkout", "--quiet", "params.yaml")
     put(line.path / "params.yaml", {"blur_threshold": 90})
     assert ran(line.ok("dvc", "repro", "--dry", "curate")) == ["curate"]
-    put(line.path / "params.yaml", {"blur_threshold": 100, "detect.batch_size": 3})
+    put(line.path / "params.yaml", {"blur_threshold": 300, "detect.batch_size": 3})
     assert ran(line.ok("dvc", "repro", "--dry", "curate")) == []
     line.ok("git", "checkout", "--quiet", "params.yaml")
 
