@@ -31,7 +31,7 @@ from pttfaces.faces.parallel import ordered_map
 
 PROJECT = Path(__file__).resolve().parents[1]
 DEMO = config.load(PROJECT / "presets/demo.yaml")
-BEST = config.load(PROJECT / "presets/best.yaml")
+PHOTOS = config.load(PROJECT / "presets/photos.yaml")
 SIDE = 256
 VISIBLE = 0.9  # SSIM below which a degraded face is visibly worse
 FACE = quality.face_mask(DEMO.image_size, DEMO.crop.face_factor)
@@ -112,10 +112,8 @@ def drawn_crops(count: int) -> Iterator[np.ndarray]:
 
 
 def photographed_crops(folder: Path, weights: str, count: int) -> Iterator[np.ndarray]:
-    options = BEST.detect.model_copy(
-        update={"detector": "yunet", "weights": weights, "min_size": 24}
-    )
-    detector, cropper = make_detector(options), FaceCropper(BEST.crop)
+    options = PHOTOS.detect.model_copy(update={"weights": weights})
+    detector, cropper = make_detector(options), FaceCropper(PHOTOS.crop)
     paths = np.array(sorted(path for path in folder.iterdir() if path.is_file()))
     paths = np.random.default_rng(0).permutation(paths)[:count]
 
@@ -163,7 +161,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.folder:
         crops = list(photographed_crops(options.folder, options.yunet, options.count))
-        threshold = BEST.blur_threshold
+        threshold = PHOTOS.blur_threshold
     else:
         crops, threshold = list(drawn_crops(options.count)), DEMO.blur_threshold
     as_is = np.array([measures(crop) for crop in crops])
