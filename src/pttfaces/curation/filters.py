@@ -31,11 +31,11 @@ _SHARED_COLUMNS = [
 # value that counts as good as the best one, because detections of copies differ a little.
 _Preference = tuple[Callable[[Candidate], float], Callable[[float], float]]
 _SIZE: _Preference = (lambda each: each.crop.face_px, lambda best: 0.9 * best)
-_INSIDE: _Preference = (lambda each: 1 - (each.crop.outside or 0.0), lambda best: best - 0.05)
+_INSIDE: _Preference = (lambda each: 1 - (each.crop.outside or 0.0), lambda best: best - 0.08)
 _SHARPNESS: _Preference = (lambda each: each.sharpness, lambda best: 0.75 * best)
 _COLOUR: _Preference = (lambda each: each.colour or 0.0, lambda best: 0.5 * best)
 # What is laid over an image adds edges: a watermark, a border, the blocks of another JPEG.
-_PLAINNESS: _Preference = (lambda each: -each.crop.sharpness, lambda best: 1.25 * best)
+_PLAINNESS: _Preference = (lambda each: -each.crop.sharpness, lambda best: 1.15 * best)
 _PREFERENCES_BY_TABLE = (_SIZE, _INSIDE, _PLAINNESS)
 _PREFERENCES = (_SIZE, _INSIDE, _SHARPNESS, _COLOUR, _PLAINNESS)
 
