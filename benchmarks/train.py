@@ -287,7 +287,10 @@ _AROUND: dict[str, list[tuple[Any, str]]] = {
     "batches": [(data, "load_images"), (data, "batch")],
     "saving": [(checkpoint.Checkpoint, "save"), (model_folder, "save_model"), (loop, "cpu_copy")],
     "MLflow": [(tracking, "_start")]
-    + [(tracking.Run, name) for name in ("log_metrics", "log_file", "log_model", "end")],
+    + [
+        (tracking.Run, name)
+        for name in ("log_metrics", "log_file", "log_dataset", "log_provenance", "log_model", "end")
+    ],
     "validation": [(validation, "x0_error")],
     "sample grids": [(Outputs, "save_grid")],
 }
