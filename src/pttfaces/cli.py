@@ -1,11 +1,13 @@
 """Defines the command `pttfaces`, for everything that is not a stage of the pipeline."""
 
+import io
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from ruamel.yaml import YAML
 
 from pttfaces.stage import run
 from pttfaces import __version__, config, files, repository
@@ -53,7 +55,8 @@ def commands() -> None:
 @commands.command(cls=_Command)
 @click.argument("name")
 @click.option("--force", is_flag=True, help="Overwrite uncommitted edits.")
-def preset(name: str, force: bool) -> None:
+@click.option("--keep", is_flag=True, help="Keep the values of params.yaml; add missing keys.")
+def preset(name: str, force: bool, keep: bool) -> None:
     """Write params.yaml from presets/NAME.yaml: demo, photos, seed or best."""
     path = PRESETS / f"{name}.yaml"
     if not path.is_file():
@@ -61,19 +64,36 @@ def preset(name: str, force: bool) -> None:
         raise ParamsError(f"there is no preset {name!r}; choose one of {known}.")
     values = config.read(path)
     config.check(values, str(path))
-    if not force and PARAMS.exists() and _has_uncommitted_edits():
+    if not (force or keep) and PARAMS.exists() and _has_uncommitted_edits():
         raise ParamsError(
             "params.yaml has edits that are neither committed nor a preset; commit them, or add "
             "--force to discard them."
         )
     found = repository.read_yaml_file(PARAMS)
     before = files.flatten(found) if isinstance(found, dict) else {}
-    after = files.flatten(values)
+    content = _with_values(path, found) if keep else path.read_bytes()
+    after = files.flatten(config.parse(content.decode()))
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key):
             print(f"  {key}: {before.get(key)} -> {after.get(key)}")
-    files.write_bytes(PARAMS, path.read_bytes())
-    print(f"params.yaml is now the preset {name}; `dvc repro` runs it.")
+    files.write_bytes(PARAMS, content)
+    kept = " with your values" if keep else ""
+    print(f"params.yaml is now the preset {name}{kept}; `dvc repro` runs it.")
+
+
+def _with_values(path: Path, values: Any) -> bytes:
+    """A preset's text with the values that another file of parameters has for its keys."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 200
+    text = yaml.load(path)
+    for name, group in values.items() if isinstance(values, dict) else ():
+        if isinstance(group, dict) and isinstance(text.get(name), dict):
+            text[name].update((key, group[key]) for key in group.keys() & text[name].keys())
+        elif name in text:
+            text[name] = group
+    yaml.dump(text, buffer := io.BytesIO())
+    return buffer.getvalue()
 
 
 def _has_uncommitted_edits() -> bool:

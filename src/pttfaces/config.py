@@ -521,7 +521,12 @@ def check(values: Any, name: str = "params.yaml") -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        sentences = dict.fromkeys(f"{name}: {_sentence(each, values)}" for each in error.errors())
+        problems = error.errors()
+        sentences = list(dict.fromkeys(f"{name}: {_sentence(each, values)}" for each in problems))
+        if any(each["type"] == "missing" for each in problems):
+            sentences.append(
+                "`pttfaces preset NAME --keep` adds a preset's values for missing keys."
+            )
         raise ParamsError("\n       ".join(sentences)) from None
 
 

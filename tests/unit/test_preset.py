@@ -7,6 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
+
+from pttfaces import config
+from pttfaces.errors import ParamsError
 
 PROJECT = Path(__file__).parents[2]
 PARAMS = "params.yaml"
@@ -34,6 +38,24 @@ def test_preset_writes_params_yaml_and_prints_its_changes(folder: Path, name: st
     assert (folder / PARAMS).read_bytes() == (folder / f"presets/{name}.yaml").read_bytes()
     assert "source" in ended.stdout
     assert f"params.yaml is now the preset {name}" in ended.stdout
+
+
+def test_preset_keep_adds_missing_keys_and_keeps_values_and_comments(folder: Path) -> None:
+    path = folder / PARAMS
+    values = config.parse(path.read_text(encoding="utf-8"))
+    values["infer_steps"], values["train"]["epochs"], values["removed"] = 7, 3, {"long": "ago"}
+    del values["links"]["pages"], values["evaluate"]
+    with path.open("w", encoding="utf-8") as handle:
+        YAML().dump(values, handle)
+    with pytest.raises(ParamsError, match=r"preset NAME --keep` adds"):
+        config.load(path)
+    ended = preset(folder, "photos", "--keep")
+    assert ended.returncode == 0, ended.stderr
+    assert "links.pages: None -> False" in ended.stdout
+    kept, photos = config.load(path).flat(), config.load(folder / "presets/photos.yaml").flat()
+    assert (kept["infer_steps"], kept["train.epochs"], kept["source"]) == (7, 3, "demo")
+    assert kept["evaluate.dims"] == photos["evaluate.dims"]
+    assert "# sampling steps per image" in path.read_text(encoding="utf-8")
 
 
 def test_preset_over_uncommitted_edits_needs_force(folder: Path) -> None:

@@ -7,7 +7,6 @@ import subprocess
 import tarfile
 
 import pytest
-from mlflow import MlflowClient
 from PIL import Image
 from repository import PROJECT, SMALL, STAGES, Repository, put, ran, tracked_files
 
@@ -57,54 +56,8 @@ def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     repository.commit("with version 0.1")
     repository.ok("dvc", "exp", "save", "--name", "before")
     copy_new_files(repository)
-    repository.commit("version 0.2")
+    repository.commit("version 0.3")
     return repository
-
-
-def test_recipe_takes_all_results_over(upgraded: Repository) -> None:
-    text = (PROJECT / "docs/upgrading.md").read_text(encoding="utf-8")
-    commands = [line.strip() for block in RECIPE.findall(text) for line in block.splitlines()]
-    recipe = [line.split("#")[0].split() for line in commands if line.startswith("dvc ")]
-    assert recipe, "docs/upgrading.md has the recipe"
-    for command in recipe:
-        assert set(ran(upgraded.ok(*command))) == set(), command
-    upgraded.commit("results taken over")
-    assert ran(upgraded.ok("dvc", "repro")) == []
-    assert "up to date" in upgraded.ok("dvc", "status")
-    assert (upgraded.path / "data/inbox/me/photo.png").exists()
-    assert "author:someone" in (upgraded.path / "data/denylist.txt").read_text()
-
-
-def test_experiment_continues_from_the_model_of_0_1(upgraded: Repository) -> None:
-    """The figures are of the same model, and its score is nested below the old training."""
-    said = upgraded.ok("dvc", "exp", "run", "--name", "after", "-S", "infer_steps=2")
-    assert ran(said) == ["generate", "evaluate"]
-    digest = upgraded.metrics("train")["model_digest"]
-    assert upgraded.metrics("generate")["model_digest"] == digest
-    assert upgraded.metrics("evaluate")["model_digest"] == digest
-    client = MlflowClient(f"sqlite:///{(upgraded.path / 'mlflow.db').as_posix()}")
-    experiment = client.get_experiment_by_name("pttfaces")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
-    (training,) = (run for run in runs if run.data.tags["stage"] == "train")
-    evaluations = [run for run in runs if run.data.tags["stage"] == "evaluate"]
-    assert {run.data.tags["mlflow.parentRunId"] for run in evaluations} == {training.info.run_id}
-    assert {run.data.params["infer_steps"] for run in evaluations} == {"2", "4"}
-
-
-def test_history_knows_what_was_tried_with_0_1(upgraded: Repository) -> None:
-    listed = upgraded.ok("python", "-m", "pttfaces", "history")
-    assert len(listed.splitlines()) == 4  # a heading, one training, two evaluations
-    assert "dvc exp apply before" in upgraded.ok("python", "-m", "pttfaces", "history", "before")
-
-
-def test_tables_of_0_1_are_read(upgraded: Repository) -> None:
-    """crops.csv calls its sharpness `blur` there, and curate alone runs again."""
-    assert "blur" in (upgraded.path / "data/crops.csv").read_text().partition("\n")[0].split(",")
-    put(upgraded.path / "params.yaml", {"blur_threshold": 90})
-    assert ran(upgraded.ok("dvc", "repro", "curate")) == ["curate"]
-    header = (upgraded.path / "data/dataset.csv").read_text().partition("\n")[0]
-    assert "sharpness" in header.split(",")
 
 
 def test_trace_of_a_crop_of_0_1_names_its_article(upgraded: Repository) -> None:
@@ -112,3 +65,32 @@ def test_trace_of_a_crop_of_0_1_names_its_article(upgraded: Repository) -> None:
     said = upgraded.ok("python", "-m", "pttfaces", "trace", str(crop))
     assert "sharpness" in said
     assert "M." in said
+
+
+def test_history_knows_what_was_tried_with_0_1(upgraded: Repository) -> None:
+    listed = upgraded.ok("python", "-m", "pttfaces", "history")
+    assert len(listed.splitlines()) == 3  # a heading, a training, an evaluation
+    assert "dvc exp apply before" in upgraded.ok("python", "-m", "pttfaces", "history", "before")
+
+
+def test_dvc_repro_without_the_new_keys_says_how_to_add_them(upgraded: Repository) -> None:
+    before = (upgraded.path / "data/articles.jsonl").read_bytes()
+    ended = upgraded.run("dvc", "repro", "crawl")
+    assert ended.returncode
+    assert "links.pages is missing" in ended.stderr
+    assert "`pttfaces preset NAME --keep` adds" in ended.stderr
+    assert (upgraded.path / "data/articles.jsonl").read_bytes() == before
+
+
+def test_recipe_keeps_values_images_and_what_a_person_has_put_in(upgraded: Repository) -> None:
+    text = (PROJECT / "docs/upgrading.md").read_text(encoding="utf-8")
+    commands = [line.strip() for block in RECIPE.findall(text) for line in block.splitlines()]
+    assert commands[-2:] == ["pttfaces preset demo --keep", "dvc repro"]
+    upgraded.ok("python", "-m", "pttfaces", "preset", "demo", "--keep")
+    assert "articles: 3" in (upgraded.path / "params.yaml").read_text(encoding="utf-8")
+    originals = {path.name for path in (upgraded.path / "data/raw").glob("*/*")}
+    said = upgraded.ok("dvc", "repro", "curate")
+    assert ran(said) == STAGES[: STAGES.index("curate") + 1]
+    assert {path.name for path in (upgraded.path / "data/raw").glob("*/*")} == originals
+    assert (upgraded.path / "data/inbox/me/photo.png").exists()
+    assert "author:someone" in (upgraded.path / "data/denylist.txt").read_text()
