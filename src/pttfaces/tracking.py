@@ -332,7 +332,9 @@ def _register(client: "MlflowClient", run_id: str, model_id: str, digest: str) -
     if client.search_model_versions(f"run_id = '{run_id}'"):
         return  # registered before a kill
     tags = {"model_digest": digest}
-    client.create_model_version(MODEL, f"models:/{model_id}", run_id, tags, model_id=model_id)
+    # By its place: MLflow would look an address models:/… up in the store of the environment.
+    source = client.get_logged_model(model_id).artifact_location
+    client.create_model_version(MODEL, source, run_id, tags, model_id=model_id)
     _mark_copies(client)  # the same model may be known
 
 

@@ -129,7 +129,7 @@ def test_download_of_images_that_are_all_too_large_says_which_limit_to_raise(
     workplace.images("data/inbox", 2, 200)
     workplace.up_to("crawl", "links")
     said = workplace.refused("download.py")
-    assert "(2 too_large); raise download.max_mib or download.max_megapixels in" in said
+    assert "2 too large); raise download.max_mib or download.max_megapixels in" in said
 
 
 def test_detect_of_images_without_a_face_says_so_and_keeps_the_ledger(workplace: Workplace) -> None:

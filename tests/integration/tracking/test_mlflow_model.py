@@ -94,7 +94,7 @@ def test_model_is_stored_once_and_diffusers_opens_it(project: Path) -> None:
     client = MlflowClient(mlflow_store.store_uri())
     (version,) = client.search_model_versions(f"name = '{tracking.MODEL}'")
     (model,) = mlflow_model.all_models(client)
-    assert version.source == f"models:/{model.model_id}"
+    assert version.source == model.artifact_location
     DDPMPipeline.from_pretrained(mlflow.artifacts.download_artifacts(BEST))
     run = mlflow.artifacts.download_artifacts(
         run_id=version.run_id, artifact_path="model", dst_path=str(project / "downloaded")
