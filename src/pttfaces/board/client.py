@@ -375,6 +375,8 @@ def _is_gate(response: _Response) -> bool:
 def _describe(error: requests.exceptions.RequestException) -> str:
     if isinstance(error, requests.exceptions.Timeout):
         return "timed out"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "no connection through the environment's proxy"
     if isinstance(error, requests.exceptions.SSLError):
         return "certificate not trusted"
     text = str(error)

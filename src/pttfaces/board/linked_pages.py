@@ -30,6 +30,7 @@ CLIENT_ID = "IMGUR_CLIENT_ID"  # the environment variable; the id itself is in n
 
 _API_HOSTS = ("api.imgur.com", "api.imgur.test")  # .test: the demo's; no public name ends so
 _MAX_FAILURES = 3  # of a host in a row, each after all attempts; then its other pages are left
+_BUSY = (429, 503)  # concern the host, as no answer does; other errors concern their page only
 _MAX_STEPS = 10  # from page to page
 _FINAL = (200, 404, 410)
 # An album's page holds its data for its own script: JSON in a string literal.
@@ -239,16 +240,23 @@ class _Opener:
         host = host_of(urlsplit(address))
         if self._failures[host] >= _MAX_FAILURES:
             return None
+        problem = ""
         try:
             page = self._client.get(address, parse, cache, follow=False)
+            if page.status in _BUSY:
+                problem = f"{address} answers with status {page.status}"
         except DisallowedError:
             return None
         except SiteError as error:
-            self._failures[host] += 1
-            if self._failures[host] == _MAX_FAILURES:
-                print(f"links: skipping the remaining pages of {host}: {error}", file=sys.stderr)
-            return None
-        self._failures[host] = 0
+            page = None
+            problem = str(error).partition(";")[0].rstrip(".")  # without advice for the board
+        self._failures[host] = self._failures[host] + 1 if problem else 0
+        if self._failures[host] == _MAX_FAILURES:
+            print(
+                f"links: skipping the remaining pages of {host}: {problem}; `make update` tries "
+                "them again.",
+                file=sys.stderr,
+            )
         return page
 
 

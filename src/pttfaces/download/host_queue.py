@@ -110,7 +110,7 @@ class Host:
         self._retries: list[tuple[float, int, Request]] = []  # (not before, order, request), a heap
         self._order = itertools.count()
         self._silent = self._throttled = self._probes = 0
-        self._failed_at = self._probe_at = float("-inf")
+        self._failed_at = self._probe_at = self._paused_until = float("-inf")
 
     def add(self, request: Request, not_before: float | None = None) -> None:
         """Queues a first request, a redirect (which goes first, since it may expire), or a retry,
@@ -155,7 +155,8 @@ class Host:
         the middle of a body) count when they come one after the other, each once, whatever the
         number of its attempts: from the second one on they halve the requests at once, and after
         DOWN_AFTER the host is down until it answers. 429, and 503 with Retry-After, ask for a
-        pause and half the rate; a host that keeps asking is down, too.
+        pause and half the rate; a host that keeps asking, or asks for more than _MAX_PAUSE_S, is
+        down, too, and gets no probe before the pause is over.
         """
         code = answer.result.http_status
         throttled = code == 429 or (code == 503 and answer.retry_after is not None)
@@ -174,9 +175,12 @@ class Host:
             self._throttled += is_new
             pause = answer.retry_after
             if pause is None:
-                pause = _THROTTLED_S * 2 ** (self._throttled - 1)
+                pause = _doubled(_THROTTLED_S, self._throttled - 1, _MAX_PAUSE_S)
             elif self._throttled > 1:  # also where it asks for no pause: Retry-After: 0
-                pause = max(pause, _PROBE_S * 2**self._throttled)
+                pause = max(pause, _doubled(_PROBE_S, self._throttled, _MAX_PAUSE_S))
+            if pause > _MAX_PAUSE_S:
+                self._throttled = max(self._throttled, DOWN_AFTER)
+            self._paused_until = max(self._paused_until, now + pause)
             self.site.pause(now + min(pause, _MAX_PAUSE_S))
         else:
             self._silent += request.attempt == 1
@@ -184,5 +188,11 @@ class Host:
             self.site.slow_down(rate=throttled)
         self.down = max(self._silent, self._throttled) >= DOWN_AFTER
         if self.down and (is_new or not self._probes):
-            self._probe_at = now + min(_PROBE_S * 2**self._probes, _MAX_PROBE_S)
+            probe_at = now + _doubled(_PROBE_S, self._probes, _MAX_PROBE_S)
+            self._probe_at = max(probe_at, self._paused_until)
             self._probes += 1
+
+
+def _doubled(seconds: float, times: int, longest: float) -> float:
+    """A pause that doubles with each of `times`, of which a run of days has thousands."""
+    return min(seconds * 2 ** min(times, 20), longest)

@@ -119,16 +119,28 @@ def test_open_pages_when_page_has_no_images_keeps_the_link(status: int, tmp_path
     assert [link.addresses for link in article.links.images] == [(), ()]
 
 
-def test_open_pages_when_host_is_down_leaves_the_rest(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("status", [-1, 429, 503])
+def test_open_pages_when_host_is_down_or_busy_leaves_the_rest(
+    status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reads = [read(f"https://imgur.com/a/AbCd{n}") for n in range(9)]
     ended, asked = opened(
-        lambda path: (404 if "robots" in path else -1, {}, ""), "page", tmp_path, *reads
+        lambda path: (404 if "robots" in path else status, {}, ""), "page", tmp_path, *reads
     )
     assert ended == reads
     assert set(asked) == {f"/a/AbCd{n}" for n in range(3)}
-    assert "skipping the remaining pages of imgur.com" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "skipping the remaining pages of imgur.com: https://imgur.com/a/AbCd2 " in error
+    assert "`make update` tries them again" in error
+    assert "base_url" not in error
+
+
+def test_open_pages_asks_for_every_page_of_a_host_with_broken_ones(tmp_path: Path) -> None:
+    reads = [read(f"https://imgur.com/a/AbCd{n}") for n in range(6)]
+    _, asked = opened(
+        lambda path: (404 if "robots" in path else 500, {}, ""), "page", tmp_path, *reads
+    )
+    assert len(set(asked)) == 6
 
 
 def test_open_pages_when_api_rejects_the_client_id_raises_params_error(tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def test_site_that_sends_retry_after_rests_that_long_up_to_a_limit() -> None:
     host.judge(FIRST, throttled(7.0), 0.0, 0.0)
     assert host.site.delay(0.0) == 7.0
     host.judge(FIRST, throttled(1e9), 8.0, 8.0)
-    assert host.site.delay(8.0) == 300.0
+    assert new_host(site=host.site).site.delay(8.0) == 300.0
 
 
 def test_site_that_throttles_without_retry_after_rests_longer_each_time() -> None:
@@ -229,6 +229,25 @@ def test_host_that_throttles_again_and_again_is_down() -> None:
         assert not host.down
         host.judge(FIRST, throttled(1.0), at + 0.5, at + 0.5)
     assert host.down
+
+
+def test_host_that_asks_for_a_longer_pause_than_a_run_makes_is_down_until_then() -> None:
+    """The run does not wait for it, and a run that lasts that long does not ask it before."""
+    host = new_host()
+    host.judge(FIRST, throttled(3600.0), 0.0, 1.0)
+    assert host.down
+    assert host.start_time() == 3601.0
+    host.judge(FIRST, GOOD, 3601.0, 3602.0)
+    assert not host.down
+
+
+@pytest.mark.parametrize("answer", [SILENT, throttled(None), throttled(0.0)])
+def test_host_that_is_down_for_days_is_asked_now_and_then(answer: Answer) -> None:
+    host = new_host()
+    for at in range(3000):
+        host.judge(FIRST, answer, at * 300.0, at * 300.0 + 1)
+    assert host.down
+    assert (host.start_time() or 0.0) <= at * 300.0 + 301
 
 
 class Counting:
