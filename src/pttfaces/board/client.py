@@ -376,7 +376,7 @@ def _describe(error: requests.exceptions.RequestException) -> str:
     if isinstance(error, requests.exceptions.Timeout):
         return "timed out"
     if isinstance(error, requests.exceptions.ProxyError):
-        return "no connection through the environment's proxy"
+        return "no connection through the proxy of the environment"
     if isinstance(error, requests.exceptions.SSLError):
         return "certificate not trusted"
     text = str(error)

@@ -155,8 +155,8 @@ class Host:
         the middle of a body) count when they come one after the other, each once, whatever the
         number of its attempts: from the second one on they halve the requests at once, and after
         DOWN_AFTER the host is down until it answers. 429, and 503 with Retry-After, ask for a
-        pause and half the rate; a host that keeps asking, or asks for more than _MAX_PAUSE_S, is
-        down, too, and gets no probe before the pause is over.
+        pause and half the rate; a host that keeps asking is down, too, and one that asks for more
+        than _MAX_PAUSE_S is down at once, until then, while its site rests as if it had named none.
         """
         code = answer.result.http_status
         throttled = code == 429 or (code == 503 and answer.retry_after is not None)
@@ -174,14 +174,14 @@ class Host:
         if throttled:
             self._throttled += is_new
             pause = answer.retry_after
-            if pause is None:
+            if pause is not None and pause > _MAX_PAUSE_S:
+                self._paused_until = max(self._paused_until, now + pause)
+                self._throttled, pause = max(self._throttled, DOWN_AFTER), _THROTTLED_S
+            elif pause is None:
                 pause = _doubled(_THROTTLED_S, self._throttled - 1, _MAX_PAUSE_S)
             elif self._throttled > 1:  # also where it asks for no pause: Retry-After: 0
                 pause = max(pause, _doubled(_PROBE_S, self._throttled, _MAX_PAUSE_S))
-            if pause > _MAX_PAUSE_S:
-                self._throttled = max(self._throttled, DOWN_AFTER)
-            self._paused_until = max(self._paused_until, now + pause)
-            self.site.pause(now + min(pause, _MAX_PAUSE_S))
+            self.site.pause(now + pause)
         else:
             self._silent += request.attempt == 1
         if is_new and (throttled or self._silent > 1):

@@ -1,6 +1,7 @@
 """The board's client over real HTTP: its rate, retries, robots.txt, redirects and the 18+ gate."""
 
 import itertools
+import socket
 import socketserver
 import threading
 import time
@@ -160,6 +161,17 @@ def test_fetch_when_site_is_down_raises_site_error() -> None:
         ),
     ):
         client.fetch(f"{base}/bbs/Test/index.html")
+
+
+def test_fetch_when_the_proxy_is_down_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{closed.getsockname()[1]}")
+        with (
+            fast_client() as client,
+            pytest.raises(SiteError, match=r"\(no connection through the proxy of the environment"),
+        ):
+            client.fetch("https://behind-a-proxy.invalid/x")
 
 
 def test_fetch_when_host_is_unknown_raises_site_error() -> None:

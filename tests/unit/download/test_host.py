@@ -206,12 +206,12 @@ def test_site_after_a_429_gets_half_the_rate_and_slowly_more_again() -> None:
     assert pauses[2] - pauses[1] == pytest.approx(0.1)
 
 
-def test_site_that_sends_retry_after_rests_that_long_up_to_a_limit() -> None:
+def test_site_that_sends_retry_after_rests_that_long() -> None:
     host = new_host()
     host.judge(FIRST, throttled(7.0), 0.0, 0.0)
     assert host.site.delay(0.0) == 7.0
-    host.judge(FIRST, throttled(1e9), 8.0, 8.0)
-    assert new_host(site=host.site).site.delay(8.0) == 300.0
+    host.judge(FIRST, throttled(300.0), 8.0, 8.0)
+    assert host.site.delay(8.0) == 300.0
 
 
 def test_site_that_throttles_without_retry_after_rests_longer_each_time() -> None:
@@ -237,6 +237,7 @@ def test_host_that_asks_for_a_longer_pause_than_a_run_makes_is_down_until_then()
     host.judge(FIRST, throttled(3600.0), 0.0, 1.0)
     assert host.down
     assert host.start_time() == 3601.0
+    assert new_host(site=host.site).site.delay(1.0) == 5.0  # other hosts may answer
     host.judge(FIRST, GOOD, 3601.0, 3602.0)
     assert not host.down
 
