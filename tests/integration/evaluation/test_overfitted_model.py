@@ -70,6 +70,7 @@ def samples_of_a_model_trained_on(pixels: np.ndarray) -> np.ndarray:
             rate.step()
 
     def velocity(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        t = t.round().long()  # a sampler's levels may lie between two timesteps
         return (alpha[t] * x - network(x, alpha[t], sigma[t])) / sigma[t]
 
     sources = [torch.Generator().manual_seed(index) for index in range(SAMPLES)]
