@@ -66,7 +66,9 @@ def test_template_is_found_in_an_installed_package(wheel: Path, tmp_path: Path) 
     assert ended.returncode == 0, ended.stderr
 
 
-@pytest.mark.parametrize("words", [[], ["nonesuch"], ["history", "a", "b", "c"], ["pack"], ["forget"]])
+@pytest.mark.parametrize(
+    "words", [[], ["nonesuch"], ["history", "a", "b", "c"], ["pack"], ["forget"]]
+)
 def test_command_when_used_wrongly_prints_its_usage_and_exits_with_2(words: list[str]) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "pttfaces", *words],

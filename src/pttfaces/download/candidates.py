@@ -94,9 +94,10 @@ class RequestPlan:
 
     def _next(self, addresses: Addresses) -> str | None:
         """The address to request now; None if the link has its image, or has failed for now."""
-        url, result = outcome(addresses, self._results, self._options)
-        if result.image and not _has_no_image(result, self._options):
-            addresses = (url,)
+        if len(addresses) > 1:
+            url, result = outcome(addresses, self._results, self._options)
+            if result.image and not _has_no_image(result, self._options):
+                addresses = (url,)
         for address in addresses:
             known = self._results.get(address)
             if address not in self.requested and not (known and self._is_settled(known)):

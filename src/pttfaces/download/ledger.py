@@ -120,12 +120,18 @@ def host_rows(rows: Sequence[LedgerRow]) -> list[HostRow]:
 def repeated_images(rows: Sequence[LedgerRow]) -> list[tuple[str, str, int]]:
     """(host, SHA-256, addresses) of images that a host gives for many addresses, as it does with a
     placeholder for images that were taken down."""
-    addresses: dict[tuple[str, str], set[str]] = {}
+    addresses: dict[str, set[str]] = {}  # by image
     for row in rows:
         if row.path and row.place != "inbox":
-            addresses.setdefault((_host(row.url), row.sha256), set()).add(row.url)
-    counts = [(*key, len(urls)) for key, urls in addresses.items() if len(urls) >= _MANY_ADDRESSES]
-    return sorted(counts, key=lambda item: -item[2])
+            addresses.setdefault(row.sha256, set()).add(row.url)
+    counts = [
+        (host, sha256, count)
+        for sha256, urls in addresses.items()
+        if len(urls) >= _MANY_ADDRESSES
+        for host, count in Counter(map(_host, urls)).items()
+        if count >= _MANY_ADDRESSES
+    ]
+    return sorted(counts, key=lambda item: (-item[2], item[0]))
 
 
 def describe_answers(rows: Sequence[LedgerRow]) -> str:
