@@ -4,8 +4,6 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from pttfaces.stage import run_stage
 from pttfaces import config, denylist, files, images, manifest, tables, workdir
 from pttfaces.curation import (
@@ -56,7 +54,7 @@ def main() -> None:
         people=identity.number_people(len(crops), same_person),
     )
     rows = image_export.export_crops(filter_crops, CROPS, TRAIN, make, made)
-    groups = splits.group_crops(crops, rows, np.concatenate([copies, same_person]))
+    groups = splits.group_crops(crops, rows, copies, same_person)
     rows = splits.split_rows(rows, groups, options.holdout)
     for row in rows:
         if row.split == splits.HOLDOUT:

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 
@@ -17,15 +18,15 @@ _MIN_SHARPNESS = 1.0  # below it a crop shows nothing: all such hashes are simil
 
 
 def group_crops(
-    candidates: Sequence[Candidate], rows: Sequence[DatasetRow], copies: np.ndarray
+    candidates: Sequence[Candidate], rows: Sequence[DatasetRow], *pairs: np.ndarray
 ) -> dict[str, str]:
     """Crop's file name → its group, whose crops are all on one side of the split.
 
-    rows: those of the candidates, from `filter_crops`; copies: pairs of indices (P, 2)
-    from `find_copies`, and from `find_same_person`. Groups are articles and folders of the inbox,
-    and those that share an image, have copies of one or show a person that is recognized are one:
-    who posts an image twice shows the same person twice. Crops that are left out count, too,
-    because copies are often small and blurred; not those that are denied, which have no group.
+    rows: those of the candidates, from `filter_crops`; pairs: of indices (P, 2), of copies from
+    `find_copies`, of one person from `pairs_of_people`. Groups are articles and folders of the
+    inbox, and those that share an image, have copies of one or show a person that is recognized
+    are one: who posts an image twice shows the same person twice. Crops that are left out count,
+    too, because copies are often small and blurred; not those that are denied, which have no group.
     Crops that show nothing do not connect groups by their look.
     """
     parents: dict[str, str] = {}
@@ -50,7 +51,7 @@ def group_crops(
         row.reason != DENIED and candidate.crop.sharpness >= _MIN_SHARPNESS
         for candidate, row in zip(candidates, rows, strict=True)
     ]
-    for first, second in copies.tolist():
+    for first, second in chain.from_iterable(each.tolist() for each in pairs):
         if connects[first] and connects[second]:
             join(candidates[first].sources[0].group, candidates[second].sources[0].group)
     return {candidate.crop.crop: root(candidate.sources[0].group) for candidate in allowed}
