@@ -18,10 +18,10 @@ from settings import group
 from pttfaces import files
 from pttfaces.errors import DataError, ParamsError
 from pttfaces.faces import alignment, detection
-from pttfaces.faces.detectors import make_detector
 from pttfaces.faces.detectors.base import Detector, Face
+from pttfaces.faces.detectors.haar import HaarDetector
 from pttfaces.faces.parallel import ENGINE, Engine, Threads, connect_engine
-from pttfaces.tables import LedgerRow
+from pttfaces.tables import Detection, LedgerRow
 
 ray = pytest.importorskip("ray", reason="the dependency group `cluster` is not installed")
 pytestmark = pytest.mark.xdist_group("ray")
@@ -49,11 +49,14 @@ def engine(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
         yield engine
 
 
+Images = tuple[list[LedgerRow], Path]
+
+
 @pytest.fixture(scope="module")
-def listed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[LedgerRow], Path]:
-    """Forty images, one of them broken, and their folder."""
+def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
+    """The rows of 48 images, one of them broken, and their folder."""
     folder = tmp_path_factory.mktemp("raw")
-    contents = [draw(seed, (160, 200)).png() for seed in range(39)]
+    contents = [draw(seed, (160, 200)).png() for seed in range(47)]
     rows = []
     for content in [*contents[:20], b"broken", *contents[20:]]:
         sha256 = files.digest_bytes(content)
@@ -62,86 +65,67 @@ def listed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[LedgerRow], P
     return rows, folder
 
 
-def run(
-    listed: tuple[list[LedgerRow], Path], work: Path, detector: Detector, engine: Engine
-) -> tuple[list[str], dict[str, bytes]]:
-    """The rows of detect and crop, and the crops."""
-    rows, folder = listed
-    cache = detection.DetectionCache(work / "cache", detector)
-    faces = [
-        row
-        for image, found in detection.search_all(rows, folder, cache, engine)
-        for row in detection.table_rows(image.path, found, detector)
-    ]
-    target, cropper = files.clean_folder(work / "crops"), alignment.FaceCropper(group("crop"))
-    by_image = detection.faces_by_image(faces)
-    cropped = alignment.crop_all(by_image, folder, target, cropper, engine)
-    crops = [row for of_image in cropped for row in of_image]
-    written = {path.name: path.read_bytes() for path in target.iterdir()}
-    return [repr(row) for row in [*faces, *crops]], written
-
-
-def test_ray_engine_gives_the_same_bytes_as_threads(
-    engine: Engine, listed: tuple[list[LedgerRow], Path], tmp_path: Path
-) -> None:
-    detector = make_detector(group("detect", min_size=24))
-    on_threads = run(listed, tmp_path / "threads", detector, Threads())
-    assert len(on_threads[1]) > 20
-    assert run(listed, tmp_path / "ray", detector, engine) == on_threads
-
-
-class Slow(Detector):
-    """Finds one face in every image after a moment, and notes on which node."""
-
-    name, cache_version = "slow", "1"
+class SlowDetector(HaarDetector):
+    """Takes its time for every image, and notes on which node."""
 
     def __init__(self, notes: Path) -> None:
-        self.options, self.identity = group("detect", min_size=8), {}
+        super().__init__(group("detect", min_size=24))
         self._notes = notes
 
-    def is_sure(self, face: Face) -> bool:
-        return True
-
     def look(self, image: np.ndarray) -> list[Face]:
-        with self._notes.open("a") as notes:
-            notes.write(f"{ray.get_runtime_context().get_node_id()}\n")
-        time.sleep(0.3)
-        landmarks = np.array([[60, 70], [100, 70], [80, 90], [65, 110], [95, 110]], np.float32)
-        return [Face(0.9, (40.0, 40.0, 80.0, float(image.mean())), landmarks, 2)]
+        if ray.is_initialized():
+            with self._notes.open("a") as notes:
+                notes.write(f"{ray.get_runtime_context().get_node_id()}\n")
+            time.sleep(0.2)
+        return super().look(image)
+
+
+def detect(images: Images, work: Path, detector: Detector, engine: Engine) -> Iterator[Detection]:
+    cache = detection.DetectionCache(work / "cache", detector)
+    for image, found in detection.search_all(*images, cache, engine):
+        yield from detection.table_rows(image.path, found, detector)
+
+
+def crop(images: Images, work: Path, faces: list[Detection], engine: Engine) -> tuple[str, str]:
+    """The rows of crops, and a digest of the crops."""
+    target, cropper = files.clean_folder(work / "crops"), alignment.FaceCropper(group("crop"))
+    by_image = detection.faces_by_image(faces)
+    rows = list(alignment.crop_all(by_image, images[1], target, cropper, engine))
+    return repr(rows), files.digest_tree(target)
 
 
 def busy_node(cluster: Any, notes: Path) -> Any:
     """A node, not the head, that has searched some images of its batch."""
-    while True:
+    for _ in range(2000):
         searched = Counter(notes.read_text().split())
         for node in cluster.worker_nodes:
             if 1 <= searched[node.node_id] % 8 <= 5:
                 return node
         time.sleep(0.01)
+    raise AssertionError(f"no node is busy: {searched}")
 
 
-def test_ray_engine_when_a_node_is_killed_finishes_on_the_others(
-    cluster: Any, engine: Engine, listed: tuple[list[LedgerRow], Path], tmp_path: Path
+def test_ray_engine_gives_the_bytes_of_threads_also_when_a_node_is_killed(
+    cluster: Any, engine: Engine, images: Images, tmp_path: Path
 ) -> None:
-    """Its batch is searched again, and nothing is lost or doubled."""
-    rows, folder = listed
+    """The batch of the lost node is searched again, and nothing is lost or doubled."""
     notes = tmp_path / "notes"
-    cache = detection.DetectionCache(tmp_path / "cache", Slow(notes))
-    seen = []
-    for image, found in detection.search_all(rows, folder, cache, engine):
-        seen.append((image.path, [face.box for face in found.faces], found.reason))
-        if len(seen) == 1:
-            victim = busy_node(cluster, notes)
-            cluster.remove_node(victim, allow_graceful=False)
-    assert [path for path, _, _ in seen] == [row.path for row in rows]
-    assert [bool(boxes) for _, boxes, _ in seen] == [not reason for _, _, reason in seen]
-    assert len({tuple(boxes) for _, boxes, _ in seen}) == 40  # each image has its own
-    searched = notes.read_text().split()
-    assert len(searched) > 39  # the images of the lost batch twice
-    # All of it is in the cache: a second run asks no cluster.
-    again = detection.search_all(rows, folder, cache, Threads())
-    assert [[face.box for face in found.faces] for _, found in again] == [s[1] for s in seen]
-    cluster.add_node(num_cpus=1)
+    detector = SlowDetector(notes)
+    faces = []
+    for row in detect(images, tmp_path / "ray", detector, engine):
+        faces.append(row)
+        if len(faces) == 1:
+            cluster.remove_node(busy_node(cluster, notes), allow_graceful=False)
+    assert len(notes.read_text().split()) > 47  # the images of the lost batch twice
+    threads = Threads()
+    assert list(detect(images, tmp_path / "threads", detector, threads)) == faces
+    # All of it is in the cache: a second run searches nothing.
+    notes.unlink()
+    assert list(detect(images, tmp_path / "ray", detector, engine)) == faces
+    assert not notes.exists()
+    on_threads = crop(images, tmp_path / "threads", faces, threads)
+    assert len(list((tmp_path / "threads/crops").iterdir())) > 20
+    assert crop(images, tmp_path / "ray", faces, engine) == on_threads
 
 
 def refuse(_: object) -> None:
