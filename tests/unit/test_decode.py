@@ -207,11 +207,11 @@ def test_decode_keeps_every_pixel_of_an_image_in_srgb(image: Image.Image) -> Non
     assert near(decode(encoded(image, "PNG", icc_profile=profile)), image, 0.001)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "P"])
-@pytest.mark.parametrize("form", ["JPEG", "PNG"])
-def test_decode_ignores_a_profile_that_is_broken_or_of_other_colours(mode: str, form: str) -> None:
-    if (form, mode) in (("JPEG", "P"), ("PNG", "CMYK")):
-        pytest.skip("no such files")
+@pytest.mark.parametrize(
+    ("form", "mode"),
+    [("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "RGB"), ("PNG", "L"), ("PNG", "P")],
+)
+def test_decode_ignores_a_profile_that_is_broken_or_of_other_colours(form: str, mode: str) -> None:
     stored = Image.fromarray(scene()).convert(mode)
     expected = decode(encoded(stored, form))
     whole = icc.ADOBE_RGB.profile()

@@ -51,9 +51,13 @@ def connect() -> Iterator["RayEngine"]:
             logging_level=logging.ERROR,
         )
     except (OSError, ValueError, RuntimeError) as error:
+        reason = first_line(error)
         raise ParamsError(
-            f"the Ray cluster at RAY_ADDRESS {address!r} does not respond ({first_line(error)}); "
-            "start it, or unset RAY_ADDRESS to use this machine."
+            f"the Ray cluster at RAY_ADDRESS {address!r} does not respond ({reason}); start it, or "
+            "unset RAY_ADDRESS to use this machine."
+            if address
+            else f"Ray does not start on this machine ({reason}); unset PTTFACES_ENGINE to use "
+            "threads."
         ) from None
     try:
         yield RayEngine()
@@ -219,7 +223,7 @@ class _Pool:
         if not self._calls:
             raise ParamsError(
                 f"no worker starts on the Ray cluster ({reason}); its machines need the packages "
-                "of requirements-cluster.lock and a free core."
+                "of requirements.lock and requirements-cluster.lock, and a free core."
             )
 
 
@@ -229,5 +233,5 @@ def _check_environment(found: dict[str, str]) -> None:
         if found[name] != expected:
             raise ParamsError(
                 f"a machine of the Ray cluster has {name} {found[name]}, this one {expected}; "
-                "install requirements-cluster.lock on all of them."
+                "install requirements.lock on all of them."
             )
