@@ -1,132 +1,181 @@
-"""A year of a board, crawl … curate: seconds, memory and bytes of DVC's cache for each stage.
+"""Thousands of images through download … curate as dvc runs them: what it costs, and what grows.
 
-    PYTHONPATH=src python benchmarks/scale.py                the year: 5,400 articles
-    PYTHONPATH=src python benchmarks/scale.py --share 0.05   a twentieth of it, to see what grows
-    PYTHONPATH=src python benchmarks/scale.py --hashes       the search for copies alone
+    PYTHONPATH=src python benchmarks/scale.py --images 10000 30000 60000
+    PYTHONPATH=src python benchmarks/scale.py --images 2000 --engine threads ray
+    PYTHONPATH=src python benchmarks/scale.py --hashes
 
-It has no peer: it finds a stage that grows faster than its input. The board is synthetic, with ten
-images an article, and this process serves it on loopback and prints its own CPU time separately.
-The images are small (224 px), cropped, rotated and tinted from 300 draw portraits, so that no two
-have the same bytes. For Linux and macOS.
+It has no peer: it finds a stage that grows faster than its input. Every size starts in a clone of
+what is committed, with the images in data/inbox, ten to a folder, as ten to an article. They are
+small (224 px) portraits of 300 drawn persons, each under coloured light of its own, so that no two
+are copies. CPU seconds are of all processes that dvc started, as seen every quarter of a second.
+Of two engines it prints how long the second one takes relative to the first, start included, and
+whether both write the same bytes. --hashes is the search for copies alone.
 """
 
 import argparse
+import contextlib
 import io
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageEnhance, ImageOps
+import psutil
+from PIL import Image
 
+from pttfaces import repository
 from pttfaces.curation.duplicates import similar_pairs
-from pttfaces.demo.board import DemoBoard, DemoImage, Post
-from pttfaces.demo.encode import draw
-from pttfaces.demo.site import HOSTS, serve
-from pttfaces.http import LOOPBACK_VARIABLE
+from pttfaces.demo import drawing
+from pttfaces.faces.parallel import ENGINE, ordered_map
 
 PROJECT = Path(__file__).resolve().parents[1]
-STAGES = ("crawl", "links", "download", "detect", "crop", "curate")
-ARTICLES, IMAGES_AN_ARTICLE, PORTRAITS, SIDE = 5400, 10, 300, 224
-RATES = {"rate_per_s: 200": "rate_per_s: 1000", "rate_per_host: 1000": "rate_per_host: 10000"}
+# Download runs the stages before it, too, which have nothing to do.
+STAGES = {name: ["repro", "--single-item", name] for name in ("detect", "crop", "curate")}
+COMMANDS = {"download": ["repro", "download"], **STAGES, "dvc status": ["status"]}
+PERSONS, DRAWN, SIDE, IMAGES_A_FOLDER = 300, 288, 224, 10
+LIGHTS, LIGHT = 16, 0.3  # per side, and how much of a pixel is light
 COPY_BITS = 48  # as in the presets for photographs
-_FIRST, _YEAR = 1704038400, 366 * 86400  # 2024 in Taipei begins here, and lasts
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One stage as dvc ran it. cpu_s: of all its processes; peak_mib: of the largest one."""
+class Cost:
+    """Of one command. cpu_s: of all its processes; peak_mib: of the largest one."""
 
-    stage: str
     seconds: float
     cpu_s: float
     peak_mib: float
-    cache_mib: float
-    cache_files: int
 
 
-def synthetic_board(articles: int) -> DemoBoard:
-    """A board with that many articles in 2024, evenly spread, and a few before and after."""
-    board, number = DemoBoard("Beauty", seed=1), 0
-    for index in range(-40, articles + 40):
-        seconds = _FIRST + (2 * index + 1) * _YEAR // (2 * articles)
-        lines = []
-        for _ in range(IMAGES_AN_ARTICLE):
-            key = f"i.imgur.test/s{number:06d}"
-            board.images[key] = DemoImage(number, "portrait", (number % PORTRAITS,))
-            lines.append(f"https://{key}.jpeg")
-            number += 1
-        name = f"M.{seconds}.A.{index & 0xFFF:03X}"
-        post = Post(name, f"[正妹] {index}", f"user{index % 997}", nrec=10, lines=tuple(lines))
-        board.posts.append(post)
-    return board
+def draw_images(folder: Path, count: int) -> list[Path]:
+    """`count` JPEG files."""
+    portraits = []
+    for seed in range(PERSONS):
+        rng = np.random.default_rng(seed)
+        person = drawing.Person.random(rng)
+        portraits.append(drawing.portrait(person, rng, (DRAWN, DRAWN)).image)
 
-
-class Drawer:
-    """Makes an image's file from a pool of portraits."""
-
-    def __init__(self) -> None:
-        self._pool = [
-            draw(DemoImage(who, "portrait", (who,)), seed=1).resize((288, 288))
-            for who in range(PORTRAITS)
-        ]
-
-    def __call__(self, image: DemoImage, seed: int) -> bytes:
-        """JPEG bytes that depend on the image's number alone."""
-        rng = np.random.default_rng([seed, image.number])
-        pixels = self._pool[image.number % PORTRAITS]
-        pixels = pixels.rotate(float(rng.uniform(-12, 12)), Image.Resampling.BILINEAR)
-        left, top = (int(n) for n in rng.integers(8, 288 - SIDE - 8, 2))
-        pixels = pixels.crop((left, top, left + SIDE, top + SIDE))
-        pixels = ImageOps.mirror(pixels) if rng.random() < 0.5 else pixels
-        pixels = ImageEnhance.Brightness(pixels).enhance(float(rng.uniform(0.8, 1.2)))
+    def encode(number: int) -> bytes:
+        rng = np.random.default_rng([PERSONS, number])
+        lights = Image.fromarray(rng.integers(0, 256, (LIGHTS, LIGHTS, 3), np.uint8))
+        lights = lights.resize((DRAWN, DRAWN), Image.Resampling.BICUBIC)
+        image = Image.blend(portraits[number % PERSONS], lights, LIGHT)
+        left, top = (int(n) for n in rng.integers(0, DRAWN - SIDE, 2))
         buffer = io.BytesIO()
-        pixels.save(buffer, "JPEG", quality=int(rng.integers(85, 95)))
+        image.crop((left, top, left + SIDE, top + SIDE)).save(buffer, "JPEG", quality=90)
         return buffer.getvalue()
 
+    paths = []
+    for number, content in ordered_map(encode, range(count)):
+        paths.append(folder / f"{number}.jpg")
+        paths[-1].write_bytes(content)
+    return paths
 
-def clone(project: Path) -> None:
-    """The project as it is committed, with parameters that do not wait for this machine."""
+
+def make_project(project: Path, images: list[Path]) -> None:
+    """A clone of what is committed, with the demo's parameters and the images in data/inbox."""
     subprocess.run(["git", "clone", "--quiet", PROJECT, project], check=True)
     text = (project / "presets/demo.yaml").read_text(encoding="utf-8")
-    for slow, quick in RATES.items():
-        assert slow in text
-        text = text.replace(slow, quick)
-    (project / "params.yaml").write_text(text, encoding="utf-8")
-    subprocess.run([sys.executable, "src/inputs.py"], cwd=project, check=True)
+    assert "source: demo" in text
+    (project / "params.yaml").write_text(text.replace("source: demo", "source: inbox"))
+    subprocess.run([sys.executable, "src/inputs.py"], cwd=project, check=True, stdout=sys.stderr)
+    for number, image in enumerate(images):
+        path = project / f"data/inbox/{number // IMAGES_A_FOLDER:06d}/{image.name}"
+        path.parent.mkdir(exist_ok=True)
+        path.hardlink_to(image)
 
 
-def run(project: Path, stage: str, port: int) -> Measured:
-    """Runs one stage under dvc."""
+def run(project: Path, words: list[str], engine: str) -> Cost:
+    """Runs a command of dvc."""
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        LOOPBACK_VARIABLE: ",".join(f"{host}={port}" for host in HOSTS),
         "DVC_NO_ANALYTICS": "1",
+        ENGINE: engine,
     }
-    began, log = time.monotonic(), project.with_name("log")
-    command = ["dvc", "repro", "--single-item", stage]
+    started, log = time.monotonic(), project.with_suffix(".log")
+    cpu_s: dict[psutil.Process, float] = {}
+    peak = 0
     with log.open("w") as handle:
-        child = subprocess.Popen(
-            command, cwd=project, env=environment, stdout=handle, stderr=handle
+        dvc = psutil.Popen(
+            ["dvc", *words], cwd=project, env=environment, stdout=handle, stderr=handle
         )
-        _, status, used = os.wait4(child.pid, 0)  # of the child and all that it waited for
-    if status:
+        while dvc.poll() is None:
+            with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+                for process in [psutil.Process(dvc.pid), *dvc.children(recursive=True)]:
+                    times = process.cpu_times()
+                    cpu_s[process] = times.user + times.system
+                    peak = max(peak, process.memory_info().rss)
+            time.sleep(0.25)
+    if dvc.returncode:
         sys.exit(log.read_text(encoding="utf-8"))
-    seconds = time.monotonic() - began
-    cache = [path for path in (project / ".dvc/cache/files").rglob("*") if path.is_file()]
-    return Measured(
-        stage,
-        seconds,
-        used.ru_utime + used.ru_stime,
-        used.ru_maxrss / (2**20 if sys.platform == "darwin" else 1024),
-        sum(path.stat().st_size for path in cache) / 2**20,
-        len(cache),
-    )
+    return Cost(time.monotonic() - started, sum(cpu_s.values()), peak / 2**20)
+
+
+def measure(project: Path, images: list[Path], engine: str) -> dict[str, Cost]:
+    """What each command costs, printed as rows of a table."""
+    make_project(project, images)
+    costs = {}
+    for name, words in COMMANDS.items():
+        cost = costs[name] = run(project, words, engine)
+        print(
+            f"| {len(images):,} | {engine} | {name} | {cost.seconds:.0f} | {cost.cpu_s:.0f} "
+            f"| {1000 * cost.cpu_s / len(images):.1f} | {cost.peak_mib:.0f} |",
+            flush=True,
+        )
+    return costs
+
+
+def outputs(project: Path) -> dict[str, str]:
+    """The digests that dvc has of the tables and crops of detect and crop."""
+    entries = repository.lock_entries((project / "dvc.lock").read_text(encoding="utf-8"))
+    outs = [repository.digests(entries[stage], "outs") for stage in ("detect", "crop")]
+    return {path: md5 for each in outs for path, md5 in each.items() if path.startswith("data/")}
+
+
+def measure_sizes(counts: list[int], engines: list[str], scratch: Path) -> None:
+    """Prints each size's costs, the ratio of two engines, and what a further image costs."""
+    print(f"drawing {max(counts)} images ...", file=sys.stderr)
+    (drawn := scratch / "drawn").mkdir()
+    images = draw_images(drawn, max(counts))
+    print_head("images", "engine", "stage", "seconds", "CPU s", "CPU ms per image", "peak MiB")
+    found: dict[str, list[dict[str, Cost]]] = {engine: [] for engine in engines}
+    same: list[str] = []
+    for count in counts:
+        written = []
+        for engine in engines:
+            with tempfile.TemporaryDirectory(dir=scratch) as folder:
+                project = Path(folder) / "project"
+                found[engine].append(measure(project, images[:count], engine))
+                written.append(outputs(project))
+        first, last = found[engines[0]][-1], found[engines[-1]][-1]
+        ratios = ", ".join(
+            f"{s} {last[s].seconds / first[s].seconds:.2f}" for s in ("detect", "crop")
+        )
+        is_same = "the same bytes" if written[0] == written[-1] else "DIFFERENT BYTES"
+        same.append(f"{count:,} images, {engines[-1]} over {engines[0]}: {ratios}; {is_same}")
+    if len(engines) > 1:
+        print("\n" + "\n".join(same))
+    if len(counts) > 1:
+        print("\nWhat a further image costs: CPU ms, and KiB of the largest process\n")
+        steps = list(pairwise(counts))
+        print_head("engine", "stage", *(f"{low:,} to {high:,}" for low, high in steps))
+        for engine, sizes in found.items():
+            for name in COMMANDS:
+                pairs = pairwise(size[name] for size in sizes)
+                cells = [
+                    f"{1000 * (after.cpu_s - before.cpu_s) / (high - low):.1f} ms, "
+                    f"{1024 * (after.peak_mib - before.peak_mib) / (high - low):.1f} KiB"
+                    for (before, after), (low, high) in zip(pairs, steps, strict=True)
+                ]
+                print(f"| {engine} | {name} | {' | '.join(cells)} |")
+
+
+def print_head(*columns: str) -> None:
+    print(f"| {' | '.join(columns)} |\n{'| --- ' * len(columns)}|", flush=True)
 
 
 def search_for_copies() -> None:
@@ -136,7 +185,7 @@ def search_for_copies() -> None:
     blocks, on one core, and is left out where it would take minutes.
     """
     rng, none = np.random.default_rng(0), np.zeros((1, 4), np.uint64)
-    print(f"| hashes | all pairs, CPU s | ours, CPU s | seconds | peak MiB |\n{'| --- ' * 5}|")
+    print_head("hashes", "all pairs, CPU s", "ours, CPU s", "seconds", "MiB")
     for count in (6750, 54000, 200_000, 1_000_000):
         hashes = rng.integers(0, 2**64, (count, 4), np.uint64)
         for index, bits in ((1, COPY_BITS), (3, COPY_BITS + 1)):
@@ -153,9 +202,8 @@ def search_for_copies() -> None:
         pairs = similar_pairs(hashes, COPY_BITS, none)
         own, wall = time.process_time() - began, time.monotonic() - wall
         assert pairs.tolist() == [[0, 1]]
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        peak_mib = peak / (2**20 if sys.platform == "darwin" else 1024)
-        print(f"| {count:,} | {peer} | {own:.1f} | {wall:.1f} | {peak_mib:.0f} |", flush=True)
+        mib = psutil.Process().memory_info().rss / 2**20
+        print(f"| {count:,} | {peer} | {own:.1f} | {wall:.1f} | {mib:.0f} |", flush=True)
 
 
 def compare_all(hashes: np.ndarray) -> list[tuple[int, int]]:
@@ -168,35 +216,18 @@ def compare_all(hashes: np.ndarray) -> list[tuple[int, int]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measures a synthetic year, stage by stage.")
-    parser.add_argument("--share", type=float, default=1.0, help="of the year; 1 by default")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=int, nargs="+", default=[1000, 3000], metavar="COUNT")
+    parser.add_argument("--engine", nargs="+", default=["threads"], choices=["threads", "ray"])
     parser.add_argument("--hashes", action="store_true", help="only the search for copies")
     options = parser.parse_args()
     if options.hashes:
         search_for_copies()
         return
-    articles = round(ARTICLES * options.share)
-    print(f"drawing {PORTRAITS} portraits ...", file=sys.stderr)
-    drawer = Drawer()
-    board, links = synthetic_board(articles), articles * IMAGES_AN_ARTICLE
-    with tempfile.TemporaryDirectory() as scratch, serve([board], draw=drawer) as port:
-        project = Path(scratch) / "year"
-        clone(project)
-        print(f"{articles} articles, {links} links, {os.cpu_count()} cores\n")
-        columns = ("stage", "seconds", "CPU seconds", "peak MiB", "DVC's cache MiB", "its files")
-        print(f"| {' | '.join(columns)} |\n{'| --- ' * len(columns)}|")
-        for stage in STAGES:
-            serving = time.process_time()
-            found = run(project, stage, port)
-            print(
-                f"| {stage} | {found.seconds:.0f} | {found.cpu_s:.0f} | {found.peak_mib:.0f} "
-                f"| {found.cache_mib:.0f} | {found.cache_files} |",
-                flush=True,
-            )
-            serving = time.process_time() - serving
-            if serving > 1:
-                print(f"  {stage}: the site took {serving:.0f} s of CPU", file=sys.stderr)
-        print("\n" + (project / "metrics/curate.json").read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory() as scratch:
+        measure_sizes(sorted(options.images), options.engine, Path(scratch))
 
 
 if __name__ == "__main__":
