@@ -4,6 +4,7 @@ The cluster is RAY_ADDRESS, or, without it, one that Ray starts on this machine.
 the packages of requirements.lock; our own code and all data come from here, so they share no disk.
 """
 
+import functools
 import logging
 import os
 import platform
@@ -11,7 +12,6 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,6 @@ import cv2
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else it reports to its makers
 import ray
 from ray.exceptions import RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import pttfaces
 from pttfaces.errors import DataError, ParamsError, first_line
@@ -31,15 +30,13 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 _QUEUED_A_WORKER = 2
-_MAX_DEATHS = 5  # of workers that had the same call; one that only waited is not to blame
 _CONNECT_S = 10
-_START_S = 120  # for all workers to start
 _PACKAGES = ("numpy", "opencv-python", "pillow", "torch", "face-crop-plus")
 
 
 @contextmanager
 def connect() -> Iterator["RayEngine"]:
-    """The cluster's engine. ParamsError: there is no cluster at RAY_ADDRESS."""
+    """The cluster's engine. ParamsError: no cluster responds at RAY_ADDRESS, or it has no core."""
     address = os.environ.get("RAY_ADDRESS", "")
     try:
         host, _, port = address.rpartition(":")
@@ -66,16 +63,18 @@ def connect() -> Iterator["RayEngine"]:
 
 
 class RayEngine:
-    """Workers on the nodes that are there at the start: one per core, or one per GPU or node.
+    """Runs each call as a task of Ray on a core, a GPU or, without GPUs, all cores of a node.
 
-    A call whose worker dies goes to another one; it costs its images a second computation.
-    DataError: no worker is left, or several have died with one call.
+    Ray gives the task to a node with room, also to one that has joined since, and up to three times
+    to another one when its worker or node dies.
     """
 
     items_per_call = 8
 
     def __init__(self) -> None:
-        self._has_gpu = ray.cluster_resources().get("GPU", 0) >= 1
+        if not _cluster_total("CPU"):
+            raise ParamsError("the Ray cluster has no core for this work; add a node to it.")
+        self._has_gpu = _cluster_total("GPU") > 0
 
     def batch_size(self, detector: Detector) -> int:
         on_gpu = detector.uses_device and self._has_gpu
@@ -87,151 +86,84 @@ class RayEngine:
         items: Iterable[_Item],
         whole_device: bool = False,
     ) -> Iterator[tuple[_Item, _Result]]:
-        """See `parallel.Engine`."""
-        pool = _Pool(function, _shares(whole_device, self._has_gpu))
-        pending: deque[_Call] = deque()
-        try:
-            for item in items:
-                pending.append(pool.start(item))
-                if len(pending) >= pool.size * _QUEUED_A_WORKER:
-                    yield pool.finish(pending.popleft())
-            while pending:
-                yield pool.finish(pending.popleft())
-        finally:
-            pool.close()
+        """See `parallel.Engine`.
+
+        DataError: several workers died with the same item. ParamsError: a machine has other
+        packages than this one.
+        """
+        on_gpu = whole_device and self._has_gpu
+        cores = _fewest_cores() if whole_device and not on_gpu else 1
+        # max_calls: a worker stays, with the function that it has unpickled.
+        task = ray.remote(max_calls=0, num_cpus=cores, num_gpus=int(on_gpu))(_call)
+        held = [ray.put(function)]  # in a list, or Ray would unpickle it for every call
+        environment = _environment()
+        pending: deque[tuple[_Item, Any]] = deque()
+        for item in items:
+            pending.append((item, task.remote(held, environment, item)))
+            at_once = _cluster_total("GPU") if on_gpu else _cluster_total("CPU") // cores
+            if len(pending) >= at_once * _QUEUED_A_WORKER:
+                first, result = pending.popleft()
+                yield first, _wait(result)
+        while pending:
+            first, result = pending.popleft()
+            yield first, _wait(result)
 
 
-def _shares(whole_device: bool, has_gpu: bool) -> Iterator[tuple[str, dict[str, int]]]:
-    """(id of its node, its resources there) of every worker."""
-    for node in ray.nodes():
-        available = node["Resources"] if node["Alive"] else {}
-        cores, gpus = int(available.get("CPU", 0)), int(available.get("GPU", 0))
-        if not whole_device:
-            shares = [{"num_cpus": 1}] * cores
-        elif has_gpu:
-            shares = [{"num_cpus": 1, "num_gpus": 1}] * gpus
-        else:
-            shares = [{"num_cpus": cores}] * min(cores, 1)
-        yield from ((node["NodeID"], share) for share in shares)
+def _cluster_total(name: str) -> int:
+    """How many CPUs or GPUs the cluster has at the moment."""
+    return int(ray.cluster_resources().get(name, 0))
 
 
-class _Worker:
-    """Holds the function on a machine of the cluster, and with it the detector."""
+def _fewest_cores() -> int:
+    """Of a node, so that each node has room for a call that takes so many."""
+    cores = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    return min(filter(None, cores))
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        cv2.setNumThreads(1)
-        self._function = function
 
-    def environment(self) -> dict[str, str]:
-        return _environment()
+def _wait(result: Any) -> Any:
+    try:
+        return ray.get(result)
+    except RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, RayError) or "failed to import on the worker" in str(cause):
+            raise ParamsError(
+                f"a machine of the Ray cluster cannot load this project ({_last_line(cause)}); "
+                "install requirements.lock and requirements-cluster.lock on all of them."
+            ) from None
+        raise cause from None  # the function's own
+    except RayError as error:  # the worker or its node died, or the result with it
+        raise DataError(
+            f"several workers of the Ray cluster died with the same images ({first_line(error)}); "
+            "look at the cluster's logs (memory?), then run the same command to resume."
+        ) from None
 
-    def call(self, item: Any) -> Any:
-        return self._function(item)
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]
+
+
+def _call(held: list[Any], environment: dict[str, str], item: Any) -> Any:
+    """In a worker. environment: of the process that gives out the calls."""
+    return _unpickled(held[0], tuple(environment.items()))(item)
+
+
+@functools.lru_cache(maxsize=1)
+def _unpickled(function: Any, environment: tuple[tuple[str, str], ...]) -> Callable[[Any], Any]:
+    """The function, and with it the detector, which a worker keeps from call to call.
+
+    ParamsError: this machine has another processor or other packages.
+    """
+    for name, expected in environment:
+        found = _environment()[name]
+        if found != expected:
+            raise ParamsError(
+                f"a machine of the Ray cluster has {name} {found}, this one {expected}; "
+                "install requirements.lock on all of them."
+            )
+    cv2.setNumThreads(1)
+    return ray.get(function)
 
 
 def _environment() -> dict[str, str]:
     """What decides the results beside our own code."""
     return {"CPU": platform.machine(), **{name: version(name) for name in _PACKAGES}}
-
-
-@dataclass
-class _Call:
-    """A call that is under way, or waits for its worker. deaths: of workers that had it."""
-
-    item: Any
-    worker: Any
-    result: Any
-    deaths: int = 0
-
-
-class _Pool:
-    """Workers that hold `function`. ParamsError: one has other packages than this process."""
-
-    def __init__(
-        self, function: Callable[[Any], Any], shares: Iterable[tuple[str, dict[str, int]]]
-    ) -> None:
-        shared, worker_class = ray.put(function), ray.remote(_Worker)
-        self._calls: dict[Any, int] = {}  # worker → how many calls it has
-        for node, share in shares:
-            where = NodeAffinitySchedulingStrategy(node, soft=False)
-            options = worker_class.options(scheduling_strategy=where, **share)
-            self._calls[options.remote(shared)] = 0
-        self._drop_missing_workers()
-
-    @property
-    def size(self) -> int:
-        return len(self._calls)
-
-    def start(self, item: Any) -> _Call:
-        """Gives the item to the worker that has the fewest calls."""
-        call = _Call(item, None, None)
-        self._assign(call)
-        return call
-
-    def finish(self, call: _Call) -> tuple[Any, Any]:
-        """Waits for the result, from another worker if one dies."""
-        while True:
-            try:
-                result = ray.get(call.result)
-            except RayTaskError as error:  # the function's own
-                raise error.cause from None
-            except RayError:  # the worker or its node died, or the result with it
-                self._drop(call.worker)
-                call.deaths += 1
-                if call.deaths == _MAX_DEATHS:
-                    raise DataError(
-                        f"{call.deaths} workers of the Ray cluster died with the same images; "
-                        "look at the cluster's logs (memory?), then run the same command to resume."
-                    ) from None
-                self._assign(call)
-            else:
-                if call.worker in self._calls:
-                    self._calls[call.worker] -= 1
-                return call.item, result
-
-    def close(self) -> None:
-        """Ends the workers."""
-        for worker in list(self._calls):
-            self._drop(worker)
-
-    def _assign(self, call: _Call) -> None:
-        if not self._calls:
-            raise DataError(
-                "the Ray cluster has no worker left; run the same command to resume when it has."
-            )
-        call.worker = min(self._calls, key=self._calls.__getitem__)
-        self._calls[call.worker] += 1
-        call.result = call.worker.call.remote(call.item)
-
-    def _drop(self, worker: Any) -> None:
-        if self._calls.pop(worker, None) is not None:
-            ray.kill(worker)
-
-    def _drop_missing_workers(self) -> None:
-        """Leaves the workers that start in time: others' work may keep a node's cores busy."""
-        answers = {worker.environment.remote(): worker for worker in self._calls}
-        started, late = ray.wait(list(answers), num_returns=len(answers), timeout=_START_S)
-        reason = "its cores are busy"
-        for answer in late:
-            self._drop(answers[answer])
-        for answer in started:
-            try:
-                _check_environment(ray.get(answer))
-            except RayError as error:
-                reason = str(error).strip().splitlines()[-1]
-                self._drop(answers[answer])
-        if not self._calls:
-            raise ParamsError(
-                f"no worker starts on the Ray cluster ({reason}); its machines need the packages "
-                "of requirements.lock and requirements-cluster.lock, and a free core."
-            )
-
-
-def _check_environment(found: dict[str, str]) -> None:
-    """ParamsError: a worker has another processor or other packages than this process."""
-    for name, expected in _environment().items():
-        if found[name] != expected:
-            raise ParamsError(
-                f"a machine of the Ray cluster has {name} {found[name]}, this one {expected}; "
-                "install requirements.lock on all of them."
-            )

@@ -142,7 +142,7 @@ def test_ray_engine_raises_the_functions_own_error(engine: Engine) -> None:
 
 
 def test_ray_engine_when_all_workers_die_raises_data_error(engine: Engine) -> None:
-    with pytest.raises(DataError, match="no worker left"):
+    with pytest.raises(DataError, match="workers of the Ray cluster died with the same images"):
         list(engine.ordered_map(die, [1]))
 
 
@@ -169,6 +169,6 @@ def refuse_to_load() -> None:
     raise ModuleNotFoundError("No module named 'cv3'")
 
 
-def test_ray_engine_when_no_worker_starts_says_why(engine: Engine) -> None:
-    with pytest.raises(ParamsError, match=r"no worker starts .*No module named 'cv3'"):
+def test_ray_engine_when_a_worker_cannot_load_the_function_says_why(engine: Engine) -> None:
+    with pytest.raises(ParamsError, match=r"cannot load this project .*No module named 'cv3'"):
         list(engine.ordered_map(partial(print, Unknown()), [1]))
