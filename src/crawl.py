@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from itertools import pairwise
 
 from pttfaces.stage import run_stage
 from pttfaces import denylist, files, source, tables, workdir
@@ -19,7 +20,8 @@ def main() -> None:
     spans = [Span.of_days(year, *board.dates) for year in board.years]
     listings = [] if params.source == "inbox" else list_boards(params, spans)
     articles, left_out = filter_rows(listings, source.base_url(params), board.min_nrec, deny)
-    when = ", ".join(map(str, spans)) if len(spans) < 3 else f"{spans[0]} … {spans[-1]}"
+    is_one_span = all(span.end == after.start for span, after in pairwise(spans))
+    when = Span(spans[0].start, spans[-1].end) if is_one_span else f"{spans[0]} … {spans[-1]}"
     if params.source != "inbox" and not articles:
         why = ", ".join(f"{name} {count}" for name, count in left_out.items() if count) or "no post"
         raise DataError(
@@ -49,7 +51,7 @@ def list_boards(params: Params, spans: list[Span]) -> list[Listing]:
                 f"board.year {year}: {span} is in the future; choose an earlier board.year or "
                 "board.dates."
             )
-    namespace, listings = source.cache_namespace(params), []
+    namespace, listings = source.listing_namespace(params), []
     with (
         workdir.resuming("crawl", [base_url, board.names, namespace, *map(str, spans)]) as work,
         workdir.exclusive("crawl", source.board_lock_key(params)),

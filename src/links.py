@@ -47,22 +47,23 @@ def read_all(
     sources = dict(linked_pages.PAGE_SOURCES) if params.links.pages else {}
     if how != "leave":
         sources["album"] = linked_pages.ALBUM_SOURCES[how]
-    site = [source.base_url(params), params.board.name, source.cache_namespace(params)]
+    namespace = source.cache_namespace(params)
+    pages = workdir.cache_dir("pages")
+    if namespace != "web":
+        pages /= files.digest_json(namespace)[:16]
 
     def may_open(link: ImageLink) -> bool:
         is_allowed_place = params.links.pushes or link.place == "body"
         return is_allowed_place and not articles.is_denied(link, deny)
 
     with (
-        workdir.resuming("links", site) as work,
+        workdir.resuming("links", [source.base_url(params), namespace]) as work,
         workdir.exclusive("links", source.board_lock_key(params)),
         source.connect(params) as hosts,
         PageClient(hosts, rate) as client,
     ):
-        # The demo's pages never change, but are valid for these parameters only.
-        recent = PageCache(work, RECENT_MAX_AGE_S if params.source == "ptt" else float("inf"))
-        settled = PageCache(workdir.cache_dir("pages")) if params.source == "ptt" else recent
-        cache_for = partial(articles.choose_cache, settled=settled, recent=recent)
+        recent = PageCache(work, RECENT_MAX_AGE_S)
+        cache_for = partial(articles.choose_cache, settled=PageCache(pages), recent=recent)
         reads = list(articles.read_articles(client, listed, cache_for, rules))
         networks = params.download.allow_networks
         retries = RetryPolicy(attempts=3)  # there are many hosts, and some are gone

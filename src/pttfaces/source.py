@@ -55,13 +55,19 @@ def host_aliases(params: Params) -> Mapping[str, str]:
 def cache_namespace(params: Params) -> Any:
     """The web that URLs belong to (JSON types): what is cached for a URL is valid there only.
 
-    The demo's URLs lead to different pages and images under different parameters.
+    The demo's URLs lead to different articles and images under different parameters.
     """
     if params.source != "demo":
         return "web"
     from pttfaces.demo import DEMO_VERSION
 
-    return ["demo", DEMO_VERSION, params.demo.model_dump(), params.board.name, params.board.year]
+    return ["demo", DEMO_VERSION, params.demo.model_dump()]
+
+
+def listing_namespace(params: Params) -> Any:
+    """As `cache_namespace`, for index pages: the demo's depend on its first and last year, too."""
+    namespace = cache_namespace(params)
+    return namespace if params.source != "demo" else [*namespace, params.board.year]
 
 
 def board_lock_key(params: Params) -> str:

@@ -79,5 +79,8 @@ def test_cache_namespace_of_the_demo_is_not_that_of_the_real_web() -> None:
     assert source.cache_namespace(demo) != source.cache_namespace(ptt) == "web"
     other = settings.params(source="demo", demo=settings.group("demo", seed=9))
     assert source.cache_namespace(other) != source.cache_namespace(demo)
+    years = settings.params(source="demo", board=settings.group("board", year=[2022, 2024]))
+    assert source.cache_namespace(years) == source.cache_namespace(demo)
+    assert source.listing_namespace(years) != source.listing_namespace(demo)
     assert source.base_url(ptt) == "https://www.ptt.cc"
     assert source.host_aliases(ptt) == {}

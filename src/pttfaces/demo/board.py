@@ -1,6 +1,7 @@
 """Makes up the content of the demo board from a seed: its posts, images, links and pushes."""
 
 import datetime
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -23,6 +24,7 @@ IMAGE_HOSTS = (
 _TAIPEI = datetime.timezone(datetime.timedelta(hours=8))
 _BEFORE, _AFTER = 70, 30  # posts of the years before and after the board's
 _A_YEAR = 10**8  # how far the numbers of one year's images and persons are from another's
+_RECORDED = ("Beauty", 2024)  # what dvc.lock and metrics/ are of: numbers and seed begin here
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -99,10 +101,12 @@ def make_board(seed: int, articles: int, name: str, *years: int) -> DemoBoard:
     """A board of which `articles` posts of each year pass the default filters.
 
     Each year has every kind of row, link and image that real boards have and, from 24 articles on,
-    every kind of broken page. years: oldest first, without a gap.
+    every kind of broken page. A year's articles and images do not depend on the other years.
+    years: oldest first, without a gap.
     """
     makers = [
-        _BoardMaker(seed, articles, name, year, _A_YEAR * index) for index, year in enumerate(years)
+        _BoardMaker(seed, articles, name, year, _A_YEAR * ((year - _RECORDED[1]) % 1000))
+        for year in years
     ]
     board = DemoBoard(name, seed)
     for maker in makers:
@@ -116,6 +120,11 @@ def make_board(seed: int, articles: int, name: str, *years: int) -> DemoBoard:
         board.albums |= maker.board.albums
     board.pinned = makers[0].make_pinned()
     return board
+
+
+def board_seed(seed: int, name: str) -> int:
+    """The seed of the demo's board of that name, whatever boards are beside it."""
+    return (seed + zlib.crc32(name.encode()) - zlib.crc32(_RECORDED[0].encode())) % 2**32
 
 
 _TAGS = ("正妹", "正妹", "正妹", "帥哥", "神人", "攝影", "寫真")

@@ -23,6 +23,7 @@ from pttfaces.demo.board import (
     IMAGE_HOSTS,
     DemoBoard,
     DemoImage,
+    board_seed,
     image_key,
     make_board,
 )
@@ -58,11 +59,11 @@ _ATTRIBUTE = re.compile(
 
 @contextmanager
 def serve_params(params: "Params", port: int = 0) -> Iterator[int]:
-    """As `serve`, for the boards that params.yaml describes; each has its own seed."""
+    """As `serve`, for the boards that params.yaml describes."""
     demo, board = params.demo, params.board
     boards = [
-        make_board(demo.seed + index, demo.articles, name, *board.years)
-        for index, name in enumerate(board.names)
+        make_board(board_seed(demo.seed, name), demo.articles, name, *board.years)
+        for name in board.names
     ]
     with serve(boards, port) as served:
         yield served

@@ -18,7 +18,7 @@ import crawl
 import links
 from pttfaces import files, source, tables, workdir
 from pttfaces.config import load
-from pttfaces.demo.board import DemoBoard, Post, make_board
+from pttfaces.demo.board import DemoBoard, Post, board_seed, make_board
 from pttfaces.demo.site import serve
 from pttfaces.errors import DataError, ParamsError
 from pttfaces.tables import ArticleStatus
@@ -176,6 +176,42 @@ def test_crawl_of_one_more_year_requests_no_page_of_a_settled_year(configure: Co
         shutil.rmtree(".cache/listings")
         crawled([2023, 2024])
         assert len(asked) > of_2023
+
+
+def test_links_of_more_years_and_boards_requests_no_article_again(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the demo, where more years and boards change nothing of a year; in any order."""
+    answers = {
+        name: without_gate(make_board(board_seed(1, name), 8, name, 2022, 2023, 2024))
+        for name in ("Beauty", "Handsome")
+    }
+
+    def answer(path: str) -> Answer:
+        return answers["Handsome" if "/Handsome/" in path else "Beauty"](path)
+
+    def linked(name: str | list[str], year: int | list[int]) -> tuple[list[bytes], set[str]]:
+        asked.clear()
+        configure(board__name=name, board__year=year)
+        crawl.main()
+        links.main()
+        articles = {path for path, _, _ in asked if "/bbs/" in path and "/index" not in path}
+        return outputs(), articles
+
+    with server(answer) as (base, asked):
+        port = base.rpartition(":")[2]
+        monkeypatch.setenv("PTTFACES_LOOPBACK_HOSTS", f"www.ptt.test={port},imgur.test={port}")
+        alone, articles = linked("Beauty", 2024)
+        assert len(articles) == 8
+        more, articles = linked("Beauty", [2022, 2024])
+        assert len(articles) == 16
+        assert more[0].endswith(alone[0])
+        assert linked("Beauty", 2024) == (alone, set())
+        both, articles = linked(["Handsome", "Beauty"], [2022, 2024])
+        assert len(articles) == 24
+        assert both[0].endswith(more[0])
+        assert linked("Beauty", [2022, 2024]) == (more, set())
+        assert linked(["Handsome", "Beauty"], [2022, 2024]) == (both, set())
 
 
 def test_stages_read_a_settled_year_once(configure: Configure) -> None:

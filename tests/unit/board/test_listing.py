@@ -201,10 +201,14 @@ def test_filter_rows_keeps_the_first_of_two_boards_articles_with_one_id() -> Non
     assert (article.board, left_out["repeated_id"]) == ("A", 1)
 
 
-def test_list_rows_of_five_years_requests_few_pages_twice_and_none_again(tmp_path: Path) -> None:
-    """Each year finds its own edges on a board of 300 pages and 30 years of ids."""
+@pytest.mark.parametrize("first_year", [1999, 2018, 2021])
+def test_list_rows_of_five_years_requests_few_pages_twice_and_none_again(
+    first_year: int, tmp_path: Path
+) -> None:
+    """Each year finds its own edges on a board of 300 pages and 30 years of ids, whose times get a
+    tenth digit in 2001, and whose newest page ends with pinned posts."""
     board, cache = thirty_years(20 * 300), IndexPageCache(tmp_path / "cache")
-    spans = [Span.of_days(year, "0101", "1231") for year in range(2018, 2023)]
+    spans = [Span.of_days(first_year + n, "0101", "1231") for n in range(5)]
 
     def read(base: str) -> list[list[str]]:
         with fast_client() as client:

@@ -12,7 +12,7 @@ import requests
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pttfaces.demo import encode, pages
-from pttfaces.demo.board import DemoBoard, DemoImage, image_key, make_board
+from pttfaces.demo.board import DemoBoard, DemoImage, board_seed, image_key, make_board
 from pttfaces.demo.site import BOARD_HOST, HOSTS, serve
 from pttfaces.errors import SiteError
 from pttfaces.http import LoopbackHosts
@@ -249,6 +249,24 @@ def test_make_board_of_the_same_seed_gives_the_same_board() -> None:
     other = make_board(2, 72, "Beauty", 2024)
     assert other.posts[80] != BOARD.posts[80]
     assert not set(other.images) & set(BOARD.images)
+
+
+def test_make_board_of_a_year_is_the_same_beside_other_years() -> None:
+    several = make_board(1, 72, "Beauty", 2022, 2023, 2024)
+    of_2024 = [[post for post in b.posts if post.time.year == 2024] for b in (BOARD, several)]
+    assert of_2024[0] == of_2024[1]
+    assert BOARD.images.items() < several.images.items()
+    assert len({image.number for image in several.images.values()}) > 2.9 * len(
+        {image.number for image in BOARD.images.values()}
+    )
+
+
+def test_board_seed_of_a_name_is_its_own_and_that_of_the_demo_for_the_recorded_board() -> None:
+    names = ("Beauty", "Handsome", "WomenTalk")
+    seeds = [board_seed(seed, name) for seed in (0, 2**31 - 1) for name in names]
+    assert seeds[::3] == [0, 2**31 - 1]
+    assert len(set(seeds)) == 6
+    assert min(seeds) >= 0
 
 
 @pytest.mark.parametrize("articles", [3, 5, 24, 200])
