@@ -134,7 +134,8 @@ def trace(provenance: Provenance, name: str) -> Iterator[str]:
     for origin in origins:
         yield f"from     {_describe_origin(origin)}"
         if origin.title:
-            yield f"         {origin.date} {origin.title}"
+            # Tables of version 0.2 have no board.
+            yield f"         {' '.join(filter(None, (origin.board, origin.date, origin.title)))}"
         if origin.posted and origin.posted != origin.url:
             yield f"         posted as {origin.posted}"
 

@@ -11,7 +11,7 @@ from pttfaces.denylist import DenyList
 
 MEASURES = ["sharpness", "face_px", "upscale", "brightness", "yaw", "pitch", "roll", "score"]
 JOINED = {  # table → the columns that identify a row, and the others that are used
-    "articles.jsonl": (["id"], ["url", "author", "title", "date"]),
+    "articles.jsonl": (["id"], ["url", "author", "title", "date", "board"]),
     "links.jsonl": (["article", "url"], ["posted", "author", "addresses"]),
     "ledger.csv": (["article", "url", "sha256"], ["final_url", "place", "path"]),
     "crops.csv": (["crop"], ["face", *MEASURES, "phash"]),
@@ -26,8 +26,8 @@ class Provenance:
     articles: id → its row; crops: file name → its row in data/dataset.csv, completed by
     data/crops.csv; origins: the places where images were found, each with sha256 ("" if it was
     never fetched there), article, url, final_url, place and path of the ledger, posted (the link),
-    poster (the user id beside a push, or the article's author), the article's author, title and
-    date, and addresses (a line for each that led to the image or may have).
+    poster (the user id beside a push, or the article's author), the article's author, title, date
+    and board, and addresses (a line for each that led to the image or may have).
     """
 
     def __init__(self, contents: Iterable[tuple[str, bytes]]) -> None:
@@ -46,7 +46,7 @@ class Provenance:
         links = links.rename(columns={"author": "poster"})
         origins = (
             ledger.merge(links, "left", ["article", "url"])
-            .join(articles[["author", "title", "date"]], "article")
+            .join(articles[["author", "title", "date", "board"]], "article")
             .fillna("")
         )
         origins["poster"] = origins["poster"].where(origins["poster"] != "", origins["author"])
