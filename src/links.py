@@ -1,6 +1,7 @@
 """Stage links: finds the images that articles link; writes data/links.jsonl."""
 
 import os
+from collections.abc import Callable
 from functools import partial
 
 from pttfaces.stage import run_stage
@@ -12,7 +13,6 @@ from pttfaces.board.hosts import HostRules
 from pttfaces.board.links import ImageLink
 from pttfaces.board.page_cache import PageCache
 from pttfaces.config import Params, load
-from pttfaces.denylist import DenyList
 from pttfaces.tables import Article, ArticleStatus
 
 
@@ -22,9 +22,10 @@ def main() -> None:
     rules = HostRules(source.host_aliases(params))
     listed = tables.read_jsonl("data/articles.jsonl", Article)
     allowed = [a for a in listed if not deny.denies(article=a.id, author=a.author)]
+    is_denied = articles.link_filter(deny, rules)
     # Without an article there is no reason to wait for another run that reads the board.
-    read = read_all(params, allowed, deny, rules) if allowed else []
-    filtered = [articles.filter_links(each, params.links.pushes, deny) for each in read]
+    read = read_all(params, allowed, is_denied, rules) if allowed else []
+    filtered = [articles.filter_links(each, params.links.pushes, is_denied) for each in read]
     reads = [each for each, _ in filtered]
     denied = len(listed) - len(allowed) + sum(count for _, count in filtered)
     tables.write_jsonl("data/links.jsonl", (row for r in reads for row in articles.link_rows(r)))
@@ -38,12 +39,15 @@ def main() -> None:
 
 
 def read_all(
-    params: Params, listed: list[Article], deny: DenyList, rules: HostRules
+    params: Params,
+    listed: list[Article],
+    is_denied: Callable[[ImageLink], bool],
+    rules: HostRules,
 ) -> list[articles.ArticleRead]:
     """Reads the articles and opens the pages they link, from cached pages where there are any."""
     how, rate = params.links.albums, params.board.rate_per_s
     client_id = os.environ.get(linked_pages.CLIENT_ID, "")
-    auth = linked_pages.ClientId(client_id) if how == "api" else None
+    credentials = linked_pages.imgur_credentials(client_id) if how == "api" else None
     sources = dict(linked_pages.PAGE_SOURCES) if params.links.pages else {}
     if how != "leave":
         sources["album"] = linked_pages.ALBUM_SOURCES[how]
@@ -53,8 +57,7 @@ def read_all(
         pages /= files.digest_json(namespace)[:16]
 
     def may_open(link: ImageLink) -> bool:
-        is_allowed_place = params.links.pushes or link.place == "body"
-        return is_allowed_place and not articles.is_denied(link, deny)
+        return (params.links.pushes or link.place == "body") and not is_denied(link)
 
     with (
         workdir.resuming("links", [source.base_url(params), namespace]) as work,
@@ -67,7 +70,7 @@ def read_all(
         reads = list(articles.read_articles(client, listed, cache_for, rules))
         networks = params.download.allow_networks
         retries = RetryPolicy(attempts=3)  # there are many hosts, and some are gone
-        with PageClient(hosts, rate, retries, auth=auth, allow_networks=networks) as page_client:
+        with PageClient(hosts, rate, retries, credentials, networks) as page_client:
             return linked_pages.open_pages(page_client, reads, sources, cache_for, may_open, rules)
 
 

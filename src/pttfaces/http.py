@@ -5,31 +5,30 @@ The User-Agent, the Retry-After header, certificates, proxies, and which address
 server, a local mirror); requests to all other names go to the network.
 """
 
+import asyncio
 import email.utils
 import ipaddress
 import os
 import re
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+import zlib
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
+import aiohttp
 import certifi
-import requests
+from aiohttp.abc import ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from publicsuffixlist import PublicSuffixList
-from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies, select_proxy
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import NewConnectionError
+from yarl import URL
 
 from pttfaces import __version__
 from pttfaces.errors import ParamsError
@@ -60,10 +59,175 @@ _REFUSED = [
 _UNICAST = ipaddress.ip_network("2000::/3")
 _FAKE_IP = ipaddress.ip_network("198.18.0.0/15")  # for benchmarks (RFC 2544), so free for proxies
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_READ_AHEAD = 2**18  # bytes buffered of one connection, at most about twice as many
+_DNS_S = 300
+REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class RefusedAddressError(OSError):
     """The address to connect to is not public."""
+
+
+# What `HttpClient.request` and reading its responses raise, apart from errors of this machine.
+NETWORK_ERRORS = (
+    aiohttp.ClientError,
+    RefusedAddressError,
+    TimeoutError,
+    ConnectionError,
+    ssl.SSLError,
+    UnicodeError,  # of a host's name
+)
+
+
+@dataclass(frozen=True)
+class LoopbackHosts:
+    """Host names that are served by this machine.
+
+    ports: host name (lower case) → port on 127.0.0.1 that serves it, over plain HTTP whatever the
+    scheme of the URL. Empty: every name is resolved.
+    """
+
+    ports: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> "LoopbackHosts":
+        """Reads "img.test=8081,board.test=8082"; ParamsError names an entry that is not allowed."""
+        ports = {}
+        for entry in filter(None, (part.strip() for part in text.split(","))):
+            host, _, port = entry.partition("=")
+            if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+                raise ParamsError(
+                    f"{LOOPBACK_VARIABLE} has the entry {entry!r}; expected HOST=PORT with a "
+                    "port from 1 to 65535, such as img.test=8081."
+                )
+            ports[host.lower()] = int(port)
+        return cls(ports)
+
+    def port(self, host: str | None) -> int | None:
+        """The port on 127.0.0.1 that serves a host; None for a host on the network."""
+        return self.ports.get((host or "").lower())
+
+    def resolve(self, url: str) -> tuple[str, dict[str, str]]:
+        """The address to connect to for `url`, and the headers that keep its host name."""
+        parts = urlsplit(url)
+        port = self.port(parts.hostname)
+        if port is None:
+            return url, {}
+        address = urlunsplit(("http", f"{LOOPBACK}:{port}", parts.path or "/", parts.query, ""))
+        return address, {"Host": parts.netloc}
+
+
+class HttpClient:
+    """Connections to `hosts`, to proxies and to the network; an asynchronous context manager.
+
+    allow_networks: None for connections to any address; else only to public ones and those in these
+    networks (see `check_address`). What a proxy connects to is the proxy's decision: only an IP
+    address in a URL is checked there. cookies: keep those that sites set. resend: send a GET again
+    at once where the connection ends without a response. options: of aiohttp's sessions.
+    ParamsError: see `ssl_context` and `user_agent`.
+    """
+
+    def __init__(
+        self,
+        hosts: LoopbackHosts,
+        allow_networks: Sequence[str] | None = None,
+        cookies: bool = False,
+        resend: bool = True,
+        headers: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> None:
+        self._hosts, self._allow_networks = hosts, allow_networks
+        self._cookies, self._resend, self._session_options = cookies, resend, options
+        self._ssl, self._headers = ssl_context(), {"User-Agent": user_agent(), **(headers or {})}
+        self._sessions: dict[tuple[bool, type], aiohttp.ClientSession] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for session in self._sessions.values():
+            await session.close()
+
+    def request(
+        self,
+        method: str,
+        url: URL,
+        connection: type[ResponseHandler] = ResponseHandler,
+        **options: Any,
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """The response to a request, a redirect as it comes.
+
+        connection: another class serves one response only. options: of aiohttp's requests.
+        Raises NETWORK_ERRORS, or ParamsError as `proxy_for` does.
+        """
+        proxy, checked = None, False
+        if self._hosts.port(url.raw_host) is not None:
+            url = url.with_scheme("http")
+        elif not (proxy := proxy_for(str(url.origin()))):
+            checked = self._allow_networks is not None
+        elif self._allow_networks is not None:
+            with suppress(ValueError):  # a name, which the proxy resolves
+                check_address(url.raw_host or "", self._allow_networks)
+        session = self._session(checked, connection)
+        return session.request(method, url, proxy=proxy, allow_redirects=False, **options)
+
+    def _session(self, checked: bool, connection: type[ResponseHandler]) -> aiohttp.ClientSession:
+        """checked: for public addresses only, and not for a proxy or this machine."""
+        if (checked, connection) not in self._sessions:
+            allowed = self._allow_networks or ()
+            connector = aiohttp.TCPConnector(
+                limit=0,
+                ssl=self._ssl,
+                resolver=_Resolver(self._hosts),
+                ttl_dns_cache=_DNS_S,
+                force_close=connection is not ResponseHandler,
+                socket_factory=(lambda info: public_socket(info, allowed)) if checked else None,
+            )
+            connector._factory = partial(connection, loop=asyncio.get_running_loop())
+            session = aiohttp.ClientSession(
+                connector=connector,
+                # unsafe: also of hosts without a name
+                cookie_jar=(
+                    aiohttp.CookieJar(unsafe=True) if self._cookies else aiohttp.DummyCookieJar()
+                ),
+                headers=self._headers,
+                read_bufsize=_READ_AHEAD,
+                **self._session_options,
+            )
+            session._retry_connection = self._resend
+            self._sessions[checked, connection] = session
+        return self._sessions[checked, connection]
+
+
+class _Resolver(aiohttp.ThreadedResolver):
+    """Leads the names of `LoopbackHosts` to their ports, and resolves all others.
+
+    The names keep connections and cookies apart: one host's stray bytes must not answer for
+    another.
+    """
+
+    def __init__(self, hosts: LoopbackHosts) -> None:
+        super().__init__()
+        self._hosts = hosts
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        served = self._hosts.port(host)
+        if served is None:
+            return await super().resolve(host, port, family)
+        return [
+            ResolveResult(
+                hostname=host, host=LOOPBACK, port=served, family=socket.AF_INET, proto=0, flags=0
+            )
+        ]
+
+
+def read_chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The decoded body of a response, in pieces of bounded size."""
+    chunks: AsyncIterator[bytes] = response.content.iter_any()
+    is_x_gzip = response.headers.get("Content-Encoding", "").lower() == "x-gzip"
+    return _unzipped(chunks) if is_x_gzip else chunks  # aiohttp knows the name gzip only
 
 
 def user_agent() -> str:
@@ -104,14 +268,28 @@ def ssl_context() -> ssl.SSLContext:
     return context
 
 
-def proxy_for(url: str) -> str | None:
-    """The proxy to request a URL through, by HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY or the
-    system's settings; None to connect directly, always so to this machine.
+@lru_cache(4096)  # the environment is searched for long, and does not change
+def proxy_for(root: str) -> str | None:
+    """The proxy to connect to a site through, by HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY or
+    the system's settings; None to connect directly, always so to this machine.
 
-    ParamsError: a proxy of another kind than HTTP's.
+    root: the scheme and host of a URL. ParamsError: a proxy of another kind than HTTP's.
     """
-    parts = urlsplit(url)
-    return _proxy_of_root(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}")
+    host = urlsplit(root).hostname or ""
+    with suppress(ValueError):
+        if host == "localhost" or ipaddress.ip_address(host).is_loopback:
+            return None
+    proxy = select_proxy(root, get_environ_proxies(root))
+    if not proxy:
+        return None
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    kind = urlsplit(proxy).scheme
+    if kind not in ("http", "https"):
+        raise ParamsError(
+            f"the proxy of the environment is of the kind {kind}://; expected http://, or NO_PROXY "
+            "with the hosts to connect to directly."
+        )
+    return proxy
 
 
 def is_public(text: str) -> bool:
@@ -150,58 +328,18 @@ def public_socket(info: tuple[Any, ...], allowed: Iterable[str] = ()) -> socket.
     return socket.socket(family, kind, protocol)
 
 
-@dataclass(frozen=True)
-class LoopbackHosts:
-    """Host names that are served by this machine.
+def retry_after(text: str) -> float | None:
+    """A Retry-After header in seconds from now: a number or a date (RFC 9110, 10.2.3).
 
-    ports: host name (lower case) → port on 127.0.0.1 that serves it, over plain HTTP whatever the
-    scheme of the URL. Empty: every name is resolved.
+    None for anything else.
     """
-
-    ports: Mapping[str, int] = field(default_factory=dict)
-
-    @classmethod
-    def parse(cls, text: str) -> "LoopbackHosts":
-        """Reads "img.test=8081,board.test=8082"; ParamsError names an entry that is not allowed."""
-        ports = {}
-        for entry in filter(None, (part.strip() for part in text.split(","))):
-            host, _, port = entry.partition("=")
-            if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-                raise ParamsError(
-                    f"{LOOPBACK_VARIABLE} has the entry {entry!r}; expected HOST=PORT with a "
-                    "port from 1 to 65535, such as img.test=8081."
-                )
-            ports[host.lower()] = int(port)
-        return cls(ports)
-
-    def port(self, host: str | None) -> int | None:
-        """The port on 127.0.0.1 that serves a host; None for a host on the network."""
-        return self.ports.get((host or "").lower())
-
-    def resolve(self, url: str) -> tuple[str, dict[str, str]]:
-        """The address to connect to for `url`, and the headers that keep its host name."""
-        parts = urlsplit(url)
-        port = self.port(parts.hostname)
-        if port is None:
-            return url, {}
-        address = urlunsplit(("http", f"{LOOPBACK}:{port}", parts.path or "/", parts.query, ""))
-        return address, {"Host": parts.netloc}
-
-    def session(
-        self, follow_redirects: bool = True, allow_networks: Sequence[str] | None = None
-    ) -> requests.Session:
-        """A requests session that maps these hosts; responses keep the URL that was requested.
-
-        allow_networks: None for requests to any address; else only to public ones and those in
-        these networks (see `check_address`). What a proxy connects to is the proxy's decision.
-        """
-        session = requests.Session() if follow_redirects else _NoRedirects()
-        session.trust_env = False  # `ssl_context` and `proxy_for` decide; no passwords of ~/.netrc
-        session.headers["User-Agent"] = user_agent()
-        adapter = _Adapter(self, allow_networks)
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, adapter)
-        return session
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def site_name(host: str) -> str:
@@ -217,212 +355,20 @@ def site_name(host: str) -> str:
     return _suffixes().privatesuffix(host.rstrip(".")) or host
 
 
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Ends the requests that this thread makes within the block, whatever they wait for.
-
-    `requests` limits each wait for the next bytes only. requests.exceptions.Timeout: the time is
-    over.
-    """
-    deadline = _Deadline()
-    timer = threading.Timer(seconds, deadline.expire)
-    timer.daemon = True
-    token = _DEADLINE.set(deadline)
-    timer.start()
-    try:
-        yield
-    except (requests.exceptions.RequestException, OSError):
-        if not deadline.expired:
-            raise
-    finally:
-        timer.cancel()
-        _DEADLINE.reset(token)
-        deadline.close()
-    if deadline.expired:
-        raise requests.exceptions.Timeout(f"no response within {seconds:g} s")
-
-
-def retry_after(text: str) -> float | None:
-    """A Retry-After header in seconds from now: a number or a date (RFC 9110, 10.2.3).
-
-    None for anything else.
-    """
-    text = text.strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
-@lru_cache(4096)  # the environment is searched for long, and does not change
-def _proxy_of_root(root: str) -> str | None:
-    if _is_loopback(urlsplit(root).hostname or ""):
-        return None
-    proxy = select_proxy(root, get_environ_proxies(root))
-    if not proxy:
-        return None
-    proxy = proxy if "://" in proxy else f"http://{proxy}"
-    kind = urlsplit(proxy).scheme
-    if kind not in ("http", "https"):
-        raise ParamsError(
-            f"the proxy of the environment is of the kind {kind}://; expected http://, or NO_PROXY "
-            "with the hosts to connect to directly."
-        )
-    return proxy
-
-
 @cache
 def _suffixes() -> PublicSuffixList:
     # The list that the package brings. Its private part would part an operator's customers.
     return PublicSuffixList(only_icann=True)
 
 
-def _check_literal(host: str, networks: Sequence[str]) -> None:
-    """Refuses an IP address in a URL, which no proxy has to resolve."""
-    with suppress(ValueError):  # a name
-        try:
-            check_address(host, networks)
-        except RefusedAddressError as error:
-            raise requests.exceptions.ConnectionError(str(error)) from None
-
-
-def _is_loopback(host: str) -> bool:
+async def _unzipped(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    unzip = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-class _NoRedirects(requests.Session):
-    """Returns a redirect as it comes: requests would first read its whole body into memory."""
-
-    def resolve_redirects(self, *_: Any, **__: Any) -> Any:
-        return iter(())
-
-
-class _Deadline:
-    """Shuts the connections of requests down when their time is over.
-
-    It has handles of its own: a response may outlive its connection's.
-    """
-
-    def __init__(self) -> None:
-        self.expired = False
-        self._sockets: list[socket.socket] = []
-
-    def watch(self, sock: socket.socket) -> None:
-        self._sockets.append(sock.dup())
-        if self.expired:
-            self.expire()
-
-    def expire(self) -> None:
-        self.expired = True
-        for sock in self._sockets:
-            with suppress(OSError):  # the connection has ended by itself
-                sock.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        for sock in self._sockets:
-            sock.close()
-
-
-# Of the thread's present request: its deadline, and the networks apart from public addresses, None
-# for all.
-_DEADLINE: ContextVar[_Deadline | None] = ContextVar("_DEADLINE", default=None)
-_NETWORKS: ContextVar[Sequence[str] | None] = ContextVar("_NETWORKS", default=None)
-
-
-class _Connection(HTTPConnection):
-    """A connection that `time_limit` can end, to a public address where that is asked for."""
-
-    _handle: socket.socket | None = None
-
-    def _new_conn(self) -> socket.socket:
-        networks = _NETWORKS.get()
-        sock = super()._new_conn() if networks is None else self._connect_allowed(networks)
-        self._handle = sock.dup()  # of the same connection, also once TLS has taken `sock` over
-        self._watch()
-        return sock
-
-    def _connect_allowed(self, networks: Sequence[str]) -> socket.socket:
-        name = self._dns_host
-        try:
-            found = socket.getaddrinfo(name, self.port, type=socket.SOCK_STREAM)
-        except OSError:
-            return super()._new_conn()  # fails in the same way, with urllib3's error
-        error: Exception | None = None
-        for address in dict.fromkeys(str(info[4][0]) for info in found):
-            try:
-                check_address(address, networks)
-                self._dns_host = address
-                return super()._new_conn()
-            except (RefusedAddressError, NewConnectionError) as failure:
-                error = failure
-            finally:
-                self._dns_host = name
-        raise NewConnectionError(self, str(error))
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        self._watch()
-        super().request(*args, **kwargs)
-
-    def close(self) -> None:
-        super().close()
-        if self._handle:
-            self._handle.close()
-            self._handle = None
-
-    def _watch(self) -> None:
-        deadline = _DEADLINE.get()
-        if deadline and self._handle:
-            deadline.watch(self._handle)
-
-
-class _TlsConnection(_Connection, HTTPSConnection):
-    pass
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
-
-
-class _Adapter(HTTPAdapter):
-    def __init__(self, hosts: LoopbackHosts, allow_networks: Sequence[str] | None) -> None:
-        self._hosts, self._allow_networks = hosts, allow_networks
-        self._ssl_context = ssl_context()
-        super().__init__()
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, ssl_context=self._ssl_context, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, ssl_context=self._ssl_context, **kwargs)
-        manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
-        return manager
-
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Leaves the choice of certificates to `ssl_context`: requests would add certifi's."""
-
-    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> Any:
-        address, headers = self._hosts.resolve(request.url or "")
-        resolved = request.copy()
-        resolved.url = address
-        resolved.headers.update(headers)
-        proxy = proxy_for(address)
-        kwargs["proxies"] = {"http": proxy, "https": proxy} if proxy else {}
-        if proxy and self._allow_networks is not None:
-            _check_literal(urlsplit(address).hostname or "", self._allow_networks)
-        token = _NETWORKS.set(None if headers or proxy else self._allow_networks)
-        try:
-            response = super().send(resolved, *args, **kwargs)
-        finally:
-            _NETWORKS.reset(token)
-        response.url, response.request = request.url or "", request
-        return response
+        async for chunk in chunks:
+            while chunk:
+                yield unzip.decompress(chunk, _READ_AHEAD)
+                chunk = unzip.unconsumed_tail
+    except zlib.error:
+        raise aiohttp.ClientPayloadError("not gzip") from None
+    if not unzip.eof:
+        raise aiohttp.ClientPayloadError("the end is missing")

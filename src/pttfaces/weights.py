@@ -1,18 +1,19 @@
 """Finds a network's weights file: where the user put it, where it is cached, or on the web."""
 
 import hashlib
+import urllib.error
+import urllib.request
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
-
-import requests
 
 from pttfaces import files, workdir
 from pttfaces.errors import WeightsError
-from pttfaces.http import LoopbackHosts
+from pttfaces.http import LoopbackHosts, ssl_context, user_agent
 from pttfaces.progress import progress
 
 _CHUNK = 1 << 18  # bytes
-_TIMEOUT_S = (10, 60)  # to connect; between two chunks
+_TIMEOUT_S = 60  # to connect, and between two chunks
 
 
 def find(
@@ -58,25 +59,25 @@ def find(
 def _download(
     name: str, url: str, target: Path, sha256: str | None, advice: str, hosts: LoopbackHosts
 ) -> None:
+    address, headers = hosts.resolve(url)
+    request = urllib.request.Request(address, headers={"User-Agent": user_agent(), **headers})
     try:
-        with (
-            hosts.session() as session,
-            session.get(url, stream=True, timeout=_TIMEOUT_S) as response,
-        ):
-            response.raise_for_status()
+        with urllib.request.urlopen(request, None, _TIMEOUT_S, context=ssl_context()) as response:
             length = int(response.headers.get("Content-Length") or 0)
             digest = hashlib.sha256()
             with (
                 files.atomic(target) as handle,
                 progress(f"download {name}", length or None, " bytes") as bar,
             ):
-                for chunk in response.iter_content(_CHUNK):
+                while chunk := response.read(_CHUNK):
                     handle.write(chunk)
                     digest.update(chunk)
                     bar.update(len(chunk))
+                if response.length:  # bytes that have not come
+                    raise ConnectionError
                 # Inside the block, so that a wrong file never gets its name.
                 _compare(digest.hexdigest(), f"what {url} serves", name, sha256, advice)
-    except requests.RequestException as error:
+    except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
         raise WeightsError(
             f"{name}: its weights are not on this machine, and {url} cannot be downloaded "
             f"({_reason(error)}); put the file at {target}, or {advice}."
@@ -95,11 +96,8 @@ def _compare(found: str, what: str, name: str, sha256: str | None, remedy: str) 
         )
 
 
-def _reason(error: requests.RequestException) -> str:
-    if error.response is not None:
-        return f"HTTP {error.response.status_code}"
-    if isinstance(error, requests.Timeout):
-        return "no answer in time"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection"
-    return type(error).__name__
+def _reason(error: Exception) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"HTTP {error.code}"
+    is_late = isinstance(getattr(error, "reason", error), TimeoutError)
+    return "no answer in time" if is_late else "no connection"

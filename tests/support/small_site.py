@@ -2,13 +2,11 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs
-
-from requests.auth import AuthBase
 
 from pttfaces.board.article_ids import Span, posted_at
 from pttfaces.board.client import PageClient, RetryPolicy
@@ -26,9 +24,12 @@ YEAR = Span.of_days(2024, "0101", "1231")
 Answer = tuple[int, dict[str, str], str]
 
 
-def fast_client(hosts: LoopbackHosts | None = None, auth: AuthBase | None = None) -> PageClient:
+def fast_client(
+    hosts: LoopbackHosts | None = None,
+    credentials: Callable[[str], Mapping[str, str]] | None = None,
+) -> PageClient:
     """A client with a high rate and short waits."""
-    return PageClient(hosts or LoopbackHosts(), 1000, RETRIES, auth)
+    return PageClient(hosts or LoopbackHosts(), 1000, RETRIES, credentials)
 
 
 @contextmanager

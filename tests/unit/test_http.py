@@ -1,5 +1,6 @@
-"""What both web clients share: names on loopback, certificates, proxies, time limits, contact."""
+"""What both web clients share: names on loopback, certificates, proxies, contact."""
 
+import asyncio
 import email.utils
 import http.server
 import socket
@@ -11,23 +12,40 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import aiohttp
 import pytest
-import requests
 import trustme
 from hypothesis import given
 from hypothesis import strategies as st
+from yarl import URL
 
-from pttfaces.errors import ParamsError
+from pttfaces.board.client import PageClient, RetryPolicy
+from pttfaces.errors import ParamsError, SiteError
 from pttfaces.http import (
+    HttpClient,
     LoopbackHosts,
-    _proxy_of_root,
-    is_public,
+    RefusedAddressError,
     proxy_for,
     retry_after,
     ssl_context,
-    time_limit,
     user_agent,
 )
+
+NOWHERE = LoopbackHosts()
+
+
+def get(hosts: LoopbackHosts, *urls: str, networks: tuple[str, ...] | None = None) -> list[str]:
+    """The texts of URLs, requested one after the other by one client."""
+
+    async def read() -> list[str]:
+        texts = []
+        async with HttpClient(hosts, networks, cookies=True) as client:
+            for url in urls:
+                async with client.request("GET", URL(url)) as response:
+                    texts.append(await response.text())
+        return texts
+
+    return asyncio.run(read())
 
 
 class Site(http.server.BaseHTTPRequestHandler):
@@ -36,6 +54,7 @@ class Site(http.server.BaseHTTPRequestHandler):
             self.send_response(302)
             self.send_header("Location", "/here?a=1")
             self.send_header("Set-Cookie", "seen=1; Path=/")
+            self.send_header("Content-Length", "0")
             self.end_headers()
             return
         body = "|".join(
@@ -72,23 +91,22 @@ def door() -> Iterator[LoopbackHosts]:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_session_of_a_loopback_host_is_answered_on_this_machine(
+def test_http_client_of_a_loopback_host_is_answered_on_this_machine(
     door: LoopbackHosts, scheme: str
 ) -> None:
-    with door.session() as session:
-        response = session.get(f"{scheme}://www.board.test/page?x=1")
-    assert response.text == f"/page?x=1|www.board.test|{user_agent()}|"
-    assert response.url == f"{scheme}://www.board.test/page?x=1"
+    (text,) = get(door, f"{scheme}://www.board.test/page?x=1")
+    assert text == f"/page?x=1|www.board.test|{user_agent()}|"
 
 
-def test_session_of_a_loopback_host_keeps_redirects_and_cookies_with_its_name(
-    door: LoopbackHosts,
-) -> None:
-    with door.session() as session:
-        response = session.get("https://www.board.test/moved")
-        assert response.url == "https://www.board.test/here?a=1"
-        assert response.text.endswith("|seen=1")
-        assert [cookie.domain for cookie in session.cookies] == ["www.board.test"]
+def test_http_client_of_loopback_hosts_keeps_the_cookies_of_each(door: LoopbackHosts) -> None:
+    (port,) = door.ports.values()
+    hosts = LoopbackHosts({"www.board.test": port, "else.test": port})
+    moved, here, elsewhere = get(
+        hosts, "http://www.board.test/moved", "http://www.board.test/here", "http://else.test/here"
+    )
+    assert moved == ""  # a redirect as it comes
+    assert here.endswith("|seen=1")
+    assert elsewhere.endswith("|")
 
 
 def test_resolve_of_any_other_host_changes_nothing(door: LoopbackHosts) -> None:
@@ -202,26 +220,26 @@ def server_context(authority: trustme.CA) -> ssl.SSLContext:
 
 @pytest.mark.parametrize("kind", [DrippingHead, DrippingBody, DrippingWithoutLength])
 @pytest.mark.parametrize("tls", [False, True])
-def test_time_limit_ends_a_response_that_drips(
+def test_page_client_ends_a_response_that_drips(
     kind: type[Raw],
     tls: bool,
     authority: trustme.CA,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each wait for the next byte is short, so `timeout` alone would wait for ever."""
+    """Each wait for the next byte is short, so a limit of each would wait for ever."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
     context = server_context(authority) if tls else None
+    retries = RetryPolicy(attempts=1, limit_s=0.3)
     with (
         raw_server(kind, context) as port,
-        LoopbackHosts().session() as session,
-        pytest.raises(requests.exceptions.Timeout),
-        time_limit(0.3),
+        PageClient(NOWHERE, 1000, retries) as client,
+        pytest.raises(SiteError, match="timed out"),
     ):
-        session.get(f"{'https' if tls else 'http'}://localhost:{port}/", timeout=5)
+        client.fetch(f"{'https' if tls else 'http'}://localhost:{port}/")
 
 
-def test_time_limit_of_a_connection_used_again_ends_the_second_response() -> None:
+def test_page_client_ends_a_response_that_drips_on_a_connection_used_again() -> None:
     class Second(Raw):
         def handle(self) -> None:
             super().handle()
@@ -231,26 +249,25 @@ def test_time_limit_of_a_connection_used_again_ends_the_second_response() -> Non
                 time.sleep(0.02)
                 self.request.sendall(b"x")
 
-    with raw_server(Second) as port, LoopbackHosts().session() as session:
-        with time_limit(5):
-            assert session.get(f"http://127.0.0.1:{port}/", timeout=5).text == "hello"
-        with pytest.raises(requests.exceptions.Timeout), time_limit(0.3):
-            session.get(f"http://127.0.0.1:{port}/", timeout=5)
+    retries = RetryPolicy(attempts=1, limit_s=0.3)
+    with (
+        raw_server(Second) as port,
+        PageClient(NOWHERE, 1000, retries) as client,
+        pytest.raises(SiteError, match=r"/x does not answer \(timed out"),
+    ):
+        client.fetch(f"http://127.0.0.1:{port}/x")  # after robots.txt
 
 
-def test_session_trusts_the_bundle_of_the_environment(
+def test_http_client_trusts_the_bundle_of_the_environment(
     authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def get() -> str:
-        with LoopbackHosts().session() as session:
-            return session.get(f"https://localhost:{port}/", timeout=5).text
-
     with raw_server(Raw, server_context(authority)) as port:
-        with pytest.raises(requests.exceptions.SSLError):
-            get()
+        url = f"https://localhost:{port}/"
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            get(NOWHERE, url)
         for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
             monkeypatch.setenv(name, str(tmp_path / "ca.pem"))
-            assert get() == "hello"
+            assert get(NOWHERE, url) == ["hello"]
             monkeypatch.delenv(name)
 
 
@@ -279,9 +296,9 @@ def proxies(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    _proxy_of_root.cache_clear()
+    proxy_for.cache_clear()
     yield monkeypatch
-    _proxy_of_root.cache_clear()
+    proxy_for.cache_clear()
 
 
 def test_proxy_for_reads_the_environment(proxies: pytest.MonkeyPatch) -> None:
@@ -301,20 +318,21 @@ def test_proxy_for_of_another_kind_raises_params_error(proxies: pytest.MonkeyPat
     assert "secret" not in str(raised.value)
 
 
-def test_session_asks_the_proxy_and_never_for_a_loopback_host(
+def test_http_client_asks_the_proxy_and_never_for_a_loopback_host(
     door: LoopbackHosts, proxies: pytest.MonkeyPatch
 ) -> None:
     (port,) = door.ports.values()
     proxies.setenv("HTTP_PROXY", f"http://127.0.0.1:{port}")
-    with door.session(allow_networks=()) as session:
-        through = session.get("http://elsewhere.invalid/page")
-        assert through.text.startswith("http://elsewhere.invalid/page|elsewhere.invalid|")
-        assert session.get("http://www.board.test/page").text.startswith("/page|www.board.test|")
-        with pytest.raises(requests.exceptions.ConnectionError, match="not a public address"):
-            session.get("http://10.0.0.1/page")
+    through, here = get(
+        door, "http://elsewhere.invalid/page", "http://www.board.test/page", networks=()
+    )
+    assert through.startswith("http://elsewhere.invalid/page|elsewhere.invalid|")
+    assert here.startswith("/page|www.board.test|")
+    with pytest.raises(RefusedAddressError, match="not a public address"):
+        get(door, "http://10.0.0.1/page", networks=())
 
 
-def test_session_through_a_proxy_checks_the_hosts_own_certificate(
+def test_http_client_through_a_proxy_checks_the_hosts_own_certificate(
     authority: trustme.CA, tmp_path: Path, proxies: pytest.MonkeyPatch
 ) -> None:
     asked: list[bytes] = []
@@ -335,31 +353,38 @@ def test_session_through_a_proxy_checks_the_hosts_own_certificate(
         with suppress(OSError):
             while data := source.recv(65536):
                 target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
 
     proxies.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("behind.invalid").configure_cert(context)
     with raw_server(Raw, context) as port, raw_server(Tunnel) as proxy:
         proxies.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy}")
-        with LoopbackHosts().session(allow_networks=()) as session:
-            assert session.get("https://behind.invalid/x", timeout=5).text == "hello"
-            with pytest.raises(requests.exceptions.SSLError):
-                session.get("https://other.invalid/x", timeout=5)
+        assert get(NOWHERE, "https://behind.invalid/x", networks=()) == ["hello"]
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            get(NOWHERE, "https://other.invalid/x", networks=())
     assert asked == [b"behind.invalid:443", b"other.invalid:443"]
 
 
-def test_session_sends_no_passwords_of_netrc(
-    door: LoopbackHosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_http_client_sends_no_passwords_of_netrc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "netrc").write_text("machine www.board.test login me password secret\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    with door.session() as session:
-        request = session.get("http://www.board.test/page").request
-    assert "Authorization" not in request.headers
+    asked: list[bytes] = []
+
+    class Recording(Raw):
+        def handle(self) -> None:
+            asked.append(self.request.recv(65536))
+            self.request.sendall(self.first)
+
+    with raw_server(Recording) as port:
+        get(LoopbackHosts({"www.board.test": port}), "http://www.board.test/page")
+    assert b"authorization" not in asked[0].lower()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "private.test", "mapped.test"])
-def test_session_for_public_addresses_connects_to_no_other(
+def test_http_client_for_public_addresses_connects_to_no_other(
     host: str, door: LoopbackHosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, asked = socket.getaddrinfo, []
@@ -371,11 +396,9 @@ def test_session_for_public_addresses_connects_to_no_other(
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     (port,) = door.ports.values()
-    with door.session(allow_networks=()) as session:
-        with pytest.raises(requests.exceptions.ConnectionError, match="not a public address"):
-            session.get(f"http://{host}:{port}/page", timeout=5)
-        assert session.get("http://www.board.test/page").ok  # a host of this machine, by its name
-    assert asked == [host, "127.0.0.1"]
-    with door.session(allow_networks=("127.0.0.0/8",)) as session:
-        assert session.get(f"http://127.0.0.1:{port}/page", timeout=5).ok
-    assert not is_public("127.0.0.1")
+    with pytest.raises(aiohttp.ClientConnectorError) as refused:
+        get(door, f"http://{host}:{port}/page", networks=())
+    assert str(refused.value.os_error) == "not a public address"
+    assert get(door, "http://www.board.test/page", networks=())  # a host of this machine, by name
+    assert asked == ([] if host == "127.0.0.1" else [host])
+    assert get(door, f"http://127.0.0.1:{port}/page", networks=("127.0.0.0/8",))

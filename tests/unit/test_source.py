@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import loopback
 import pytest
 import settings
 
@@ -40,7 +41,10 @@ def test_connect_to_a_real_board_leads_named_hosts_to_this_machine(
 ) -> None:
     with server() as port:
         monkeypatch.setenv("PTTFACES_LOOPBACK_HOSTS", f"Board.test={port}, img.test={port}")
-        with source.connect(settings.params(source="ptt")) as hosts, hosts.session() as session:
+        with (
+            source.connect(settings.params(source="ptt")) as hosts,
+            loopback.session(hosts) as session,
+        ):
             answer = session.get("https://board.test/bbs/x?y=1")
             assert answer.text == "board.test/bbs/x?y=1"
             assert answer.url == "https://board.test/bbs/x?y=1"
@@ -53,7 +57,8 @@ def test_connect_to_the_demo_starts_a_board_unless_one_is_named(
 ) -> None:
     params = settings.params(source="demo")
     monkeypatch.delenv("PTTFACES_LOOPBACK_HOSTS", raising=False)
-    with source.connect(params) as hosts, hosts.session() as session:
+    with source.connect(params) as hosts:
+        session = loopback.session(hosts)
         assert session.get(f"{source.base_url(params)}/robots.txt").status_code == 200
         assert hosts.port("i.imgur.test")
     monkeypatch.setenv("PTTFACES_LOOPBACK_HOSTS", "www.ptt.test=8081")

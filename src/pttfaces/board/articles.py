@@ -14,7 +14,7 @@ from pttfaces.board.article_page import ArticlePage, PostedLink, parse_article
 from pttfaces.board.client import PageClient
 from pttfaces.board.hosts import HostRules, host_of
 from pttfaces.board.html import title_of
-from pttfaces.board.links import ArticleLinks, ImageLink, sort_links
+from pttfaces.board.links import ArticleLinks, ImageLink, image_keys, sort_links
 from pttfaces.board.page_cache import Page, PageCache
 from pttfaces.board.processes import map_on_cores
 from pttfaces.denylist import DenyList
@@ -88,22 +88,30 @@ def choose_cache(article: Article, *, settled: PageCache, recent: PageCache) -> 
     return settled if age_s > SETTLED_AFTER_S else recent
 
 
-def filter_links(read: ArticleRead, pushes: bool, deny: DenyList) -> tuple[ArticleRead, int]:
-    """An article with the links that may be used, and how many the deny list removed.
+def link_filter(deny: DenyList, rules: HostRules) -> Callable[[ImageLink], bool]:
+    """Tells whether the deny list has a link, in any form, one of its addresses, or its push's
+    author."""
+    keys = {key for url in deny.entries.get("url", ()) for key in image_keys(url, rules)}
+
+    def is_denied(link: ImageLink) -> bool:
+        named = (link.posted, link.page, *link.addresses)
+        by_address = link.key in keys or any(deny.denies(url=address) for address in named)
+        return by_address or deny.denies(author=link.author)
+
+    return is_denied
+
+
+def filter_links(
+    read: ArticleRead, pushes: bool, is_denied: Callable[[ImageLink], bool]
+) -> tuple[ArticleRead, int]:
+    """An article with the links that may be used, and how many are denied.
 
     pushes: also use the links in pushes.
     """
     considered = [link for link in read.links.images if pushes or link.place == "body"]
-    allowed = [link for link in considered if not is_denied(link, deny)]
+    allowed = [link for link in considered if not is_denied(link)]
     links = replace(read.links, images=tuple(allowed))
     return replace(read, links=links), len(considered) - len(allowed)
-
-
-def is_denied(link: ImageLink, deny: DenyList) -> bool:
-    """Whether the deny list has a link as posted, one of its addresses, or its push's author."""
-    named = (link.posted, link.page, *link.addresses)
-    by_address = any(deny.denies(url=address) for address in named)
-    return by_address or deny.denies(author=link.author)
 
 
 def link_rows(read: ArticleRead) -> list[Link]:

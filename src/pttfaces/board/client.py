@@ -1,29 +1,42 @@
 """Requests a board's pages, with a rate limit, retries, robots.txt, the 18+ gate and a cache."""
 
+import asyncio
 import random
+import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from typing import Self, TypeAlias, TypeVar
 from urllib.parse import urljoin, urlsplit
 
-import requests
+import aiohttp
 from bs4 import SoupStrainer
 from protego import Protego
-from requests.auth import AuthBase
+from yarl import URL
 
 from pttfaces.board.html import parse_html
 from pttfaces.board.page_cache import Page, PageCache
 from pttfaces.errors import SiteError
-from pttfaces.http import AGENT, LoopbackHosts, retry_after, site_name, time_limit
+from pttfaces.http import (
+    AGENT,
+    NETWORK_ERRORS,
+    REDIRECTS,
+    HttpClient,
+    LoopbackHosts,
+    RefusedAddressError,
+    read_chunks,
+    retry_after,
+    site_name,
+)
 
 CONCURRENCY = 8  # requests in flight, so that a slow response does not leave the rate unused
 _MAX_WAIT_S = 300.0
 _NO_TEXT = ("image/", "video/", "audio/")  # types of responses that are no pages
 _MAX_BYTES = 8 * 2**20  # of a page; nothing but attributes of a tag takes 60 times as much to parse
+_MAX_HEADER_BYTES = 2**16  # of a line: some sites send long policies
 _MAX_REDIRECTS = 10
 
 
@@ -41,7 +54,7 @@ class PageError(SiteError):
 
 _T = TypeVar("_T")
 # Turns a page into a value, and says whether the page is final: one that is not (it may be a
-# temporary error) is not cached. Called from several threads.
+# temporary error) is not cached.
 Parser: TypeAlias = Callable[[Page], tuple[_T, bool]]
 
 
@@ -60,39 +73,26 @@ class RetryPolicy:
     limit_s: float = 120.0
 
 
-class RateLimiter:
-    """Spaces the starts of requests evenly, for any number of threads."""
+@dataclass
+class _RateLimiter:
+    """Spaces the starts of requests evenly."""
 
-    def __init__(self, rate_per_s: float) -> None:
-        self._interval_s = 1 / rate_per_s
-        self._next_start = 0.0
-        self._lock = threading.Lock()
+    interval_s: float
+    next_start: float = 0.0
 
-    def reserve(self) -> float:
-        """Reserves the next start and returns the seconds until then."""
-        with self._lock:
-            now = time.monotonic()
-            start = max(now, self._next_start)
-            self._next_start = start + self._interval_s
-            return start - now
-
-    def pause(self, seconds: float) -> None:
-        """Delays all starts that are not reserved yet."""
-        with self._lock:
-            self._next_start = max(self._next_start, time.monotonic() + seconds)
-
-    def slow_to(self, rate_per_s: float) -> None:
-        """Lowers the rate; a higher one than the present changes nothing."""
-        with self._lock:
-            self._interval_s = max(self._interval_s, 1 / rate_per_s)
+    async def wait(self) -> None:
+        """Returns at the next start."""
+        now = time.monotonic()
+        start = max(now, self.next_start)
+        self.next_start = start + self.interval_s
+        await asyncio.sleep(start - now)
 
 
 class PageClient:
-    """Requests pages from any number of threads; use as a context manager.
+    """Requests pages, on an event loop in a thread of its own; use as a context manager.
 
-    rate_per_s: at most so many requests a second to a site (the hosts of a registered domain), all
-    threads together; auth: adds credentials to the requests of hosts that need them;
-    allow_networks: see `LoopbackHosts.session`.
+    rate_per_s: at most so many requests a second to a site (the hosts of a registered domain);
+    credentials: a URL → further headers for its request; allow_networks: see `HttpClient`.
     """
 
     def __init__(
@@ -100,27 +100,45 @@ class PageClient:
         hosts: LoopbackHosts,
         rate_per_s: float,
         retries: RetryPolicy | None = None,
-        auth: AuthBase | None = None,
+        credentials: Callable[[str], Mapping[str, str]] | None = None,
         allow_networks: Sequence[str] | None = None,
     ) -> None:
-        self._session = hosts.session(follow_redirects=False, allow_networks=allow_networks)
-        self._rate_per_s = rate_per_s
-        self._limiters: dict[str, RateLimiter] = {}  # by site
         self._retries = retries or RetryPolicy()
-        self._auth = auth
-        self._closed = threading.Event()
-        self._robots_lock = threading.Lock()
+        silence_s = self._retries.timeout_s
+        self._http = HttpClient(
+            hosts,
+            allow_networks,
+            cookies=True,
+            resend=False,  # it would not count for the rate
+            max_field_size=_MAX_HEADER_BYTES,
+            timeout=aiohttp.ClientTimeout(
+                self._retries.limit_s, sock_connect=silence_s, sock_read=silence_s
+            ),
+        )
+        self._interval_s = 1 / rate_per_s
+        self._limiters: dict[str, _RateLimiter] = {}  # by site
+        self._credentials = credentials
+        self._robots_lock = asyncio.Lock()
         self._robots: dict[str, Protego] = {}  # by root URL
-        self._gate_lock = threading.Lock()
-        self._gates_passed = 0
         self._answering: set[str | None] = set()  # hosts that have answered, the site among them
 
     def __enter__(self) -> Self:
+        ready = threading.Event()
+        self._thread = threading.Thread(target=asyncio.run, args=(self._serve(ready),), daemon=True)
+        self._thread.start()
+        ready.wait()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._closed.set()  # ends the waits of abandoned requests
-        self._session.close()
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join()
+
+    async def _serve(self, ready: threading.Event) -> None:
+        """Keeps the connections open until the client is closed; then abandons all requests."""
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        async with self._http:
+            ready.set()
+            await self._end.wait()
 
     def fetch(self, url: str, follow: bool = True) -> Page:
         """Requests a page; one that is refused, or busy after all attempts, has its error status.
@@ -130,36 +148,14 @@ class PageClient:
         SiteError: no answer, robots.txt disallows the page (DisallowedError) or cannot be read, or
         the site asks for a longer wait than a run should make.
         """
-        root = urljoin(url, "/")
-        with self._robots_lock:
-            first_of_site = root not in self._robots
-            if first_of_site:
-                self._robots[root] = self._read_robots(root)
-            if not self._robots[root].can_fetch(url, AGENT):
-                raise DisallowedError(
-                    f"{root}robots.txt disallows {url}, so it is not requested; choose another "
-                    "board.name or board.base_url."
-                )
-            if first_of_site:  # alone: where there is a gate, this page opens it for all
-                return self._fetch_through_gate(url, follow)
-        return self._fetch_through_gate(url, follow)
+        return self._start(url, follow).result()
 
-    def get(
-        self, url: str, parse: Parser[_T], cache: PageCache | None = None, follow: bool = True
-    ) -> _T:
+    def get(self, url: str, parse: Parser[_T], cache: PageCache | None = None) -> _T:
         """The parsed page of a URL: from `cache`, else from the site and then cached if final.
 
-        follow: see `fetch`. Raises what `fetch` and `parse` raise.
+        Raises what `fetch` and `parse` raise.
         """
-        cached = cache.get(url) if cache else None
-        if cached:
-            value, final = parse(cached)
-            if final:
-                return value
-        page = self.fetch(url, follow)
-        value, final = parse(page)
-        if cache and final:
-            cache.put(page)
+        (value,) = self.get_all([(url, cache)], parse)
         return value
 
     def get_all(
@@ -174,65 +170,83 @@ class PageClient:
         on_page_error: a URL → the value for it where it leads to no page; else PageError is raised.
         """
 
-        def get(url: str, cache: PageCache | None) -> _T:
+        def finish(url: str, cache: PageCache | None, found: Page | Future[Page]) -> _T:
+            if isinstance(found, Page):
+                value, final = parse(found)
+                if final:
+                    return value
+                found = self._start(url)
             try:
-                return self.get(url, parse, cache)
+                page = found.result()
             except PageError:
                 if on_page_error is None:
                     raise
                 return on_page_error(url)
+            value, final = parse(page)
+            if cache and final:
+                cache.put(page)
+            return value
 
-        pending: deque[Future[_T]] = deque()
-        with ThreadPoolExecutor(CONCURRENCY) as pool:
-            try:
-                for url, cache in urls:
-                    pending.append(pool.submit(get, url, cache))
-                    if len(pending) == CONCURRENCY:
-                        yield pending.popleft().result()
-                while pending:
-                    yield pending.popleft().result()
-            except (KeyboardInterrupt, SiteError):
-                self._closed.set()
-                raise
-            finally:
-                for future in pending:
-                    future.cancel()
-
-    def _read_robots(self, root: str) -> Protego:
+        pending: deque[tuple[str, PageCache | None, Page | Future[Page]]] = deque()
         try:
-            response = self._request("GET", urljoin(root, "/robots.txt"))
+            for url, cache in urls:
+                cached = cache.get(url) if cache else None
+                pending.append((url, cache, cached or self._start(url)))
+                if len(pending) == CONCURRENCY:
+                    yield finish(*pending.popleft())
+            while pending:
+                yield finish(*pending.popleft())
+        finally:
+            for _, _, found in pending:
+                if isinstance(found, Future):
+                    found.cancel()
+
+    def _start(self, url: str, follow: bool = True) -> Future[Page]:
+        return asyncio.run_coroutine_threadsafe(self._fetch(url, follow), self._loop)
+
+    async def _fetch(self, url: str, follow: bool) -> Page:
+        root = urljoin(url, "/")
+        async with self._robots_lock:
+            first_of_site = root not in self._robots
+            if first_of_site:
+                self._robots[root] = await self._read_robots(root)
+            if not self._robots[root].can_fetch(url, AGENT):
+                raise DisallowedError(
+                    f"{root}robots.txt disallows {url}, so it is not requested; choose another "
+                    "board.name or board.base_url."
+                )
+            if first_of_site:  # alone: where there is a gate, this page opens it for all
+                return await self._fetch_through_gate(url, follow)
+        return await self._fetch_through_gate(url, follow)
+
+    async def _read_robots(self, root: str) -> Protego:
+        try:
+            page = await self._request("GET", urljoin(root, "/robots.txt"))
         except PageError as error:  # concerns all pages
             raise SiteError(str(error)) from None
-        if response.status == 429 or response.status >= 500:  # disallows all (RFC 9309, 2.3.1.4)
+        if page.status == 429 or page.status >= 500:  # disallows all (RFC 9309, 2.3.1.4)
             raise SiteError(
-                f"{response.url} answers with status {response.status}, so no page may be "
-                "requested; try again later."
+                f"{page.url} answers with status {page.status}, so no page may be requested; try "
+                "again later."
             )
         # A site without the file allows everything (2.3.1.3).
-        robots = Protego.parse(response.text if response.status == 200 else "")
-        if delay := robots.crawl_delay(AGENT):
-            self._limiter(root).slow_to(1 / delay)
+        robots = Protego.parse(page.text if page.status == 200 else "")
+        limiter = self._limiter(root)
+        limiter.interval_s = max(limiter.interval_s, robots.crawl_delay(AGENT) or 0.0)
         return robots
 
-    def _fetch_through_gate(self, url: str, follow: bool) -> Page:
-        gates_passed = self._gates_passed
-        response = self._request("GET", url, follow=follow)
-        if not _is_gate(response):
-            return response.page(url)
-        with self._gate_lock:
-            if self._gates_passed != gates_passed:  # another thread has passed it meanwhile
-                response = self._request("GET", url)
-            if _is_gate(response):
-                response = self._confirm_age(response)
-                self._gates_passed += 1
-        if _is_gate(response):
+    async def _fetch_through_gate(self, url: str, follow: bool) -> Page:
+        page = await self._request("GET", url, follow=follow)
+        if _is_gate(page):
+            page = await self._confirm_age(page)
+        if _is_gate(page):
             raise SiteError(
                 f"{url} still asks for the reader's age after it was confirmed; open it in a "
                 "browser to see what has changed."
             )
-        return response.page(url)
+        return replace(page, url=url)
 
-    def _confirm_age(self, gate: "_Response") -> "_Response":
+    async def _confirm_age(self, gate: Page) -> Page:
         forms = parse_html(gate.text, SoupStrainer("form"))
         form = forms.select_one('form[action*="/ask/over18"]')
         if form is None:
@@ -245,143 +259,110 @@ class PageClient:
             for field in form.select('input[type="hidden"][name]')
         }
         target = urljoin(gate.url, str(form["action"]))
-        return self._request("POST", target, {**hidden, "yes": "yes"})
+        return await self._request("POST", target, {**hidden, "yes": "yes"})
 
-    def _request(
+    async def _request(
         self, method: str, url: str, form: dict[str, str] | None = None, follow: bool = True
-    ) -> "_Response":
-        """The response at the end of all redirects, each of which counts for the rate."""
+    ) -> Page:
+        """The page at the end of all redirects, each of which counts for the rate."""
         step = url
         for _ in range(_MAX_REDIRECTS):
             host = urlsplit(step).hostname
             of_site = host in self._answering or host == urlsplit(url).hostname
             no_answer = SiteError if of_site else PageError
-            response = self._request_with_retries(method, step, form, no_answer)
+            page = await self._request_with_retries(method, step, form, no_answer)
             self._answering.add(host)
-            if response.redirect is None or not follow:
-                return response
-            method, step = response.redirect
-            form = form if method == "POST" else None
+            if not (page.location and follow):
+                return page
+            if page.status not in (307, 308):
+                method, form = "GET", None
+            step = page.location
         raise PageError(f"{url} redirects more than {_MAX_REDIRECTS} times; open it in a browser.")
 
-    def _request_with_retries(
+    async def _request_with_retries(
         self, method: str, url: str, form: dict[str, str] | None, no_answer: type[SiteError]
-    ) -> "_Response":
+    ) -> Page:
         """no_answer: what is raised if the host does not answer in all attempts."""
         problem, limiter = "", self._limiter(url)
         for attempt in range(self._retries.attempts):
-            response, wait = None, self._backoff(attempt)
-            self._sleep(limiter.reserve())
+            page = None
+            # Half fixed, half jitter, so that clients that failed together do not return together.
+            wait_s = min(self._retries.first_wait_s * 2**attempt, _MAX_WAIT_S)
+            wait_s *= random.uniform(0.5, 1.0)
+            await limiter.wait()
             try:
-                response = self._request_once(method, url, form)
-            except ValueError:  # among them requests' InvalidURL and its kin
-                raise PageError(
-                    f"{url} is, or redirects to, an invalid URL; check board.base_url, or open it "
-                    "in a browser."
-                ) from None
-            except requests.exceptions.RequestException as error:
+                page, asked_s = await self._receive(method, url, form)
+            except (*NETWORK_ERRORS, ValueError) as error:
                 problem = _describe(error)
+                if not problem:
+                    raise PageError(
+                        f"{url} is, or redirects to, an invalid URL; check board.base_url, or open "
+                        "it in a browser."
+                    ) from None
             else:
-                if response.status != 429 and response.status < 500:
-                    return response
-                wait = max(wait, response.retry_after)
-            if wait > _MAX_WAIT_S:
+                if page.status != 429 and page.status < 500:
+                    return page
+                wait_s = max(wait_s, asked_s)
+            if wait_s > _MAX_WAIT_S:
                 raise no_answer(
-                    f"{url} asks for a pause of {wait / 60:.0f} minutes; run the same command "
+                    f"{url} asks for a pause of {wait_s / 60:.0f} minutes; run the same command "
                     "after that. Pages already read are kept."
                 )
             if attempt + 1 < self._retries.attempts:
-                # All threads wait: a site that is busy for one page is busy for all.
-                limiter.pause(wait)
-        if response is not None:
-            return response
+                # All requests wait: a site that is busy for one page is busy for all.
+                limiter.next_start = max(limiter.next_start, time.monotonic() + wait_s)
+        if page is not None:
+            return page
         raise no_answer(
             f"{url} does not answer ({problem}, {self._retries.attempts} attempts); check the "
             "network and board.base_url, and run the same command to resume. Pages already read "
             "are kept."
         )
 
-    def _request_once(self, method: str, url: str, form: dict[str, str] | None) -> "_Response":
-        with (
-            time_limit(self._retries.limit_s),
-            self._session.request(
-                method,
-                url,
-                data=form,
-                auth=self._auth,
-                timeout=self._retries.timeout_s,
-                stream=True,
-                allow_redirects=False,
-            ) as response,
-        ):
-            content_type = response.headers.get("Content-Type", "").partition(";")[0].lower()
-            body, is_text = bytearray(), not content_type.strip().startswith(_NO_TEXT)
-            for piece in response.iter_content(65536) if is_text else ():
-                body += piece
-                if len(body) > _MAX_BYTES:
-                    raise PageError(
-                        f"{url} sends more than {_MAX_BYTES >> 20} MiB, too much for a page."
-                    )
-            target = self._session.get_redirect_target(response)
-            kept = method if response.status_code in (307, 308) else "GET"
-            return _Response(
-                response.url,
-                response.status_code,
-                bytes(body).decode("utf-8-sig", errors="replace"),
-                retry_after(response.headers.get("Retry-After", "")) or 0.0,
-                (kept, urljoin(response.url, target)) if target else None,
-                content_type.strip(),
-            )
+    async def _receive(
+        self, method: str, url: str, form: dict[str, str] | None
+    ) -> tuple[Page, float]:
+        """The page, and for how many seconds the site asks to be left alone."""
+        headers = self._credentials(url) if self._credentials else None
+        async with self._http.request(method, URL(url), data=form, headers=headers) as response:
+            kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+            body = bytearray()
+            if not kind.startswith(_NO_TEXT):
+                async for chunk in read_chunks(response):
+                    body += chunk
+                    if len(body) > _MAX_BYTES:
+                        raise PageError(
+                            f"{url} sends more than {_MAX_BYTES >> 20} MiB, too much for a page."
+                        )
+            text = body.decode("utf-8-sig", errors="replace")
+            target = response.headers.get("Location") if response.status in REDIRECTS else None
+            page = Page(url, response.status, text, urljoin(url, target) if target else "", kind)
+            return page, retry_after(response.headers.get("Retry-After", "")) or 0.0
 
-    def _limiter(self, url: str) -> RateLimiter:
+    def _limiter(self, url: str) -> _RateLimiter:
         site = site_name(urlsplit(url).hostname or "")
-        return self._limiters.setdefault(site, RateLimiter(self._rate_per_s))
-
-    def _backoff(self, attempt: int) -> float:
-        # Half fixed, half jitter, so that clients that failed together do not return together.
-        longest = self._retries.first_wait_s * 2**attempt
-        return min(longest, _MAX_WAIT_S) * random.uniform(0.5, 1.0)
-
-    def _sleep(self, seconds: float) -> None:
-        if self._closed.wait(seconds):
-            raise SiteError("The client was closed.")
+        return self._limiters.setdefault(site, _RateLimiter(self._interval_s))
 
 
-@dataclass(frozen=True)
-class _Response:
-    """A response whose body was read.
-
-    retry_after: in seconds, 0 if the site asks for no wait; redirect: method and URL of the next
-    request, None if there is none; content_type: see `Page`, whose text an image does not have.
-    """
-
-    url: str
-    status: int
-    text: str
-    retry_after: float
-    redirect: tuple[str, str] | None
-    content_type: str
-
-    def page(self, url: str) -> Page:
-        """The page of the URL that was requested first."""
-        location = self.redirect[1] if self.redirect else ""
-        return Page(url, self.status, self.text, location, self.content_type)
+def _is_gate(page: Page) -> bool:
+    return urlsplit(page.url).path == "/ask/over18" and 'name="yes"' in page.text
 
 
-def _is_gate(response: _Response) -> bool:
-    return urlsplit(response.url).path == "/ask/over18" and 'name="yes"' in response.text
-
-
-def _describe(error: requests.exceptions.RequestException) -> str:
-    if isinstance(error, requests.exceptions.Timeout):
-        return "timed out"
-    if isinstance(error, requests.exceptions.ProxyError):
-        return "no connection through the proxy of the environment"
-    if isinstance(error, requests.exceptions.SSLError):
-        return "certificate not trusted"
-    text = str(error)
-    if "NameResolution" in text or "getaddrinfo" in text or "Name or service" in text:
-        return "host name not found"
-    if "not a public address" in text:
-        return "not a public address"
-    return "connection refused" if "refused" in text.lower() else "connection lost"
+def _describe(error: Exception) -> str:
+    """Why a site does not answer; "" for an invalid URL."""
+    match error:
+        case TimeoutError():
+            return "timed out"
+        case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
+            return "no connection through the proxy of the environment"
+        case aiohttp.ClientConnectorDNSError():
+            return "host name not found"
+        case aiohttp.ClientSSLError() | ssl.SSLError():
+            return "certificate not trusted"
+        case RefusedAddressError() | aiohttp.ClientConnectorError(os_error=RefusedAddressError()):
+            return "not a public address"
+        case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()):
+            return "connection refused"
+        case ValueError() | aiohttp.NonHttpUrlClientError():
+            return ""
+    return "connection lost"

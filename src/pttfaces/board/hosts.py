@@ -44,217 +44,182 @@ class HostedImage:
 class Rule:
     r"""Links of one form, and the addresses behind them.
 
-    hosts: names of hosts; one with a leading dot stands for all names that end so, and `www.` needs
-    no entry. pattern: a regular expression for the beginning of a link's path and query; what comes
-    after it is text that was attached to the link. `\.<ext>` in it stands for an image's extension,
-    in lower case for the templates.
+    hosts: names of hosts, separated by blanks; one with a leading dot stands for all names that end
+    so, and `www.` needs no entry. pattern: a regular expression for the beginning of a link's path
+    and query; what comes after it is text that was attached to the link. `\.<ext>` in it stands for
+    an image's extension, in lower case for the templates.
 
-    addresses: templates of the addresses to try, in order, with the pattern's named groups, {host}
-    and {posted}, the link as posted; where the group `id` has commas, each part is an image. key:
-    template of `HostedImage.key`; "": the first address. kind: of links, for metrics/links.json:
-    file (ends like an image), page (of one image), gifv, media, album, short (leads elsewhere).
-    page: template of the address of the page that leads to the image, where there are no addresses:
-    album pages are opened if links.albums says so, others by links.pages.
+    addresses: templates of the addresses to try, in order, separated by blanks and without
+    https://, with the pattern's named groups, {host} and {posted}, the link as posted; where the
+    group `id` has commas, each part is an image. key: template of `HostedImage.key`; "": the first
+    address. kind: of links, for metrics/links.json: file (ends like an image), page (of one image),
+    gifv, media, album, short (leads elsewhere). page: template of the address of the page that
+    leads to the image, where there are no addresses: album pages are opened if links.albums says
+    so, others by links.pages.
     """
 
-    hosts: tuple[str, ...]
+    hosts: str
     pattern: str
-    addresses: tuple[str, ...] = ()
+    addresses: str = ""
     key: str = ""
     kind: str = "file"
     page: str = ""
 
 
-def _each(template: str, *extensions: str) -> tuple[str, ...]:
-    return tuple(f"{template}.{extension}" for extension in extensions)
+def _each(template: str, *extensions: str) -> str:
+    return " ".join(f"{template}.{extension}" for extension in extensions)
 
 
-_IMGUR = ("imgur.com", "i.imgur.com", "m.imgur.com", "imgur.io", "i.imgur.io", "m.imgur.io")
-_IMGUR_SLUG = r"(?:[\w%-]*-)?"  # words of a title before an id
+_IMGUR = "imgur.com i.imgur.com m.imgur.com imgur.io i.imgur.io m.imgur.io"
+_ID = r"[A-Za-z0-9]{5,10}"
+_IMAGE_ID = r"(?P<id>[A-Za-z0-9]{7}|[A-Za-z0-9]{5})"
+_SLUG = r"(?:[\w%-]*-)?"  # words of a title before an id
+_ALBUM = rf"{_SLUG}(?P<id>{_ID})(?:\.<ext>|/(?:all|embed|new|zip))?"
 # Pages of imgur itself whose names look like an image's id.
-_IMGUR_PAGES = (
+_OTHER_PAGES = (
     r"(?!(?:about|account|apidocs|gallery|memegen|privacy|random|register|removal|removed|rules|"
     r"search|signin|signup|topics|upload|vidgif)(?!\w))"
 )
-_IMGUR_ALBUM = rf"{_IMGUR_SLUG}(?P<id>[A-Za-z0-9]{{5,10}})(?:\.<ext>|/(?:all|embed|new|zip))?"
-_TWIMG = "https://pbs.twimg.com/media/{id}?format="
+_TWIMG = "pbs.twimg.com/media/{id}?format="
+_MEEE = "meee.com.tw i.meee.com.tw"
 _FILE_HOSTS = (
-    *("d.img.vision", "i.ibb.co", "i.postimg.cc", "images2.imgbox.com", "iili.io", "ppt.cc"),
-    *("files.catbox.moe", "youpic.com", "cdn.youpic.com", "pic.pimg.tw", "images.plurk.com"),
-    *("upload.cc", "ibb.co", "uc.udn.com.tw"),
+    "d.img.vision i.ibb.co i.postimg.cc images2.imgbox.com iili.io ppt.cc files.catbox.moe "
+    "youpic.com cdn.youpic.com pic.pimg.tw images.plurk.com upload.cc ibb.co uc.udn.com.tw"
 )
 
 # Of several entries for a host the first that matches counts.
 RULES = (
     # imgur serves an image under every extension. Ids have 5 or 7 characters: a further one selects
     # a smaller copy, `_d` a copy for phones.
+    Rule(_IMGUR, rf"/a/{_ALBUM}", key="imgur album:{id}", kind="album", page="imgur.com/a/{id}"),
     Rule(
         _IMGUR,
-        rf"/a/{_IMGUR_ALBUM}",
+        rf"/(?:gallery|t/[^/?]+|r/[^/?]+)/{_ALBUM}",
         key="imgur album:{id}",
         kind="album",
-        page="https://imgur.com/a/{id}",
+        page="imgur.com/gallery/{id}",
     ),
+    Rule(_IMGUR, rf"/{_IMAGE_ID}[sbtmlh]?_d(?:\.\w+)?", "i.imgur.com/{id}.jpg", "imgur:{id}"),
     Rule(
         _IMGUR,
-        rf"/(?:gallery|t/[^/?]+|r/[^/?]+)/{_IMGUR_ALBUM}",
-        key="imgur album:{id}",
-        kind="album",
-        page="https://imgur.com/gallery/{id}",
+        rf"/(?:download/)?{_IMAGE_ID}(?P<size>[sbtmlh])\.<ext>",
+        "i.imgur.com/{id}.{ext} i.imgur.com/{id}{size}.{ext}",
+        "imgur:{id}",
     ),
+    Rule(_IMGUR, rf"/(?:download/)?(?P<id>{_ID})\.<ext>", "i.imgur.com/{id}.{ext}", "imgur:{id}"),
+    Rule(_IMGUR, rf"/(?P<id>{_ID})\.gifv", "i.imgur.com/{id}.gif", "imgur:{id}", kind="gifv"),
     Rule(
         _IMGUR,
-        r"/(?P<id>[A-Za-z0-9]{7}|[A-Za-z0-9]{5})[sbtmlh]?_d(?:\.\w+)?",
-        ("https://i.imgur.com/{id}.jpg",),
-        key="imgur:{id}",
-    ),
-    Rule(
-        _IMGUR,
-        r"/(?:download/)?(?P<id>[A-Za-z0-9]{7}|[A-Za-z0-9]{5})(?P<size>[sbtmlh])\.<ext>",
-        ("https://i.imgur.com/{id}.{ext}", "https://i.imgur.com/{id}{size}.{ext}"),
-        key="imgur:{id}",
-    ),
-    Rule(
-        _IMGUR,
-        r"/(?:download/)?(?P<id>[A-Za-z0-9]{5,10})\.<ext>",
-        ("https://i.imgur.com/{id}.{ext}",),
-        key="imgur:{id}",
-    ),
-    Rule(
-        _IMGUR,
-        r"/(?P<id>[A-Za-z0-9]{5,10})\.gifv",
-        ("https://i.imgur.com/{id}.gif",),
-        key="imgur:{id}",
-        kind="gifv",
-    ),
-    Rule(
-        _IMGUR,
-        rf"/{_IMGUR_PAGES}{_IMGUR_SLUG}(?P<id>(?:[A-Za-z0-9]{{5,10}},)*[A-Za-z0-9]{{5,10}})",
-        ("https://i.imgur.com/{id}.jpg",),
-        key="imgur:{id}",
+        rf"/{_OTHER_PAGES}{_SLUG}(?P<id>(?:{_ID},)*{_ID})",
+        "i.imgur.com/{id}.jpg",
+        "imgur:{id}",
         kind="page",
     ),
     # Twitter has the original in the format of the upload; others are made from it, if at all.
     Rule(
-        ("pbs.twimg.com",),
+        "pbs.twimg.com",
         r"/media/(?P<id>[\w-]+)(?:\.png|\?(?:[^#]*&)?format=png)",
-        (f"{_TWIMG}png&name=orig", f"{_TWIMG}jpg&name=orig", _POSTED),
-        key="twimg:{id}",
+        f"{_TWIMG}png&name=orig {_TWIMG}jpg&name=orig {_POSTED}",
+        "twimg:{id}",
         kind="media",
     ),
     Rule(
-        ("pbs.twimg.com",),
+        "pbs.twimg.com",
         r"/media/(?P<id>[\w-]+)(?:\.<ext>)?",
-        (f"{_TWIMG}jpg&name=orig", f"{_TWIMG}png&name=orig", _POSTED),
-        key="twimg:{id}",
+        f"{_TWIMG}jpg&name=orig {_TWIMG}png&name=orig {_POSTED}",
+        "twimg:{id}",
         kind="media",
     ),
+    Rule(_MEEE, r"/(?P<id>[A-Za-z0-9]{5,12})\.<ext>", "i.meee.com.tw/{id}.{ext}", "meee:{id}"),
     Rule(
-        ("meee.com.tw", "i.meee.com.tw"),
-        r"/(?P<id>[A-Za-z0-9]{5,12})\.<ext>",
-        ("https://i.meee.com.tw/{id}.{ext}",),
-        key="meee:{id}",
-    ),
-    Rule(
-        ("meee.com.tw", "i.meee.com.tw"),
+        _MEEE,
         r"/(?P<id>[A-Za-z0-9]{5,12})",
-        _each("https://i.meee.com.tw/{id}", "jpg", "jpeg", "png", "gif", "webp"),
-        key="meee:{id}",
+        _each("i.meee.com.tw/{id}", "jpg", "jpeg", "png", "gif", "webp"),
+        "meee:{id}",
         kind="page",
     ),
     # Smaller copies; the original's address follows from theirs.
+    Rule("i.ibb.co iili.io", r"/(?P<name>[^?]+)\.(?:md|th)\.<ext>", "{host}/{name}.{ext} {posted}"),
     Rule(
-        ("i.ibb.co", "iili.io"),
-        r"/(?P<name>[^?]+)\.(?:md|th)\.<ext>",
-        ("https://{host}/{name}.{ext}", _POSTED),
-    ),
-    Rule(
-        ("images.plurk.com",),
+        "images.plurk.com",
         r"/(?:mx_)?tn_(?P<id>[\w-]+)\.<ext>",
-        (*_each("https://images.plurk.com/{id}", "jpg", "png", "gif"), _POSTED),
-        key="plurk:{id}",
+        _each("images.plurk.com/{id}", "jpg", "png", "gif") + " {posted}",
+        "plurk:{id}",
     ),
     Rule(
-        ("images.plurk.com",),
+        "images.plurk.com",
         r"/(?:mx_)?(?P<id>[\w-]+)\.<ext>",
-        ("https://images.plurk.com/{id}.{ext}", _POSTED),
-        key="plurk:{id}",
+        "images.plurk.com/{id}.{ext} {posted}",
+        "plurk:{id}",
     ),
     Rule(  # other sizes, the original among them, have another secret in their name
-        (".staticflickr.com",),
+        ".staticflickr.com",
         r"/(?P<name>[\w/-]*?/(?P<id>\d+)_[0-9a-f]+)(?:_[a-z])?\.(?P<ext>jpg)(?<!_[okhf]\.jpg)",
-        ("https://{host}/{name}_b.jpg", _POSTED),
-        key="flickr:{id}",
+        "{host}/{name}_b.jpg {posted}",
+        "flickr:{id}",
     ),
     Rule(
-        (".staticflickr.com",),
+        ".staticflickr.com",
         r"/(?P<name>[\w/-]*?/(?P<id>\d+)_\w+)\.<ext>",
-        ("https://{host}/{name}.{ext}",),
-        key="flickr:{id}",
+        "{host}/{name}.{ext}",
+        "flickr:{id}",
     ),
     Rule(
-        (".sinaimg.cn",),
+        ".sinaimg.cn",
         r"/[a-z]+\d*/(?P<id>\w+)\.<ext>",
-        ("https://{host}/large/{id}.{ext}", _POSTED),
-        key="sina:{id}",
+        "{host}/large/{id}.{ext} {posted}",
+        "sina:{id}",
     ),
     Rule(
-        ("preview.redd.it", "i.redd.it"),
+        "preview.redd.it i.redd.it",
         r"/(?:[\w%-]*-v0-)?(?P<id>\w+)\.<ext>",
-        ("https://i.redd.it/{id}.{ext}", _POSTED),
-        key="reddit:{id}",
+        "i.redd.it/{id}.{ext} {posted}",
+        "reddit:{id}",
     ),
     Rule(
-        ("gyazo.com", "i.gyazo.com"),
+        "gyazo.com i.gyazo.com",
         r"/(?P<id>[0-9a-f]{32})(?:\.<ext>)?",
-        _each("https://i.gyazo.com/{id}", "jpg", "png", "gif"),
-        key="gyazo:{id}",
+        _each("i.gyazo.com/{id}", "jpg", "png", "gif"),
     ),
     Rule(
-        ("drive.google.com",),
+        "drive.google.com",
         r"/(?:file/d/|(?:open|uc|thumbnail)\?(?:[^#]*&)?id=)(?P<id>[\w-]{20,})(?:/\w+)?",
-        ("https://drive.google.com/uc?export=download&id={id}",),
-        key="google drive:{id}",
+        "drive.google.com/uc?export=download&id={id}",
         kind="page",
     ),
     # An archive's copy as it was saved; the address behind it is the one that is dead.
     Rule(
-        ("web.archive.org",),
+        "web.archive.org",
         r"/web/(?P<time>\d{4,14})/(?=[^?]*\.<ext>)(?P<url>https?:/.*)",
-        ("https://web.archive.org/web/{time}im_/{url}", _POSTED),
+        "web.archive.org/web/{time}im_/{url} {posted}",
     ),
     # Hosts of files, whose queries select no other file.
-    Rule(_FILE_HOSTS, r"/(?P<name>[^?]+)\.<ext>", ("https://{host}/{name}.{ext}",)),
+    Rule(_FILE_HOSTS, r"/(?P<name>[^?]+)\.<ext>", "{host}/{name}.{ext}"),
     # Hosts whose pages have the image's address.
     Rule(
-        ("ibb.co", "postimg.cc", "postimg.org", "imgbox.com"),
+        "ibb.co postimg.cc postimg.org imgbox.com",
         r"/(?P<id>(?:(?:album|gallery|image|g)/)?[A-Za-z0-9]{5,})(?:/\w*)?",
         kind="page",
-        page="https://{host}/{id}",
+        page="{host}/{id}",
     ),
     Rule(
-        ("flickr.com",),
+        "flickr.com",
         r"/photos/(?P<user>[\w@-]+)/(?P<id>\d+)(?:/[\w/-]*)?",
         kind="page",
-        page="https://www.flickr.com/photos/{user}/{id}/",
+        page="www.flickr.com/photos/{user}/{id}/",
     ),
     Rule(
-        (".pixnet.net",),
+        ".pixnet.net",
         r"/album/photo/(?P<id>\d+)(?:-[^/?]*)?",
         kind="page",
-        page="https://{host}/album/photo/{id}",
+        page="{host}/album/photo/{id}",
     ),
+    Rule("freeimage.host", r"/i/(?P<id>[\w.-]+)", kind="page", page="freeimage.host/i/{id}"),
     Rule(
-        ("freeimage.host",),
-        r"/i/(?P<id>[\w.-]+)",
-        kind="page",
-        page="https://freeimage.host/i/{id}",
-    ),
-    Rule(
-        ("ppt.cc", "reurl.cc", "bit.ly", "tinyurl.com", "pse.is", "is.gd", "t.co", "flic.kr"),
+        "ppt.cc reurl.cc bit.ly tinyurl.com pse.is is.gd t.co flic.kr",
         r"/(?P<id>(?:p/)?[\w-]{4,})",
         kind="short",
-        page="https://{host}/{id}",
+        page="{host}/{id}",
     ),
 )
 
@@ -275,7 +240,14 @@ class HostRules:
             return _images_at(url, host, _MAX_NESTED)
         real = self.aliases[host]
         images = _images_at(url._replace(netloc=real), real, _MAX_NESTED)
-        return [self._to_alias(image) for image in images]
+        return [
+            replace(
+                image,
+                addresses=tuple(map(self._to_aliases, image.addresses)),
+                page=self._to_aliases(image.page),
+            )
+            for image in images
+        ]
 
     def name_of(self, host: str) -> str:
         """The name under which the table has a host, such as .pixnet.net; "" for any other."""
@@ -283,17 +255,11 @@ class HostRules:
             return host
         return next((name for _, rule in _rules_of(host) for name in _names(host, rule)), "")
 
-    def _to_alias(self, image: HostedImage) -> HostedImage:
-        addresses = tuple(map(self._alias_address, image.addresses))
-        return replace(image, addresses=addresses, page=self._alias_address(image.page))
-
-    def _alias_address(self, url: str) -> str:
+    def _to_aliases(self, address: str) -> str:
         """An address on a real host, moved to the host's alias."""
-        aliases = {real: alias for alias, real in self.aliases.items()}
-        parts = url.split("/", 3)
-        if len(parts) == 4:
-            parts[2] = aliases.get(parts[2], parts[2])
-        return "/".join(parts)
+        for alias, real in self.aliases.items():
+            address = address.replace(f"://{real}/", f"://{alias}/", 1)
+        return address
 
 
 def host_of(url: SplitResult) -> str:
@@ -314,7 +280,8 @@ def _rules_of(host: str) -> tuple[tuple[re.Pattern[str], Rule], ...]:
 def _names(host: str, rule: Rule) -> Iterator[str]:
     """The names of a rule's hosts that stand for a host."""
     host = host.removeprefix("www.")
-    return (h for h in rule.hosts if h == host or (h.startswith(".") and host.endswith(h)))
+    names = rule.hosts.split()
+    return (h for h in names if h == host or (h.startswith(".") and host.endswith(h)))
 
 
 @cache
@@ -340,10 +307,11 @@ def _by_rule(
     groups["ext"] = (groups.get("ext") or "").lower()
     if _POSTED in rule.addresses:
         groups["posted"] = _as_posted(url)
+    page = rule.page and f"https://{rule.page.format(**groups)}"
     for part in (groups.get("id") or "").split(","):
         groups["id"] = part
-        addresses = tuple(dict.fromkeys(each.format(**groups) for each in rule.addresses))
-        page = rule.page.format(**groups)
+        templates = (t if t == _POSTED else f"https://{t}" for t in rule.addresses.split())
+        addresses = tuple(dict.fromkeys(template.format(**groups) for template in templates))
         key = rule.key.format(**groups) or _without_scheme(addresses[0] if addresses else page)
         yield HostedImage(addresses, key, rule.kind, page)
 

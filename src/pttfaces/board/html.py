@@ -1,7 +1,6 @@
 """Parses HTML with BeautifulSoup and lxml, and reads text from its elements."""
 
 import re
-import threading
 
 from bs4 import BeautifulSoup, SoupStrainer, Tag
 
@@ -9,8 +8,6 @@ from bs4 import BeautifulSoup, SoupStrainer, Tag
 _MAX_TAGS = 400_000
 # What follows is still in the body (HTML Standard, 13.2.6.4.19); libxml2 would end all elements.
 _BODY_END = re.compile(r"</(?:body|html)\s*>", re.IGNORECASE)
-# lxml takes Python's lock again for every tag; threads that contend for it need twice the time.
-_PARSING = threading.Lock()
 
 
 def parse_html(text: str, only: SoupStrainer) -> BeautifulSoup:
@@ -21,8 +18,7 @@ def parse_html(text: str, only: SoupStrainer) -> BeautifulSoup:
     if text.count("<") > _MAX_TAGS:
         text = ""
     # The line feed stops BeautifulSoup's warnings that a text looks like a file's name or XML.
-    with _PARSING:
-        return BeautifulSoup("\n" + _BODY_END.sub("", text), "lxml", parse_only=only)
+    return BeautifulSoup("\n" + _BODY_END.sub("", text), "lxml", parse_only=only)
 
 
 def text_of(tag: Tag | None) -> str:

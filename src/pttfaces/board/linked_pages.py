@@ -5,22 +5,21 @@ A page that cannot be opened stays a link without an address and never ends a ru
 """
 
 import json
+import random
 import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
-import requests
 from bs4 import SoupStrainer
-from requests.auth import AuthBase
 
 from pttfaces.board.articles import ArticleRead
 from pttfaces.board.client import DisallowedError, PageClient
 from pttfaces.board.hosts import HostedImage, HostRules, host_of, image_at
 from pttfaces.board.html import parse_html
-from pttfaces.board.links import ImageLink, sort_links, split_address
+from pttfaces.board.links import ImageLink, images_at, sort_links, split_address
 from pttfaces.board.page_cache import Page, PageCache
 from pttfaces.errors import ParamsError, SiteError
 from pttfaces.progress import progress
@@ -44,34 +43,31 @@ _PREVIEWS = ("og:image:secure_url", "og:image:url", "og:image", "twitter:image")
 class PageSource:
     """How a kind of page leads to images.
 
-    address: the page → the address to request; images: the response → what it leads to, images or
-    further pages; [] if that is no image, None if the page cannot be read.
+    images: the response → what it leads to, images or further pages; [] if that is no image, None
+    if the page cannot be read; address: the page → the address to request.
     """
 
-    address: Callable[[str], str]
     images: Callable[[Page, HostRules], list[HostedImage] | None]
+    address: Callable[[str], str] = str
 
 
-class ClientId(AuthBase):
-    """Sends an imgur application's client id to imgur's API, and to no other host.
+def imgur_credentials(client_id: str) -> Callable[[str], dict[str, str]]:
+    """Gives a URL's request an imgur application's client id, if it goes to imgur's API.
 
     ParamsError: no client id.
     """
+    if not re.fullmatch(r"[\x21-\x7e]+", client_id):
+        raise ParamsError(
+            f"links.albums is api, but the environment variable {CLIENT_ID} holds no client id; "
+            "set it to your imgur application's client id, or set links.albums to page or leave."
+        )
 
-    def __init__(self, client_id: str) -> None:
-        if not re.fullmatch(r"[\x21-\x7e]+", client_id):
-            raise ParamsError(
-                f"links.albums is api, but the environment variable {CLIENT_ID} holds no client "
-                "id; set it to your imgur application's client id, or set links.albums to page or "
-                "leave."
-            )
-        self._client_id = client_id
+    def headers(url: str) -> dict[str, str]:
+        parts = urlsplit(url)
+        is_api = parts.scheme == "https" and parts.hostname in _API_HOSTS
+        return {"Authorization": f"Client-ID {client_id}"} if is_api else {}
 
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        parts = urlsplit(request.url or "")
-        if parts.scheme == "https" and parts.hostname in _API_HOSTS:
-            request.headers["Authorization"] = f"Client-ID {self._client_id}"
-        return request
+    return headers
 
 
 def api_address(album: str) -> str:
@@ -104,11 +100,13 @@ def preview_image(page: Page) -> str | None:
         name = str(tag.get("property") or tag.get("name")).lower()
         if content := str(tag.get("content") or "").strip():
             named.setdefault(name, content)
-    return next((_join(page, named[name]) for name in _PREVIEWS if name in named), None)
+    best = next((named[name] for name in _PREVIEWS if name in named), "")
+    parts = split_address(best, page.url)
+    return parts.geturl() if parts and best else None
 
 
 def _album_images(addresses: Iterable[str], rules: HostRules) -> list[HostedImage] | None:
-    found = (image for address in addresses for image in _images_at(address, rules))
+    found = (image for address in addresses for image in images_at(address, rules))
     return [replace(image, kind="album") for image in found if image.addresses] or None
 
 
@@ -124,7 +122,7 @@ def _images_of_api(page: Page, rules: HostRules) -> list[HostedImage] | None:
         )
     if page.status == 404 and "/gallery/album/" in page.url:  # a gallery's page of a single image
         host, name = host_of(urlsplit(page.url)).removeprefix("api."), page.url.rpartition("/")[2]
-        return _images_at(f"https://{host}/{name}", rules)
+        return images_at(f"https://{host}/{name}", rules)
     return _album_images(images_in_response(page.text), rules) if page.status == 200 else None
 
 
@@ -133,7 +131,7 @@ def _image_of_page(page: Page, rules: HostRules) -> list[HostedImage] | None:
     address = preview_image(page) if page.status == 200 and not is_start_page else None
     if not address:
         return None
-    images = _images_at(address, rules)
+    images = images_at(address, rules)
     return images if any(image.addresses for image in images) else [image_at(address, "page")]
 
 
@@ -141,23 +139,16 @@ def _end_of_short_link(page: Page, rules: HostRules) -> list[HostedImage] | None
     for tag in parse_html(page.text, SoupStrainer("meta")).find_all("meta"):
         target = _REFRESH.match(str(tag.get("content") or ""))
         if target and str(tag.get("http-equiv")).lower() == "refresh":
-            return _next_page(_join(page, target[1]), "short", rules)
-    is_short = any(image.kind == "short" for image in _images_at(page.url, rules))
+            return _next_page(target[1], "short", rules, page.url)
+    is_short = any(image.kind == "short" for image in images_at(page.url, rules))
     return None if is_short or page.status != 200 else []
 
 
-def _same(page: str) -> str:
-    return page
-
-
 ALBUM_SOURCES = {
-    "page": PageSource(_same, _images_of_album),
-    "api": PageSource(api_address, _images_of_api),
+    "page": PageSource(_images_of_album),
+    "api": PageSource(_images_of_api, api_address),
 }
-PAGE_SOURCES = {
-    "page": PageSource(_same, _image_of_page),
-    "short": PageSource(_same, _end_of_short_link),
-}
+PAGE_SOURCES = {"page": PageSource(_image_of_page), "short": PageSource(_end_of_short_link)}
 
 
 def open_pages(
@@ -181,13 +172,12 @@ def open_pages(
         for link in read.links.images
         if link.page and link.kind in sources and may_open(link)
     }
-    if not unopened:
-        return list(reads)
     opener = _Opener(client, sources, rules)
     opened: dict[str, list[HostedImage]] = {}
     with progress("albums and pages", len(unopened), " pages") as bar:
-        for key, (kind, page, cache) in unopened.items():
-            images = opener.open(kind, page, cache)
+        # In any order, so that the same pages do not keep the others from being opened each time.
+        for key in random.sample(list(unopened), len(unopened)):
+            images = opener.open(*unopened[key])
             if images is not None:
                 opened[key] = images
             bar.update()
@@ -231,25 +221,22 @@ class _Opener:
         return images
 
     def _get(self, address: str, kind: str, cache: PageCache) -> Page | None:
-        """The response, a redirect as it comes; None where there is none."""
-
-        def parse(page: Page) -> tuple[Page, bool]:
-            leads_on = page.location and _next_page(page.location, kind, self._rules)
-            return page, page.status in _FINAL or bool(leads_on)
-
-        host = host_of(urlsplit(address))
-        if self._failures[host] >= _MAX_FAILURES:
-            return None
-        problem = ""
+        """The cached page or the response, a redirect as it comes; None where there is none."""
+        host, page, problem = host_of(urlsplit(address)), cache.get(address), ""
+        if page or self._failures[host] >= _MAX_FAILURES:
+            return page
         try:
-            page = self._client.get(address, parse, cache, follow=False)
-            if page.status in _BUSY:
-                problem = f"{address} answers with status {page.status}"
+            page = self._client.fetch(address, follow=False)
         except DisallowedError:
             return None
         except SiteError as error:
-            page = None
             problem = str(error).partition(";")[0].rstrip(".")  # without advice for the board
+        else:
+            if page.status in _BUSY:
+                problem = f"{address} answers with status {page.status}"
+            leads_on = page.location and _next_page(page.location, kind, self._rules)
+            if leads_on or page.status in _FINAL:
+                cache.put(page)
         self._failures[host] = self._failures[host] + 1 if problem else 0
         if self._failures[host] == _MAX_FAILURES:
             print(
@@ -260,26 +247,17 @@ class _Opener:
         return page
 
 
-def _next_page(address: str, kind: str, rules: HostRules) -> list[HostedImage] | None:
+def _next_page(
+    address: str, kind: str, rules: HostRules, page_url: str = ""
+) -> list[HostedImage] | None:
     """What a page's redirect leads to: images, or the next page; None if it is no address."""
-    if split_address(address) is None:
+    parts = split_address(address, page_url)
+    if parts is None:
         return None
-    images = _images_at(address, rules)
+    images = rules.images_at(parts)
     if not images and kind == "album":  # imgur's start page, in place of an album that is gone
         return None
-    return images or [HostedImage((), address, kind, page=address)]
-
-
-def _images_at(address: str, rules: HostRules) -> list[HostedImage]:
-    parts = split_address(address)
-    return rules.images_at(parts) if parts else []
-
-
-def _join(page: Page, address: str) -> str:
-    try:
-        return urljoin(page.url, address)
-    except ValueError:  # not a URL
-        return ""
+    return images or [HostedImage((), parts.geturl(), kind, page=parts.geturl())]
 
 
 def _json(text: str) -> object:

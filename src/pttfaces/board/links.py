@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from pttfaces.board.article_page import PostedLink
-from pttfaces.board.hosts import HostedImage, HostRules, host_of
+from pttfaces.board.hosts import HostedImage, HostRules, host_of, image_at
 
 _START = re.compile(r"(?=https?://)", re.IGNORECASE)
 _OPENING = {")": "(", "]": "[", "}": "{"}
@@ -16,22 +16,18 @@ _CHINESE = "\uff0c\u3002\u3001\uff1b\uff1a\uff01\uff1f\uff09\u3011\u300d\u300f\u
 _ENDINGS = frozenset(".,;:!?'\"*~|<>\\^`_&([{" + _CHINESE)
 
 
-@dataclass(frozen=True)
-class ImageLink:
+@dataclass(frozen=True, kw_only=True)
+class ImageLink(HostedImage):
     """An image that an article links.
 
-    posted: the link as posted (one of several if they were glued); place: body or push; host: of
-    the link as posted; author: see `PostedLink`; addresses, kind, key, page: see `HostedImage`.
+    posted: the link as posted (one of several if they were glued); host: of the link as posted;
+    place, author: see `PostedLink`.
     """
 
     posted: str
-    addresses: tuple[str, ...]
-    place: str
     host: str
-    kind: str
+    place: str
     author: str
-    key: str
-    page: str
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,7 @@ def split_glued(text: str, rules: HostRules) -> list[str]:
     pieces: list[list[str]] = []
     for part in filter(None, _START.split(text)):
         before = pieces[-1][-1] if pieces else ""
-        if before.endswith(("/", "=")) and not _images_at(before, rules):
+        if before.endswith(("/", "=")) and not images_at(cut_punctuation(before), rules):
             pieces[-1].append(part)
         else:
             pieces.append([part])
@@ -98,7 +94,8 @@ def sort_links(
         for piece in split_glued(link.href, rules):
             parts = split_address(cut_punctuation(piece), page_url)
             host = host_of(parts) if parts else ""
-            images = _with_opened(rules.images_at(parts) if parts else [], opened or {})
+            linked = rules.images_at(parts) if parts else []
+            images = [each for image in linked for each in (opened or {}).get(image.key, [image])]
             if not images:
                 other.append(host)
             for image in images:
@@ -106,17 +103,8 @@ def sort_links(
                     repeated += 1
                     continue
                 seen.add(image.key)
-                image_link = ImageLink(
-                    posted=piece,
-                    addresses=image.addresses,
-                    place=link.place,
-                    host=host,
-                    kind=image.kind,
-                    author=link.author,
-                    key=image.key,
-                    page=image.page,
-                )
-                found.append((index, image_link))
+                where = {"posted": piece, "host": host, "place": link.place, "author": link.author}
+                found.append((index, ImageLink(**(vars(image) | where))))
     found.sort(key=lambda pair: pair[0])
     return ArticleLinks(tuple(image_link for _, image_link in found), tuple(other), repeated)
 
@@ -124,21 +112,23 @@ def sort_links(
 def split_address(address: str, page_url: str = "") -> SplitResult | None:
     """The parts of an HTTP address, relative to a page's; None for any other text."""
     try:
-        parts = urlsplit(urljoin(page_url, address))
-        port = parts.port  # raises ValueError if it is not a number
-    except ValueError:
+        parts = urlsplit(address)
+        if not parts.scheme:  # else `urljoin` would put the page's host into https:///a.jpg
+            parts = urlsplit(urljoin(page_url, address))
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # also of a port that is not a number
         return None
-    usable = parts.scheme in ("http", "https") and parts.hostname and port != 0
     return parts if usable else None
 
 
-def _with_opened(
-    images: Iterable[HostedImage], opened: Mapping[str, Sequence[HostedImage]]
-) -> list[HostedImage]:
-    """Images, with those of opened pages in place of the pages."""
-    return [inside for image in images for inside in opened.get(image.key, [image])]
-
-
-def _images_at(address: str, rules: HostRules) -> list[HostedImage]:
-    parts = split_address(cut_punctuation(address))
+def images_at(address: str, rules: HostRules) -> list[HostedImage]:
+    """The images behind an address; [] if it leads to something else."""
+    parts = split_address(address)
     return rules.images_at(parts) if parts else []
+
+
+def image_keys(link: str, rules: HostRules) -> set[str]:
+    """What all forms of a link to the same images have in common: see `HostedImage.key`."""
+    address = cut_punctuation(link)
+    keys = {image.key for image in images_at(address, rules)}
+    return keys or {image_at(address, "").key}

@@ -193,10 +193,11 @@ class _Reader:
 
     def read_pages(self, numbers: Iterable[int]) -> Iterator[IndexPageRead]:
         urls = ((self._url(number), self.pages) for number in numbers)
-        return map(self._require, self.client.get_all(urls, _parse_older))
+        return self.client.get_all(urls, self._parse_older)
 
-    def read_page(self, number: int) -> IndexPageRead:
-        return self._require(self.client.get(self._url(number), _parse_older, self.pages))
+    def read_page(self, number: int, cache: PageCache | None = None) -> IndexPageRead:
+        """cache: `pages` if it is None."""
+        return self.client.get(self._url(number), self._parse_older, cache or self.pages)
 
     def rows_unmoved(self) -> bool:
         """Whether the newest page's rows, and so all older ones, are where they were at first.
@@ -205,8 +206,8 @@ class _Reader:
         change nothing.
         """
         before = self.newest().index
-        now, _ = _parse_older(self.client.fetch(self._url(before.number)))
-        pairs = zip(before.rows, self._require(now).index.rows, strict=False)
+        now, _ = self._parse_older(self.client.fetch(self._url(before.number)))
+        pairs = zip(before.rows, now.index.rows, strict=False)
         return any(row.id is not None and row.id == same.id for row, same in pairs)
 
     def last_page_before(self, time: int, last: int, newest: IndexPageRead) -> int:
@@ -225,21 +226,10 @@ class _Reader:
         """When a page's first post was made; that of an older page if all of its are deleted."""
         for candidate in range(number, 0, -1):
             is_newest = candidate == newest.index.number
-            page = newest if is_newest else self._read_edge(candidate)
+            page = newest if is_newest else self.read_page(candidate, self.edges)
             if times := page.index.times:
                 return times[0]
         return 0
-
-    def _read_edge(self, number: int) -> IndexPageRead:
-        return self._require(self.client.get(self._url(number), _parse_older, self.edges))
-
-    def _require(self, page: IndexPageRead | None) -> IndexPageRead:
-        if page is None:
-            raise _PagesLostError(
-                f"the board {self.board} at {self.base_url} lost pages while it was read; "
-                "run the same command again."
-            )
-        return page
 
     def _url(self, number: int | str) -> str:
         return urljoin(self.base_url, f"/bbs/{self.board}/index{number}.html")
@@ -262,22 +252,24 @@ class _Reader:
             )
         return newest, bool(newest.index.rows)
 
+    def _parse_older(self, page: Page) -> tuple[IndexPageRead, bool]:
+        """Parses a page below the newest."""
+        if page.status == 404:
+            raise _PagesLostError(
+                f"the board {self.board} at {self.base_url} lost pages while it was read; "
+                "run the same command again."
+            )
+        if page.status != 200:
+            raise SiteError(
+                f"{page.url} answers with status {page.status}; run the same command to resume. "
+                "Pages already read are kept."
+            )
+        read = IndexPageRead.of(page)
+        return read, bool(read.index.rows)
+
 
 class _PagesLostError(SiteError):
     """A page is no longer there: many older posts were purged."""
-
-
-def _parse_older(page: Page) -> tuple[IndexPageRead | None, bool]:
-    """Parses a page below the newest; None if it is not there."""
-    if page.status == 404:
-        return None, False
-    if page.status != 200:
-        raise SiteError(
-            f"{page.url} answers with status {page.status}; run the same command to resume. "
-            "Pages already read are kept."
-        )
-    read = IndexPageRead.of(page)
-    return read, bool(read.index.rows)
 
 
 def _before(pages: Iterable[IndexPageRead], time: int) -> list[IndexPageRead]:

@@ -46,7 +46,7 @@ class PageCache:
         if not path.exists() or time.time() - path.stat().st_mtime > self.max_age_s:
             return None
         pages = _read_pages(path)
-        return pages[0] if pages and len(pages) == 1 and pages[0].url == url else None
+        return pages[0] if pages else None
 
     def put(self, page: Page) -> None:
         """Adds a page, or replaces the one of its URL."""

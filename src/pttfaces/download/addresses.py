@@ -3,7 +3,7 @@
 import ipaddress
 import re
 from functools import lru_cache
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from yarl import URL
 
@@ -13,18 +13,18 @@ _MAX_LENGTH = 8192
 _NOT_SENDABLE = re.compile(r"[^!-~]+")  # in the first line of a request
 
 
-def clean_url(text: str) -> URL:
+def clean_url(text: str, base: str = "") -> URL:
     """The URL without credentials and fragment, its path and query as given: only what cannot be
     sent is percent-encoded, since signatures cover the others. RejectedError: it may not be
     fetched.
 
-    text: may hold bytes that are not UTF-8 as surrogates (PEP 383), which are percent-encoded as
-    browsers do.
+    text: may be relative to `base`, and hold bytes that are not UTF-8 as surrogates (PEP 383),
+    which are percent-encoded as browsers do.
     """
     if len(text) > _MAX_LENGTH:
         raise RejectedError("failed", f"a URL of more than {_MAX_LENGTH} characters")
     try:
-        scheme, authority, path, query, _ = urlsplit(text)
+        scheme, authority, path, query, _ = urlsplit(urljoin(base, text))
         if scheme not in ("http", "https"):
             raise RejectedError("refused_address", "only http and https are fetched")
         root, target = _root(scheme, authority), f"{path or '/'}{query and '?'}{query}"

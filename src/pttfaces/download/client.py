@@ -4,16 +4,10 @@ The scheduler follows redirects and retries. Error messages contain no port, add
 that the ledger is the same in every run.
 """
 
-import asyncio
 import errno
 import io
-import ipaddress
 import ssl
-import zlib
-from collections.abc import AsyncIterator
-from contextlib import suppress
-from functools import partial
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -24,22 +18,17 @@ from pttfaces.download.image_type import HEAD_BYTES, image_format
 from pttfaces.download.result import RejectedError, Result
 from pttfaces.download.store import ImageStore
 from pttfaces.http import (
-    LOOPBACK,
+    NETWORK_ERRORS,
+    REDIRECTS,
+    HttpClient,
     LoopbackHosts,
     RefusedAddressError,
-    check_address,
-    proxy_for,
-    public_socket,
+    read_chunks,
     retry_after,
-    ssl_context,
-    user_agent,
 )
 
 _CONNECT_S = 10.0
-_READ_AHEAD = 2**18  # bytes buffered of one connection, at most about twice as many
-_DNS_S = 300
 _SMALL_BYTES = 2**20  # a file that is read at once
-_REDIRECTS = (301, 302, 303, 307, 308)
 _GONE = (404, 410)
 _BLOCKED = (401, 403, 429, 451)
 _RETRYABLE_CODES = (403, 408, 425, 429)  # and 5xx; imgur says "over capacity" with 403, too
@@ -49,13 +38,6 @@ _HEADERS = {
     "Accept": "image/*",
     "Accept-Encoding": "identity",
 }
-_NETWORK_ERRORS = (
-    aiohttp.ClientError,
-    TimeoutError,
-    ConnectionError,
-    ssl.SSLError,
-    UnicodeError,  # of a host's name
-)
 
 
 class Answer(NamedTuple):
@@ -74,73 +56,30 @@ class Answer(NamedTuple):
     retry_after: float | None = None
 
 
-class ImageClient:
-    """Connections to public addresses, to proxies and to `hosts`; an asynchronous context manager.
-
-    What a proxy of the environment connects to is the proxy's decision: only an IP address in a URL
-    is checked there.
-    """
+class ImageClient(HttpClient):
+    """Requests images."""
 
     def __init__(self, hosts: LoopbackHosts, store: ImageStore, options: Download) -> None:
-        self._hosts, self._store, self._options = hosts, store, options
-        self._sessions: dict[tuple[bool, bool], aiohttp.ClientSession] = {}
+        seconds = options.timeout_s
+        timeout = aiohttp.ClientTimeout(seconds, sock_connect=min(seconds, _CONNECT_S))
+        super().__init__(hosts, options.allow_networks, headers=_HEADERS, timeout=timeout)
+        self._store, self._options = store, options
 
-    async def __aenter__(self) -> Self:
-        self._ssl, self._user_agent = ssl_context(), user_agent()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        for session in self._sessions.values():
-            await session.close()
-
-    def _session(self, checked: bool, lenient: bool) -> aiohttp.ClientSession:
-        """checked: for public addresses only, and not for a proxy or this machine; lenient: see
-        `_LenientConnection`."""
-        if (checked, lenient) not in self._sessions:
-            allowed = self._options.allow_networks
-            connector = aiohttp.TCPConnector(
-                limit=0,
-                ssl=self._ssl,
-                ttl_dns_cache=_DNS_S,
-                force_close=lenient,
-                socket_factory=(lambda info: public_socket(info, allowed)) if checked else None,
-            )
-            if lenient:
-                connection: type[ResponseHandler] = _LenientConnection
-                connector._factory = partial(connection, loop=asyncio.get_running_loop())
-            seconds = self._options.timeout_s
-            self._sessions[checked, lenient] = aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={**_HEADERS, "User-Agent": self._user_agent},
-                timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, _CONNECT_S)),
-                read_bufsize=_READ_AHEAD,
-            )
-        return self._sessions[checked, lenient]
-
-    async def get(self, url: URL, keep_alive: bool = True, lenient: bool = False) -> Answer:
+    async def get(
+        self,
+        url: URL,
+        keep_alive: bool = True,
+        connection: type[ResponseHandler] = ResponseHandler,
+    ) -> Answer:
         """Requests a URL that `clean_url` returned, and stores its image if it is wanted.
 
-        keep_alive: whether to keep the connection for further requests; lenient: see
-        `_LenientConnection`. OSError: the disk's, never the network's.
+        keep_alive: whether to keep the connection for further requests. OSError: the disk's, never
+        the network's.
         """
-        target, name, proxy = url, None, None
         headers = {} if keep_alive else {"Connection": "close"}
-        if (port := self._hosts.port(url.raw_host)) is not None:
-            # The name keeps connections apart: one host's stray bytes must not answer for another.
-            name = url.raw_host
-            headers["Host"] = url.raw_authority
-            target = URL(f"http://{LOOPBACK}:{port}{url.raw_path_qs}", encoded=True)
-        else:
-            proxy = proxy_for(str(url))
         code: int | None = None
         try:
-            if proxy:
-                self._check_literal_address(url.raw_host or "")
-            session = self._session(checked=not (name or proxy), lenient=lenient)
-            async with session.get(
-                target, headers=headers, allow_redirects=False, server_hostname=name, proxy=proxy
-            ) as response:
+            async with self.request("GET", url, connection, headers=headers) as response:
                 code = response.status
                 if code in (200, 203):
                     return await self._receive(response)
@@ -148,22 +87,13 @@ class ImageClient:
         except RejectedError as error:
             result = Result(error.status, str(error), http_status=code)
             return Answer(result, retry=result.is_retryable)
-        except aiohttp.ClientResponseError as error:
-            if not lenient and "Content-Length" in error.message:
-                return await self.get(url, keep_alive, lenient=True)
-            return self._describe(error, code)
-        except _NETWORK_ERRORS as error:
+        except NETWORK_ERRORS as error:
             if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
                 raise  # this machine's fault, not the host's
+            invalid = isinstance(error, aiohttp.ClientResponseError) and error.message
+            if connection is ResponseHandler and invalid and "Content-Length" in invalid:
+                return await self.get(url, keep_alive, _LenientConnection)
             return self._describe(error, code)
-
-    def _check_literal_address(self, host: str) -> None:
-        with suppress(ValueError):  # a name
-            ipaddress.ip_address(host)
-            try:
-                check_address(host, self._options.allow_networks)
-            except RefusedAddressError as error:
-                raise RejectedError("refused_address", str(error)) from None
 
     async def _receive(self, response: aiohttp.ClientResponse) -> Answer:
         """Reads the body into a temporary file and saves the image. RejectedError: it is none."""
@@ -173,10 +103,7 @@ class ImageClient:
             return self._too_large(code, length)
         with self._store.new_file() as file:
             size, checked = 0, False
-            chunks: AsyncIterator[bytes] = response.content.iter_any()
-            if response.headers.get("Content-Encoding", "").lower() == "x-gzip":
-                chunks = _unzipped(response)  # aiohttp knows the name gzip only
-            async for chunk in chunks:
+            async for chunk in read_chunks(response):
                 file.write(chunk)
                 size += len(chunk)
                 if size > max_bytes:
@@ -219,7 +146,9 @@ class ImageClient:
             case aiohttp.ClientConnectorSSLError() | ssl.SSLError():
                 return failed("no TLS connection")
             case aiohttp.ClientConnectorError(os_error=RefusedAddressError() as refused):
-                return failed(str(refused), "refused_address", retry=False, silent=False)
+                return self._describe(refused, code)
+            case RefusedAddressError():
+                return failed(str(error), "refused_address", retry=False, silent=False)
             case aiohttp.ClientProxyConnectionError():
                 return failed("no connection to the proxy")
             case aiohttp.ClientConnectorError(os_error=reason):
@@ -268,24 +197,10 @@ def _merge_lengths(data: bytes) -> bytes:
     return b"\r\n".join([*others, b"Content-Length: " + values[0]]) + end + body
 
 
-async def _unzipped(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """A gzip-encoded body in pieces of bounded size."""
-    unzip = zlib.decompressobj(16 + zlib.MAX_WBITS)
-    try:
-        async for chunk in response.content.iter_any():
-            while chunk:
-                yield unzip.decompress(chunk, _READ_AHEAD)
-                chunk = unzip.unconsumed_tail
-    except zlib.error:
-        raise aiohttp.ClientPayloadError("not gzip") from None
-    if not unzip.eof:
-        raise aiohttp.ClientPayloadError("the end is missing")
-
-
 def _read_head(response: aiohttp.ClientResponse) -> Answer:
     """What a response without an image says."""
     code = response.status
-    if code in _REDIRECTS and response.headers.get("Location"):
+    if code in REDIRECTS and response.headers.get("Location"):
         return Answer(Result("failed", http_status=code), location=response.headers["Location"])
     if code in _GONE:
         return Answer(Result("gone", f"HTTP {code}", http_status=code))

@@ -496,7 +496,7 @@ def test_download_over_many_connections_looks_a_name_up_once(
 
     monkeypatch.setattr(socket, "getaddrinfo", noting)
     monkeypatch.setattr(  # as if loopback were the public internet
-        "pttfaces.download.client.public_socket", lambda info, _: socket.socket(*info[:3])
+        "pttfaces.http.public_socket", lambda info, _: socket.socket(*info[:3])
     )
     with Site({"localhost": closes}) as site:
         urls = (f"http://localhost:{site.port}/{'a' * length}.jpg" for length in range(20))

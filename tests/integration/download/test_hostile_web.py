@@ -78,7 +78,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         patch.chdir(folder)
         patch.delenv("DVC_ROOT", raising=False)
         patch.setattr(socket, "getaddrinfo", look_up(socket.getaddrinfo))
-        patch.setattr("pttfaces.download.client._DNS_S", 0.0)
+        patch.setattr("pttfaces.http._DNS_S", 0.0)
         tracemalloc.start()
         summary = download(
             links,
@@ -151,9 +151,7 @@ def _loopback_is_public(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     """Connects to loopback as if it were the public internet, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    monkeypatch.setattr(
-        "pttfaces.download.client.public_socket", lambda info, _: socket.socket(*info[:3])
-    )
+    monkeypatch.setattr("pttfaces.http.public_socket", lambda info, _: socket.socket(*info[:3]))
 
 
 @pytest.mark.usefixtures("_loopback_is_public")

@@ -15,7 +15,7 @@ from pttfaces import tables
 from pttfaces.denylist import DenyList
 from pttfaces.download import download
 from pttfaces.errors import SiteError
-from pttfaces.http import LoopbackHosts, _proxy_of_root
+from pttfaces.http import LoopbackHosts, proxy_for
 from pttfaces.tables import Link
 
 JPEG = image_bytes("JPEG", 1)
@@ -27,9 +27,9 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for name in ("DVC_ROOT", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    _proxy_of_root.cache_clear()
+    proxy_for.cache_clear()
     yield
-    _proxy_of_root.cache_clear()
+    proxy_for.cache_clear()
 
 
 def get(hosts: LoopbackHosts, *urls: str, **changes: Any) -> list[dict[str, str]]:
@@ -162,7 +162,7 @@ def test_download_through_a_proxy_that_cannot_connect_names_it(
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{closed.getsockname()[1]}")
-        _proxy_of_root.cache_clear()
+        proxy_for.cache_clear()
         rows = get(LoopbackHosts(), "https://a.invalid/x.jpg", attempts=1)
     assert rows[0]["error"] == "no connection to the proxy"
 

@@ -15,14 +15,17 @@ from small_site import (
     server,
 )
 
+from pttfaces.board.article_page import PostedLink
 from pttfaces.board.articles import (
     ArticleRead,
     count_links,
     describe_links,
     filter_links,
+    link_filter,
     read_articles,
 )
 from pttfaces.board.hosts import HostRules
+from pttfaces.board.links import sort_links
 from pttfaces.board.listing import Listing, filter_rows
 from pttfaces.board.page_cache import PageCache
 from pttfaces.demo.board import DemoBoard, image_key, make_board
@@ -65,14 +68,32 @@ def test_filter_links_removes_pushes_and_denied_links(tmp_path: Path) -> None:
     _, (read, *_) = read_board(make_board(3, 30, "Test", 2024), tmp_path)
     (pushed,) = [link for link in read.links.images if link.place == "push"]
     others = tuple(link for link in read.links.images if link.place == "body")
-    assert filter_links(read, True, DenyList())[0] == read
-    assert filter_links(read, False, DenyList())[0].links.images == others
+    nothing = link_filter(DenyList(), RULES)
+    assert filter_links(read, True, nothing)[0] == read
+    assert filter_links(read, False, nothing)[0].links.images == others
     names = [("author", pushed.author)]
     names += [("url", url) for url in (pushed.posted, *pushed.addresses)]
     for kind, value in names:
         deny = DenyList({kind: frozenset({value})})
-        allowed, taken = filter_links(read, True, deny)
+        allowed, taken = filter_links(read, True, link_filter(deny, RULES))
         assert (allowed.links.images, taken) == (others, 1)
+
+
+@pytest.mark.parametrize(
+    ("posted", "denied"),
+    [
+        ("https://i.imgur.com/abcdefg.jpeg", "http://imgur.com/abcdefg"),
+        ("https://imgur.com/abcdefg,hijklmn", "https://i.imgur.com/hijklmn.png"),
+        ("http://m.imgur.com/a/AbCdE/", "https://imgur.com/a/AbCdE#2"),
+        ("http://host.test/a.jpg(right)", "https://host.test/a.jpg"),
+    ],
+)
+def test_filter_links_removes_other_forms_of_a_denied_link(posted: str, denied: str) -> None:
+    article = Article("M.1704000001.A.000", f"{BASE}/1", "", "", "", 1)
+    links = sort_links([PostedLink(posted, "body", "")], article.url, RULES)
+    read = ArticleRead(article, "ok", (), links)
+    filtered, count = filter_links(read, True, link_filter(DenyList.of([f"url:{denied}"]), RULES))
+    assert (len(filtered.links.images), count) == (len(links.images) - 1, 1)
 
 
 def test_filter_links_leaves_out_what_is_embedded_below_a_push(tmp_path: Path) -> None:
@@ -95,7 +116,8 @@ def test_filter_links_leaves_out_what_is_embedded_below_a_push(tmp_path: Path) -
         ("imgur:readerB", "push", "reader"),
     ]
     deny = DenyList.of(["author:reader"])
-    for filtered, denied in (filter_links(read, False, DenyList()), filter_links(read, True, deny)):
+    for pushes, denying in ((False, DenyList()), (True, deny)):
+        filtered, denied = filter_links(read, pushes, link_filter(denying, RULES))
         assert [each.key for each in filtered.links.images] == ["imgur:posterA"]
         assert denied in (0, 1)
 

@@ -112,6 +112,8 @@ def test_sort_links_of_an_alias_follows_the_rules_of_its_host(alias: str) -> Non
         "javascript:void(0)",
         "https://[/a.jpg",
         "https://host.test:99999/a.jpg",
+        "https:///a.jpg",
+        "https:a.jpg",
         "/bbs/Beauty/index.html",
     ],
 )
@@ -404,7 +406,7 @@ def test_sort_links_of_pages_that_show_no_single_image_gives_none(posted: str) -
 def test_host_rules_name_every_host_of_the_table() -> None:
     rules = HostRules()
     for rule in RULES:
-        for host in rule.hosts:
+        for host in rule.hosts.split():
             assert rules.name_of(f"x{host}" if host.startswith(".") else f"www.{host}") == host
     assert not rules.name_of("imgur.com.evil.test")
     assert not rules.name_of("notimgur.com")

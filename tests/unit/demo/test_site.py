@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+import loopback
 import numpy as np
 import pytest
 import requests
@@ -29,7 +30,7 @@ def port() -> Iterator[int]:
 
 @pytest.fixture
 def session(port: int) -> requests.Session:
-    return LoopbackHosts(dict.fromkeys(HOSTS, port)).session()
+    return loopback.session(LoopbackHosts(dict.fromkeys(HOSTS, port)))
 
 
 @pytest.fixture
@@ -225,7 +226,7 @@ def test_site_of_a_busy_image_serves_it_at_the_second_request(status: int) -> No
     board = DemoBoard("Beauty", images={"i.imgur.test/abcdefg": DemoImage(1, "scene", ())})
     board.images["i.imgur.test/abcdefg"] = DemoImage(1, "scene", (), answer=f"busy {status}")
     with serve([board]) as port:
-        session = LoopbackHosts(dict.fromkeys(HOSTS, port)).session()
+        session = loopback.session(LoopbackHosts(dict.fromkeys(HOSTS, port)))
         first = get(session, "i.imgur.test/abcdefg")
         assert (first.status_code, first.headers["Retry-After"]) == (status, "1")
         assert get(session, "i.imgur.test/abcdefg").status_code == 200
