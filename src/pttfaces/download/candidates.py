@@ -40,10 +40,9 @@ def outcome(
 
     A link is "gone" only if all its addresses are.
     """
+    if address := _serving(addresses, results, options):
+        return address, results[address]
     known = [results.get(address, _UNASKED) for address in addresses]
-    for address, result in zip(addresses, known, strict=True):
-        if result.image and not _has_no_image(result, options):
-            return address, result
     undecided = (result for result in known if not _has_no_image(result, options))
     others = (result for result in known if result.status != "gone")
     return addresses[0], next(undecided, None) or next(others, known[0])
@@ -54,7 +53,7 @@ class RequestPlan:
     ones as results come in.
 
     results: by address, growing while the run lasts; is_settled: whether an earlier result needs no
-    request. requested: the addresses that got a result in this run.
+    request. waiting: how many links wait for a result.
     """
 
     def __init__(
@@ -63,48 +62,55 @@ class RequestPlan:
         is_settled: Callable[[Result], bool],
         options: Download,
     ) -> None:
-        self.requested: set[str] = set()
+        self.waiting = 0
         self._results, self._is_settled, self._options = results, is_settled, options
-        self._waiting: dict[str, list[Addresses]] = {}  # address → the links that wait for it
+        # Address to request → the links that wait for it; none once it has a result of this run.
+        self._links: dict[str, list[Addresses]] = {}
 
     @property
-    def waiting(self) -> int:
-        """How many links wait for a result."""
-        return sum(map(len, self._waiting.values()))
+    def requested(self) -> int:
+        """How many addresses got a result in this run."""
+        return sum(not links for links in self._links.values())
 
     def add(self, links: Iterable[Addresses]) -> list[str]:
         """The addresses to request for links, each once in a run."""
         new = []
         for addresses in links:
-            address = self._next(addresses)
-            if address is None:
-                continue
-            if address not in self._waiting:
-                self._waiting[address] = []
-                new.append(address)
-            self._waiting[address].append(addresses)
+            if address := self._next(addresses):
+                if address not in self._links:
+                    self._links[address] = []
+                    new.append(address)
+                self._links[address].append(addresses)
+                self.waiting += 1
         return new
 
-    def advance(self, address: str) -> tuple[int, list[str]]:
-        """Goes on after the result of an address: how many links are done, what to request next."""
-        self.requested.add(address)
-        links = self._waiting.pop(address, [])
-        unfinished = [link for link in links if self._next(link) is not None]
-        return len(links) - len(unfinished), self.add(unfinished)
+    def advance(self, address: str) -> list[str]:
+        """Goes on after the result of an address: what to request next."""
+        links, self._links[address] = self._links[address], []
+        self.waiting -= len(links)
+        return self.add(links)
 
     def _next(self, addresses: Addresses) -> str | None:
         """The address to request now; None if the link has its image, or has failed for now."""
-        if len(addresses) > 1:
-            url, result = outcome(addresses, self._results, self._options)
-            if result.image and not _has_no_image(result, self._options):
-                addresses = (url,)
+        if len(addresses) > 1 and (serving := _serving(addresses, self._results, self._options)):
+            addresses = (serving,)
         for address in addresses:
             known = self._results.get(address)
-            if address not in self.requested and not (known and self._is_settled(known)):
+            was_requested = self._links.get(address) == []
+            if not (was_requested or (known and self._is_settled(known))):
                 return address
             if known is None or not _has_no_image(known, self._options):
                 return None
         return None
+
+
+def _serving(addresses: Addresses, results: Mapping[str, Result], options: Download) -> str | None:
+    """The first address with an image."""
+    for address in addresses:
+        result = results.get(address)
+        if result and result.image and not _has_no_image(result, options):
+            return address
+    return None
 
 
 def _has_no_image(result: Result, options: Download) -> bool:

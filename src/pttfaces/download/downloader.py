@@ -16,9 +16,9 @@ from pttfaces.denylist import DenyList
 from pttfaces.download import ledger, result_cache
 from pttfaces.download.candidates import Addresses, RequestPlan, allowed_addresses
 from pttfaces.download.client import ImageClient
-from pttfaces.download.image_type import HEIC_WITHOUT_DECODER, can_read_heic, identify
+from pttfaces.download.image_type import HEIC_WITHOUT_DECODER, can_read_heic
 from pttfaces.download.local_files import read_local_files
-from pttfaces.download.result import RETRYABLE, RejectedError, Result
+from pttfaces.download.result import RETRYABLE, Result
 from pttfaces.download.result_cache import ResultCache
 from pttfaces.download.scheduler import fetch_all
 from pttfaces.download.store import ImageStore
@@ -136,29 +136,29 @@ def _request_missing(
         return results, 0  # without waiting for another run
     lock = workdir.exclusive("download", result_cache.lock_key(cache_namespace))
     with lock, closing(ResultCache(path)) as cache:
-        if cache_namespace == "web":  # a ledger does not say which demo board it is of
-            unknown = {url for addresses in links for url in addresses} - cache.results.keys()
+        unknown = set(chain(*links)) - cache.results.keys()
+        if unknown and cache_namespace == "web":  # a ledger does not say which demo board it is of
             for url, result in _results_of_clone(pulled_ledger, unknown, store):
                 cache.add(url, result)
         plan = RequestPlan(cache.results, is_settled, options)
         client = ImageClient(hosts, store, options)
         asyncio.run(_request(links, plan, cache, client, options))
-        return cache.results, len(plan.requested)
+        return cache.results, plan.requested
 
 
 def _results_of_clone(
-    path: Path, unknown: set[str], store: ImageStore
+    path: Path, unknown: Collection[str], store: ImageStore
 ) -> Iterator[tuple[str, Result]]:
     """What a pulled ledger says of `unknown` URLs whose images were pulled, too.
 
     The images are identified again: a ledger does not say whether a file is whole.
     """
-    if not unknown:
-        return
-    for url, result in dict(ledger.read_results(path)).items():
-        if url in unknown and result.image and store.has(result.image):
-            with store.open(result.image) as file, suppress(RejectedError):
-                yield url, result._replace(image=identify(file))
+    rows: dict[str, LedgerRow] = {}
+    with suppress(DataError):  # missing or damaged
+        rows = {row.url: row for row in tables.read(path, LedgerRow) if row.url in unknown}
+    for url, row in rows.items():
+        if image := store.find(row.path):
+            yield url, Result("ok", "", row.attempts, row.http_status, row.final_url, image)
 
 
 async def _request(
@@ -177,23 +177,20 @@ async def _request(
 
         def on_result(url: str, result: Result) -> Sequence[str]:
             nonlocal received, failed
-            if result.http_status == 404 and not _is_gone(cache.results.get(url)):
+            earlier = cache.results.get(url)
+            if result.http_status == 404 and not (earlier and earlier.http_status == 404):
                 result = result._replace(ask_again=time.time() + result_cache.ASK_AGAIN_S)
             cache.add(url, result)
             received += result.image.bytes if result.image else 0
             failed += result.is_retryable
             rate = received / 2**20 / max(time.monotonic() - started, 1e-3)
             bar.set_postfix_str(f"{rate:.1f} MiB/s, {failed} failed", refresh=False)
-            done, others = plan.advance(url)
-            bar.update(done)
-            return others
+            more = plan.advance(url)
+            bar.update(len(links) - plan.waiting - bar.n)
+            return more
 
         async with client:
             await fetch_all(urls, client, options, on_result)
-
-
-def _is_gone(earlier: Result | None) -> bool:
-    return earlier is not None and earlier.http_status == 404
 
 
 def _denied_digests(

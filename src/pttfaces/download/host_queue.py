@@ -95,15 +95,14 @@ class Site:
 class Host:
     """A host name: its requests, and whether it answers.
 
-    links: how many of its requests wait or are under way; running: how many are under way;
-    is_ready: whether it is among its site's `ready`; timer: what makes it ready later; answered:
-    whether it ever gave an answer; down: whether it gives none, so that only probes are sent, one
-    at a time, now and then.
+    running: how many requests are under way; is_ready: whether it is among its site's `ready`;
+    timer: what makes it ready later; answered: whether it ever gave an answer; down: whether it
+    gives none, so that only probes are sent, one at a time, now and then.
     """
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.links = self.running = 0
+        self.running = 0
         self.is_ready = self.answered = self.down = False
         self.timer: asyncio.TimerHandle | None = None
         self._first: deque[Request] = deque()  # first requests and redirects, the next one first
@@ -121,6 +120,11 @@ class Host:
             self._first.appendleft(request)
         else:
             self._first.append(request)
+
+    @property
+    def links(self) -> int:
+        """How many requests wait or are under way."""
+        return len(self._first) + len(self._retries) + self.running
 
     def start_time(self) -> float | None:
         """When its next request may start; None when it has none, or waits for a probe's answer."""

@@ -1,33 +1,25 @@
 """Builds data/ledger.csv, a row for every link and every local file, in their order."""
 
-import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from pttfaces import tables
 from pttfaces.config import Download
 from pttfaces.denylist import DenyList
 from pttfaces.download.candidates import Addresses, outcome
 from pttfaces.download.result import (
     FAILED,
-    FORMAT_EXTENSIONS,
     STATUSES,
-    ImageInfo,
     Result,
     apply_limits,
 )
-from pttfaces.errors import DataError
 from pttfaces.tables import HostRow, LedgerRow, Link
 
 _DENIED, _UNRESOLVED = Result("denied"), Result("unresolved")
 _MANY_ADDRESSES = 10  # of one host with the same image: reposts are fewer
 _MAX_DESCRIBED = 5  # hosts in a sentence
 _NAMED_BY_ERROR = ("failed", "blocked", "refused_address", "timeout")
-_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def build_rows(
@@ -157,23 +149,6 @@ def _host(url: str) -> str:
         return (urlsplit(url).hostname or "").rstrip(".")
     except ValueError:
         return ""
-
-
-def read_results(path: Path) -> Iterator[tuple[str, Result]]:
-    """The links of a ledger whose images were kept, with its results; those of a missing or damaged
-    file, and forged rows, are left out."""
-    with suppress(DataError):
-        for row in tables.read(path, LedgerRow):
-            if (
-                row.place != "inbox"
-                and row.format in FORMAT_EXTENSIONS
-                and _SHA256.fullmatch(row.sha256)
-            ):
-                size, width, height = row.bytes or 0, row.width or 0, row.height or 0
-                image = ImageInfo(row.sha256, size, row.format, width, height, True)
-                if row.path == image.path:
-                    code = row.http_status
-                    yield row.url, Result("ok", "", row.attempts or 1, code, row.final_url, image)
 
 
 def image_paths(rows: Sequence[LedgerRow]) -> set[str]:

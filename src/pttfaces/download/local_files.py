@@ -3,9 +3,7 @@
 Symbolic links and devices are not followed.
 """
 
-import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 from pttfaces.config import Download
@@ -22,7 +20,12 @@ def read_local_files(
 
     A file's URL is `inbox:<relative name>`. Hidden files and README.txt are left out.
     """
-    paths = {path.relative_to(folder).as_posix(): path for path in _walk(folder)}
+    paths = {}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        is_hidden = any(part.startswith(".") for part in name.parts) or path.name == _IGNORED
+        if not is_hidden and (path.is_symlink() or not path.is_dir()):
+            paths[name.as_posix()] = path
     return [(_url(name), _read(path, store, options)) for name, path in sorted(paths.items())]
 
 
@@ -45,16 +48,3 @@ def _url(name: str) -> str:
     # The ledger is UTF-8, and a line break would split its row.
     text = name.encode("utf-8", "backslashreplace").decode()
     return "inbox:" + text.replace("\n", "\\n").replace("\r", "\\r")
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    if not folder.is_dir():
-        return
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(".") or entry.name == _IGNORED:
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(Path(entry.path))
-            else:
-                yield Path(entry.path)

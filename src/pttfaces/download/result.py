@@ -13,16 +13,8 @@ RETRYABLE = ("unasked", "failed", "timeout", "blocked", "refused_address")
 # What a busy host sends for a moment in an image's place: a page, or nothing.
 PAGE, EMPTY = "HTML", "empty"
 STATUSES = (
-    "ok",
-    "duplicate",
-    "truncated",
-    "not_an_image",
-    "too_large",
-    "gone",
-    "removed",
-    "denied",
-    "unresolved",
-    *RETRYABLE,
+    *("ok", "duplicate", "truncated", "not_an_image", "too_large", "gone", "removed"),
+    *("denied", "unresolved", *RETRYABLE),
 )
 FAILED = (*RETRYABLE, "gone", "removed", "not_an_image", "too_large", "truncated")
 # SHA-256 of images that hosts send in place of one that was taken down.

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeAlias
-from urllib.parse import urljoin
 
 from pttfaces.config import Download
 from pttfaces.download.addresses import clean_url
@@ -25,6 +24,7 @@ from pttfaces.http import site_name
 # What the run may wait for hosts that are down once no other host has links left: a share of its
 # time so far; where no other host answers, it may be our own network: at least some seconds.
 _PATIENCE, _MIN_PATIENCE_S = 0.03, 10.0
+_LOOK_S = 0.1  # between two looks for other hosts' links
 _MAX_REDIRECTS = 8
 _BACK_OFF_S, _MAX_BACK_OFF_S = 0.5, 60.0
 _QUEUE_BATCH = 100  # links that are queued before answers get their turn
@@ -62,11 +62,9 @@ class _Scheduler:
         self._ready: list[tuple[int, int, Site]] = []
         self._arrivals = itertools.count()
         self._workers: set[asyncio.Task[None]] = set()
-        # How many links are not done; of these, links of hosts that are not down; how many hosts
-        # answer and are not down.
-        self._open = self._hopeful = self._alive = 0
-        self._changed = asyncio.Event()  # one of these may have become zero, or is not any more
-        self._ended = False
+        self._open = 0  # how many links are not done
+        self._changed = asyncio.Event()  # all are done, or a host that is or was down has answered
+        self._ended = False  # by `_give_up`
         self._loop = asyncio.get_running_loop()
         self._now = self._loop.time
 
@@ -85,19 +83,19 @@ class _Scheduler:
         began, idle_s = self._now(), 0.0
         while self._open:
             self._changed.clear()
-            if self._hopeful:
-                await self._changed.wait()
-                continue
-            idle_from = self._now()
-            patience = _PATIENCE * (idle_from - began)
-            if not self._alive:
+            now, hosts = self._now(), self._hosts.values()
+            is_idle = not any(host.links and not host.down for host in hosts)
+            patience = _PATIENCE * (now - began)
+            if not any(host.answered and not host.down for host in hosts):
                 patience = max(patience, _MIN_PATIENCE_S)
             try:
-                await asyncio.wait_for(self._changed.wait(), max(0.0, patience - idle_s))
+                wait_s = max(0.0, patience - idle_s) if is_idle else _LOOK_S
+                await asyncio.wait_for(self._changed.wait(), wait_s)
             except TimeoutError:
-                self._give_up()
-                return
-            idle_s += self._now() - idle_from
+                if is_idle:
+                    self._give_up()
+                    return
+            idle_s += (self._now() - now) * is_idle
 
     def _add(self, address: str) -> None:
         """Queues the first request for an address."""
@@ -112,7 +110,6 @@ class _Scheduler:
     def _queue(self, request: Request, not_before: float | None = None) -> None:
         host = self._host(request.url.raw_host or "")
         host.add(request, not_before)
-        self._count(host, 1)
         self._arrange(host)
         self._start()
 
@@ -124,28 +121,15 @@ class _Scheduler:
             self._hosts[name] = Host(self._sites[site])
         return self._hosts[name]
 
-    def _count(self, host: Host, change: int) -> None:
-        host.links += change
-        if not host.down:
-            self._hope(change)
-
-    def _hope(self, change: int) -> None:
-        before = self._hopeful
-        self._hopeful += change
-        if not (before and self._hopeful):
-            self._changed.set()
-
     def _arrange(self, host: Host) -> None:
         """Makes a host ready, now or when its next request may start."""
         if host.timer:
             host.timer.cancel()
             host.timer = None
         start = host.start_time()
-        if start is None:
-            return
-        if start > self._now():
+        if start is not None and start > self._now():
             host.timer = self._loop.call_at(start, self._wake, host)
-        elif not host.is_ready:
+        elif start is not None and not host.is_ready:
             host.is_ready = True
             host.site.ready.append(host)
         self._schedule(host.site)
@@ -203,22 +187,16 @@ class _Scheduler:
                 answer = Answer(Result("timeout", "no response before the end of the run"))
             host.running -= 1
             host.site.running -= 1
-            self._judge(host, request, answer, started)
+            was_down = host.down
+            host.judge(request, answer, started, self._now())
             self._finish(request, answer)
-            self._count(host, -1)
+            if was_down or host.down:
+                self._changed.set()
             self._arrange(host)
-            self._schedule(host.site)
             turn = self._next()
             self._start()  # an answer may open its site by one request
         if worker := asyncio.current_task():
             self._workers.discard(worker)
-
-    def _judge(self, host: Host, request: Request, answer: Answer, started: float) -> None:
-        was_down, was_alive = host.down, host.answered and not host.down
-        host.judge(request, answer, started, self._now())
-        self._alive += (host.answered and not host.down) - was_alive
-        if host.down != was_down:
-            self._hope(-host.links if host.down else host.links)
 
     def _finish(self, request: Request, answer: Answer) -> None:
         """Ends an address with an answer, follows it elsewhere, or tries again later."""
@@ -239,35 +217,30 @@ class _Scheduler:
             self._end(request.address, result)
 
     def _redirect(self, request: Request, answer: Answer) -> None:
-        code = answer.result.http_status
+        result = Result("failed", http_status=answer.result.http_status)
         try:
-            # Joined before it is cleaned, since `//host/x` has the scheme of the redirect.
-            url = clean_url(urljoin(str(request.url), answer.location))
+            url = clean_url(answer.location, str(request.url))
         except RejectedError as error:
-            failure = Result(error.status, f"bad redirect: {error}", http_status=code)
-        except ValueError:
-            failure = Result("failed", "bad redirect: not a URL", http_status=code)
+            failure = result._replace(status=error.status, error=f"bad redirect: {error}")
+            self._end(request.address, _complete(request, failure))
+            return
+        redirected = replace(request, url=url, redirects=request.redirects + 1)
+        if url.name == "removed.png":  # imgur's image in place of one that was taken down
+            removed = result._replace(status="removed", error="redirected to removed.png")
+            self._end(request.address, _complete(redirected, removed))
+        elif request.redirects < _MAX_REDIRECTS:
+            unsent = result._replace(error="redirected to a host that does not answer")
+            self._queue(replace(redirected, result=_complete(redirected, unsent)))
         else:
-            redirected = replace(request, url=url, redirects=request.redirects + 1)
-            if url.name == "removed.png":  # imgur's image in place of one that was taken down
-                request = redirected
-                failure = Result("removed", "redirected to removed.png", http_status=code)
-            elif request.redirects < _MAX_REDIRECTS:
-                unsent = Result("failed", "redirected to a host that does not answer")
-                result = _complete(redirected, unsent._replace(http_status=code))
-                self._queue(replace(redirected, result=result))
-                return
-            else:
-                message = f"more than {_MAX_REDIRECTS} redirects"
-                failure = Result("failed", message, http_status=code)
-        self._end(request.address, _complete(request, failure))
+            failure = result._replace(error=f"more than {_MAX_REDIRECTS} redirects")
+            self._end(request.address, _complete(request, failure))
 
     def _end(self, address: str, result: Result) -> None:
+        for other in self._on_result(address, result):
+            self._add(other)
         self._open -= 1
         if not self._open:
             self._changed.set()
-        for other in self._on_result(address, result):
-            self._add(other)
 
     def _give_up(self) -> None:
         """Ends all that waits for hosts that are down. What was never requested gets no result."""

@@ -16,7 +16,7 @@ from pttfaces import files, workdir
 from pttfaces.config import Download
 from pttfaces.denylist import DenyList
 from pttfaces.download.image_type import identify
-from pttfaces.download.result import FORMAT_EXTENSIONS, ImageInfo, apply_limits
+from pttfaces.download.result import FORMAT_EXTENSIONS, ImageInfo, RejectedError, apply_limits
 
 _PIECE_BYTES = 2**20
 _MAX_IN_MEMORY = 2**20  # bytes of one file that comes in
@@ -38,8 +38,10 @@ class ImageStore:
         self.restored = 0
         self._root, self._options, self._deny = str(root), options, deny
         root_digest = files.digest_json(str(Path(root).resolve()))[:16]
-        self._mtimes_file = workdir.cache_dir("raw") / f"{root_digest}.txt"
-        self._mtimes = _read_mtimes(self._mtimes_file)
+        self._mtimes_file = workdir.cache_dir("raw") / f"{root_digest}.json"
+        known = self._mtimes_file.read_bytes() if self._mtimes_file.exists() else b""
+        # Path below the folder → mtime in ns.
+        self._mtimes = files.parse_object(known.decode("utf-8", "replace")) or {}
         self._originals = workdir.cache_dir("originals")
         # An experiment's own folder is temporary: it leaves the originals to the main folder, which
         # has its own of what the experiment sweeps away.
@@ -106,9 +108,16 @@ class ImageStore:
         self.restored += restored
         return restored
 
-    def open(self, image: ImageInfo) -> IO[bytes]:
-        """The file of an image that is here."""
-        return Path(self._root, image.path).open("rb")
+    def find(self, path: str) -> ImageInfo | None:
+        """The image at a path of a ledger; None where its bytes are not here."""
+        if not _ORIGINAL.fullmatch(path):
+            return None
+        with suppress(OSError, RejectedError), Path(self._root, path).open("rb") as file:
+            image = identify(file)
+            if image.path == path:
+                self._mtimes[path] = os.fstat(file.fileno()).st_mtime_ns
+                return image
+        return None
 
     def sweep(self, paths: set[str]) -> None:
         """Leaves only the files at `paths` (as in the ledger): other originals move to
@@ -125,9 +134,8 @@ class ImageStore:
             emptied = folder != self._root and len(strays) == len(names)
             if emptied and not any(Path(folder).iterdir()):
                 Path(folder).rmdir()
-        known = sorted(paths & self._mtimes.keys())
-        lines = (f"{self._mtimes[path]} {path}\n" for path in known)
-        files.write_text(self._mtimes_file, "".join(lines))
+        known = {path: self._mtimes[path] for path in sorted(paths & self._mtimes.keys())}
+        files.write_json(self._mtimes_file, known)
 
     def delete_originals(self, digests: Iterable[str]) -> None:
         """Deletes the images with these SHA-256 among what `sweep` moved away."""
@@ -140,13 +148,3 @@ class ImageStore:
         target.parent.mkdir(exist_ok=True)
         files.remove_file(target)
         shutil.move(Path(self._root, path), target)
-
-
-def _read_mtimes(path: Path) -> dict[str, int]:
-    """Path below the folder → mtime in ns; damaged lines are left out."""
-    try:
-        lines = path.read_bytes().decode("ascii", "replace").splitlines()
-    except FileNotFoundError:
-        return {}
-    pairs = (line.split(" ", 1) for line in lines)
-    return {pair[1]: int(pair[0]) for pair in pairs if len(pair) == 2 and pair[0].isdecimal()}

@@ -54,7 +54,7 @@ def test_download_sends_paths_and_queries_as_posted() -> None:
         await request.answer(200, JPEG)
 
     with Site({"a.test": good}) as site:
-        get(site.hosts(), *(f"http://a.test{path}" for path in AS_POSTED))
+        get(site.hosts(), *(f"http://a.test{path}" for path in AS_POSTED), per_host=1)
         assert [request.path for request in site.seen] == AS_POSTED
 
 
