@@ -22,7 +22,8 @@ goes there: x_0 = (x − σ·ε) / α is then the network's error times more tha
 ends about here, and diffusers advises the same (lambda_min_clipped of its DPM-Solver)."""
 
 _BETAS: dict[NoiseScheduleName, str] = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
-_FIXED = {"beta_start": 1e-4, "beta_end": 0.02, "trained_betas": None, "steps_offset": 0}
+_FIXED = {"beta_start": 1e-4, "beta_end": 0.02, "steps_offset": 0}
+_NEARLY_ONE = 1 - 1e-6
 
 
 @dataclass(frozen=True)
@@ -63,24 +64,33 @@ class NoiseSchedule:
                     f"{source} was trained with {key} {config[key]!r}, which this project "
                     "does not support; train a model with `dvc repro train`."
                 )
-        return cls(
+        betas = config.get("trained_betas")
+        schedule = cls(
             name=names[config.get("beta_schedule", "linear")],
             timesteps=config.get("num_train_timesteps", 1000),
             prediction=config.get("prediction_type", "epsilon"),
-            zero_terminal_snr=config.get("rescale_betas_zero_snr", False),
+            zero_terminal_snr=config.get("rescale_betas_zero_snr", False) or betas is not None,
         )
+        if betas not in (None, schedule.ddpm_scheduler().config.trained_betas):
+            raise DataError(f"{source} was trained with other betas than this project's.")
+        return schedule
 
     def ddpm_scheduler(self) -> "DDPMScheduler":
         """diffusers' DDPM scheduler with every option explicit, so that a reloaded one is the same.
 
         It is saved with a model. It samples like our `ddpm` with linspace spacing, the one that
         diffusers computes right at any number of steps: of 1,000 with trailing spacing, 62 end at a
-        timestep −1. A single step is at 0, which is of no use.
+        timestep −1. A single step is at 0, which is of no use. With epsilon, (x − σ·ε) / α has to
+        be a number where ᾱ ends at 0, too: the last β is then a little below 1.
         """
         from diffusers import DDPMScheduler
 
+        options = self._options
+        if self.zero_terminal_snr and self.prediction == "epsilon":
+            betas = [*self._betas()[:-1].tolist(), _NEARLY_ONE]
+            options |= {"trained_betas": betas, "rescale_betas_zero_snr": False}
         return DDPMScheduler(
-            **self._options,
+            **options,
             variance_type="fixed_small",
             clip_sample=True,
             clip_sample_range=1.0,
@@ -97,7 +107,7 @@ class NoiseSchedule:
         options = self._options | {"thresholding": True}  # at most at 1: it clips
         usable = len(self.usable_alpha_bar())
         if usable < self.timesteps:
-            betas = self.ddpm_scheduler().betas[:usable].tolist()
+            betas = self._betas()[:usable].tolist()
             options |= {"trained_betas": betas, "num_train_timesteps": usable}
             options["rescale_betas_zero_snr"] = False  # these betas are rescaled
         return DPMSolverMultistepScheduler(
@@ -115,6 +125,7 @@ class NoiseSchedule:
         """The options that diffusers' schedulers share."""
         return {
             **_FIXED,
+            "trained_betas": None,
             "num_train_timesteps": self.timesteps,
             "beta_schedule": _BETAS[self.name],
             "prediction_type": self.prediction,
@@ -124,10 +135,14 @@ class NoiseSchedule:
             "sample_max_value": 1.0,
         }
 
+    def _betas(self) -> torch.Tensor:
+        from diffusers import DDPMScheduler
+
+        return DDPMScheduler(**self._options).betas
+
     def alpha_bar(self) -> torch.Tensor:
         """ᾱ, the share of the image's power left at each timestep: (T,) float64, falling."""
-        betas = self.ddpm_scheduler().betas.double()
-        return torch.cumprod(1 - betas, 0)
+        return torch.cumprod(1 - self._betas().double(), 0)
 
     def usable_alpha_bar(self) -> torch.Tensor:
         """ᾱ of the timesteps, from 0 on, whose prediction says something of the image: float64."""
