@@ -1,8 +1,8 @@
 """Packs a folder into a reproducible zip archive, and unpacks an untrusted one safely."""
 
 import errno
+import secrets
 import shutil
-import tempfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -62,8 +62,8 @@ def unpack(archive: str | Path, folder: str | Path) -> int:
         raise DataError(
             f"{folder} already holds something; remove it first, or choose another folder."
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    work = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    work.mkdir(parents=True)  # not mkdtemp, whose folders nobody else can read
     try:
         with zipfile.ZipFile(archive) as bundle:
             names = bundle.infolist()
@@ -88,7 +88,6 @@ def unpack(archive: str | Path, folder: str | Path) -> int:
                         f"{archive}: {entry.filename[:40]!r}… is a longer name than this disk can "
                         "hold; shorten it and pack it again."
                     ) from None
-        work.chmod(0o755)
         if folder.exists():
             folder.rmdir()
         work.replace(folder)

@@ -20,7 +20,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_wheel_has_the_package_its_template_and_nothing_else(wheel: Path) -> None:
+def test_wheel_has_the_package_its_templates_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         (points,) = (name for name in names if name.endswith("entry_points.txt"))
@@ -32,7 +32,7 @@ def test_wheel_has_the_package_its_template_and_nothing_else(wheel: Path) -> Non
     assert packaged == {
         f"pttfaces/{path.relative_to(source).as_posix()}"
         for path in source.rglob("*")
-        if path.suffix in (".py", ".jinja")
+        if path.suffix in (".py", ".jinja", ".md")
     }
     assert commands == ["[console_scripts]", "pttfaces = pttfaces.cli:main"]
 

@@ -180,6 +180,22 @@ def test_pack_and_unpack_of_links_raise_data_error(tmp_path: Path) -> None:
         archive.unpack(tmp_path / "evil.zip", tmp_path / "out")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+def test_unpack_under_a_group_s_umask_makes_a_folder_that_the_group_can_write(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a").touch()
+    archive.pack(tmp_path / "in", tmp_path / "a.zip")
+    before = os.umask(0o002)
+    try:
+        archive.unpack(tmp_path / "a.zip", tmp_path / "out")
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "out", tmp_path / "out/a"):
+        assert path.stat().st_mode & 0o020, path
+
+
 def test_unpack_into_a_folder_with_files_raises_data_error(tmp_path: Path) -> None:
     fill(tmp_path / "in", {"a.png": b"1"})
     archive.pack(tmp_path / "in", tmp_path / "a.zip")

@@ -23,68 +23,7 @@ if TYPE_CHECKING:  # diffusers takes seconds, and evaluate only needs the digest
     from diffusers import UNet2DModel
 
 _CARD_NAME = "README.md"
-_CARD = """---
-library_name: diffusers
-license: other
-license_name: none-given
-pipeline_tag: unconditional-image-generation
-tags: [ddpm, unconditional-image-generation, faces]
----
-# Unconditional face generator
-
-An unconditional denoising diffusion model (UNet2DModel), {size}×{size} pixels.
-
-{facts}
-
-## Sampling
-In this folder, with diffusers alone:
-
-```python
-from diffusers import DDPMPipeline, DPMSolverMultistepScheduler
-
-pipeline = DDPMPipeline.from_pretrained(".")
-images = pipeline(batch_size=4, num_inference_steps=100).images  # DDPM: any number from 2 on
-
-fast = DPMSolverMultistepScheduler.from_pretrained(".", subfolder="fast_scheduler")
-pipeline.scheduler = fast
-images = pipeline(batch_size=4, num_inference_steps=20).images
-```
-
-For the images that the project's stage generate makes of a seed, 000000.png first, set `sampler`,
-`spacing`, `steps` and `seed` to `sampler`, `timestep_spacing`, `infer_steps` and `seed` of its
-`metrics/generate.json`; every score in MLflow has them, too:
-
-```python
-from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
-import torch
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
-from PIL import Image
-
-
-{sample}
-
-folder, sampler, spacing, steps, seed, count = ".", "dpmsolver++", "trailing", 20, {seed}, 16
-unet = UNet2DModel.from_pretrained(folder, subfolder="unet").eval()
-for index, pixels in enumerate(sample(folder, unet, sampler, spacing, steps, seed, range(count))):
-    Image.fromarray(pixels).save(f"{{index:06d}}.png")
-```
-
-They are the same up to rounding if `generate.precision` was fp32 (nearly, for `dpmsolver++` with
-zero terminal SNR).
-
-## Use
-The model was trained on images of people. Its samples are not meant to show any real person, but a
-model trained on few images can reproduce them: compare samples with the training images before
-showing any. Do not use it to imitate, identify or judge a person, and do not present a sample as a
-photograph. It reproduces the biases of its training images. The rights to the training images stay
-with those who made them and those whom they show; this model comes with no license for uses that
-they would not allow. To remove a person from the model, remove their images from the data and train
-it again.
-"""
-_CARD_TITLE_0_1 = "# A small generator of face pictures"
+_CARD = Path(__file__).with_name("model_card.md")
 
 
 @dataclass(frozen=True)
@@ -111,13 +50,15 @@ def save_model(folder: Path, model: DiffusionModel, facts: Mapping[str, Any]) ->
     with files.disk_errors():
         pipeline.save_pretrained(work, safe_serialization=True)
         model.schedule.fast_scheduler().save_pretrained(work / "fast_scheduler")
-    card = _CARD.format(
+    card = _CARD.read_text(encoding="utf-8").format(
         size=model.unet.config.sample_size,
         facts="\n".join(f"- {key}: {value}" for key, value in facts.items()),
         sample=inspect.getsource(plain_diffusers.sample),
         seed=facts.get("seed", 0),
     )
     files.write_text(work / _CARD_NAME, card)
+    for weights in work.rglob("*.safetensors"):  # which nobody else could read
+        shutil.copymode(work / _CARD_NAME, weights)
     shutil.rmtree(folder, ignore_errors=True)
     work.rename(folder)
 
@@ -152,7 +93,4 @@ def load_model(
 
 def digest(folder: Path) -> str:
     """SHA-256 over names and contents of a model's weights and configs, not of its card."""
-    card = folder / _CARD_NAME
-    lines = card.read_text(encoding="utf-8", errors="replace").splitlines() if card.exists() else []
-    # Version 0.1 counted the card, too: so MLflow's runs of its models keep their model_digest.
-    return files.digest_tree(folder, skip=() if _CARD_TITLE_0_1 in lines else (_CARD_NAME,))
+    return files.digest_tree(folder, skip=(_CARD_NAME,))

@@ -6,7 +6,6 @@ import pytest
 import tiny_training as tiny
 from diffusers import DDPMPipeline, DDPMScheduler
 
-from pttfaces import files
 from pttfaces.diffusion import model_folder
 from pttfaces.errors import DataError
 
@@ -40,10 +39,3 @@ def test_digest_of_a_model_covers_weights_and_configs_and_not_the_card(tmp_path:
     config = tmp_path / "two/scheduler/scheduler_config.json"
     config.write_text(config.read_text().replace("v_prediction", "epsilon"))
     assert model_folder.digest(tmp_path / "two") != digest
-
-
-def test_digest_of_a_model_of_version_0_1_covers_all_its_files(tmp_path: Path) -> None:
-    model_folder.save_model(tmp_path / "model", tiny.model(), {})
-    card = "---\nlibrary_name: diffusers\n---\n# A small generator of face pictures\n\n- epoch: 1\n"
-    (tmp_path / "model/README.md").write_text(card, encoding="utf-8")
-    assert model_folder.digest(tmp_path / "model") == files.digest_tree(tmp_path / "model")
