@@ -21,7 +21,7 @@ def main() -> None:
     params = config.load()
     options, name = params.evaluate, params.evaluate.reference
     from pttfaces import provenance, tracking
-    from pttfaces.evaluation import features, memorization, metrics, samples
+    from pttfaces.evaluation import COMPARABLE, features, memorization, metrics, samples
     from pttfaces.evaluation.image_folder import open_folder, open_if_any
     from pttfaces.faces.detectors import make_detector
     from pttfaces.sampling import generation
@@ -64,11 +64,11 @@ def main() -> None:
         reference = FOLDERS.get(name, (name, ""))[0]
         run.log_dataset(reference, figures["reference_digest"], "evaluation", figures.get("real"))
         run.log_metrics(metrics.flat_numbers(figures))
-        run.log_tags({key: str(figures[key]) for key in (*metrics.COMPARABLE, "reference")})
+        run.log_tags({key: str(figures[key]) for key in (*COMPARABLE, "reference")})
         for title in ("samples.png", *evaluation.sheets):
             run.log_file(SHEETS / title)
         run.log_copy_warning(memorization.copy_warning(figures["copies"]))
-        run.move_best(distance, metrics.COMPARABLE)
+        run.move_best(distance, COMPARABLE)
     for sentence in metrics.warnings(figures, sets):
         print(f"warning: {sentence}", file=sys.stderr)
     print(f"evaluate: {metrics.summary(figures, distance)}")

@@ -9,7 +9,7 @@ import torch
 
 from pttfaces import files
 from pttfaces.config import Evaluate
-from pttfaces.diffusion import memory, threads
+from pttfaces.diffusion import distributed, memory, threads
 from pttfaces.errors import DataError
 from pttfaces.evaluation import fid
 from pttfaces.evaluation.image_folder import ImageFolder
@@ -108,7 +108,7 @@ class Extractor:
         """Features (B, dims) float32 of the images, in order."""
         if len(images) < 2:
             raise DataError(f"{images.folder} holds one image; a score needs at least two.")
-        device = _device()
+        device = distributed.state().device
         memory.keep_freed_memory()
         with (
             threads.yield_to_others(),
@@ -129,26 +129,22 @@ def make_extractor(options: Evaluate, cache: Path) -> Extractor:
     other names. WeightsError: weights are missing, or have a wrong digest.
     """
     network: torch.nn.Module
-    if options.features != "random":
-        from pttfaces.evaluation import inception  # takes seconds
-
-        if torchvision := options.features == "torchvision":
-            find, prefix = inception.find_torchvision_weights, inception.TORCHVISION_SHA256_PREFIX
-            names = "fid_torchvision", "kid_torchvision"
-        else:
-            find, prefix = inception.find_weights, inception.SHA256_PREFIX
-            names = "fid", "kid"
-        path = find(options.weights, options.weights_sha256)
-        network = inception.load_inception(path, options.dims, torchvision)
-        digest, version = files.digest_file(path), inception.CACHE_VERSION
-        published = digest.startswith(prefix)
-        distance, kid = names if published else ("inception_distance", "inception_kid")
-    else:
+    if options.features == "random":
         from pttfaces.evaluation import random_features
 
         network = random_features.RandomVGG(options.dims)
         digest, version = network.digest, random_features.CACHE_VERSION
         distance, kid = "random_feature_distance", "random_feature_kid"
+    else:
+        from pttfaces.evaluation import inception  # takes seconds
+
+        path = inception.find_weights(options.features, options.weights, options.weights_sha256)
+        network = inception.load_inception(path, options.dims, options.features)
+        digest, version = files.digest_file(path), inception.CACHE_VERSION
+        distance, kid = "inception_distance", "inception_kid"
+        if digest.startswith(inception.SHA256_PREFIXES[options.features]):
+            suffix = "_torchvision" if options.features == "torchvision" else ""
+            distance, kid = f"fid{suffix}", f"kid{suffix}"
     return Extractor(
         name=options.features,
         dims=options.dims,
@@ -156,11 +152,7 @@ def make_extractor(options: Evaluate, cache: Path) -> Extractor:
         cache_version=version,
         distance_name=distance,
         kid_name=kid,
-        network=network.to(_device()),
+        network=network.to(distributed.state().device),
         batch_size=options.batch_size,
         cache=cache,
     )
-
-
-def _device() -> torch.device:
-    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")

@@ -26,10 +26,9 @@ from pttfaces.errors import WeightsError
 # Change it with any change of the features, also in how images are decoded or in fid.py. As long as
 # it is version 0.1's, that version's cache is used.
 CACHE_VERSION = "e6cbe0a79eb20129f16cf33fed7e7671ee0ae972f82bc399a208bb9fe92d83c0"
-# The first digits of the file's SHA-256, from its name; its authors published no more of it.
-SHA256_PREFIX = "6726825d"
-TORCHVISION_URL = Inception_V3_Weights.IMAGENET1K_V1.url
-TORCHVISION_SHA256_PREFIX = "0cc3c7bd"  # from the file's name, too
+URLS = {"inception": FID_WEIGHTS_URL, "torchvision": Inception_V3_Weights.IMAGENET1K_V1.url}
+# The first digits of a file's SHA-256, from its name; its authors published no more of it.
+SHA256_PREFIXES = {"inception": "6726825d", "torchvision": "0cc3c7bd"}
 _NETWORK_SIDE = 299
 # The network's layers up to 64, 192, 768 and 2,048 channels.
 _BLOCKS = {
@@ -51,14 +50,11 @@ class FIDInception(nn.Module):
 
     dims: 64, 192, 768 or 2048. As there, images are resized to 299×299 (bilinear, not
     antialiased), and feature maps are averaged over their positions. inception: the network on the
-    meta device; None: pytorch-fid's, whose layers differ a little from torchvision's.
+    meta device, pytorch-fid's or torchvision's, whose layers differ a little.
     """
 
-    def __init__(
-        self, dims: int, state: dict[str, torch.Tensor], inception: Inception3 | None = None
-    ) -> None:
+    def __init__(self, dims: int, state: dict[str, torch.Tensor], inception: Inception3) -> None:
         super().__init__()
-        inception = inception or _fid_inception()
         inception.load_state_dict(state, assign=True)
         inception.eval()
         for layer in inception.modules():
@@ -82,23 +78,18 @@ class FIDInception(nn.Module):
         return self.layers(x).mean(dim=(2, 3))
 
 
-def find_weights(given: str | None, sha256: str | None = None) -> Path:
+def find_weights(features: str, given: str | None, sha256: str | None = None) -> Path:
     """The weights file: the given one, torch.hub's, or downloaded to where torch.hub has it.
 
-    sha256: the digest (or its first digits) of other weights, in the file `given`.
+    features: inception or torchvision; sha256: the digest (or its first digits) of other weights,
+    in the file `given`.
     WeightsError: as `weights.find`; the message also says how to evaluate without these weights.
     """
-    name = FID_WEIGHTS_URL.rsplit("/", 1)[1]
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / name
+    url, expected = URLS[features], (sha256 if given else None) or SHA256_PREFIXES[features]
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+    name = "Inception (for FID)" if features == "inception" else "torchvision's Inception"
     try:
-        return weights.find(
-            "Inception (for FID)",
-            given,
-            [cached],
-            FID_WEIGHTS_URL,
-            (sha256 if given else None) or SHA256_PREFIX,
-            "evaluate.weights",
-        )
+        return weights.find(name, given, [cached], url, expected, "evaluate.weights")
     except WeightsError as error:
         raise WeightsError(
             f"{error} Without these weights: `dvc exp run -S evaluate.features=random`, whose "
@@ -106,30 +97,17 @@ def find_weights(given: str | None, sha256: str | None = None) -> Path:
         ) from None
 
 
-def find_torchvision_weights(given: str | None, sha256: str | None = None) -> Path:
-    """As `find_weights`, of torchvision's network for ImageNet."""
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / TORCHVISION_URL.rsplit("/", 1)[1]
-    return weights.find(
-        "torchvision's Inception",
-        given,
-        [cached],
-        TORCHVISION_URL,
-        (sha256 if given else None) or TORCHVISION_SHA256_PREFIX,
-        "evaluate.weights",
-    )
-
-
-def load_inception(path: Path, dims: int, torchvision: bool = False) -> FIDInception:
+def load_inception(path: Path, dims: int, features: str = "inception") -> FIDInception:
     """The network with the weights of a file, from which only tensors are unpickled.
 
-    torchvision: its network instead of pytorch-fid's. WeightsError: the file holds something else.
+    features: as in `find_weights`. WeightsError: the file holds something else.
     """
-    whose = "torchvision" if torchvision else "pytorch-fid"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        return FIDInception(dims, state, _torchvision_inception() if torchvision else None)
+        return FIDInception(dims, state, _NETWORKS[features]())
     except _NO_WEIGHTS as error:
         reason = str(error).split("\n", 1)[0]
+        whose = "pytorch-fid" if features == "inception" else features
         raise WeightsError(
             f"{path} does not hold the weights of {whose}'s Inception ({reason}); delete it to "
             "download it again, or correct evaluate.weights."
@@ -156,3 +134,6 @@ def _fid_inception() -> Inception3:
         network.Mixed_7b = FIDInceptionE_1(1280)
         network.Mixed_7c = FIDInceptionE_2(2048)
     return network
+
+
+_NETWORKS = {"inception": _fid_inception, "torchvision": _torchvision_inception}

@@ -24,9 +24,6 @@ _MIN_IMAGES = 4  # on each side: halves of them still have a covariance
 _SHARES = np.linspace(0, 1, 101).round(2)
 _DIGEST_LENGTH = 16  # hex digits
 
-COMPARABLE = ("trained_digest", "reference_digest", "features", "network", "dims", "generated")
-"""Figures that have to be equal in two models' evaluations before their distances compare."""
-
 
 @dataclass(frozen=True)
 class ImageSets:

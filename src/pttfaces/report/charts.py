@@ -17,20 +17,16 @@ _SHORT = 8  # digits of a digest
 
 def sharpness_bars(figures: Mapping[str, Any]) -> Markup:
     rows = data.curves(working_folder().read("metrics/plots/blur.csv"))
-    edges, counts = ([row.get(key) for row in rows] for key in ("variance", "crops"))
-    if len(rows) < 3 or None in edges or None in counts:
+    edges, counts = (
+        [value for row in rows if (value := row.get(key)) is not None]
+        for key in ("variance", "crops")
+    )
+    if not len(rows) == len(edges) == len(counts) >= 3:
         return Markup("")
     bound = data.settings(working_folder()).get("blur_threshold")
     title = f"Sharpness of {figures.get('curate', {}).get('crops', 'the')} crops"
-    return Markup(
-        svg.histogram(
-            title,
-            "sharpness; the outer bars are open",
-            edges,  # type: ignore[arg-type]
-            counts,  # type: ignore[arg-type]
-            bound,
-        )
-    )
+    x_label = "sharpness; the outer bars are open"
+    return Markup(svg.histogram(title, x_label, edges, counts, bound))
 
 
 def training_curves() -> list[Markup]:

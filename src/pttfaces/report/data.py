@@ -14,7 +14,8 @@ from PIL import Image
 
 from pttfaces import files
 from pttfaces.errors import DataError
-from pttfaces.report.revisions import DISTANCES, Revision, all_revisions, working_folder
+from pttfaces.evaluation import DISTANCES
+from pttfaces.report.revisions import Revision, all_revisions, working_folder
 from pttfaces.report.verdict import Score
 from pttfaces.repository import STAGES, read_yaml, value_at
 
@@ -35,27 +36,26 @@ class FunnelStep:
 
 @dataclass(frozen=True)
 class ScoredResult:
-    """One scored set of samples. names: the revisions that hold it; settings: what it ran with;
-    distance: its name and figure; samples: an image's data URI, or "" if it is not at hand."""
+    """One scored set of samples. names: of the revisions that hold it; revision: the first of them;
+    settings: what it ran with; samples: an image's data URI, or "" if it is not at hand."""
 
     names: tuple[str, ...]
+    revision: Revision
     settings: Mapping[str, Any]
-    train: Mapping[str, Any]
-    generate: Mapping[str, Any]
-    evaluate: Mapping[str, Any]
     curves: Sequence[Mapping[str, float | None]]
     samples: str
 
     @property
+    def evaluate(self) -> Mapping[str, Any]:
+        return self.revision.evaluate
+
+    @property
     def score(self) -> Score | None:
-        """Its distance, with its interval."""
-        # Scores of version 0.1 have no digest of the training images, but every training has one.
-        trained = {"trained_digest": self.train.get("data_digest")}
-        return Score.of(self.evaluate, {**self.evaluate, **trained})
+        return self.revision.score
 
     @property
     def seconds_per_image(self) -> float | None:
-        rate = self.generate.get("images_per_s")
+        rate = self.revision.generate.get("images_per_s")
         return 1 / rate if rate else None
 
 
@@ -104,7 +104,13 @@ def results() -> list[ScoredResult]:
             scores = (revision.evaluate.get(key) for key in DISTANCES)
             grouped.setdefault((*revision.samples, *scores), []).append(revision)
     return [
-        _result(group, with_samples=index < _MAX_WITH_SAMPLES)
+        ScoredResult(
+            names=tuple(_names(group)),
+            revision=group[0],
+            settings=settings(group[0]),
+            curves=curves(group[0].read("metrics/plots/epochs.csv")),
+            samples=_samples(group) if index < _MAX_WITH_SAMPLES else "",
+        )
         for index, group in enumerate(grouped.values())
     ]
 
@@ -168,19 +174,6 @@ def _group(values: Any, *keys: str) -> Mapping[str, Any]:
     """The group below these keys; {} if there is none."""
     group = value_at(values, *keys)
     return group if isinstance(group, Mapping) else {}
-
-
-def _result(revisions: Sequence[Revision], with_samples: bool) -> ScoredResult:
-    first = revisions[0]
-    return ScoredResult(
-        tuple(_names(revisions)),
-        settings(first),
-        first.train,
-        first.metrics["generate"],
-        first.evaluate,
-        curves(first.read("metrics/plots/epochs.csv")),
-        _samples(revisions) if with_samples else "",
-    )
 
 
 def _names(revisions: Sequence[Revision]) -> Iterator[str]:

@@ -5,7 +5,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pttfaces.errors import DataError
-from pttfaces.report.revisions import DISTANCES, Revision, holds_result
+from pttfaces.evaluation import DISTANCES
+from pttfaces.report.revisions import Revision, holds_result
 from pttfaces.report.verdict import Score, verdict
 
 if TYPE_CHECKING:
@@ -44,20 +45,23 @@ def find_run(name: str, runs: Sequence["Run"]) -> "Run":
     return fits[0]
 
 
-def compare(names: Sequence[str], results: Sequence["Revision | Run"]) -> list[str]:
-    """The scores of two revisions or runs, and which is better as far as the samples tell.
+def compare(results: Sequence[tuple[str, "Revision | Run"]]) -> list[str]:
+    """The scores of two named revisions or runs, and which is better as far as the samples tell.
 
     DataError: one has no score.
     """
     scores = []
-    for name, result in zip(names, results, strict=True):
-        score = _score(result)
+    for name, result in results:
+        if isinstance(result, Revision):
+            score = result.score
+        else:
+            score = Score.of(result.data.metrics, result.data.tags)
         if score is None:
             raise DataError(f"{name} has no score; name an evaluation, a commit or an experiment.")
         scores.append(score)
-    width = max(map(len, names))
-    lines = [f"{name:<{width}}  {score.text}" for name, score in zip(names, scores, strict=True)]
-    first, second = names
+    first, second = (name for name, _ in results)
+    width = max(len(first), len(second))
+    lines = [f"{first:<{width}}  {scores[0].text}", f"{second:<{width}}  {scores[1].text}"]
     said = {
         "better": f"{first} is better than {second}.",
         "worse": f"{first} is worse than {second}.",
@@ -66,12 +70,6 @@ def compare(names: Sequence[str], results: Sequence["Revision | Run"]) -> list[s
         "training images, reference, features or numbers of samples.",
     }
     return [*lines, said[verdict(*scores)]]
-
-
-def _score(result: "Revision | Run") -> Score | None:
-    if isinstance(result, Revision):
-        return Score.of(result.evaluate, result.evaluate)
-    return Score.of(result.data.metrics, result.data.tags)
 
 
 def describe_run(run: "Run", revisions: Sequence[Revision]) -> list[str]:
@@ -103,7 +101,7 @@ def describe_revision(revision: Revision, runs: Sequence["Run"]) -> list[str]:
     """What an experiment or commit holds, its runs, and the commands that restore it."""
     own = [run for run in runs if holds_result(revision, run.data.tags, run.data.metrics)]
     listed = [f"{run.info.run_id}  {_what(run)}: {_figures(run)}" for run in own]
-    score = Score.of(revision.evaluate, {})
+    score = revision.score
     named = [f"{revision.kind:<11} {revision.name}"] if revision.kind != "commit" else []
     return [
         *named,
@@ -141,10 +139,11 @@ def _row(run: "Run", indent: str) -> tuple[str, ...]:
 
 
 def _what(run: "Run") -> str:
-    if run.data.tags.get("stage") == "train":
+    name, stage = run.info.run_name or "", run.data.tags.get("stage", "evaluate")
+    if stage == "train" and ": " not in name:  # of version 0.2 or before
         schedule, epochs = (run.data.params.get(key) for key in ("noise_schedule", "train.epochs"))
-        return f"train {schedule}, {epochs} epochs"
-    return f"evaluate {run.info.run_name}"
+        name = f"{schedule}, {epochs} epochs"
+    return f"{stage} {name.rpartition(': ')[2]}"
 
 
 def _figures(run: "Run") -> str:

@@ -89,12 +89,12 @@ def _row(result: ScoredResult, own: ScoredResult | None) -> dict[str, Any]:
         "blur": result.settings.get("blur_threshold", ""),
         "sampler": result.evaluate.get("sampler", ""),
         "steps": result.evaluate.get("infer_steps", ""),
-        "loss": _loss(result.train),
+        "loss": _loss(result.revision.train),
         "score": result.score,
         "verdict": _verdict(result, own),
         "face_rate": rate.get("generated"),
         "seconds": result.seconds_per_image,
-        "device": result.generate.get("device", ""),
+        "device": result.revision.generate.get("device", ""),
     }
 
 

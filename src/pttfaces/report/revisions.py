@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from pttfaces.evaluation import DISTANCES
+from pttfaces.report.verdict import Score
 from pttfaces.repository import STAGES, git
 
 _STAGES = STAGES[-3:]  # train, generate, evaluate
@@ -20,8 +22,6 @@ _FOLLOWS = {  # stage → the one whose result it reads, and the figures that ar
 }
 # The same for evaluate and generate, by name in each, where both have it: older figures do not.
 _SAMPLES = {"generated": "num_images", "timestep_spacing": "timestep_spacing", "seed": "seed"}
-DISTANCES = ("fid", "fid_torchvision", "inception_distance", "random_feature_distance")
-"""The possible names of the score; a result has one of them."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,22 @@ class Revision:
         return self.metrics["evaluate"]
 
     @property
+    def generate(self) -> Mapping[str, Any]:
+        return self.metrics["generate"]
+
+    @property
+    def score(self) -> Score | None:
+        """Its distance, with its interval."""
+        # Scores of version 0.1 have no digest of the training images, but every training has one.
+        trained = {"trained_digest": self.train.get("data_digest")}
+        return Score.of(self.evaluate, trained | dict(self.evaluate))
+
+    @property
     def samples(self) -> tuple[Any, ...]:
         """What decides the samples that were scored; equal for equal samples."""
-        made = self.metrics["generate"]
         return (
             *(self.evaluate.get(key) for key in _FOLLOWS["evaluate"][1]),
-            *(self.evaluate.get(key, made.get(name)) for key, name in _SAMPLES.items()),
+            *(self.evaluate.get(key, self.generate.get(name)) for key, name in _SAMPLES.items()),
         )
 
     def read(self, path: str) -> str:

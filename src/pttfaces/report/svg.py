@@ -7,7 +7,6 @@ stays text. Charts are small, so that a phone shows them without shrinking their
 import io
 import re
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,41 +80,42 @@ class Series:
         return [x for x, _ in known], [y for _, y in known]
 
 
+@mpl.rc_context(_STYLE)
 def lines(title: str, x_label: str, series: Sequence[Series], log_y: bool = False) -> str:
     """Lines over epochs, with a legend if there are several."""
-    with _figure(title, x_label) as drawing:
-        for index, line in enumerate(series):
-            few = len(line.points[0]) < 30
-            marker = "." if few else None
-            drawing.axes.plot(*line.points, label=line.name, marker=marker, **_look(index))
-        drawing.axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if log_y:
-            drawing.axes.set_yscale("log")
-            _plain(drawing.axes.yaxis)
-        _legend(drawing.axes, series)
-    return drawing.svg
+    axes = _axes(title, x_label)
+    for index, line in enumerate(series):
+        marker = "." if len(line.points[0]) < 30 else None
+        axes.plot(*line.points, label=line.name, marker=marker, **_look(index))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if log_y:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(ScalarFormatter())  # numbers instead of powers of ten
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    return _svg(axes)
 
 
+@mpl.rc_context(_STYLE)
 def scores(title: str, x_label: str, series: Sequence[Series]) -> str:
     """Points joined by lines over a logarithmic axis of steps, each point with its value."""
-    with _figure(title, x_label) as drawing:
-        ticks = sorted({x for line in series for x in line.points[0]})
-        for index, line in enumerate(series):
-            marker = _MARKERS[index % len(_MARKERS)]
-            drawing.axes.plot(*line.points, label=line.name, marker=marker, **_look(index))
-            for x, y in zip(*line.points, strict=True):
-                drawing.axes.annotate(
-                    f"{y:.3g}", (x, y), (0, 6), textcoords="offset points", ha="center", fontsize=8
-                )
-        drawing.axes.set_xscale("log")
-        drawing.axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        drawing.axes.xaxis.set_minor_formatter(NullFormatter())
-        drawing.axes.margins(x=0.12)
-        drawing.axes.set_ylim(0, 1.2 * max(y for line in series for y in line.points[1]))
-        _legend(drawing.axes, series)
-    return drawing.svg
+    axes = _axes(title, x_label)
+    note: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
+    for index, line in enumerate(series):
+        marker = _MARKERS[index % len(_MARKERS)]
+        axes.plot(*line.points, label=line.name, marker=marker, **_look(index))
+        for x, y in zip(*line.points, strict=True):
+            axes.annotate(f"{y:.3g}", (x, y), (0, 6), **note)
+    ticks = sorted({x for line in series for x in line.points[0]})
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.margins(x=0.12)
+    axes.set_ylim(0, 1.2 * max(y for line in series for y in line.points[1]))
+    return _svg(axes)
 
 
+@mpl.rc_context(_STYLE)
 def histogram(
     title: str, x_label: str, edges: Sequence[float], counts: Sequence[float], bound: float | None
 ) -> str:
@@ -124,45 +124,43 @@ def histogram(
     edges: the lower ones, three at least. A logarithmic axis has no zero: a bin that starts there
     is drawn as wide as the next one.
     """
-    with _figure(title, x_label) as drawing:
-        lowest, second, third = edges[:3]
-        shown = [lowest or second**2 / third, *edges[1:]]
-        widths = [b - a for a, b in zip(shown, [*shown[1:], shown[-1] * 1.2], strict=True)]
-        drawing.axes.bar(shown, counts, widths, align="edge", color=_SERIES[0], edgecolor=_CARD)
-        drawing.axes.set_xscale("log")
-        drawing.axes.xaxis.set_major_formatter(ScalarFormatter())
-        if bound:
-            drawing.axes.axvline(bound, color=_SERIES[1], linestyle="--")
-            note = {"textcoords": "offset points", "color": _INK, "fontsize": 9, "va": "top"}
-            top = drawing.axes.get_ylim()[1]
-            drawing.axes.annotate(f"threshold {bound:g}", (bound, top), (4, -2), **note)
-    return drawing.svg
+    axes = _axes(title, x_label)
+    lowest, second, third = edges[:3]
+    shown = [lowest or second**2 / third, *edges[1:]]
+    widths = [b - a for a, b in zip(shown, [*shown[1:], shown[-1] * 1.2], strict=True)]
+    axes.bar(shown, counts, widths, align="edge", color=_SERIES[0], edgecolor=_CARD)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    if bound:
+        axes.axvline(bound, color=_SERIES[1], linestyle="--")
+        note: dict[str, Any] = {
+            "textcoords": "offset points",
+            "color": _INK,
+            "fontsize": 9,
+            "va": "top",
+        }
+        axes.annotate(f"threshold {bound:g}", (bound, axes.get_ylim()[1]), (4, -2), **note)
+    return _svg(axes)
 
 
-class _Drawing:
-    axes: Axes
-    svg: str = ""
+def _axes(title: str, x_label: str) -> Axes:
+    """Those of a new figure of a phone's width."""
+    _, axes = plt.subplots(figsize=(4.6, 3.0), layout="constrained")
+    axes.set_title(title)
+    axes.set_xlabel(x_label)
+    axes.set_axisbelow(True)
+    return axes
 
 
-@contextmanager
-def _figure(title: str, x_label: str) -> Any:
-    """A figure of a phone's width with one pair of axes; `svg` holds it after the block."""
-    drawing = _Drawing()
-    with mpl.rc_context(_STYLE):
-        figure, drawing.axes = plt.subplots(figsize=(4.6, 3.0), layout="constrained")
-        drawing.axes.set_title(title)
-        drawing.axes.set_xlabel(x_label)
-        drawing.axes.set_axisbelow(True)
-        yield drawing
-        buffer = io.StringIO()
-        # matplotlib's own would put web addresses into the page.
-        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(buffer, format="svg", metadata=metadata)
-        plt.close(figure)
-    drawing.svg = _themed(buffer.getvalue())
-
-
-def _themed(svg: str) -> str:
+def _svg(axes: Axes) -> str:
+    """The figure as SVG in the page's colours and font, with a legend if it has several lines."""
+    if len(axes.get_legend_handles_labels()[0]) > 1:
+        axes.legend()
+    # matplotlib's own would put web addresses into the page.
+    metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    plt.savefig(buffer := io.StringIO(), format="svg", metadata=metadata)
+    plt.close()
+    svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     for placeholder, variable in _COLOURS.items():
         svg = svg.replace(placeholder, variable)
@@ -177,15 +175,3 @@ def _page_font(match: "re.Match[str]") -> str:
 
 def _look(index: int) -> dict[str, Any]:
     return {"color": _SERIES[index % len(_SERIES)], "linestyle": _LINES[index % len(_LINES)]}
-
-
-def _plain(axis: Any) -> None:
-    """Numbers instead of powers of ten along a logarithmic axis."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(ScalarFormatter())
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _legend(axes: Axes, series: Sequence[Series]) -> None:
-    if len(series) > 1:
-        axes.legend()

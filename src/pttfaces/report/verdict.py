@@ -5,17 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from pttfaces.report.revisions import DISTANCES
-
-_COMPARABLE = (
-    "trained_digest",
-    "reference_digest",
-    "features",
-    "network",
-    "dims",
-    "generated",
-)
-"""evaluation.metrics.COMPARABLE, which takes seconds to import."""
+from pttfaces.evaluation import COMPARABLE, DISTANCES
 
 
 @dataclass(frozen=True)
@@ -32,13 +22,13 @@ class Score:
     @classmethod
     def of(cls, figures: Mapping[str, Any], conditions: Mapping[str, Any]) -> Self | None:
         """figures: with the distance and its interval, such as those of metrics/evaluate.json;
-        conditions: with the keys of evaluation.metrics.COMPARABLE. None without a distance."""
+        conditions: with the keys of COMPARABLE. None without a distance."""
         for name in DISTANCES:
             if name in figures:
                 low, high = (figures.get(f"{name}_{end}") for end in ("low", "high"))
                 # Scores of version 0.1 have no digest of the reference.
                 known = {"reference_digest": conditions.get("reference"), **conditions}
-                equal = tuple(str(known.get(key)) for key in _COMPARABLE)
+                equal = tuple(str(known.get(key)) for key in COMPARABLE)
                 return cls(name, figures[name], low, high, equal)
         return None
 
@@ -57,11 +47,8 @@ def verdict(first: Score, second: Score) -> str:
     """
     if (first.name, first.conditions) != (second.name, second.conditions):
         return "not comparable"
-    halves = [
-        (score.high - score.low) / 2
-        for score in (first, second)
-        if score.low is not None and score.high is not None
-    ]
+    # Not the lower halves: they end at 0.
+    halves = [score.high - score.value for score in (first, second) if score.high is not None]
     difference = first.value - second.value
     if len(halves) < 2 or abs(difference) <= math.hypot(*halves):
         return "cannot tell"

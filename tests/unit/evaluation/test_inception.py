@@ -62,7 +62,7 @@ def test_inception_features_of_all_dimensions_equal_pytorch_fid_s(
 ) -> None:
     state = torch.load(weights_file, weights_only=True)
     monkeypatch.setattr(theirs, "load_state_dict_from_url", lambda *_, **__: state)
-    monkeypatch.setattr(inception, "SHA256_PREFIX", files.digest_file(weights_file)[:8])
+    monkeypatch.setitem(inception.SHA256_PREFIXES, "inception", files.digest_file(weights_file)[:8])
     pixels = torch.from_numpy(next(images.batches(2))).permute(0, 3, 1, 2) / 255
     with torch.inference_mode():
         maps = theirs.InceptionV3([0, 1, 2, 3]).eval()(pixels)
@@ -100,9 +100,9 @@ def test_find_weights_when_missing_raises_with_where_to_put_them(
     """And with how to do without them."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     nobody_listens = "http://127.0.0.1:9/pt_inception-2015-12-05-6726825d.pth"
-    monkeypatch.setattr(inception, "FID_WEIGHTS_URL", nobody_listens)
+    monkeypatch.setitem(inception.URLS, "inception", nobody_listens)
     with pytest.raises(WeightsError) as caught:
-        inception.find_weights(None)
+        inception.find_weights("inception", None)
     kept = tmp_path / "hub" / "checkpoints" / "pt_inception-2015-12-05-6726825d.pth"
     assert str(kept) in str(caught.value)
     assert "evaluate.features=random" in str(caught.value)
@@ -129,7 +129,7 @@ def test_torchvision_s_weights_give_its_own_features_under_another_name(
     theirs_network = torchvision.models.Inception3(init_weights=False).eval()
     path = tmp_path / "inception_v3.pth"
     torch.save(theirs_network.state_dict(), path)
-    monkeypatch.setattr(inception, "TORCHVISION_SHA256_PREFIX", files.digest_file(path)[:8])
+    monkeypatch.setitem(inception.SHA256_PREFIXES, "torchvision", files.digest_file(path)[:8])
     options = inception_options(path, None, dims=2048).model_copy(
         update={"features": "torchvision"}
     )
@@ -159,6 +159,6 @@ def test_statistics_without_a_label_are_taken_for_pytorch_fid_s_only(
     other = features.make_extractor(inception_options(weights_file, known[:12]), tmp_path)
     with pytest.raises(DataError, match="does not say that it was made with the network"):
         other.statistics(plain)
-    monkeypatch.setattr(inception, "SHA256_PREFIX", known[:8])
+    monkeypatch.setitem(inception.SHA256_PREFIXES, "inception", known[:8])
     published = features.make_extractor(inception_options(weights_file, None), tmp_path)
     assert published.statistics(plain).mu.shape == (64,)

@@ -3,6 +3,8 @@
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from pttfaces.report import history
 
 
@@ -12,6 +14,25 @@ def shown(**figures: float) -> str:
     data = SimpleNamespace(tags={"stage": "train"}, params={}, metrics=figures)
     run: Any = SimpleNamespace(info=info, data=data)
     return history.table([run])[1]
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "what"),
+    [
+        ("train", "brave-cod: cosine, v_prediction, 25 epochs, seed 0 (ab12cd)", None),
+        ("evaluate", "evaluate: 20 steps, ddim, seed 0 (ab12cd)", None),
+        ("train", "brave-cod", "train linear, 3 epochs"),  # of version 0.2
+        ("evaluate", "20 steps, ddim", "evaluate 20 steps, ddim"),
+    ],
+)
+def test_history_table_tells_runs_apart_by_their_names(
+    stage: str, name: str, what: str | None
+) -> None:
+    params = {"noise_schedule": "linear", "train.epochs": 3}
+    info = SimpleNamespace(run_id="1a2b3c4d", status="FINISHED", start_time=0, run_name=name)
+    data = SimpleNamespace(tags={"stage": stage}, params=params, metrics={})
+    run: Any = SimpleNamespace(info=info, data=data)
+    assert history.table([run])[1].endswith(what or f"  {stage} {name.partition(': ')[2]}")
 
 
 def test_history_table_of_a_training_shows_the_losses_of_the_kept_model() -> None:

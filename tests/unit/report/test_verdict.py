@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pttfaces.evaluation import metrics
+from pttfaces.evaluation import COMPARABLE
 from pttfaces.report import verdict
 from pttfaces.report.verdict import Score
 
@@ -35,8 +35,17 @@ def test_verdict_of_two_scores_is_as_sure_as_their_intervals(
     assert verdict.verdict(score(10.0), score(value, half)) == expected
 
 
+def test_verdict_of_scores_whose_interval_ends_at_zero_takes_their_whole_uncertainty() -> None:
+    """No distance is below 0, which halves an interval and not what the samples change."""
+    figures = {"fid": 1.0, "fid_low": 0.0, "fid_high": 5.0}
+    near_zero = Score.of(figures, {"features": "inception", "generated": 100})
+    assert near_zero
+    assert verdict.verdict(near_zero, score(4.9, 0.5)) == "cannot tell"
+    assert verdict.verdict(near_zero, score(5.1, 0.5)) == "better"
+
+
 def test_verdict_of_scores_under_other_conditions_is_not_comparable() -> None:
-    for key in metrics.COMPARABLE:
+    for key in COMPARABLE:
         conditions: dict[str, Any] = {key: "other"}
         assert verdict.verdict(score(1), score(90, **conditions)) == "not comparable"
     other = Score.of({"random_feature_distance": 90.0}, {})
