@@ -149,10 +149,14 @@ def forget(dry_run: bool, purge: bool, face: Path | None, **names: tuple[str, ..
 
     entries = targets.entries(**names)
     if face:
-        _print_same_face(face)
-        if not (entries or purge):
-            return
+        from pttfaces.erasure import same_face
+
+        alike = same_face.find_same_face(face, config.load(), Path("data/crops"))
+        with dvc_store.open_store(Path()) as store:
+            _print_lines(same_face.describe(alike, store.provenance().crops))
     if not (entries or purge):
+        if face:
+            return
         raise click.UsageError("Say what to forget (--article, --author, ...), or add --purge.")
     with dvc_store.open_store(Path()) as store:
         everyone = [*DenyList.read(DENIED).lines(), *denylist.forgotten().lines()]
@@ -173,14 +177,6 @@ def forget(dry_run: bool, purge: bool, face: Path | None, **names: tuple[str, ..
         print(messages.REPRO)
 
 
-def _print_same_face(file: Path) -> None:
-    from pttfaces.erasure import dvc_store, same_face
-
-    found = same_face.find_same_face(file, config.load(), Path("data/crops"))
-    with dvc_store.open_store(Path()) as store:
-        _print_lines(same_face.describe(found, store.provenance().crops))
-
-
 @commands.command(cls=_Command)
 @click.argument("name", required=False)
 @click.argument("other", required=False)
@@ -198,24 +194,21 @@ def history(name: str | None, other: str | None) -> None:
         _print_lines(texts.table(mlflow_store.all_runs()))
         return
     known = revisions.all_revisions()
-    names = [name, other] if other else [name]
-    found = [revisions.find_revision(each, known) for each in names]
+    found = [(each, revisions.find_revision(each, known)) for each in (name, other) if each]
     try:
         runs = mlflow_store.all_runs()
     except DataError as error:
-        if not all(found):
+        if not all(revision for _, revision in found):
             raise
         print(printable(f"warning: {error}"), file=sys.stderr)
         runs = []
-    results = [
-        revision or texts.find_run(each, runs) for each, revision in zip(names, found, strict=True)
-    ]
+    results = [(each, revision or texts.find_run(each, runs)) for each, revision in found]
     if other:
-        _print_lines(texts.compare(names, results))
-    elif isinstance(results[0], revisions.Revision):
-        _print_lines(texts.describe_revision(results[0], runs))
+        _print_lines(texts.compare(results))
+    elif isinstance(result := results[0][1], revisions.Revision):
+        _print_lines(texts.describe_revision(result, runs))
     else:
-        _print_lines(texts.describe_run(results[0], known))
+        _print_lines(texts.describe_run(result, known))
 
 
 @commands.command(cls=_Command)
@@ -237,10 +230,20 @@ def ui(port: int) -> None:
         socket.create_server((LOOPBACK, port)).close()
     except OSError:
         raise ParamsError(f"port {port} is in use; choose another: make ui PORT=5001.") from None
-    _, experiment = mlflow_store.open_store()
+    with mlflow_store.explained():
+        _, experiment = mlflow_store.open_store()
     runs = f"#/experiments/{experiment}/runs?workflowType=machine_learning"
     print(f"Open http://{LOOPBACK}:{port}/{runs} (Ctrl-C stops it).", flush=True)
-    options = ["--host", LOOPBACK, "--port", str(port), "--backend-store-uri", uri]
+    options = [
+        "--host",
+        LOOPBACK,
+        "--port",
+        str(port),
+        "--backend-store-uri",
+        uri,
+        "--workers",
+        "1",
+    ]
     server = subprocess.Popen([sys.executable, "-m", "mlflow", "ui", *options])
     try:
         sys.exit(server.wait())

@@ -1,12 +1,14 @@
-"""Logs a model folder as an MLflow model, from which `mlflow.pyfunc.load_model` samples.
+"""Logs a model folder as an MLflow model, from which `mlflow.pyfunc.load_model` samples; registers
+its versions and chooses the best.
 
 It is stored once: the folder's files with MLflow's description beside them, so that diffusers opens
 it, too.
 """
 
+import contextlib
 import importlib.util
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
 
+REGISTERED = "pttfaces-ddpm"
+NO_WARNING = "no warning"  # the tag `copies` of evaluations and versions
 NAME = "model"  # also of the artifact under which the run offers it for download
 _LIBRARIES = ("mlflow", "torch", "diffusers", "accelerate", "numpy")
 
@@ -49,6 +53,68 @@ def log(client: "MlflowClient", run_id: str, folder: Path, digest: str) -> str:
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     return str(model.model_id)
+
+
+def register(client: "MlflowClient", run_id: str, model_id: str, digest: str) -> None:
+    """Makes the run's model the newest version, if it is none yet."""
+    from mlflow.exceptions import MlflowException
+
+    with contextlib.suppress(MlflowException):  # it exists
+        client.create_registered_model(REGISTERED)
+    if client.search_model_versions(f"run_id = '{run_id}'"):
+        return  # registered before a kill
+    tags = {"model_digest": digest}
+    # By its place: MLflow would look an address models:/… up in the store of the environment.
+    source = client.get_logged_model(model_id).artifact_location
+    client.create_model_version(REGISTERED, source, run_id, tags, model_id=model_id)
+    mark_copies(client)  # the same model may be known
+
+
+def mark_copies(client: "MlflowClient") -> dict[str, str]:
+    """Sets the tag `copies` of all versions; returns the newest clean version of each model digest.
+
+    The tag is the newest warning of the model's evaluations, or "no warning" if none warns: another
+    sampler that copies less removes no warning. Deleted evaluations do not count.
+    """
+    copies: dict[str, str] = {}
+    for run in mlflow_store.search(client, "tags.stage = 'evaluate'"):
+        digest, found = run.data.tags["model_digest"], run.data.tags.get("copies")
+        if found and copies.get(digest, NO_WARNING) == NO_WARNING:
+            copies[digest] = found
+    versions = client.search_model_versions(f"name = '{REGISTERED}'")
+    for one in versions:
+        tag = copies.get(one.tags.get("model_digest", ""))
+        if tag and one.tags.get("copies") != tag:
+            client.set_model_version_tag(REGISTERED, one.version, "copies", tag)
+    oldest_first = sorted(versions, key=lambda one: int(one.version))
+    newest = {one.tags.get("model_digest", ""): one.version for one in oldest_first}
+    return {digest: newest[digest] for digest in newest if copies.get(digest) == NO_WARNING}
+
+
+def move_best(
+    client: "MlflowClient", run_id: str, distance: str, comparable: Sequence[str]
+) -> None:
+    """Gives the alias `best` to the version whose metric `distance` is the lowest.
+
+    Only versions whose evaluations equal that of run_id in the tags `comparable` count; models with
+    an evaluation that warns are left out, since copies lower the distance. If none is left, a
+    version with a warning loses the alias.
+    """
+    clean, run = mark_copies(client), client.get_run(run_id)
+    tags = {"stage": "evaluate", "copies": NO_WARNING}
+    tags |= {key: run.data.tags[key] for key in comparable}
+    query = " and ".join(f"tags.{key} = '{value}'" for key, value in tags.items())
+    order = [f"metrics.{distance} ASC"]
+    for other in client.search_runs([run.info.experiment_id], query, order_by=order):
+        if distance in other.data.metrics and other.data.tags["model_digest"] in clean:
+            version = clean[other.data.tags["model_digest"]]
+            client.set_registered_model_alias(REGISTERED, "best", version)
+            return
+    for model in client.search_registered_models(f"name = '{REGISTERED}'"):
+        best = model.aliases.get("best")
+        copies = client.get_model_version(REGISTERED, best).tags.get("copies") if best else None
+        if copies not in (None, NO_WARNING):
+            client.delete_registered_model_alias(REGISTERED, "best")
 
 
 def all_models(client: "MlflowClient") -> "list[LoggedModel]":

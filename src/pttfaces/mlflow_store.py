@@ -4,8 +4,11 @@ import atexit
 import contextlib
 import os
 import re
+import shlex
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
@@ -110,11 +113,9 @@ def all_runs() -> "list[Run]":
 
     if not store_exists():
         raise DataError(f"there is no history yet ({_database()}); {_STARTS}.")
-    try:
+    with explained():
         client = MlflowClient(store_uri())
         current, runs = client.get_experiment_by_name(EXPERIMENT), search(client)
-    except Exception as error:  # of many kinds: SQLAlchemy's, requests', MLflow's
-        raise DataError(failure(error)) from None
     if current and current.lifecycle_stage != "active":
         raise DataError(_deleted(current))
     if not runs:
@@ -123,7 +124,7 @@ def all_runs() -> "list[Run]":
 
 
 def _deleted(experiment: "Experiment") -> str:
-    number, uri = experiment.experiment_id, store_uri()
+    number, uri = experiment.experiment_id, shlex.quote(store_uri())
     store = f" --backend-store-uri {uri} --tracking-uri {uri}" if _database() else ""
     return (
         f"MLflow's experiment {EXPERIMENT} has been deleted: `mlflow experiments restore "
@@ -167,13 +168,31 @@ def open_store() -> "tuple[MlflowClient, str]":
     return client, experiment
 
 
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turns what a store raises in the block into a DataError."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # of many kinds: SQLAlchemy's, requests', MLflow's
+        raise DataError(failure(error)) from None
+
+
 def failure(error: Exception) -> str:
     """What failed and what helps, without the password that an address may hold."""
+    if isinstance(error, DataError):
+        return str(error)
     path, cause = _database(), _cause(error)
     if path is None:
         remedy = "Check MLFLOW_TRACKING_URI, or start the server."
-    elif "readonly" in cause:
-        remedy = f"Let your group write: chmod g+w {path} {path.parent}."
+    elif "readonly" in cause or isinstance(error, PermissionError):
+        command = ["chmod", "g+w", path, path.parent]
+        if isinstance(error, PermissionError):
+            command = ["chmod", "-R", "g+w", path.parent / "mlruns", workdir.root() / ".cache"]
+        remedy = f"Let your group write: {shlex.join(map(str, command))}."
+    elif isinstance(error, OSError):
+        remedy = "Check the disk."
     else:
         remedy = f"If {path.name} is damaged, rename it; {_STARTS}."
     return without_password(f"MLflow at {store_uri()} failed ({cause}). {remedy}")

@@ -41,9 +41,9 @@ def collect() -> Provenance:
         "torch": str(torch.__version__),
         "diffusers": version("diffusers"),
         "cuda": torch.version.cuda or "none",
-        "device": devices.describe_device(distributed.device()),
+        "device": devices.describe_device(distributed.state().device),
         "threads": str(torch.get_num_threads()),
-        "processes": str(distributed.num_processes()),
+        "processes": str(distributed.state().num_processes),
         "requirements.lock": files.digest_file(lock) if lock.exists() else "none",
         "uncommitted changes": (", ".join(names[:_MAX_NAMED]) + more if names else "none")
         if known
@@ -68,6 +68,7 @@ def _diff(changed: list[str], new: list[str]) -> str:
     text = repository.git("diff", *plain, "HEAD", *_pathspec()) if changed else ""
     for name in new:
         if name.endswith(".py"):
-            lines = Path(name).read_text(encoding="utf-8", errors="replace").splitlines(True)
-            text += "".join(difflib.unified_diff([], lines, "/dev/null", f"b/{name}"))
+            lines = Path(name).read_text(encoding="utf-8", errors="replace").splitlines()
+            added = difflib.unified_diff([], lines, "/dev/null", f"b/{name}", lineterm="")
+            text += "".join(f"{line}\n" for line in added)
     return text

@@ -71,13 +71,8 @@ def stage_params(stage: str, params: str, dvc_yaml: str | Path = "dvc.yaml") -> 
 
     {} for an unknown stage; None for a key that is not there.
     """
-    path = Path(dvc_yaml)
-    listed = value_at(
-        read_yaml(path.read_text("utf-8")) if path.exists() else None, "stages", stage
-    )
-    values = read_yaml(params)
-    keys = listed.get("params", []) if isinstance(listed, dict) else []
-    return {str(key): value_at(values, *str(key).split(".")) for key in keys}
+    keys, values = value_at(read_yaml_file(dvc_yaml), "stages", stage, "params"), read_yaml(params)
+    return {str(key): value_at(values, *str(key).split(".")) for key in keys or ()}
 
 
 def lock_entries(text: str) -> dict[str, Any]:

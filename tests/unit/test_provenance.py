@@ -51,13 +51,18 @@ def test_provenance_of_an_edited_tree_has_the_code_and_nothing_of_the_data(
         (repository / name).write_text("someone's face\n")
     assert provenance.collect().facts["uncommitted changes"] == "none"
     (repository / "src/train.py").write_text("two\n")
-    (repository / "src/more.py").write_text("new code\n")
+    (repository / "src/more.py").write_text("new code")
+    (repository / "src/other.py").write_text("more code\n")
     (repository / "faces.csv").write_text("someone's face\n")
     (repository.parent / "elsewhere.py").write_text("of another project\n")
     found = provenance.collect()
-    assert found.facts["uncommitted changes"] == "faces.csv, src/more.py, src/train.py"
+    changed = "faces.csv, src/more.py, src/other.py, src/train.py"
+    assert found.facts["uncommitted changes"] == changed
     assert "-one\n+two\n" in found.diff
     assert "+++ b/src/more.py\n@@ -0,0 +1 @@\n+new code\n" in found.diff
+    git("stash", "--quiet", "--include-untracked")
+    subprocess.run(["git", "apply"], input=found.diff.encode(), check=True)
+    assert (repository / "src/other.py").read_text() == "more code\n"
     assert "someone" not in found.diff
     assert "another project" not in found.diff
 
