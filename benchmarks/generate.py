@@ -41,7 +41,7 @@ DPM_SOLVER, DDPM = ("dpmsolver++", "trailing", FEW), ("ddpm", "leading", STEPS)
 
 def demo_model() -> DiffusionModel:
     """The network of params.yaml, untrained: as fast as a trained one."""
-    params, device = config.load(), distributed.device()
+    params, device = config.load(), distributed.state().device
     network = unet.build(params.model, params.image_size, seed=0)
     network = network.to(device, memory_format=devices.memory_format(device))
     schedule = NoiseSchedule("cosine", 1000, "v_prediction", False)
@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument("--pipeline", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     model = (
-        model_folder.load_model(options.model, distributed.device())
+        model_folder.load_model(options.model, distributed.state().device)
         if options.model
         else demo_model()
     )

@@ -113,7 +113,7 @@ def run(study: Study, params: config.Params, work: Path) -> Result:
     started = time.process_time()
     loop.train(params, study.train_set, study.holdout, work, lambda *_: None)
     cpu_s = time.process_time() - started
-    model = model_folder.load_model(work / "best_model", distributed.device())
+    model = model_folder.load_model(work / "best_model", distributed.state().device)
     # Image i is validated at level i modulo their number: repeated, each is validated at every one.
     repeated = study.holdout.pixels.repeat_interleave(len(validation.LOG_SNR_LEVELS), 0)
     x0_error = validation.x0_error(model, replace(study.holdout, pixels=repeated), 64)

@@ -219,7 +219,7 @@ def speed(options: argparse.Namespace) -> None:
             peers.append(in_a_process("plain", folder, *chosen))
             own.append(in_a_process("ours", folder, *chosen))
             print(f"plain {peers[-1]}, ours {own[-1]}", flush=True)
-    device = distributed.device().type
+    device = distributed.state().device.type
     threads = torch.get_num_threads()
     print(f"device {device}, batch {batch}, {params.train.precision}, {threads} threads")
     bound = 1.08 if device == "cpu" else 1.8

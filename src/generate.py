@@ -18,16 +18,16 @@ def main() -> None:
     from pttfaces.sampling import forecast, generation, samplers
 
     precision = devices.prepare_precision(options.precision, "generate")
-    model = model_folder.load_model(MODEL, distributed.device(), precision)
+    model = model_folder.load_model(MODEL, distributed.state().device, precision)
     first = samplers.noise_levels(model.schedule, options, steps)[0]
-    if distributed.is_main_process():
+    if distributed.state().is_main_process:
         for warning in forecast.warnings(model.schedule, options, steps):
             print(f"warning: {warning}", file=sys.stderr)
     digest = model_folder.digest(MODEL)
     key = generation.resume_key(options, steps, seed, digest)
     with distributed.resuming("generate", key) as work:
         generated = generation.generate(model, options, steps, seed, work)
-        if not distributed.is_main_process():  # only the main process writes the outs
+        if not distributed.state().is_main_process:  # only the main process writes the outs
             return
         files.clean_folder(OUT)
         for path in generated.paths:
@@ -43,8 +43,8 @@ def main() -> None:
         "timestep_spacing": samplers.effective_spacing(options),
         "first_timestep_snr": float(f"{first.snr:.3g}"),
         "images_per_s": round(generated.images_per_s, 2) or None,  # null: all images were there
-        "device": distributed.device().type,
-        "processes": distributed.num_processes(),
+        "device": distributed.state().device.type,
+        "processes": distributed.state().num_processes,
         "precision": precision,
         "seed": seed,
         "model_digest": digest,

@@ -31,7 +31,7 @@ def main() -> None:
     from pttfaces.sampling import forecast
     from pttfaces.training import checkpoint, data, loop
 
-    if distributed.is_main_process():
+    if distributed.state().is_main_process:
         manifest.check_manifest(DATASET)
         schedule = NoiseSchedule.from_params(params)
         sampling = forecast.warnings(schedule, params.generate, params.infer_steps)
@@ -42,7 +42,7 @@ def main() -> None:
     loop.steps_per_epoch(params.train, train_set, holdout)  # raises before a run begins
     key = checkpoint.resume_key(params, train_set, holdout)
     with distributed.resuming("train", key) as work:
-        if not distributed.is_main_process():  # only the main process writes and logs
+        if not distributed.state().is_main_process:  # only the main process writes and logs
             loop.train(params, train_set, holdout, work, lambda *_: None)
             return
         if reason := checkpoint.explain_restart(work, key):

@@ -22,7 +22,7 @@ def environment() -> dict[str, Any]:
     On a CPU this includes the number of threads, which decides the order of sums and so the last
     bits. A GPU's results do not depend on the CPU beside it.
     """
-    device = distributed.device()
+    device = distributed.state().device
     threads = {"threads": torch.get_num_threads()} if device.type == "cpu" else {}
     return {
         "torch": str(torch.__version__),
@@ -58,7 +58,7 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 def supported_precision(requested: Precision) -> Precision:
     """The precision that is used on this device for a requested one: fp32, fp16 or bf16."""
-    kind = distributed.device().type
+    kind = distributed.state().device.type
     if kind == "cpu":
         return "fp32"
     if kind == "cuda" and requested == "bf16":
@@ -72,11 +72,11 @@ def prepare_precision(requested: Precision, stage: str) -> Precision:
     Also lets an NVIDIA GPU use TF32 where float32 is multiplied, and its fastest convolutions.
     stage: for the message.
     """
-    device, used = distributed.device(), supported_precision(requested)
+    device, used = distributed.state().device, supported_precision(requested)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
         torch.set_float32_matmul_precision("high")
-    if used != requested and distributed.is_main_process():
+    if used != requested and distributed.state().is_main_process:
         where = "a CPU" if device.type == "cpu" else "this GPU"
         print(f"{stage}: {requested} is not supported on {where}; using {used}.", file=sys.stderr)
     return used
@@ -96,7 +96,7 @@ def memory_format(device: torch.device | str) -> torch.memory_format:
 
 def compile_for_gpu(unet: "UNet2DModel", batch_size: int) -> None:
     """Compiles the network on a GPU; on a CPU compilation takes longer than it saves."""
-    if distributed.device().type != "cpu":
+    if distributed.state().device.type != "cpu":
         compile_in_place(unet, batch_size)
 
 
@@ -112,7 +112,7 @@ def compile_in_place(unet: "UNet2DModel", batch_size: int, backend: str = "induc
         unet(zeros, torch.zeros(batch_size, dtype=torch.int64, device=device))
     except Exception as error:  # whatever a compiler raises on a machine that lacks its tools
         unet._compiled_call_impl = None
-        if distributed.is_main_process():
+        if distributed.state().is_main_process:
             # The compiler that failed, then why.
             reason = " ".join((str(error).strip() or type(error).__name__).splitlines()[:2])
             print(

@@ -37,7 +37,7 @@ def settings_of_params_alone() -> Iterator[None]:
         if name.startswith("ACCELERATE_") and name not in _DEVICE_VARIABLES
     }
     changing = [f"{name}={value}" for name, value in hidden.items() if value.lower() not in _UNSET]
-    if changing and is_main_process():
+    if changing and state().is_main_process:
         print(f"train: params.yaml decides, not {', '.join(changing)}.", file=sys.stderr)
     try:
         yield
@@ -46,7 +46,7 @@ def settings_of_params_alone() -> Iterator[None]:
 
 
 def state() -> PartialState:
-    """accelerate's state of the processes, which the first call initializes.
+    """accelerate's state of the processes: `device`, `num_processes`, `is_main_process` and so on.
 
     Without an accelerator, accelerate connects processes only if it is asked for the CPU.
     """
@@ -54,34 +54,9 @@ def state() -> PartialState:
     return PartialState(cpu=cpu)
 
 
-def device() -> torch.device:
-    """This process's device: its own accelerator, else the CPU."""
-    return state().device
-
-
-def num_processes() -> int:
-    """How many processes share the job."""
-    return state().num_processes
-
-
-def process_index() -> int:
-    """This process's number, from 0."""
-    return state().process_index
-
-
-def is_main_process() -> bool:
-    """Whether this is the process that writes the results of all."""
-    return state().is_main_process
-
-
-def wait_for_everyone() -> None:
-    """Returns when every process has called it. If one dies, its launcher ends the others."""
-    state().wait_for_everyone()
-
-
 def share(items: Sequence[_T]) -> list[_T]:
     """This process's part of `items`, the same list in each process: every n-th item."""
-    return list(items[process_index() :: num_processes()])
+    return list(items[state().process_index :: state().num_processes])
 
 
 def broadcast(value: _T) -> _T:
@@ -91,9 +66,9 @@ def broadcast(value: _T) -> _T:
 
 def total(value: float) -> float:
     """The sum over all processes, in each."""
-    if num_processes() == 1:  # also on a device without float64
+    if state().num_processes == 1:  # also on a device without float64
         return value
-    return float(reduce(torch.tensor(value, dtype=torch.float64, device=device()), "sum"))
+    return float(reduce(torch.tensor(value, dtype=torch.float64, device=state().device), "sum"))
 
 
 @contextmanager
@@ -104,7 +79,7 @@ def resuming(stage: str, key: Any) -> Iterator[Path]:
     """
     with ExitStack() as stack:
         folder = None
-        if is_main_process():
+        if state().is_main_process:
             folder = str(stack.enter_context(workdir.resuming(stage, key, until_recorded=True)))
         yield Path(str(broadcast(folder)))
-        wait_for_everyone()
+        state().wait_for_everyone()

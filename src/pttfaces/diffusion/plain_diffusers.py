@@ -42,7 +42,8 @@ def sample(
         times = np.unique(times.clip(max=len(noise_to_signal) - 1))[::-1]
         # DDIM is DPM-Solver++ of first order; diffusers' own DDIM errs at some numbers of steps.
         first_order = {"solver_order": 1, "use_lu_lambdas": False}
-        scheduler = ddpm if sampler == "ddpm" else fast.from_config(fast.config, **first_order)
+        ddim = fast.from_config(fast.config, **first_order)
+        scheduler = {"ddpm": ddpm, "ddim": ddim}[sampler]
         scheduler.set_timesteps(timesteps=times.astype(int).tolist())
     if scheduler is not ddpm:
         scheduler.set_begin_index(0)

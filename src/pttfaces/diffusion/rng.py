@@ -4,6 +4,7 @@ No generator outlives one update or one image, so a resumed training, or an imag
 sampled in another batch, draws the same numbers.
 """
 
+from collections.abc import Iterable
 from enum import IntEnum
 
 import numpy as np
@@ -34,3 +35,9 @@ def generator_for(
 ) -> torch.Generator:
     """A fresh generator for that draw. A CPU and a GPU draw different numbers from one seed."""
     return torch.Generator(device).manual_seed(seed_for(seed, stream, index))
+
+
+def noise_like(x: torch.Tensor, generators: Iterable[torch.Generator]) -> torch.Tensor:
+    """Standard normal noise in the shape of `x` (B, C, H, W), from one generator per image."""
+    draws = [torch.randn(x.shape[1:], generator=one, dtype=x.dtype) for one in generators]
+    return torch.stack(draws).to(x.device)

@@ -40,18 +40,16 @@ def yield_to_others() -> Iterator[None]:
     on a GPU, with one thread, with another OpenMP library than GNU's, as on macOS and Windows, and
     where the user has chosen (OMP_WAIT_POLICY, GOMP_SPINCOUNT).
     """
-    teams = _teams_needed()
-    if not teams:
-        yield
-        return
-    done = threading.Event()
+    teams, done = _teams_needed(), threading.Event()
     watcher = threading.Thread(target=_watch, args=(teams, done), name="load", daemon=True)
-    watcher.start()
+    if teams:
+        watcher.start()
     try:
         yield
     finally:
         done.set()
-        watcher.join()
+        if teams:
+            watcher.join()
 
 
 def _teams_needed() -> int:
@@ -61,7 +59,7 @@ def _teams_needed() -> int:
     if (
         sys.platform != "linux"
         or threads < 2
-        or distributed.device().type != "cpu"
+        or distributed.state().device.type != "cpu"
         or not torch.backends.openmp.is_available()
         or any(name in os.environ for name in _CHOSEN_BY_USER)
     ):
@@ -118,21 +116,14 @@ class SpareTeams:
     """Teams of OpenMP threads that do nothing but count; each belongs to a thread that waits."""
 
     def __init__(self, count: int) -> None:
-        self._count = count
-        self._stop = threading.Event()
+        self._count, self._stop = count, threading.Event()
         self._threads: list[threading.Thread] = []
 
     def hold(self) -> None:
         """Starts the teams, if they are not there."""
-        if self._threads:
-            return
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._own_a_team, args=(self._stop,), daemon=True)
-            for _ in range(self._count)
-        ]
-        for thread in self._threads:
-            thread.start()
+        while len(self._threads) < self._count:
+            self._threads.append(threading.Thread(target=self._own_a_team, daemon=True))
+            self._threads[-1].start()
 
     def release(self) -> None:
         """Ends the teams; OpenMP no longer counts the threads of one whose owner has ended."""
@@ -140,8 +131,8 @@ class SpareTeams:
         for thread in self._threads:
             thread.join()
         self._threads = []
+        self._stop.clear()
 
-    @staticmethod
-    def _own_a_team(stop: threading.Event) -> None:
+    def _own_a_team(self) -> None:
         torch.ones(_PARALLEL).add_(1)  # the first parallel operation of a thread makes its team
-        stop.wait()
+        self._stop.wait()

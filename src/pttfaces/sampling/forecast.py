@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from pttfaces.config import Generate
-from pttfaces.diffusion.rng import Stream, generator_for
+from pttfaces.diffusion.rng import Stream, generator_for, noise_like
 from pttfaces.diffusion.schedule import NoiseSchedule
 from pttfaces.sampling import samplers
 from pttfaces.sampling.samplers import Network
@@ -58,7 +58,7 @@ def moments(
     """
     generators = [generator_for(0, Stream.SAMPLE, 0) for _ in variances]
     shape = (len(variances), *_SHAPE)
-    noise = samplers.noise_like(torch.empty(shape, dtype=torch.float64), generators)
+    noise = noise_like(torch.empty(shape, dtype=torch.float64), generators)
     noise = (noise - noise.mean()) / noise.std()  # so that no error is that of the draw
     network = ideal_network(schedule, mean, torch.tensor(variances, dtype=torch.float64))
     x = samplers.denoise_all(network, schedule, options, steps, noise, generators, clip=math.inf)

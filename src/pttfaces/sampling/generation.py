@@ -60,10 +60,11 @@ def generate(
     paths = [folder / f"{index:06d}.png" for index in range(count)]
     batches = [range(start, min(start + size, count)) for start in range(0, count, size)]
     missing = [batch for batch in batches if not all(_is_whole(paths[index]) for index in batch)]
-    distributed.wait_for_everyone()  # all have looked before one writes: all share the same list
+    # All have looked before one writes: all share the same list.
+    distributed.state().wait_for_everyone()
     own, sampled = distributed.share(missing), sum(len(batch) for batch in missing)
     initial = count - sum(len(batch) for batch in own)
-    total = count if distributed.is_main_process() else 0  # one bar for all
+    total = count if distributed.state().is_main_process else 0  # one bar for all
     started = time.monotonic()
     memory.keep_freed_memory()
     with (
@@ -79,7 +80,7 @@ def generate(
             written = writers.map(_save, [paths[index] for index in batch], samples)
             bar.update(len(batch))
         list(written)
-    distributed.wait_for_everyone()
+    distributed.state().wait_for_everyone()
     return Generated(paths, sampled / (time.monotonic() - started))
 
 
@@ -92,7 +93,7 @@ def generate_seeds(
     empty. Finished images survive a kill, as in `generate`.
     """
     precision = devices.prepare_precision(options.precision, "evaluate")
-    model = model_folder.load_model(model_path, distributed.device(), precision)
+    model = model_folder.load_model(model_path, distributed.state().device, precision)
     digest = model_folder.digest(model_path)
     for seed in seeds:
         with workdir.resuming("evaluate", resume_key(options, steps, seed, digest)) as work:

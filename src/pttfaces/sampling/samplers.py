@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 
 from pttfaces.config import Generate, SamplerName
 from pttfaces.diffusion.model_folder import DiffusionModel
-from pttfaces.diffusion.rng import Stream, generator_for
+from pttfaces.diffusion.rng import Stream, generator_for, noise_like
 from pttfaces.diffusion.schedule import NoiseSchedule
 from pttfaces.errors import ParamsError
 
@@ -84,12 +84,6 @@ def dpmpp_2m(denoise: Denoiser, x: Tensor, levels: Levels, generators: Generator
         x = s.sigma / t.sigma * x - s.alpha * math.expm1(-h) * d
         x_0_last, h_last = x_0, h
     return denoise(x, levels[-1])
-
-
-def noise_like(x: Tensor, generators: Generators) -> Tensor:
-    """Standard normal noise in the shape of `x` (B, C, H, W), from one generator per image."""
-    draws = [torch.randn(x.shape[1:], generator=one, dtype=x.dtype) for one in generators]
-    return torch.stack(draws).to(x.device)
 
 
 def leading(schedule: NoiseSchedule, steps: int) -> Levels:

@@ -36,12 +36,9 @@ _DAMAGE = (errno.EINVAL, errno.EIO)  # a damaged offset to seek, a bad sector
 
 @dataclass
 class TrainingState:
-    """The progress of a training run.
-
-    step: weight updates done; loss_sum, norm_sum, seconds: sums over the current epoch's updates so
-    far; epochs: the finished ones; best_weights: the best epoch's state_dict, or empty;
-    environments: those that made these updates, each with the step it began at.
-    """
+    """step: weight updates done; loss_sum, norm_sum, seconds: sums over the current epoch's updates
+    so far; epochs: the finished ones; best_weights: the best epoch's state_dict, or empty;
+    environments: those that made these updates, each with the step it began at."""
 
     step: int = 0
     loss_sum: torch.Tensor | float = 0.0  # on the device, which is asked for it when it is saved
@@ -60,17 +57,15 @@ class TrainingState:
         ]
 
     def finish_epoch(self, row: Epoch) -> None:
-        """Adds the epoch's row; its sums start again."""
+        """Adds the epoch's row; the sums start again."""
         self.epochs.append(row)
         self.loss_sum = self.norm_sum = self.seconds = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """The fields, with sums as numbers."""
         sums = {"loss_sum": float(self.loss_sum), "norm_sum": float(self.norm_sum)}
         return {**vars(self), **sums}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Restores the fields."""
         vars(self).update(saved)
 
 
@@ -110,41 +105,41 @@ class Checkpoint:
         Several processes call it together. DataError: they do not all see the same file.
         """
         saved = _read(self._path) if self._path.is_file() else None
-        if saved and resume == "same":
-            for other in saved["state"]["environments"]:
-                if saved and (changed := _differences(other, environment)):
-                    saved = None
-                    _say(f"starting over: the unfinished training also ran elsewhere ({changed}).")
+        others = saved["state"]["environments"] if saved and resume == "same" else []
+        if changes := [text for other in others if (text := _differences(other, environment))]:
+            saved = None
+            _say(f"starting over: the unfinished training also ran elsewhere ({changes[0]}).")
         if saved:
             for name, part in self._parts.items():
                 if name in saved:
                     part.load_state_dict(saved[name])
-        elif distributed.is_main_process():  # left by a training whose state is not restored
+        elif distributed.state().is_main_process:  # left by a training whose state is not restored
             for name in ("checkpoints", "grids"):
                 shutil.rmtree(self._path.with_name(name), ignore_errors=True)
         if distributed.broadcast(self._state.step) != self._state.step:
             raise DataError(
-                f"process {distributed.process_index()} does not see the first one's {self._path}; "
-                "put the project on a disk that all machines share, under the same path."
+                f"process {distributed.state().process_index} does not see the first one's "
+                f"{self._path}; put the project on a disk that all machines share, under the same "
+                "path."
             )
         known = self._state.environments
         if not known or _differences(known[-1], environment):
             known.append({"step": self._state.step, **environment})
             if len(known) > 1:
                 _say(f"resuming in another environment, {self._state.changes[-1]}.")
-        distributed.wait_for_everyone()  # until all have read what the first one will overwrite
+        distributed.state().wait_for_everyone()  # all have read what the first will overwrite
 
     def is_due(self) -> bool:
         """Whether this process is to save, and last did so `every_minutes` ago."""
         waited_s = time.monotonic() - self._saved_at
-        return distributed.is_main_process() and waited_s > self._every_s
+        return distributed.state().is_main_process and waited_s > self._every_s
 
     def save(self) -> None:
         """Copies the parts' state, and starts to write the copy.
 
         Waits for the write before, and raises its error. Only the main process saves.
         """
-        if distributed.is_main_process():
+        if distributed.state().is_main_process:
             self._finish()
             saved = cpu_copy({name: part.state_dict() for name, part in self._parts.items()})
             self._pending = self._pool.submit(_write, self._path, saved)
@@ -185,8 +180,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     except OSError as error:
         if error.errno not in _DAMAGE:  # another error of the system may pass: the file may be good
             raise
-    if distributed.is_main_process():
-        print(f"{path} is damaged; starting over.", file=sys.stderr)
+    _say(f"{path} is damaged; starting over.")
     return None
 
 
@@ -194,7 +188,7 @@ def environment(options: Train) -> dict[str, Any]:
     """What is used for a training: precision, processes, libraries, and what they run on."""
     return {
         "precision": devices.supported_precision(options.precision),
-        "processes": distributed.num_processes(),
+        "processes": distributed.state().num_processes,
         **devices.environment(),
     }
 
@@ -239,21 +233,16 @@ def explain_restart(work: Path, key: Mapping[str, Any]) -> str | None:
     unfinished = _unfinished(work.parent)
     if (work / _STATE).exists() or not unfinished or not (other := _read_key(unfinished[0])):
         return None
+    begin = "starting over: the unfinished training"
     if other.get("cache_version") != key["cache_version"]:
-        return (
-            "starting over: the unfinished training is of another version of this program, and "
-            "cannot be resumed."
-        )
+        return f"{begin} is of another version of this program, and cannot be resumed."
+    changes = _differences(files.flatten(other), files.flatten(key))
     if {**other, "environment": None} == {**key, "environment": None}:
         return (
-            "starting over: the unfinished training ran in another environment "
-            f"({_differences(other['environment'], key['environment'])}). Restore it to resume, or "
-            "set train.resume to any."
+            f"{begin} ran in another environment ({changes}). Restore it to resume, or set "
+            "train.resume to any."
         )
-    return (
-        "starting over: the unfinished training used another configuration "
-        f"({_differences(files.flatten(other), files.flatten(key))}). Restore it to resume."
-    )
+    return f"{begin} used another configuration ({changes}). Restore it to resume."
 
 
 def _unfinished(folder: Path) -> list[Path]:
@@ -276,19 +265,18 @@ def _read_key(folder: Path) -> dict[str, Any]:
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """What differs between two mappings, but for the step of an environment; "" for equal ones."""
+
+    def short(value: Any) -> str:
+        return value[:8] if isinstance(value, str) and len(value) == 64 else str(value)
+
     return "; ".join(
-        f"{name.removeprefix('environment.')} {_short(before.get(name))}, now "
-        f"{_short(after.get(name))}"
+        f"{name.removeprefix('environment.')} {short(before.get(name))}, now "
+        f"{short(after.get(name))}"
         for name in {**before, **after}
         if name != "step" and before.get(name) != after.get(name)
     )
 
 
-def _short(value: Any) -> str:
-    """A value for a message: of a digest, its first digits."""
-    return value[:8] if isinstance(value, str) and len(value) == 64 else str(value)
-
-
 def _say(sentence: str) -> None:
-    if distributed.is_main_process():
+    if distributed.state().is_main_process:
         print(f"train: {sentence}", file=sys.stderr)

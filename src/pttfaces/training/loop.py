@@ -68,8 +68,6 @@ def train(
     options, update_size = params.train, params.train.images_per_update  # U images
     epoch_steps = steps_per_epoch(options, train_set, holdout)
     total_steps = options.epochs * epoch_steps
-    device, processes = distributed.device(), distributed.num_processes()
-    rank = distributed.process_index()
 
     memory.keep_freed_memory()
     precision = devices.prepare_precision(options.precision, "train")
@@ -77,6 +75,7 @@ def train(
         mixed_precision="no" if precision == "fp32" else precision,
         gradient_accumulation_steps=options.gradient_accumulation,
     )
+    device, processes = accelerator.device, accelerator.num_processes
     unet = build_unet(params.model, params.image_size, params.seed)
     unet.to(device, memory_format=devices.memory_format(device))
     ema_model = Ema(unet, options.ema or 0.0)  # before accelerate: evaluation is in float32
@@ -109,7 +108,8 @@ def train(
 
     # Of an update's images, each process takes every n-th, in gradient_accumulation batches.
     stride = options.gradient_accumulation * processes
-    micro_batches = [slice(start, None, stride) for start in range(rank, stride, processes)]
+    starts = range(accelerator.process_index, stride, processes)
+    micro_batches = [slice(start, None, stride) for start in starts]
     image_shape, flip_share = train_set.pixels.shape[1:], 0.5 if options.flip else 0.0
 
     def seeded(stream: Stream) -> dict[str, Any]:  # the keyword arguments of a draw
@@ -133,7 +133,7 @@ def train(
                 timesteps = torch.randint(options.timesteps, rows.shape, **seeded(Stream.TIMESTEPS))
                 noise = torch.randn((update_size, *image_shape), **seeded(Stream.NOISE))
                 # Dropout alone draws from torch's global generator; each process has its own masks.
-                dropout_index = state.step * processes + rank
+                dropout_index = state.step * processes + accelerator.process_index
                 torch.manual_seed(seed_for(params.seed, Stream.DROPOUT, dropout_index))
                 update_loss = torch.zeros((), device=device)
                 for part in micro_batches:
@@ -217,7 +217,7 @@ def steps_per_epoch(options: Train, train_set: ImageSet, holdout: ImageSet) -> i
             f"there are {count} training images, fewer than the {needed} of an update ({factors}); "
             f"lower train.batch_size to at most {fitting}, or add images."
         )
-    processes = distributed.num_processes()
+    processes = distributed.state().num_processes
     if options.batch_size < processes:
         raise ParamsError(
             f"{processes} processes cannot share batches of train.batch_size {options.batch_size}; "

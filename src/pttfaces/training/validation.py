@@ -9,7 +9,7 @@ import torch
 
 from pttfaces.diffusion import distributed
 from pttfaces.diffusion.model_folder import DiffusionModel
-from pttfaces.diffusion.rng import Stream, generator_for
+from pttfaces.diffusion.rng import Stream, generator_for, noise_like
 from pttfaces.diffusion.schedule import NoiseSchedule
 from pttfaces.training import data
 from pttfaces.training.data import ImageSet
@@ -38,8 +38,9 @@ def x0_error(model: DiffusionModel, holdout: ImageSet, batch_size: int) -> float
         log_snr, timesteps = levels[level], level_timesteps[level].to(device)  # (B,) each
         alpha = log_snr.sigmoid().sqrt().to(device)[:, None, None, None]  # ᾱ = SNR / (1 + SNR)
         sigma = (-log_snr).sigmoid().sqrt().to(device)[:, None, None, None]
-        noise = torch.stack([_noise(row, clean_images.shape[1:]) for row in rows.tolist()])
-        noisy_images = alpha * clean_images + sigma * noise.to(clean_images)
+        draws = (generator_for(0, Stream.VALIDATION, row) for row in rows.tolist())
+        noise = noise_like(clean_images, draws)
+        noisy_images = alpha * clean_images + sigma * noise
         prediction = model.unet(noisy_images, timesteps).sample
         restored = model.schedule.denoised(prediction, noisy_images, alpha, sigma)
         errors.append((restored.clamp(-1, 1) - clean_images).square().mean((1, 2, 3)))  # (B,)
@@ -55,7 +56,3 @@ def timestep_at(schedule: NoiseSchedule, log_snr: torch.Tensor) -> torch.Tensor:
     falling = schedule.snr().log().numpy()
     finite = np.flatnonzero(np.isfinite(falling))[::-1]  # np.interp wants rising values
     return torch.from_numpy(np.interp(log_snr.numpy(), falling[finite], finite)).float()
-
-
-def _noise(row: int, shape: torch.Size) -> torch.Tensor:
-    return torch.randn(shape, generator=generator_for(0, Stream.VALIDATION, row))

@@ -35,3 +35,12 @@ def test_plain_sample_gives_the_images_of_our_samplers(
         arguments = (str(folder), model.unet, sampler, "trailing", 13, 5, range(2))
         plain = plain_diffusers.sample(*arguments)
         assert np.abs(ours.astype(int) - plain).max() <= 1
+
+
+def test_plain_sample_of_an_unknown_sampler_or_spacing_raises_key_error(tmp_path: Path) -> None:
+    model_folder.save_model(tmp_path / "model", tiny.model(), {})
+    for sampler, spacing in (("dpm", "trailing"), ("ddim", "even")):
+        with pytest.raises(KeyError, match=f"{sampler}|{spacing}"):
+            plain_diffusers.sample(
+                str(tmp_path / "model"), tiny.build(), sampler, spacing, 2, 0, range(1)
+            )
