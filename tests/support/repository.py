@@ -1,5 +1,7 @@
 """A real git + DVC repository of this project in a temporary folder, made small, for tests."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -80,6 +82,21 @@ class Repository:
         ended = self.run(*command, **environment)
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return ended.stdout
+
+    def pttfaces(self, *words: str) -> str:
+        """What a command `pttfaces` says, run in this process, which has loaded MLflow already."""
+        from pttfaces import cli
+
+        said = io.StringIO()
+        with (
+            contextlib.chdir(self.path),
+            contextlib.redirect_stdout(said),
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI"):
+                patch.delenv(name, raising=False)
+            cli.commands(words, standalone_mode=False)
+        return said.getvalue()
 
     def make(self, target: str) -> str:
         """`make TARGET` with this Python's programs in place of an environment of its own."""

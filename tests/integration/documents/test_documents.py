@@ -4,6 +4,8 @@ Every command of every ```sh block is run in the light line, or is listed here w
 runs it, or is in CONTRIBUTING.md's list of commands that no test runs.
 """
 
+import copy
+import functools
 import re
 import shlex
 import shutil
@@ -12,6 +14,8 @@ from pathlib import Path
 
 import pytest
 from repository import PROJECT, STAGES, Repository, ran
+
+from pttfaces import config
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -41,6 +45,7 @@ COMMANDS = {
 }
 FAMILIES = {
     # how commands begin → the file that runs them
+    "dvc exp run --queue": "test_ways_to_run.py",
     "pttfaces forget": "test_whole_line_forgets.py",
     "pttfaces trace": "test_whole_line_forgets.py",
     "pttfaces distance": "test_evaluate_stage.py",
@@ -112,6 +117,17 @@ def test_page_has_only_commands_that_are_run_or_listed() -> None:
             assert set(new) <= not_run(), page.name
 
 
+def test_page_s_settings_of_experiments_are_parameters_and_values_that_exist() -> None:
+    preset = config.read(PROJECT / "presets/demo.yaml")
+    for line in (line for page in PAGES for line in commands(page)):
+        for key, values in re.findall(r"-S '?([\w.]+)=([^\s']+)", line):
+            for value in [values] if values.startswith("[") else values.split(","):
+                changed = copy.deepcopy(preset)
+                *groups, last = key.split(".")
+                functools.reduce(dict.get, groups, changed)[last] = config.parse(value)
+                config.check(changed, line)
+
+
 def test_page_names_no_command_of_version_0_1() -> None:
     """But the table of renamed commands, and the change log."""
     stages = {path.stem for path in (PROJECT / "src").glob("*.py")}
@@ -152,6 +168,8 @@ def run_page(
             repository.ok("git", "add", "notes.txt")
         if command[0] == "make":
             outputs[line] = repository.make(command[1])
+        elif command[0] == "pttfaces":
+            outputs[line] = repository.pttfaces(*command[1:])
         else:
             outputs[line] = repository.ok(*command)
     return outputs
@@ -160,16 +178,16 @@ def run_page(
 def test_readme_and_the_page_on_experiments_work_as_written(
     light: Repository, tmp_path: Path
 ) -> None:
-    run_page(light, commands(PROJECT / "README.md"), {}, {})
-    light.ok("dvc", "queue", "remove", "--all")
+    lines = commands(PROJECT / "docs/experiments.md")
+    readme = commands(PROJECT / "README.md")
+    run_page(light, [line for line in readme if line[:3] == "git" or line not in lines], {}, {})
 
     head = light.ok("git", "rev-parse", "--short", "HEAD").strip()
-    listed = light.ok("pttfaces", "history").splitlines()
+    listed = light.pttfaces("history").splitlines()
     run = [line.split()[0] for line in listed if "train " in line][-1]  # the first run's
     clone, store = tmp_path / "pttfaces", tmp_path / "store"
     names = {"ADDRESS": str(light.path), "/mnt/shared/pttfaces": str(store)}
     names |= {"1a2b3c4": head, "3f2a91c0": run}
-    lines = commands(PROJECT / "docs/experiments.md")
     here = lines[: lines.index("git clone ADDRESS pttfaces")]
     branch = light.ok("git", "branch", "--show-current").strip()
 
@@ -180,7 +198,6 @@ def test_readme_and_the_page_on_experiments_work_as_written(
         light.ok("git", "checkout", "--quiet", branch)
 
     before = {
-        "make experiments": lambda: light.ok("dvc", "queue", "remove", "--all"),
         "dvc exp apply fine": tidy,
         "git checkout 1a2b3c4": lambda: light.ok("git", "checkout", "--quiet", "."),
         "git add --all": back,

@@ -62,15 +62,15 @@ def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 def test_trace_of_a_crop_of_0_1_names_its_article(upgraded: Repository) -> None:
     crop = next((upgraded.path / "data/dataset/train").glob("*.png"))
-    said = upgraded.ok("python", "-m", "pttfaces", "trace", str(crop))
+    said = upgraded.pttfaces("trace", str(crop))
     assert "sharpness" in said
     assert "M." in said
 
 
 def test_history_knows_what_was_tried_with_0_1(upgraded: Repository) -> None:
-    listed = upgraded.ok("python", "-m", "pttfaces", "history")
+    listed = upgraded.pttfaces("history")
     assert len(listed.splitlines()) == 3  # a heading, a training, an evaluation
-    assert "dvc exp apply before" in upgraded.ok("python", "-m", "pttfaces", "history", "before")
+    assert "dvc exp apply before" in upgraded.pttfaces("history", "before")
 
 
 def test_dvc_repro_without_the_new_keys_says_how_to_add_them(upgraded: Repository) -> None:
@@ -86,11 +86,11 @@ def test_recipe_keeps_values_images_and_what_a_person_has_put_in(upgraded: Repos
     text = (PROJECT / "docs/upgrading.md").read_text(encoding="utf-8")
     commands = [line.strip() for block in RECIPE.findall(text) for line in block.splitlines()]
     assert commands[-2:] == ["pttfaces preset demo --keep", "dvc repro"]
-    upgraded.ok("python", "-m", "pttfaces", "preset", "demo", "--keep")
+    upgraded.pttfaces("preset", "demo", "--keep")
     assert "articles: 3" in (upgraded.path / "params.yaml").read_text(encoding="utf-8")
     originals = {path.name for path in (upgraded.path / "data/raw").glob("*/*")}
-    said = upgraded.ok("dvc", "repro", "curate")
-    assert ran(said) == STAGES[: STAGES.index("curate") + 1]
+    said = upgraded.ok("dvc", "repro", "detect")  # the last one that reads what 0.1 left
+    assert ran(said) == STAGES[: STAGES.index("detect") + 1]
     assert {path.name for path in (upgraded.path / "data/raw").glob("*/*")} == originals
     assert (upgraded.path / "data/inbox/me/photo.png").exists()
     assert "author:someone" in (upgraded.path / "data/denylist.txt").read_text()

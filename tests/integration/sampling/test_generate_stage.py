@@ -1,5 +1,6 @@
 """The stage generate as a person starts it: killed at some moment, or on several processes."""
 
+import contextlib
 import json
 import os
 import random
@@ -13,7 +14,9 @@ import numpy as np
 import pytest
 import settings
 import tiny_training as tiny
+import torch
 
+import generate
 from pttfaces import files, images
 from pttfaces.diffusion import model_folder
 from pttfaces.sampling import generation
@@ -77,8 +80,12 @@ def assert_same_images(first: np.ndarray, second: np.ndarray) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """In this process, which has loaded torch already."""
     folder = workplace(tmp_path_factory.mktemp("undisturbed"), model)
-    finish(folder)
+    torch.set_num_threads(1)
+    with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
+        patch.delenv("DVC_ROOT", raising=False)
+        generate.main()
     return folder
 
 

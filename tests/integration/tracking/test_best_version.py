@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pttfaces import config, mlflow_store, tracking
+from pttfaces import config, mlflow_model, mlflow_store, tracking
 
 DEMO = config.load("presets/demo.yaml")
 PRESET = Path("presets/demo.yaml").resolve()
@@ -51,13 +51,13 @@ def evaluate(model: str, distance: float, generated: str, warning: str | None = 
 
 def best(client: MlflowClient) -> str | None:
     """The model that the best version is."""
-    held = client.get_registered_model(tracking.MODEL).aliases.get("best")
-    return held and client.get_model_version(tracking.MODEL, held).tags["model_digest"]
+    held = client.get_registered_model(mlflow_model.REGISTERED).aliases.get("best")
+    return held and client.get_model_version(mlflow_model.REGISTERED, held).tags["model_digest"]
 
 
 def copies(client: MlflowClient, model: str) -> list[str | None]:
     """What the model's versions say, oldest first."""
-    query = f"name = '{tracking.MODEL}' and tags.model_digest = '{model}'"
+    query = f"name = '{mlflow_model.REGISTERED}' and tags.model_digest = '{model}'"
     versions = sorted(client.search_model_versions(query), key=lambda one: int(one.version))
     return [version.tags.get("copies") for version in versions]
 
@@ -103,7 +103,7 @@ def test_copy_warning_after_a_later_evaluation_without_one_stays(client: MlflowC
     assert copies(client, "d") == ["COPIES: 90 %"]
     # As an earlier version of this program left it.
     (version,) = client.search_model_versions("tags.model_digest = 'd'")
-    client.set_model_version_tag(tracking.MODEL, version.version, "copies", "no warning")
+    client.set_model_version_tag(mlflow_model.REGISTERED, version.version, "copies", "no warning")
     evaluate("e", 6.0, "32")
     assert best(client) == "e"
     assert copies(client, "d") == ["COPIES: 90 %"]
@@ -160,11 +160,11 @@ def test_move_best_ignores_deleted_versions_and_evaluations_without_a_distance(
     evaluate("l", 1.0, "4")
     assert best(client) == "l"
     (version,) = client.search_model_versions("tags.model_digest = 'l'")
-    client.delete_model_version(tracking.MODEL, version.version)
+    client.delete_model_version(mlflow_model.REGISTERED, version.version)
     evaluate("m", 2.0, "4")
     assert best(client) == "m"
     (version,) = client.search_model_versions("tags.model_digest = 'm'")
-    client.delete_model_version(tracking.MODEL, version.version)
+    client.delete_model_version(mlflow_model.REGISTERED, version.version)
     evaluate("m", 2.5, "4")
     assert best(client) is None
 

@@ -3,14 +3,9 @@
 import json
 import os
 import socket
-import subprocess
-import sys
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
@@ -18,17 +13,20 @@ import pandas as pd
 import pytest
 import settings
 import tiny_training as tiny
+from child_server import free_port, opened, served
 from diffusers import DDPMPipeline
 from mlflow import MlflowClient
+from repository import Repository
 
 from pttfaces import mlflow_model, mlflow_store, tracking
 from pttfaces.config import Generate
 from pttfaces.diffusion import model_folder
+from pttfaces.errors import ParamsError
 from pttfaces.provenance import Provenance
 from pttfaces.sampling import samplers
 
 DISTANCE = "random_feature_distance"
-BEST = f"models:/{tracking.MODEL}@best"
+BEST = f"models:/{mlflow_model.REGISTERED}@best"
 SOURCE = str(settings.PRESET.parent.parent / "src")
 PROVENANCE = Provenance({"torch": "2.15.0", "uncommitted changes": "src/train.py"}, "+print()\n")
 
@@ -37,7 +35,7 @@ PROVENANCE = Provenance({"torch": "2.15.0", "uncommitted changes": "src/train.py
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder whose store has a training of a tiny model and its evaluation."""
     folder = tmp_path_factory.mktemp("project")
-    before = mlflow.get_tracking_uri()
+    mask = os.umask(0o002)  # a group's
     with pytest.MonkeyPatch.context() as patch:
         for name in ("DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "MLFLOW_TRACKING_URI"):
             patch.delenv(name, raising=False)
@@ -55,9 +53,24 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             run.log_metrics({DISTANCE: 12.5})
             run.log_copy_warning(None)
             run.move_best(DISTANCE, ())
-        mlflow.set_tracking_uri(mlflow_store.store_uri())
+        os.umask(mask)
+        patch.setenv("MLFLOW_TRACKING_URI", mlflow_store.store_uri())
         yield folder
-        mlflow.set_tracking_uri(before)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+def test_model_and_store_made_under_a_group_s_umask_are_the_group_s_to_read_and_write(
+    project: Path,
+) -> None:
+    """safetensors makes files that nobody else can read."""
+    found = [project / "mlflow.db"]
+    for folder in ("best_model", "mlruns", ".cache"):
+        found += [project / folder, *(project / folder).rglob("*")]
+    assert sum(path.suffix == ".safetensors" for path in found) == 2
+    copied = project / "mlruns/models"  # of the code, as it is in the checkout
+    for path in found:
+        wanted = 0o040 if path.is_file() and path.is_relative_to(copied) else 0o060
+        assert path.stat().st_mode & wanted == wanted, path
 
 
 def test_pyfunc_of_the_best_model_samples_the_images_of_generate(project: Path) -> None:
@@ -92,7 +105,7 @@ def test_model_info_has_signature_example_and_requirements(project: Path) -> Non
 def test_model_is_stored_once_and_diffusers_opens_it(project: Path) -> None:
     assert len(list((project / "mlruns").rglob("*.safetensors"))) == 1
     client = MlflowClient(mlflow_store.store_uri())
-    (version,) = client.search_model_versions(f"name = '{tracking.MODEL}'")
+    (version,) = client.search_model_versions(f"name = '{mlflow_model.REGISTERED}'")
     (model,) = mlflow_model.all_models(client)
     assert version.source == model.artifact_location
     DDPMPipeline.from_pretrained(mlflow.artifacts.download_artifacts(BEST))
@@ -145,84 +158,27 @@ def test_pttfaces_ui_opens_the_project_s_experiment_whatever_its_number(
         client.create_experiment(name)
     (tmp_path / "dvc.yaml").touch()
     port = free_port()
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_"))}
-    command = [sys.executable, "-m", "pttfaces", "ui", "--port", str(port)]
-    environment |= {"PYTHONPATH": SOURCE, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with socket.create_server(("127.0.0.1", port)):
-        taken = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True
-        )
-    assert taken.returncode == 2
-    assert taken.stderr == f"error: port {port} is in use; choose another: make ui PORT=5001.\n"
-    server = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, start_new_session=True
-    )
-    try:
-        assert server.stdout is not None
-        said = server.stdout.readline().decode()
-        number = said.partition("/#/experiments/")[2].partition("/")[0]
-        assert number == "3"
+    command = ["pttfaces", "ui", "--port", str(port)]
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(ParamsError) as taken:
+        Repository(tmp_path).pttfaces(*command[1:])
+    assert str(taken.value) == f"port {port} is in use; choose another: make ui PORT=5001."
+    with served(command, tmp_path, PYTHONPATH=SOURCE) as server:
         path = "/ajax-api/2.0/mlflow/experiments/get?experiment_id=3"
         with opened(server, f"http://127.0.0.1:{port}{path}") as answer:
             assert json.load(answer)["experiment"]["name"] == mlflow_store.EXPERIMENT
-    finally:
-        end(server)
+    said = (tmp_path / "server.log").read_text(encoding="utf-8")
+    assert f"Open http://127.0.0.1:{port}/#/experiments/3/runs" in said
 
 
 def test_mlflow_models_serve_answers_with_images(project: Path) -> None:
     port = free_port()
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", BEST]
-    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
-    environment |= {"MLFLOW_TRACKING_URI": mlflow_store.store_uri(), "PYTHONPATH": ""}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    log = project / "serve.log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            command,
-            cwd=project,
-            env=environment,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    try:
-        example = {"dataframe_split": {"columns": ["n", "seed", "steps"], "data": [[2, 0, 1]]}}
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/invocations",
-            json.dumps(example).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with opened(server, request) as answer:
-            assert np.array(json.load(answer)["predictions"]).shape == (2, 16, 16, 3)
-    finally:
-        end(server)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def opened(server: "subprocess.Popen[bytes]", request: str | urllib.request.Request) -> Any:
-    """The answer of a server that may still be starting."""
-    deadline = time.monotonic() + 250
-    while True:
-        try:
-            return urllib.request.urlopen(request, timeout=60)
-        except urllib.error.HTTPError as error:
-            pytest.fail(error.read().decode())
-        except OSError:
-            assert server.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
-
-
-def end(server: "subprocess.Popen[bytes]") -> None:
-    """Ends the server with its workers, which are a process group of their own."""
-    if sys.platform == "win32":
-        server.kill()
-    else:
-        os.killpg(server.pid, 9)
-    server.wait()
+    command = f"mlflow models serve --model-uri {BEST} --env-manager local --port {port}".split()
+    example = {"dataframe_split": {"columns": ["n", "seed", "steps"], "data": [[2, 0, 1]]}}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/invocations",
+        json.dumps(example).encode(),
+        {"Content-Type": "application/json"},
+    )
+    store = {"MLFLOW_TRACKING_URI": mlflow_store.store_uri(), "PYTHONPATH": ""}
+    with served(command, project, **store) as server, opened(server, request) as answer:
+        assert np.array(json.load(answer)["predictions"]).shape == (2, 16, 16, 3)

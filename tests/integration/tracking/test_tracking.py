@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -13,8 +14,9 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from repository import Repository
 
-from pttfaces import config, mlflow_store, tracking
+from pttfaces import config, mlflow_model, mlflow_store, tracking
 from pttfaces.errors import DataError
 
 DEMO = config.load("presets/demo.yaml")
@@ -85,7 +87,7 @@ def test_training_run_and_its_evaluations_are_nested_and_complete(repository: Pa
     assert {run.info.status for run in runs} == {"FINISHED"}
     artifacts = client.list_artifacts(evaluations[0].info.run_id, "samples")
     assert [artifact.path for artifact in artifacts] == ["samples/grid.png"]
-    (version,) = client.search_model_versions(f"name = '{tracking.MODEL}'")
+    (version,) = client.search_model_versions(f"name = '{mlflow_model.REGISTERED}'")
     assert version.run_id == train.info.run_id
     downloaded = client.download_artifacts(train.info.run_id, "model/weights.bin")
     assert Path(downloaded).read_bytes() == b"weights"
@@ -268,8 +270,12 @@ def test_all_runs_without_a_history_raises_data_error_and_makes_none(
 
 
 def test_training_run_in_a_deleted_experiment_warns_once_with_what_to_do(
-    repository: Path, capsys: pytest.CaptureFixture[str]
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Its commands can be copied to a shell, also where the folder's name has a blank."""
+    repository = repository.rename(repository.with_name("a folder"))
+    monkeypatch.chdir(repository)
+
     def train(name: str) -> str:
         with tracking.training_run(DEMO, "data-1", repository / name) as run:
             run.log_metrics({"train_loss": 1.0})
@@ -285,7 +291,7 @@ def test_training_run_in_a_deleted_experiment_warns_once_with_what_to_do(
         mlflow_store.all_runs()
     assert str(caught.value) in said
 
-    restore, remove = (command.split() for command in re.findall("`(mlflow .*?)`", said)[:2])
+    restore, remove = (shlex.split(text) for text in re.findall("`(mlflow .*?)`", said)[:2])
     mlflow(*restore)
     after = train("two")
     assert {run.info.run_id for run in mlflow_store.all_runs()} == {before, after}
@@ -343,7 +349,7 @@ def test_training_run_in_a_moved_or_copied_folder_starts_a_new_experiment(
     place = there / "mlruns" / first / "artifacts"
     assert mlflow_store.artifact_uri(client.get_run(first), old) == place.as_uri()
     assert (place / "samples/p.png").read_bytes() == b"png"
-    versions = client.search_model_versions(f"name = '{tracking.MODEL}'")
+    versions = client.search_model_versions(f"name = '{mlflow_model.REGISTERED}'")
     newest = max(versions, key=lambda version: int(version.version))
     location = newest.source
     assert location.startswith((there / "mlruns").as_uri())
@@ -424,12 +430,12 @@ def test_training_run_in_a_folder_with_reserved_characters_is_stored_there(
     program = textwrap.dedent("""
         from pathlib import Path
         from mlflow import artifacts, set_tracking_uri
-        from pttfaces import config, mlflow_store, tracking
+        from pttfaces import config, mlflow_model, mlflow_store, tracking
         with tracking.training_run(config.load(), "data-1", Path("run")) as run:
             run.log_model(Path("best_model"), "model-1", register=True)
         assert [each.info.run_id for each in mlflow_store.all_runs()] == [run.id]
         set_tracking_uri(mlflow_store.store_uri())
-        model = artifacts.download_artifacts(f"models:/{tracking.MODEL}/1")
+        model = artifacts.download_artifacts(f"models:/{mlflow_model.REGISTERED}/1")
         print(Path(model, "weights.bin").read_text())
     """)
     child = subprocess.run(
@@ -445,23 +451,6 @@ def test_training_run_in_a_folder_with_reserved_characters_is_stored_there(
     assert len(list(folder.rglob("weights.bin"))) == 2  # the folder's own, and the stored one
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
-def test_training_run_under_a_group_s_umask_makes_a_store_that_the_group_can_write(
-    empty_repository: Path,
-) -> None:
-    child = subprocess.run(
-        [sys.executable, "-c", TRAINS],
-        env=os.environ | {"PYTHONPATH": SOURCE},
-        umask=0o002,
-        capture_output=True,
-        text=True,
-    )
-    assert child.stderr == ""
-    for path in (empty_repository / "mlflow.db", *(empty_repository / ".cache").rglob("*")):
-        assert path.stat().st_mode & 0o020, path
-    assert (empty_repository / "mlruns").stat().st_mode & 0o020
-
-
 def test_training_run_in_a_store_that_is_read_only_says_so_and_what_helps(
     repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -474,6 +463,17 @@ def test_training_run_in_a_store_that_is_read_only_says_so_and_what_helps(
     assert said.count("warning: ") == 1
     assert "failed (attempt to write a readonly database)" in said
     assert f"chmod g+w {repository / 'mlflow.db'} {repository}" in said
+
+
+def test_failure_names_the_cause_and_the_remedy_for_it(repository: Path) -> None:
+    """No file of the store's is damaged where its folders are someone else's, or the disk full."""
+    denied = PermissionError(13, "Permission denied", str(repository / "mlruns/1"))
+    said = mlflow_store.failure(denied)
+    assert f"Permission denied: '{repository / 'mlruns/1'}'" in said
+    assert f"chmod -R g+w {repository / 'mlruns'} {repository / '.cache'}" in said
+    full = mlflow_store.failure(OSError(28, "No space left on device"))
+    assert "No space left on device" in full
+    assert "damaged" not in said + full
 
 
 @pytest.mark.parametrize("damage", ["cut off", "no database"])
@@ -491,6 +491,11 @@ def test_training_run_when_its_store_is_damaged_warns_once_to_rename_it(
     assert "If mlflow.db is damaged, rename it" in said
     with pytest.raises(DataError, match="rename it"):
         mlflow_store.all_runs()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+    (repository / "dvc.yaml").touch()
+    with pytest.raises(DataError, match="rename it"):
+        Repository(repository).pttfaces("ui", "--port", port)
     database.rename("mlflow.db.damaged")
     again = [sys.executable, "-c", TRAINS]
     environment = os.environ | {"PYTHONPATH": SOURCE}

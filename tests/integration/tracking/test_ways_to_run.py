@@ -11,51 +11,17 @@ from urllib.request import url2pathname
 
 import pytest
 from mlflow import MlflowClient
-from repository import Repository, make_repository, put
+from repository import Repository, put
+from small_pipeline import make_small_pipeline
+
+from pttfaces.errors import DataError
 
 pytestmark = pytest.mark.timeout(900)
-
-STAGE = """
-from pathlib import Path
-from typing import Any
-from pttfaces import workdir
-from pttfaces import files
-from pttfaces import config
-from pttfaces import tracking
-
-params, model = config.load(), Path("models/ddpm/best_model")
-model.mkdir(parents=True, exist_ok=True)
-(model / "weights.bin").write_text(f"seed {params.seed}")
-digest = files.digest_tree(model)
-with workdir.resuming("train", params.seed) as work:
-    with tracking.training_run(params, "data-1", work / "mlflow_run") as run:
-        run.log_metrics({"train_loss": 1.0}, step=1)
-        run.log_model(model, digest, register=False)
-        if params.seed == 13:
-            raise ValueError("thirteen")
-files.write_json("metrics/train.json", {"model_digest": digest, "data_digest": "data-1"})
-"""
-PIPELINE = """
-stages:
-  train:
-    cmd: python src/train.py
-    params: [seed]
-    deps: [src/train.py]
-    outs: [models/ddpm]
-    metrics:
-      - metrics/train.json:
-          cache: false
-"""
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    made = make_repository(tmp_path_factory.mktemp("ways"), {})
-    (made.path / "src/train.py").write_text(STAGE)
-    (made.path / "dvc.yaml").write_text(PIPELINE)
-    (made.path / "data/inputs.dvc").unlink()
-    made.commit("one stage")
-    return made
+    return make_small_pipeline(tmp_path_factory.mktemp("ways"), "train", register=False)
 
 
 @pytest.fixture(scope="module")
@@ -161,9 +127,9 @@ def test_history_leads_from_a_run_to_its_experiment_and_back(
     repository: Repository, aside: str
 ) -> None:
     run = runs(repository)["5"]
-    listed = repository.ok("python", "-m", "pttfaces", "history")
+    listed = repository.pttfaces("history")
     assert any(run.info.run_id[:8] in line and "aside" in line for line in listed.splitlines())
-    said = repository.ok("python", "-m", "pttfaces", "history", run.info.run_id[:8])
+    said = repository.pttfaces("history", run.info.run_id[:8])
     assert "result in   experiment aside" in said
     assert f"model       {run.data.tags['model_digest']}" in said
     assert "restore     dvc exp apply aside" in said
@@ -176,16 +142,11 @@ def test_history_leads_from_a_run_to_its_experiment_and_back(
     brought = next((repository.path / "from_mlflow").rglob("weights.bin"))
     assert brought.read_text() == "seed 5"
 
-    said = repository.ok("python", "-m", "pttfaces", "history", "aside")
-    assert run.info.run_id in said
+    assert run.info.run_id in repository.pttfaces("history", "aside")
     repository.ok("git", "checkout", "--quiet", ".")
     repository.ok("dvc", "exp", "apply", "aside")
     weights = repository.path / "models/ddpm/best_model/weights.bin"
     assert weights.read_text() == "seed 5"
-    assert "nothing to do" in repository.ok(
-        "python", "-m", "pttfaces", "history", run.info.run_id[:8]
-    )
-
-    ended = repository.run("python", "-m", "pttfaces", "history", "nonesuch")
-    assert ended.returncode == 2
-    assert "nonesuch is not an experiment, commit or run" in ended.stderr
+    assert "nothing to do" in repository.pttfaces("history", run.info.run_id[:8])
+    with pytest.raises(DataError, match="nonesuch is not an experiment, commit or run"):
+        repository.pttfaces("history", "nonesuch")

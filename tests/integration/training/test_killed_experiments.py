@@ -11,8 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+import tiny_training as tiny
 from mlflow import MlflowClient
 from repository import SMALL, Repository, make_repository
+from ruamel.yaml import YAML
+
+from pttfaces import manifest
 
 pytestmark = [
     pytest.mark.timeout(600),
@@ -25,8 +29,16 @@ SETTINGS = (*(word for change in CHANGES for word in ("-S", change)), "train")
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
+    """The real stage train alone, on a data set that a person added."""
     made = make_repository(tmp_path, SMALL)
-    made.ok("dvc", "repro", "curate")
+    yaml = YAML()
+    stages = yaml.load(tmp_path / "dvc.yaml")["stages"]
+    yaml.dump({"stages": {"train": stages["train"]}}, tmp_path / "dvc.yaml")
+    (tmp_path / "data/inputs.dvc").unlink()
+    dataset = tmp_path / "data/dataset"
+    tiny.draw_sets(dataset, 22, 7)
+    manifest.write_manifest(dataset)
+    made.ok("dvc", "add", "--quiet", "data/dataset")
     made.commit("a data set")
     return made
 

@@ -1,5 +1,6 @@
 """The stage train as a person starts it: killed under DVC's clones, or on two processes."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,9 +12,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import tiny_training as tiny
+import torch
 from diffusers import DDPMPipeline
 from mlflow import MlflowClient
 from repository import SMALL, put
+
+import train
 
 REPOSITORY = Path(__file__).parents[3]
 EPOCHS = 6
@@ -26,6 +30,7 @@ CHANGES = {
     "train.sample_every": EPOCHS,
     "train.register": False,
 }
+OTHERS = ("DVC_", "MLFLOW_", "PTTFACES_")  # variables that no stage gets
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -40,8 +45,7 @@ def workplace(folder: Path) -> Path:
 
 
 def start(folder: Path, **environment: str) -> subprocess.Popen[bytes]:
-    drop = ("DVC_", "MLFLOW_", "PTTFACES_")
-    kept = {key: os.environ[key] for key in os.environ if not key.startswith(drop)}
+    kept = {key: os.environ[key] for key in os.environ if not key.startswith(OTHERS)}
     kept |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY / "src")}
     kept |= {"ACCELERATE_USE_CPU": "true", "USE_LIBUV": "0"}
     with (folder / "log").open("ab") as log:
@@ -83,7 +87,13 @@ def killed_and_resumed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     process.wait(PATIENCE_S)
     assert list(main.glob(".resume/train-*/state.pt")), "it ended before it could be killed"
     second = workplace(tmp_path_factory.mktemp("second"))
-    finish(second, DVC_ROOT=str(main))
+    torch.set_num_threads(1)
+    with contextlib.chdir(second), pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(OTHERS):
+                patch.delenv(name)
+        patch.setenv("DVC_ROOT", str(main))
+        train.main()  # here, where torch is loaded already
     return main, second
 
 
