@@ -4,6 +4,7 @@ Symbolic links and devices are not followed.
 """
 
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from pttfaces.config import Download
@@ -20,13 +21,19 @@ def read_local_files(
 
     A file's URL is `inbox:<relative name>`. Hidden files and README.txt are left out.
     """
-    paths = {}
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder)
-        is_hidden = any(part.startswith(".") for part in name.parts) or path.name == _IGNORED
-        if not is_hidden and (path.is_symlink() or not path.is_dir()):
-            paths[name.as_posix()] = path
+    found = _walk(folder) if folder.is_dir() else ()
+    paths = {path.relative_to(folder).as_posix(): path for path in found}
     return [(_url(name), _read(path, store, options)) for name, path in sorted(paths.items())]
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.name.startswith(".") or path.name == _IGNORED:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from _walk(path)
+        else:
+            yield path
 
 
 def _read(path: Path, store: ImageStore, options: Download) -> Result:
