@@ -402,9 +402,10 @@ def pages() -> dict[str, str]:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it; of a dataclass the values of its fields, not their names."""
+    """A value as JSON has it; of a dataclass the values, not the names and order of its fields."""
     if dataclasses.is_dataclass(value):
-        return [plain(getattr(value, field.name)) for field in dataclasses.fields(value)]
+        values = [plain(getattr(value, field.name)) for field in dataclasses.fields(value)]
+        return sorted(values, key=json.dumps)
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
