@@ -33,6 +33,7 @@ COMMANDS = {
     "make format": ".ci/run",  # fixes what make check finds
     "make docs": "test_params.py",
     "dvc repro": "test_whole_line.py",
+    "dvc exp run -S 'board.year=[2022,2024]'": "test_boards_and_years.py",
     "dvc exp run --temp -S blur_threshold=150": "test_ways_to_run.py",
     "dvc queue start": "test_ways_to_run.py",
     "dvc queue status": "test_killed_experiments.py",
