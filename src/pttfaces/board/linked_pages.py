@@ -168,7 +168,7 @@ def open_pages(
     """
     unopened = {
         link.key: (link.kind, link.page, cache_for(read.article))
-        for read in reads
+        for read in reversed(reads)  # so that the first article's cache counts: the oldest's
         for link in read.links.images
         if link.page and link.kind in sources and may_open(link)
     }

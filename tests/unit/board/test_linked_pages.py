@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -285,6 +286,25 @@ def test_open_pages_requests_no_page_twice(tmp_path: Path) -> None:
     with web({}) as (client, requested):
         assert pages_opened(client, tmp_path, *map(read, posted)) == first
     assert requested == []
+
+
+def test_open_pages_of_two_articles_uses_the_cache_of_the_first(tmp_path: Path) -> None:
+    """The pages of a young article are requested again, those of the old one are not."""
+    old = read("https://ibb.co/AbCdEfG")
+    young = replace(old, article=replace(ARTICLE, id="M.1735659922.A.157"))
+    requested = []
+    for reads in ([old], [old, young]):
+        with web(WEB) as (client, asked):
+            open_pages(
+                client,
+                reads,
+                PAGE_SOURCES,
+                lambda article: PageCache(tmp_path / article.id),
+                lambda _: True,
+                RULES,
+            )
+        requested.append(asked)
+    assert requested == [["ibb.co/AbCdEfG"], []]
 
 
 def test_open_pages_obeys_the_robots_txt_of_each_host(tmp_path: Path) -> None:
