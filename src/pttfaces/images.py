@@ -42,18 +42,8 @@ warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 # What Pillow's readers raise on broken bytes.
 _BROKEN: tuple[type[Exception], ...] = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    RuntimeError,
-    EOFError,
-    IndexError,
-    struct.error,
-    TypeError,
-    ZeroDivisionError,
-    OverflowError,
-    zlib.error,
-    Image.DecompressionBombError,
+    *(OSError, EOFError, SyntaxError, ValueError, TypeError, RuntimeError, LookupError),
+    *(ArithmeticError, struct.error, zlib.error, Image.DecompressionBombError),
 )
 _BROKEN_PROFILE: tuple[type[Exception], ...] = (*_BROKEN, ImageCms.PyCMSError)
 

@@ -13,7 +13,7 @@ import numpy as np
 from face_crop_plus import Cropper
 from PIL import Image
 
-from pttfaces import config, files, images
+from pttfaces import config, images
 from pttfaces.faces import quality
 from pttfaces.faces.detection import UNREADABLE, DetectionCache, face_px, landmarks, select_faces
 from pttfaces.faces.parallel import Engine, Threads
@@ -96,11 +96,6 @@ class FaceCropper:
         return matrix if is_invertible else None
 
 
-def crop_name(image: str, number: int) -> str:
-    """File name of a crop; image: "ab/<sha256>.jpg", its path below data/raw."""
-    return f"{Path(image).stem[:16]}-{number}.png"
-
-
 def crop_all(
     faces: Iterable[Sequence[Detection]],
     folder: Path,
@@ -135,45 +130,41 @@ def _crop_chunk(
     cropper: FaceCropper, chunk: Sequence[tuple[bytes, Sequence[Detection]]]
 ) -> list[list[_Crop]]:
     """The crops of each of several image files."""
-    return [_crop_image(cropper, content, detections) for content, detections in chunk]
+    found = []
+    for content, faces in chunk:
+        pixels, reason = None, _NOT_ALIGNED
+        try:
+            pixels = images.decode(content)
+        except images.UnreadableError as error:
+            reason = f"{UNREADABLE}: {error}"
+        found.append([_crop_face(cropper, pixels, face, reason) for face in faces])
+    return found
 
 
-def _crop_image(
-    cropper: FaceCropper, content: bytes, detections: Sequence[Detection]
-) -> list[_Crop]:
-    try:
-        pixels = images.decode(content)
-    except images.UnreadableError as error:
-        return [(_without_crop(face, f"{UNREADABLE}: {error}"), b"") for face in detections]
-    return [_crop_face(pixels, face, cropper) for face in detections]
-
-
-def _without_crop(face: Detection, reason: str) -> CropRow:
-    assert face.face is not None  # see faces_by_image
-    measures = dict.fromkeys(_MEASURES, math.nan)
-    return CropRow("", face.image, face.face, **measures, phash="", reason=reason)
-
-
-def _crop_face(pixels: np.ndarray, face: Detection, cropper: FaceCropper) -> _Crop:
+def _crop_face(
+    cropper: FaceCropper, pixels: np.ndarray | None, face: Detection, reason: str
+) -> _Crop:
+    """pixels: of the face's image; reason: why there is no crop without pixels or alignment."""
     assert face.face is not None  # these two: see faces_by_image
     assert face.score is not None
     points = landmarks(face)
-    aligned = cropper.crop(pixels, points)
+    aligned = None if pixels is None else cropper.crop(pixels, points)
     if aligned is None:
-        return _without_crop(face, _NOT_ALIGNED), b""
-    name, pose = crop_name(face.image, face.face), quality.pose(points)
+        measures = dict.fromkeys(_MEASURES, math.nan)
+        return CropRow("", face.image, face.face, **measures, phash="", reason=reason), b""
+    # +0.0: no "-0.0" in the table
+    yaw, pitch, roll = (round(angle, 1) + 0.0 for angle in quality.pose(points))
     row = CropRow(
-        crop=name,
+        crop=f"{Path(face.image).stem[:16]}-{face.face}.png",
         image=face.image,
         face=face.face,
         sharpness=round(quality.sharpness(aligned.pixels), 2),
         face_px=round(face_px(face), 1),
         upscale=round(aligned.upscale, 3),
         brightness=round(quality.brightness(aligned.pixels), 1),
-        # +0.0: no "-0.0" in the table
-        yaw=round(pose.yaw, 1) + 0.0,
-        pitch=round(pose.pitch, 1) + 0.0,
-        roll=round(pose.roll, 1) + 0.0,
+        yaw=yaw,
+        pitch=pitch,
+        roll=roll,
         score=face.score,
         phash=quality.perceptual_hash(aligned.pixels),
         outside=round(aligned.outside, 4),
@@ -239,7 +230,7 @@ def crop_again(path: Path, cache: DetectionCache, cropper: FaceCropper) -> np.nd
     Returns (size, size, 3) uint8, or None where no face is found. DataError: no such file.
     """
     content = images.read_bytes(path)
-    found = cache.search(files.digest_bytes(content), lambda: content)
+    found = cache.search(content)
     faces = select_faces(cache.detector.within_limits(found.faces), "largest")
     aligned = [cropper.crop(images.decode(content), face.landmarks) for _, face in faces]
     return aligned[0].pixels if aligned and aligned[0] else None
@@ -254,12 +245,8 @@ def crop_metrics(rows: Sequence[CropRow]) -> dict[str, Any]:
         "upscaled": sum(row.upscale > 1 for row in crops),
         "beyond_image": sum(row.outside > 0 for row in crops if row.outside is not None),
     }
-    if crops:
-        figures["blur_median"] = _median([row.sharpness for row in crops])
-        figures["face_px_median"] = _median([row.face_px for row in crops])
-        figures["brightness_median"] = _median([row.brightness for row in crops])
+    columns = {"blur": "sharpness", "face_px": "face_px", "brightness": "brightness"}
+    for name, column in columns.items() if crops else ():
+        values = [getattr(row, column) for row in crops]
+        figures[f"{name}_median"] = round(float(np.median(values)), 2)
     return figures
-
-
-def _median(values: Sequence[float]) -> float:
-    return round(float(np.median(values)), 2)

@@ -2,7 +2,8 @@
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -26,8 +27,7 @@ UNSURE = "below detect.threshold"
 _NEAR_SCORE = 0.15  # of the best face's score: a larger face with less is none in 1 of 200 images
 
 _NUMBERS = columns(Detection)[1:-1]  # the columns that every face has
-_REALS = _NUMBERS[_NUMBERS.index("score") : _NUMBERS.index("eyes_found")]
-_LANDMARKS = _REALS[-10:]
+_LANDMARKS = _NUMBERS[-11:-1]  # the last is eyes_found
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,12 @@ class DetectionCache:
         key = files.digest_json({"code": detector.cache_version, "detector": detector.identity})
         self._folder = folder / f"{detector.name}-{key[:16]}"
 
-    def search(self, sha256: str, read: Callable[[], bytes]) -> SearchResult:
-        """The faces of the image with that digest; `read` returns its bytes if it is new."""
+    def search(self, content: bytes) -> SearchResult:
+        """The faces of an image file."""
+        sha256 = files.digest_bytes(content)
         if (known := self.get(sha256)) is not None:
             return known
-        (found,) = search_contents(self.detector, [read()])
+        (found,) = _search_chunk(self.detector, [(sha256, content)])
         self.put(sha256, found)
         return found
 
@@ -102,7 +103,8 @@ def downloaded_images(ledger: Iterable[LedgerRow]) -> list[LedgerRow]:
     return [images[path] for path in sorted(images)]
 
 
-_Chunk = list[tuple[LedgerRow, bytes | SearchResult]]
+_Content = bytes | SearchResult
+"""An image's file, or what is known of it."""
 
 
 def search_all(
@@ -127,9 +129,9 @@ def search_all(
 
 def _chunks(
     images: Iterable[LedgerRow], folder: Path, cache: DetectionCache, size: int
-) -> Iterator[_Chunk]:
+) -> Iterator[list[tuple[LedgerRow, _Content]]]:
     """The images in their order, with their results, or the bytes of `size` new ones per chunk."""
-    chunk: _Chunk = []
+    chunk: list[tuple[LedgerRow, _Content]] = []
     new = 0
     for image in images:
         known = cache.get(image.sha256)
@@ -142,20 +144,12 @@ def _chunks(
         yield chunk
 
 
-def _search_chunk(detector: Detector, chunk: _Chunk) -> list[SearchResult]:
-    contents = [content for _, content in chunk if isinstance(content, bytes)]
-    found = iter(search_contents(detector, contents))
-    return [next(found) if isinstance(content, bytes) else content for _, content in chunk]
-
-
-def search_contents(detector: Detector, contents: Sequence[bytes]) -> list[SearchResult]:
-    """Searches image files; those of like shapes together where the detector takes batches."""
-    opened = (
-        [_decode(content) for content in contents]
-        if detector.batch_size == 1
-        else [pixels for _, pixels in ordered_map(_decode, contents)]
-    )
-    found = {n: pixels for n, pixels in enumerate(opened) if isinstance(pixels, SearchResult)}
+def _search_chunk(
+    detector: Detector, chunk: Sequence[tuple[object, _Content]]
+) -> list[SearchResult]:
+    """The faces of each image; those of like shapes together where the detector takes batches."""
+    opened = [pixels for _, pixels in ordered_map(_decode, [content for _, content in chunk])]
+    found = {n: known for n, known in enumerate(opened) if isinstance(known, SearchResult)}
     new = [(n, pixels) for n, pixels in enumerate(opened) if isinstance(pixels, np.ndarray)]
     new.sort(key=lambda entry: entry[1].shape[0] / entry[1].shape[1])
     for start in range(0, len(new), detector.batch_size):
@@ -163,17 +157,18 @@ def search_contents(detector: Detector, contents: Sequence[bytes]) -> list[Searc
         faces = detector.search_many([pixels for _, pixels in batch])
         for (n, pixels), its_faces in zip(batch, faces, strict=True):
             found[n] = SearchResult(pixels.shape[1], pixels.shape[0], its_faces)
-    return [found[n] for n in range(len(contents))]
+    return [found[n] for n in range(len(chunk))]
 
 
-def _decode(content: bytes) -> np.ndarray | SearchResult:
+def _decode(content: _Content) -> np.ndarray | SearchResult:
     """The pixels (H, W, 3) uint8 of an image file, or why there are none."""
+    if isinstance(content, SearchResult):
+        return content
     try:
         return decode(content)
-    except NoDecoderError as error:
-        return NotSearched(0, 0, [], f"{UNREADABLE}: {error}")
     except UnreadableError as error:
-        return SearchResult(0, 0, [], f"{UNREADABLE}: {error}")
+        kind = NotSearched if isinstance(error, NoDecoderError) else SearchResult
+        return kind(0, 0, [], f"{UNREADABLE}: {error}")
 
 
 def _read(path: Path) -> bytes:
@@ -209,22 +204,16 @@ def table_rows(image: str, found: SearchResult, detector: Detector) -> list[Dete
         return [Detection(image, reason=found.reason)]
     chosen = select_faces(detector.within_limits(found.faces), detector.options.faces)
     if not chosen:
-        return [Detection(image, found.width, found.height, reason=_why_none(found, detector))]
-    return [_row(image, found, number, face) for number, face in chosen]
-
-
-def _why_none(found: SearchResult, detector: Detector) -> str:
-    """Why an image has no face that counts."""
-    if not found.faces:
-        return NO_FACE
-    is_sure = any(face.score >= detector.options.threshold for face in found.faces)
-    return TOO_SMALL if is_sure else UNSURE
-
-
-def _row(image: str, found: SearchResult, number: int, face: Face) -> Detection:
-    values = (face.score, *face.box, *face.landmarks.ravel().tolist())
-    reals: dict[str, Any] = dict(zip(_REALS, values, strict=True))
-    return Detection(image, found.width, found.height, number, **reals, eyes_found=face.eyes_found)
+        is_sure = any(face.score >= detector.options.threshold for face in found.faces)
+        reason = NO_FACE if not found.faces else TOO_SMALL if is_sure else UNSURE
+        return [Detection(image, found.width, found.height, reason=reason)]
+    rows = []
+    for number, face in chosen:
+        place = (*face.box, *face.landmarks.ravel().tolist())
+        values = (found.width, found.height, number, face.score, *place, face.eyes_found)
+        cells: dict[str, Any] = dict(zip(_NUMBERS, values, strict=True))
+        rows.append(Detection(image, **cells))
+    return rows
 
 
 def detection_metrics(rows: Sequence[Detection]) -> dict[str, Any]:
@@ -234,19 +223,15 @@ def detection_metrics(rows: Sequence[Detection]) -> dict[str, Any]:
     eyes were seen.
     """
     faces = [row for row in rows if not row.reason]
-    images = len({row.image for row in rows})
-    with_face = len({row.image for row in faces})
-    unreadable = sum(row.reason.startswith(UNREADABLE) for row in rows)
-    both = sum(row.eyes_found == 2 for row in faces)
+    with_face, both = len({row.image for row in faces}), sum(row.eyes_found == 2 for row in faces)
+    reasons = Counter(row.reason.partition(":")[0] for row in rows)
+    left_out = {reason: reasons[reason] for reason in (NO_FACE, TOO_SMALL, UNSURE)}
     return {
-        "pictures": images,
+        "pictures": with_face + len(rows) - len(faces),
         "with_face": with_face,
-        "without_face": images - with_face - unreadable,
-        "left_out": {
-            reason: sum(row.reason == reason for row in rows)
-            for reason in (NO_FACE, TOO_SMALL, UNSURE)
-        },
-        "unreadable": unreadable,
+        "without_face": sum(left_out.values()),
+        "left_out": left_out,
+        "unreadable": reasons[UNREADABLE],
         "faces": len(faces),
         "eyes_found_share": round(both / len(faces), 4) if faces else 0.0,
     }

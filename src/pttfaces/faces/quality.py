@@ -1,18 +1,9 @@
 """Measures the quality of crops: sharpness, brightness, pose, and a hash of how they look."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-
 import cv2
 import imagehash
 import numpy as np
 from PIL import Image
-
-from pttfaces.tables import SharpnessBin
-
-# Bins of the histogram of sharpness: quarters of an octave around 100, the original's threshold; 0,
-# 6.25 … 6400. The last bin is open.
-SHARPNESS_EDGES = (0.0, *(100 * 2 ** (step / 4) for step in range(-16, 25)))
 
 _SHARPNESS_SIDE = 256  # pixels: where sharpness is measured, so that one threshold fits every crop
 
@@ -41,16 +32,6 @@ _HEAD = np.array(
     [[-0.5, 0, 0], [0.5, 0, 0], [0, 0.58, -0.42], [-0.41, 1.05, -0.04], [0.41, 1.05, -0.04]]
 )
 _FIT = np.linalg.pinv(_HEAD - _HEAD.mean(axis=0))
-
-
-@dataclass(frozen=True)
-class HeadPose:
-    """How a head is turned, in degrees: yaw to the right of the image, pitch upwards, roll
-    clockwise; 0 looks at the viewer."""
-
-    yaw: float
-    pitch: float
-    roll: float
 
 
 def sharpness(rgb: np.ndarray) -> float:
@@ -114,8 +95,9 @@ def brightness(rgb: np.ndarray) -> float:
     return float(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).mean())
 
 
-def pose(landmarks: np.ndarray) -> HeadPose:
-    """How the head is turned, from its landmarks (5, 2) in any image's pixels.
+def pose(landmarks: np.ndarray) -> tuple[float, float, float]:
+    """How the head is turned, in degrees: yaw to the right of the image, pitch upwards, roll
+    clockwise; 0 looks at the viewer. landmarks: (5, 2), in any image's pixels.
 
     The orthographic fit of a generic head (POS: DeMenthon & Davis, 1995) to the landmarks with the
     eyes turned level. Accurate to about 10°, because heads differ. Of a detector that places nose
@@ -129,7 +111,7 @@ def pose(landmarks: np.ndarray) -> HeadPose:
     away = np.cross(right, down)
     yaw = np.arctan2(-right[2], away[2])
     pitch = np.arcsin(np.clip(down[2], -1, 1))
-    return HeadPose(*(float(np.degrees(angle)) for angle in (yaw, pitch, roll)))
+    return float(np.degrees(yaw)), float(np.degrees(pitch)), float(np.degrees(roll))
 
 
 def perceptual_hash(rgb: np.ndarray) -> str:
@@ -143,12 +125,3 @@ def perceptual_hash(rgb: np.ndarray) -> str:
     return "".join(
         str(imagehash.phash(Image.fromarray(part), hash_size=_HASH_SIDE)) for part in (rgb, middle)
     )
-
-
-def sharpness_histogram(values: Iterable[float]) -> list[SharpnessBin]:
-    """How many of the values are in each bin of SHARPNESS_EDGES."""
-    counts, _ = np.histogram(np.fromiter(values, float), [*SHARPNESS_EDGES, np.inf])
-    return [
-        SharpnessBin(round(edge, 2), int(count))
-        for edge, count in zip(SHARPNESS_EDGES, counts, strict=True)
-    ]

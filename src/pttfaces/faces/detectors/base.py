@@ -5,7 +5,7 @@ Coordinates follow OpenCV: whole numbers are at the centres of pixels.
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,11 +51,17 @@ class Face:
         return float(np.degrees(np.arctan2(along[1], along[0])))
 
 
-class ThreadLocal(threading.local):
-    """Attributes of each thread; pickled, it is empty."""
+class PerThread(threading.local):
+    """`value`: what `make` gives in each thread, for objects that keep state between calls.
 
-    def __reduce__(self) -> tuple[type["ThreadLocal"], tuple[()]]:
-        return ThreadLocal, ()
+    Pickled, it is only `make`.
+    """
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make, self.value = make, make()
+
+    def __reduce__(self) -> tuple[type["PerThread"], tuple[Callable[[], Any]]]:
+        return PerThread, (self._make,)
 
 
 class Detector(ABC):
@@ -193,20 +199,17 @@ def _turned_back(face: Face, turns: int, shape: Sequence[int], factor: float) ->
 
     turns: quarters counter-clockwise; factor: by which the image was enlarged before.
     """
-    is_odd = turns % 2 == 1
-    quarters = np.linalg.matrix_power(np.array([[0, -1], [1, 0]]), turns)
-    middle = (np.array(shape[1::-1]) - 1) / 2
-    turned_middle = middle[::-1] if is_odd else middle
 
     def back(points: np.ndarray) -> np.ndarray:
-        return to_full_size((points - turned_middle) @ quarters.T + middle, factor)
+        for turn in range(turns, 0, -1):
+            width = shape[1] if turn % 2 else shape[0]  # before that turn
+            points = np.stack([width - 1 - points[:, 1], points[:, 0]], axis=1)
+        return to_full_size(points, factor)
 
     low, extent = np.array(face.box[:2]), np.array(face.box[2:])
-    centre = back(low + extent / 2 - 0.5) + 0.5
-    extent = (extent[::-1] if is_odd else extent) / factor
-    left, top, width, height = (float(value) for value in (*(centre - extent / 2), *extent))
-    landmarks = back(face.landmarks).astype(np.float32)
-    return replace(face, box=(left, top, width, height), landmarks=landmarks)
+    corners = back(np.stack([low, low + extent]) - 0.5) + 0.5
+    box = tuple(np.concatenate([corners.min(axis=0), np.ptp(corners, axis=0)]).tolist())
+    return replace(face, box=box, landmarks=back(face.landmarks).astype(np.float32))
 
 
 def shrink_to_fit(image: np.ndarray, max_side: int) -> tuple[np.ndarray, float]:

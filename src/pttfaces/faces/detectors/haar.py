@@ -5,7 +5,6 @@ and by where a face has its eyes; nose and mouth follow from the eyes by the geo
 The constants were measured on drawn faces against the truth and on photographs against YuNet.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from pttfaces import config
 from pttfaces.faces.detectors.base import (
     Detector,
     Face,
-    ThreadLocal,
+    PerThread,
     drop_overlapping,
     shrink_to_fit,
 )
@@ -49,32 +48,23 @@ _MIN_DISTANCE, _MAX_DISTANCE, _MAX_SLOPE = 0.25, 0.55, 0.5
 _BELOW_EYES = np.array([[0.0, 0.56], [-0.41, 1.0], [0.41, 1.0]])
 
 
-@dataclass(frozen=True)
-class _EyeCascade:
-    """shift: from the centre of its boxes to the eye, as a share of the face's box."""
-
-    file: str
-    shift: tuple[float, float]
-
-
+# (file, from the centre of its boxes to the eye as shares of the face's box).
 _EYE_CASCADES = (
-    _EyeCascade("haarcascade_eye.xml", (0.006, 0.018)),
-    _EyeCascade("haarcascade_eye_tree_eyeglasses.xml", (0.003, 0.013)),
+    ("haarcascade_eye.xml", (0.006, 0.018)),
+    ("haarcascade_eye_tree_eyeglasses.xml", (0.003, 0.013)),
 )
-
-# Raise it whenever other faces are found, also after a change of base.py, view.py or images.decode.
-CACHE_VERSION = "2"
 
 
 class HaarDetector(Detector):
     """Scores grow with the number of overlapping boxes and of eyes seen."""
 
     name = "haar"
-    cache_version = CACHE_VERSION
+    # Raise it whenever other faces are found, also after a change of base.py, view.py or images.py.
+    cache_version = "2"
 
     def __init__(self, options: config.Detect) -> None:
         self.options = options
-        self._thread = ThreadLocal()  # OpenCV's cascades keep state between calls
+        self._cascades = PerThread(_load_cascades)
         self.identity: dict[str, Any] = {
             "name": self.name,
             "max_side": options.max_side,
@@ -87,15 +77,15 @@ class HaarDetector(Detector):
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         small, factor = shrink_to_fit(grey, self.options.max_side)
         min_side = max(_MIN_SIZE, int(self.options.min_size * factor))
-        cascades = self._thread_cascades()
-        boxes, neighbours = cascades.face.detectMultiScale2(
+        face_cascade, eye_cascades = self._cascades.value
+        boxes, neighbours = face_cascade.detectMultiScale2(
             cv2.equalizeHist(small),
             scaleFactor=_SCALE_STEP,
             minNeighbors=_MIN_NEIGHBOURS,
             minSize=(min_side, min_side),
         )
         faces = [
-            _face(grey, np.asarray(box, float) / factor, int(count), cascades.eyes)
+            _face(grey, np.asarray(box, float) / factor, int(count), eye_cascades)
             for box, count in zip(boxes, neighbours, strict=True)
         ]
         faces = [face for face in faces if face.score >= _MIN_SCORE]
@@ -104,18 +94,10 @@ class HaarDetector(Detector):
     def is_sure(self, face: Face) -> bool:
         return face.eyes_found == 2 and face.score >= _SURE_SCORE
 
-    def _thread_cascades(self) -> "_Cascades":
-        if not hasattr(self._thread, "cascades"):
-            self._thread.cascades = _Cascades()
-        return self._thread.cascades
 
-
-class _Cascades:
-    """One thread's cascades."""
-
-    def __init__(self) -> None:
-        self.face = _load(_FACE_FILE)
-        self.eyes = [(_load(cascade.file), np.array(cascade.shift)) for cascade in _EYE_CASCADES]
+def _load_cascades() -> tuple[Any, list[tuple[Any, np.ndarray]]]:
+    """The cascade of faces, and those of eyes with their shifts."""
+    return _load(_FACE_FILE), [(_load(file), np.array(shift)) for file, shift in _EYE_CASCADES]
 
 
 def _load(file: str) -> Any:

@@ -40,10 +40,6 @@ def find_weights(given: str | None, key: str) -> Path:
     return weights.find("RetinaFace", given, candidates, RetinaFace.URL_ROOT + _FILE, None, key=key)
 
 
-# Raise it whenever other faces are found, also after a change of base.py, view.py or images.decode.
-CACHE_VERSION = "2"
-
-
 class RetinaFaceDetector(Detector):
     """Scores are the network's own; all five landmarks are seen, so both eyes count as found.
 
@@ -53,7 +49,8 @@ class RetinaFaceDetector(Detector):
 
     name = "retinaface"
     uses_device = True
-    cache_version = CACHE_VERSION
+    # Raise it whenever other faces are found, also after a change of base.py, view.py or images.py.
+    cache_version = "2"
 
     def __init__(self, options: config.Detect, path: Path) -> None:
         self.options = options

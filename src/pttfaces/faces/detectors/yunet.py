@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pttfaces.faces.detectors.base import (
     MAX_TILT,
     Detector,
     Face,
-    ThreadLocal,
+    PerThread,
     angle_between,
     central_face,
     shrink_to_fit,
@@ -49,21 +50,16 @@ def find_weights(given: str | None, key: str) -> Path:
     )
 
 
-# Raise it whenever other faces are found, also after a change of base.py, view.py or images.decode.
-CACHE_VERSION = "2"
-
-
 class YuNetDetector(Detector):
     """Scores are the network's own; all five landmarks are seen, so both eyes count as found."""
 
     name = "yunet"
-    cache_version = CACHE_VERSION
+    # Raise it whenever other faces are found, also after a change of base.py, view.py or images.py.
+    cache_version = "2"
 
     def __init__(self, options: config.Detect, path: Path) -> None:
         self.options = options
-        # From memory: OpenCV cannot open every path on Windows.
-        self._network = np.frombuffer(path.read_bytes(), np.uint8)
-        self._thread = ThreadLocal()  # OpenCV's object keeps state between calls
+        self._network = PerThread(partial(_load_network, path.read_bytes()))
         self.identity: dict[str, Any] = {
             "name": self.name,
             "weights": _SHA256,
@@ -81,7 +77,7 @@ class YuNetDetector(Detector):
         """(N, 15): rows of FaceDetectorYN for an (H, W, 3) uint8 image."""
         bottom, right = (max(0, _MIN_SIDE - side) for side in rgb.shape[:2])
         rgb = cv2.copyMakeBorder(rgb, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
-        network = self._thread_network()
+        network = self._network.value
         network.setInputSize((rgb.shape[1], rgb.shape[0]))
         _, rows = network.detect(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
         return rows if rows is not None else np.empty((0, 15), np.float32)
@@ -133,13 +129,13 @@ class YuNetDetector(Detector):
                     return self._look_closer(image, face, turned, turns_left - 1)
         return seen
 
-    def _thread_network(self) -> Any:
-        if not hasattr(self._thread, "network"):
-            no_config = np.empty(0, np.uint8)
-            self._thread.network = cv2.FaceDetectorYN.create(
-                "onnx", self._network, no_config, (320, 320), _MIN_SCORE, _MAX_OVERLAP, _MAX_BOXES
-            )
-        return self._thread.network
+
+def _load_network(content: bytes) -> Any:
+    # From memory: OpenCV cannot open every path on Windows.
+    network, no_config = np.frombuffer(content, np.uint8), np.empty(0, np.uint8)
+    return cv2.FaceDetectorYN.create(
+        "onnx", network, no_config, (320, 320), _MIN_SCORE, _MAX_OVERLAP, _MAX_BOXES
+    )
 
 
 def _mean_landmarks(faces: Sequence[Face]) -> np.ndarray:
