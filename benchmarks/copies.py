@@ -28,7 +28,6 @@ from pttfaces.curation import duplicates, filters
 from pttfaces.curation.candidates import Candidate, Provenance
 from pttfaces.curation.image_export import downscale
 from pttfaces.demo import drawing
-from pttfaces.denylist import DenyList
 from pttfaces.faces import quality
 from pttfaces.faces.alignment import FaceCropper
 from pttfaces.faces.detectors import Detector, make_detector
@@ -125,8 +124,9 @@ def stays(original: Candidate, copy: Candidate, options: config.Curate) -> str:
     """Which of two copies stays: the crop's name; "" if they are not found to be copies."""
     pair = [copy, original]
     copies = duplicates.find_copies([one.crop.phash for one in pair], options.duplicate_bits)
-    without_limits = options.model_copy(update={"max_outside": None})
-    rows = filters.filter_crops(pair, without_limits, 0, DenyList(), copies)
+    group = options.model_copy(update={"max_outside": None})
+    without_limits = PRESETS["demo"].model_copy(update={"curate": group, "blur_threshold": 0.0})
+    rows = filters.filter_crops(pair, without_limits, copies)
     kept = [row.crop for row in rows if not row.reason]
     return kept[0] if len(kept) == 1 else ""
 

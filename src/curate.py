@@ -13,12 +13,10 @@ from pttfaces.curation import (
     filters,
     identity,
     image_export,
-    measures,
     plots,
     splits,
     summary,
 )
-from pttfaces.faces import quality
 
 CROPS, DATASET = Path("data/crops"), Path("data/dataset")
 TRAIN, HOLDOUT = DATASET / splits.TRAIN, DATASET / splits.HOLDOUT
@@ -31,34 +29,22 @@ def main() -> None:
         tables.read("data/crops.csv", tables.CropRow),
         tables.read("data/ledger.csv", tables.LedgerRow),
         tables.read_jsonl("data/articles.jsonl", tables.Article),
+        denylist.load_for_stage(),
     )
-    deny = denylist.load_for_stage()
     files.clean_folder(DATASET)
     for folder in (TRAIN, HOLDOUT):
         folder.mkdir()
-    make, made = make_image(params), dict[str, bool]()
-    if options.sharpness_at == "image_size":
-        face = quality.face_mask(params.image_size, params.crop.face_factor)
-        measure = measures.MeasuringMaker(make, face)
-        made = measures.make_images(crops, CROPS, TRAIN, measure, deny)
-        crops = [measure.measured(each) for each in crops]
-    same_person = identity.pairs_of_people(crops, CROPS, params, deny)
+    same_person = identity.pairs_of_people(crops, CROPS, params)
     copies = duplicates.find_copies([each.crop.phash for each in crops], options.duplicate_bits)
-    filter_crops = partial(
-        filters.filter_crops,
-        crops,
-        options,
-        params.blur_threshold,
-        deny,
-        copies,
-        people=identity.number_people(len(crops), same_person),
-    )
-    rows = image_export.export_crops(filter_crops, CROPS, TRAIN, make, made)
-    groups = splits.group_crops(crops, rows, copies, same_person)
+    crops = image_export.make_images(crops, CROPS, TRAIN, make_image(params), params)
+    rows = filters.filter_crops(crops, params, copies, same_person)
+    groups = splits.group_crops(crops, copies, same_person)
     rows = splits.split_rows(rows, groups, options.holdout)
     for row in rows:
         if row.split == splits.HOLDOUT:
             (TRAIN / row.crop).replace(HOLDOUT / row.crop)
+        elif row.reason:
+            (TRAIN / row.crop).unlink(missing_ok=True)
     tables.write("data/dataset.csv", rows, tables.DatasetRow)
     counts = summary.curation_metrics(rows, groups)
     files.write_metrics("curate", counts)

@@ -106,34 +106,17 @@ class DenyList:
             files.write_text(path, text + ending + "".join(f"{line}\n" for line in new))
         return len(new)
 
-    def denies(
-        self,
-        *,
-        article: str = "",
-        author: str = "",
-        url: str = "",
-        sha256: str = "",
-        crop: str = "",
-    ) -> bool:
-        """Whether any of the given names is denied; an empty name never is.
+    def denies(self, **names: str) -> bool:
+        """Whether any of the names, by kind, is denied; an empty one never is.
 
         A crop is denied if any crop of its image is: the number of the face may have changed.
         """
-        for kind, name in (
-            ("article", article),
-            ("author", author),
-            ("url", url),
-            ("sha256", sha256),
-            ("crop", crop),
-        ):
-            if name and (names := self._names.get(kind)) and _name(kind, name) in names:
-                return True
-        return False
+        return any(name and _name(kind, name) in self._names[kind] for kind, name in names.items())
 
     @cached_property
     def _names(self) -> dict[str, set[str]]:
         """The entries, by kind, as `denies` compares them."""
-        return {kind: {_name(kind, e) for e in found} for kind, found in self.entries.items()}
+        return {kind: {_name(kind, e) for e in self.entries.get(kind, ())} for kind in KINDS}
 
 
 def forgotten() -> DenyList:

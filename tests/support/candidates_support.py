@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 import settings
+from faces_support import ledger_row
 
+from pttfaces import config
 from pttfaces.curation import duplicates, filters, splits
-from pttfaces.curation.candidates import Candidate, Provenance
+from pttfaces.curation.candidates import Candidate, Provenance, make_candidates
 from pttfaces.denylist import DenyList
 from pttfaces.faces import quality
-from pttfaces.tables import CropRow, DatasetRow
+from pttfaces.tables import Article, CropRow, DatasetRow
 
 NOBODY = DenyList()
 BLUR_THRESHOLD = 100.0
@@ -36,9 +38,23 @@ def changed(one: Candidate, **columns: Any) -> Candidate:
     return replace(one, crop=crop, sharpness=crop.sharpness)
 
 
-def options(**changes: Any) -> Any:
-    """The group `curate`, asking for nothing but what is changed."""
-    return settings.group("curate", **{"duplicate_bits": 0, "max_outside": None} | changes)
+def params(blur_threshold: float = BLUR_THRESHOLD, **changes: Any) -> config.Params:
+    """Parameters whose group `curate` asks for nothing but what is changed."""
+    without_limits: dict[str, Any] = {"duplicate_bits": 0, "max_outside": None}
+    group = settings.group("curate", **without_limits | changes)
+    return settings.params(curate=group, blur_threshold=blur_threshold)
+
+
+def denied_by(deny: DenyList, candidates: list[Candidate]) -> list[Candidate]:
+    """The candidates as the stage has them with that deny list."""
+    crops, ledger, articles = [], [], []
+    for number, one in enumerate(candidates):
+        crops.append(replace(one.crop, image=f"{number}.jpg"))
+        for source in one.sources:
+            ledger.append(ledger_row(f"{number}.jpg", one.sha256, source.article, source.url))
+            articles.append(Article(source.article, "", "", source.author, "", 0))
+    made = make_candidates(crops, ledger, articles, deny)
+    return [replace(one, reason=found.reason) for one, found in zip(candidates, made, strict=True)]
 
 
 def filtered(
@@ -47,14 +63,14 @@ def filtered(
     blur_threshold: float = BLUR_THRESHOLD,
     **changes: Any,
 ) -> list[DatasetRow]:
-    chosen = options(**changes)
-    copies = copies_of(candidates, chosen.duplicate_bits)
-    return filters.filter_crops(candidates, chosen, blur_threshold, deny, copies)
+    chosen = params(blur_threshold, **changes)
+    copies = copies_of(candidates, chosen.curate.duplicate_bits)
+    return filters.filter_crops(denied_by(deny, candidates), chosen, copies)
 
 
 def copies_of(candidates: list[Candidate], bits: int | None) -> np.ndarray:
     return duplicates.find_copies([one.crop.phash for one in candidates], bits)
 
 
-def grouped(candidates: list[Candidate], rows: list[DatasetRow], bits: int = 0) -> dict[str, str]:
-    return splits.group_crops(candidates, rows, copies_of(candidates, bits))
+def grouped(candidates: list[Candidate], deny: DenyList = NOBODY, bits: int = 0) -> dict[str, str]:
+    return splits.group_crops(denied_by(deny, candidates), copies_of(candidates, bits))

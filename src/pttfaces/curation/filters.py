@@ -1,32 +1,37 @@
 """Decides which crops stay in the data set, and why the others are left out."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from pttfaces.config import Curate
-from pttfaces.curation.candidates import Candidate, Provenance
-from pttfaces.denylist import DenyList
+from pttfaces.config import Params
+from pttfaces.curation.candidates import DENIED, NO_FACE_AGAIN, Candidate, Provenance
+from pttfaces.curation.splits import number_components
 from pttfaces.tables import CropRow, DatasetRow, columns
 
-DENIED, BLURRED, DUPLICATE = "denied", "blurred", "duplicate"
+BLURRED, DUPLICATE = "blurred", "duplicate"
 SMALL, ENLARGED, DARK, BRIGHT = "face too small", "enlarged too much", "too dark", "too bright"
 TURNED, UNSURE = "head turned too far", "detector too unsure"
 OUTSIDE = "too much outside its image"
-NO_FACE_AGAIN = "no face when cropped again"
 FREQUENT = "person in enough others"
-CROP_REASONS = (
-    *(DENIED, BLURRED, SMALL, ENLARGED, DARK, BRIGHT, TURNED, UNSURE, OUTSIDE),
-    *(DUPLICATE, FREQUENT, NO_FACE_AGAIN),
-)
+CROP_REASONS = {  # → what lets more such crops stay
+    DENIED: "",
+    BLURRED: "lower blur_threshold",
+    SMALL: "lower curate.min_face_px",
+    ENLARGED: "raise curate.max_upscale",
+    DARK: "lower curate.min_brightness",
+    BRIGHT: "raise curate.max_brightness",
+    TURNED: "raise curate.max_yaw and curate.max_pitch",
+    UNSURE: "lower curate.min_score",
+    OUTSIDE: "raise curate.max_outside",
+    DUPLICATE: "lower curate.duplicate_bits",
+    FREQUENT: "raise curate.max_per_person",
+    NO_FACE_AGAIN: "set curate.recrop to false",
+}
 
-_SHARED_COLUMNS = [
-    name
-    for name in columns(CropRow)
-    if name in columns(DatasetRow) and name not in ("reason", "sharpness")
-]
+_SHARED_COLUMNS = set(columns(CropRow)) & set(columns(DatasetRow)) - {"reason", "sharpness"}
 # How the clean one of several copies is chosen: by measures of which more is better, each with the
 # value that counts as good as the best one, because detections of copies differ a little.
 _Preference = tuple[Callable[[Candidate], float], Callable[[float], float]]
@@ -36,108 +41,40 @@ _SHARPNESS: _Preference = (lambda each: each.sharpness, lambda best: 0.75 * best
 _COLOUR: _Preference = (lambda each: each.colour or 0.0, lambda best: 0.5 * best)
 # What is laid over an image adds edges: a watermark, a border, the blocks of another JPEG.
 _PLAINNESS: _Preference = (lambda each: -each.crop.sharpness, lambda best: 1.15 * best)
-_PREFERENCES_BY_TABLE = (_SIZE, _INSIDE, _PLAINNESS)
-_PREFERENCES = (_SIZE, _INSIDE, _SHARPNESS, _COLOUR, _PLAINNESS)
+_PREFERENCES = {
+    "crop": (_SIZE, _INSIDE, _PLAINNESS),
+    "image_size": (_SIZE, _INSIDE, _SHARPNESS, _COLOUR, _PLAINNESS),
+}
 
 
 def filter_crops(
     candidates: Sequence[Candidate],
-    options: Curate,
-    blur_threshold: float,
-    deny: DenyList,
+    params: Params,
     copies: np.ndarray,
-    without_face: Collection[str] = (),
-    people: Sequence[int] = (),
+    same_person: np.ndarray | None = None,
 ) -> list[DatasetRow]:
     """A row for each candidate, with the first reason to leave it out, if any, and no split yet.
 
-    A crop is denied if any source of its image is. Of copies the clean one stays among those with
-    the largest faces.
+    Of copies the clean one stays among those with the largest faces.
 
-    blur_threshold: minimum sharpness; copies: of the candidates, from `find_copies`; without_face:
-    names of crops on which no face was found again, whose copies stay; people: the number of the
-    person on each candidate, where options.max_per_person limits them.
+    copies, same_person: pairs (P, 2) of candidates, from `find_copies` and `pairs_of_people`; the
+    latter where curate.max_per_person is set.
     """
-
-    def reason(candidate: Candidate) -> str:
-        if is_denied(candidate, deny):
-            return DENIED
-        if candidate.crop.crop in without_face:
-            return NO_FACE_AGAIN
-        return _find_fault(candidate, options, blur_threshold)
-
-    rows = [_row(candidate, reason(candidate)) for candidate in candidates]
-    _drop_copies(rows, candidates, options, copies)
-    if options.max_per_person is not None:
-        _limit_people(rows, people, options.max_per_person)
+    rows = [_row(candidate, find_fault(candidate, params)) for candidate in candidates]
+    _drop_copies(rows, candidates, copies, _PREFERENCES[params.curate.sharpness_at])
+    if params.curate.max_per_person is not None and same_person is not None:
+        people = number_components(len(rows), same_person)
+        _limit_people(rows, people, params.curate.max_per_person)
     return rows
 
 
-def _drop_copies(
-    rows: list[DatasetRow],
-    candidates: Sequence[Candidate],
-    options: Curate,
-    copies: np.ndarray,
-) -> None:
-    """Gives each copy among the rows without a reason one, but for those that stay: the copies of
-    the largest face that is left, then the next one's, until no two that stay are copies."""
-    near = defaultdict(list)
-    for first, second in copies.tolist():
-        if not rows[first].reason and not rows[second].reason:
-            near[first].append(second)
-            near[second].append(first)
-    undecided = set(near)
-    for index in sorted(near, key=lambda index: (-rows[index].face_px, index)):
-        if index in undecided:
-            alike = [index, *(other for other in near[index] if other in undecided)]
-            stays = _cleanest(alike, candidates, options)
-            dropped = undecided.intersection(near[stays])
-            undecided -= {stays, *dropped}
-            for other in dropped:
-                name = rows[stays].crop
-                rows[other] = replace(rows[other], reason=DUPLICATE, duplicate_of=name)
-
-
-def _limit_people(rows: list[DatasetRow], people: Sequence[int], limit: int) -> None:
-    """Gives all but the sharpest `limit` rows of a person a reason, if they have none."""
-    kept: Counter[int] = Counter()
-    for index in sorted(range(len(rows)), key=lambda index: (-rows[index].sharpness, index)):
-        if not rows[index].reason:
-            kept[people[index]] += 1
-            if kept[people[index]] > limit:
-                rows[index] = replace(rows[index], reason=FREQUENT)
-
-
-def _cleanest(alike: Iterable[int], candidates: Sequence[Candidate], options: Curate) -> int:
-    """Which of the candidates with these indices to keep: all of them are copies of the first one,
-    which stays in doubt."""
-    steps = _PREFERENCES if options.sharpness_at == "image_size" else _PREFERENCES_BY_TABLE
-    for measure, tolerated in steps:
-        values = {index: measure(candidates[index]) for index in alike}
-        limit = tolerated(max(values.values()))
-        alike = [index for index, value in values.items() if value >= limit]
-    return next(iter(alike))
-
-
-def is_denied(candidate: Candidate, deny: DenyList) -> bool:
-    """Whether the crop, its image or any place where the image was found is denied."""
-    return any(
-        deny.denies(
-            article=source.article,
-            author=source.author,
-            url=source.url,
-            sha256=candidate.sha256,
-            crop=candidate.crop.crop,
-        )
-        for source in candidate.sources
-    )
-
-
-def _find_fault(candidate: Candidate, options: Curate, blur_threshold: float) -> str:
-    """The first of CROP_REASONS for which a crop's quality is out of bounds; "" for none."""
-    crop = candidate.crop
+def find_fault(candidate: Candidate, params: Params) -> str:
+    """The first of CROP_REASONS for which a crop stays out by itself; "" for none."""
+    if candidate.reason:
+        return candidate.reason
+    crop, options = candidate.crop, params.curate
     checks = (
-        (BLURRED, candidate.sharpness, blur_threshold, None),
+        (BLURRED, candidate.sharpness, params.blur_threshold, None),
         (SMALL, crop.face_px, options.min_face_px, None),
         (ENLARGED, crop.upscale, None, options.max_upscale),
         (DARK, crop.brightness, options.min_brightness, None),
@@ -151,6 +88,53 @@ def _find_fault(candidate: Candidate, options: Curate, blur_threshold: float) ->
         if (low is not None and value < low) or (high is not None and value > high):
             return reason
     return ""
+
+
+def _drop_copies(
+    rows: list[DatasetRow],
+    candidates: Sequence[Candidate],
+    copies: np.ndarray,
+    preferences: Sequence[_Preference],
+) -> None:
+    """Gives each copy among the rows without a reason one, but for those that stay: the copies of
+    the largest face that is left, then the next one's, until no two that stay are copies."""
+    near = defaultdict(list)
+    for first, second in copies.tolist():
+        if not rows[first].reason and not rows[second].reason:
+            near[first].append(second)
+            near[second].append(first)
+    undecided = set(near)
+    for index in sorted(near, key=lambda index: (-rows[index].face_px, index)):
+        if index in undecided:
+            alike = [index, *(other for other in near[index] if other in undecided)]
+            stays = _cleanest(alike, candidates, preferences)
+            dropped = undecided.intersection(near[stays])
+            undecided -= {stays, *dropped}
+            for other in dropped:
+                name = rows[stays].crop
+                rows[other] = replace(rows[other], reason=DUPLICATE, duplicate_of=name)
+
+
+def _cleanest(
+    alike: Iterable[int], candidates: Sequence[Candidate], preferences: Sequence[_Preference]
+) -> int:
+    """Which of the candidates with these indices to keep: all of them are copies of the first one,
+    which stays in doubt."""
+    for measure, tolerated in preferences:
+        values = {index: measure(candidates[index]) for index in alike}
+        limit = tolerated(max(values.values()))
+        alike = [index for index, value in values.items() if value >= limit]
+    return next(iter(alike))
+
+
+def _limit_people(rows: list[DatasetRow], people: Sequence[int], limit: int) -> None:
+    """Gives all but the sharpest `limit` rows of a person a reason, if they have none."""
+    kept: Counter[int] = Counter()
+    for index in sorted(range(len(rows)), key=lambda index: (-rows[index].sharpness, index)):
+        if not rows[index].reason:
+            kept[people[index]] += 1
+            if kept[people[index]] > limit:
+                rows[index] = replace(rows[index], reason=FREQUENT)
 
 
 def _row(candidate: Candidate, reason: str) -> DatasetRow:

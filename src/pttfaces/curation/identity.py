@@ -5,20 +5,17 @@ Optional: the network's file is downloaded once, and only where curate.identity 
 """
 
 import io
-import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from pttfaces import config, files, images, weights, workdir
-from pttfaces.curation.candidates import Candidate
-from pttfaces.curation.filters import is_denied
-from pttfaces.denylist import DenyList
+from pttfaces.curation.candidates import DENIED, Candidate
+from pttfaces.faces.detectors.base import PerThread
 from pttfaces.faces.parallel import ordered_map
 from pttfaces.progress import progress
 
@@ -37,16 +34,22 @@ class Recognizer:
     """
 
     def __init__(self, path: Path, landmarks: np.ndarray, cache: Path) -> None:
-        # From memory: OpenCV cannot open every path on Windows.
-        self._network = np.frombuffer(path.read_bytes(), np.uint8)
+        self._network = PerThread(partial(_load_network, path.read_bytes()))
         key = files.digest_json([CACHE_VERSION, SHA256, landmarks.round(2).tolist()])
         self._cache = cache / f"sface-{key[:16]}"
         # As OpenCV's detector writes a face: box, landmarks, score.
         self._face = np.array([[0, 0, 0, 0, *landmarks.ravel(), 1]], np.float32)
-        self._thread = threading.local()  # OpenCV's object keeps state between calls
 
-    def file_features(self, crop: Path) -> np.ndarray:
-        """The features (D,) of a crop's file, of length 1, from the cache if it has them."""
+    def files_features(self, crops: Sequence[Path]) -> np.ndarray:
+        """The features (N, D) of N ≥ 1 crops' files, from the cache where it has them."""
+        found = []
+        with progress("recognize", len(crops), " crops") as bar:
+            for _, features in ordered_map(self._file_features, crops):
+                found.append(features)
+                bar.update()
+        return np.stack(found)
+
+    def _file_features(self, crop: Path) -> np.ndarray:
         content = images.read_bytes(crop)
         digest = files.digest_bytes(content)
         path = self._cache / digest[:2] / digest
@@ -59,20 +62,22 @@ class Recognizer:
 
     def features(self, crop: np.ndarray) -> np.ndarray:
         """The features (D,) float32 of an aligned crop (S, S, 3) uint8 RGB, of length 1."""
-        if not hasattr(self._thread, "network"):
-            self._thread.network = cv2.FaceRecognizerSF.create(
-                "onnx", self._network, np.empty(0, np.uint8)
-            )
-        network: Any = self._thread.network
+        network = self._network.value
         aligned = network.alignCrop(cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), self._face)
         found = network.feature(aligned).ravel().astype(np.float32)
         return found / max(float(np.linalg.norm(found)), 1e-9)
 
 
+def _load_network(content: bytes) -> Any:
+    # From memory: OpenCV cannot open every path on Windows.
+    network, no_config = np.frombuffer(content, np.uint8), np.empty(0, np.uint8)
+    return cv2.FaceRecognizerSF.create("onnx", network, no_config)
+
+
 def _parse(path: Path) -> np.ndarray | None:
     """Cached features; None without them, or where the file is damaged."""
     try:
-        found = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        found: np.ndarray = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
     except (FileNotFoundError, ValueError, EOFError):
         return None
     return found if abs(float(np.linalg.norm(found)) - 1) < 1e-3 else None
@@ -95,36 +100,19 @@ def make_recognizer(params: config.Params) -> Recognizer:
 
 
 def pairs_of_people(
-    candidates: Sequence[Candidate], crops: Path, params: config.Params, deny: DenyList
-) -> np.ndarray:
-    """As `find_same_person`, by the parameters; no pairs without curate.identity."""
-    if params.curate.identity == "none":
-        return np.empty((0, 2), np.int64)
-    recognizer = make_recognizer(params)
-    return find_same_person(candidates, crops, recognizer, params.curate.same_person, deny)
-
-
-def find_same_person(
-    candidates: Sequence[Candidate],
-    crops: Path,
-    recognizer: Recognizer,
-    cosine: float,
-    deny: DenyList,
+    candidates: Sequence[Candidate], crops: Path, params: config.Params
 ) -> np.ndarray:
     """The indices (P, 2) of every two candidates that show the same person, by the cosine of their
-    features; the smaller one first, sorted. Denied candidates resemble nobody.
+    features; the smaller one first, sorted. No pairs without curate.identity.
 
-    crops: their folder; cosine: from which on two are the same.
+    crops: their folder. Denied candidates resemble nobody.
     """
-    allowed = [index for index, each in enumerate(candidates) if not is_denied(each, deny)]
-    found = []
-    with progress("recognize", len(allowed), " crops") as bar:
-        paths = [crops / candidates[index].crop.crop for index in allowed]
-        for _, features in ordered_map(recognizer.file_features, paths):
-            found.append(features)
-            bar.update()
-    pairs = similar_features(np.stack(found), cosine) if found else np.empty((0, 2), np.int64)
-    return np.array(allowed, np.int64)[pairs]
+    allowed = [index for index, each in enumerate(candidates) if each.reason != DENIED]
+    if params.curate.identity == "none" or not allowed:
+        return np.empty((0, 2), np.int64)
+    paths = [crops / candidates[index].crop.crop for index in allowed]
+    features = make_recognizer(params).files_features(paths)
+    return np.array(allowed)[similar_features(features, params.curate.same_person)]
 
 
 def similar_features(features: np.ndarray, cosine: float) -> np.ndarray:
@@ -136,11 +124,3 @@ def similar_features(features: np.ndarray, cosine: float) -> np.ndarray:
         later = second > first
         found.append(np.stack([first[later], second[later]], axis=1) + start)
     return np.concatenate(found)
-
-
-def number_people(count: int, same_person: np.ndarray) -> list[int]:
-    """The number of the person whom each of `count` crops shows: crops that are linked by pairs
-    (P, 2) show one person."""
-    links = coo_array((np.ones(len(same_person)), tuple(same_person.T)), (count, count))
-    people: list[int] = connected_components(links, directed=False)[1].tolist()
-    return people

@@ -1,16 +1,19 @@
-"""Makes the data set's images from the crops that stay."""
+"""Makes the data set's images from the crops, and measures them."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
 
 from pttfaces import images
+from pttfaces.config import Params
+from pttfaces.curation.candidates import NO_FACE_AGAIN, Candidate
+from pttfaces.curation.filters import find_fault
+from pttfaces.faces import quality
 from pttfaces.faces.parallel import ordered_map
 from pttfaces.progress import progress
-from pttfaces.tables import DatasetRow
 
 MakeImage = Callable[[Path], np.ndarray | None]
 """A crop's path → the data set's image, (S, S, 3) uint8 RGB; None for a crop that gives none."""
@@ -33,51 +36,38 @@ def downscale_file(path: Path, side: int) -> np.ndarray:
     return downscale(images.read_image(path), side)
 
 
-def export_crops(
-    filter_crops: Callable[[Collection[str]], list[DatasetRow]],
-    crops: Path,
-    target: Path,
-    make: MakeImage,
-    made_before: Mapping[str, bool] = MappingProxyType({}),
-) -> list[DatasetRow]:
-    """Writes the image of every crop that `filter_crops` keeps; returns its final rows.
+def make_images(
+    candidates: Sequence[Candidate], crops: Path, target: Path, make: MakeImage, params: Params
+) -> list[Candidate]:
+    """Writes the images of the candidates that may stay as PNG files into `target`; returns all
+    candidates, with the measures of their images, and NO_FACE_AGAIN where a crop gives none.
 
-    filter_crops: names of crops that give no image → the rows. It is called again whenever there
-    are more of them, because a duplicate may take the place of such a crop. crops, target, make: as
-    in `write_images`; made_before: its results for images that are there already.
+    crops: their folder; target: an empty folder. With curate.sharpness_at crop no image is
+    measured, and none is made of a crop that stays out by its own measures.
     """
-    made = {name for name, is_made in made_before.items() if is_made}
-    without_face = made_before.keys() - made
-    while True:
-        rows = filter_crops(without_face)
-        kept = {row.crop for row in rows if not row.reason}
-        new = [row.crop for row in rows if not row.reason and row.crop not in made]
-        with progress("curate", len(new), " crops") as bar:
-            for name, is_made in write_images(new, crops, target, make):
-                (made if is_made else without_face).add(name)
-                bar.update()
-        if without_face.isdisjoint(kept):
-            for name in made - kept:  # as duplicates of what took the place of another crop
-                (target / name).unlink()
-            return rows
+    measures = params.curate.sharpness_at == "image_size"
+    face = quality.face_mask(params.image_size, params.crop.face_factor)
 
-
-def write_images(
-    names: Sequence[str], crops: Path, target: Path, make: MakeImage
-) -> Iterator[tuple[str, bool]]:
-    """Writes the data set's images as PNG files into `target`; yields (name, whether it is made).
-
-    names: of the files in the folder `crops`; target: an empty folder. On all cores, in the order
-    of the names.
-    """
-
-    def write(name: str) -> bool:
-        pixels = make(crops / name)
+    def write(candidate: Candidate) -> Candidate:
+        if candidate.reason or (not measures and find_fault(candidate, params)):
+            return candidate
+        path = crops / candidate.crop.crop
+        pixels = make(path)
         if pixels is None:
-            return False
-        # Not atomic: after a kill the folder is made again, and syncing each file takes longer than
-        # everything else.
-        (target / name).write_bytes(images.png_bytes(Image.fromarray(pixels), _PNG_LEVEL))
-        return True
+            candidate = replace(candidate, reason=NO_FACE_AGAIN)
+            pixels = downscale_file(path, params.image_size)
+        else:
+            # Not atomic: after a kill the folder is made again, and syncing each file takes longer
+            # than everything else.
+            (target / path.name).write_bytes(images.png_bytes(Image.fromarray(pixels), _PNG_LEVEL))
+        if not measures:
+            return candidate
+        sharpness = round(quality.face_sharpness(pixels, face), 2)
+        return replace(candidate, sharpness=sharpness, colour=quality.colour(pixels))
 
-    return ordered_map(write, names)
+    made = []
+    with progress("curate", len(candidates), " crops") as bar:
+        for _, candidate in ordered_map(write, candidates):
+            made.append(candidate)
+            bar.update()
+    return made

@@ -1,25 +1,30 @@
 """Draws what curation did: sheets of the crops, by reason and by sharpness, and a histogram."""
 
 import io
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pttfaces import config, images
-from pttfaces.curation.filters import BLURRED, CROP_REASONS, DENIED
+from pttfaces.curation.candidates import DENIED
+from pttfaces.curation.filters import BLURRED, CROP_REASONS
 from pttfaces.curation.image_export import downscale_file
 from pttfaces.curation.splits import HOLDOUT, TRAIN
 from pttfaces.faces.parallel import ordered_map
-from pttfaces.faces.quality import SHARPNESS_EDGES, sharpness_histogram
 from pttfaces.tables import DatasetRow, SharpnessBin
 
 _TILE_SIDE = 96
 _COLUMNS = 12
 _MAX_TILES = 48  # in a section
 _VALUE_HEIGHT, _VALUE_SIZE = 16, 12  # pixels: of the line below a tile, and of its text
+# Bins of the histogram of sharpness: quarters of an octave around 100, the original's threshold; 0,
+# 6.25 … 6400.
+_EDGES = (0.0, *(100 * 2 ** (step / 4) for step in range(-16, 25)))
+
+_Item = TypeVar("_Item")
 
 
 def contact_sheet(rows: Sequence[DatasetRow], crops: Path, params: config.Params) -> Image.Image:
@@ -27,13 +32,11 @@ def contact_sheet(rows: Sequence[DatasetRow], crops: Path, params: config.Params
 
     crops: their folder. A sample of each section is shown.
     """
-    sections = []
-    for caption, names in sheet_sections(rows, params):
-        sample = [crops / names[index] for index in _spread(len(names), _MAX_TILES)]
-        tiles = [tile for _, tile in ordered_map(partial(downscale_file, side=_TILE_SIDE), sample)]
-        if len(sample) < len(names):
-            caption += f" ({len(sample)} shown)"
-        sections.append((caption, np.stack(tiles) if tiles else np.zeros((0, 1, 1, 3), np.uint8)))
+
+    def tile(name: str) -> np.ndarray:
+        return downscale_file(crops / name, _TILE_SIDE)
+
+    sections = [_sample(*section, tile) for section in sheet_sections(rows, params)]
     return images.sheet(sections, _COLUMNS)
 
 
@@ -74,14 +77,24 @@ def sharpness_sheet(rows: Sequence[DatasetRow], crops: Path, params: config.Para
     )
     limit = f"blur_threshold {params.blur_threshold:g} ({_measure(params)})"
     below = [row for row in allowed if row.sharpness < params.blur_threshold]
-    sections = []
-    for caption, part in ((f"below {limit}", below), (f"from {limit} on", allowed[len(below) :])):
-        sample = [part[index] for index in _spread(len(part), _MAX_TILES)]
-        tiles = [drawn for _, drawn in ordered_map(tile, sample)]
-        shown = f" ({len(sample)} shown)" if len(sample) < len(part) else ""
-        stacked = np.stack(tiles) if tiles else np.zeros((0, 1, 1, 3), np.uint8)
-        sections.append((f"{caption}: {len(part)}{shown}", stacked))
+    above = allowed[len(below) :]
+    sections = [
+        _sample(f"below {limit}: {len(below)}", below, tile),
+        _sample(f"from {limit} on: {len(above)}", above, tile),
+    ]
     return images.sheet(sections, _COLUMNS)
+
+
+def _sample(
+    caption: str, items: Sequence[_Item], tile: Callable[[_Item], np.ndarray]
+) -> tuple[str, np.ndarray]:
+    """A section of a sheet: its caption, and the tiles of at most _MAX_TILES, evenly spread."""
+    spread = np.linspace(0, len(items) - 1, min(len(items), _MAX_TILES)).round().astype(int)
+    sample = [items[index] for index in spread]
+    if len(sample) < len(items):
+        caption += f" ({len(sample)} shown)"
+    tiles = [drawn for _, drawn in ordered_map(tile, sample)]
+    return caption, np.stack(tiles) if tiles else np.zeros((0, 1, 1, 3), np.uint8)
 
 
 def _measure(params: config.Params) -> str:
@@ -91,13 +104,15 @@ def _measure(params: config.Params) -> str:
 
 
 def sharpness_bins(rows: Sequence[DatasetRow]) -> list[SharpnessBin]:
-    """The histogram of sharpness of all crops that are not denied."""
-    return sharpness_histogram(row.sharpness for row in rows if row.reason != DENIED)
+    """The histogram of sharpness of all crops that are not denied; its last bin is open."""
+    counts, _ = np.histogram(_shown_values(rows), [*_EDGES, np.inf])
+    return [
+        SharpnessBin(round(edge, 2), int(count)) for edge, count in zip(_EDGES, counts, strict=True)
+    ]
 
 
-def _spread(count: int, limit: int) -> list[int]:
-    """At most `limit` of 0 … count − 1, evenly spread."""
-    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, limit))}) if count else []
+def _shown_values(rows: Sequence[DatasetRow]) -> np.ndarray:
+    return np.array([row.sharpness for row in rows if row.reason != DENIED], float)
 
 
 def sharpness_chart(rows: Sequence[DatasetRow], params: config.Params) -> bytes:
@@ -106,23 +121,17 @@ def sharpness_chart(rows: Sequence[DatasetRow], params: config.Params) -> bytes:
     from matplotlib.figure import Figure
     from matplotlib.ticker import ScalarFormatter
 
-    # On a logarithmic axis the first bin, from 0, joins the next one, and the last the one before.
-    first, *inner, last = (bin_.crops for bin_ in sharpness_bins(rows))
-    inner[0] += first
-    inner[-1] += last
-    edges = SHARPNESS_EDGES[1:]
+    values, edges = _shown_values(rows), _EDGES[1:]  # no 0 on a logarithmic axis
     figure = Figure(figsize=(8, 4), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.hist(edges[:-1], bins=edges, weights=inner, color="#5b8def")
+    axes.hist(np.clip(values, edges[0], edges[-1]), bins=edges, color="#5b8def")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.set_xlabel(f"{_measure(params)}; the outer bins are open")
     axes.set_ylabel("crops")
-    values = [row.sharpness for row in rows if row.reason != DENIED]
     threshold = params.blur_threshold
-    below = sum(value < threshold for value in values)
-    axes.set_title(f"{below} of {len(values)} crops are below the threshold")
+    axes.set_title(f"{(values < threshold).sum()} of {len(values)} crops are below the threshold")
     if threshold > 0:
         label = f"threshold {threshold:g}"
         axes.axvline(threshold, color="#d6455d", linewidth=2, label=label)

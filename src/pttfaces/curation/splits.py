@@ -7,9 +7,10 @@ from dataclasses import replace
 from itertools import chain
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from pttfaces.curation.candidates import Candidate
-from pttfaces.curation.filters import DENIED
+from pttfaces.curation.candidates import DENIED, Candidate
 from pttfaces.tables import DatasetRow
 
 TRAIN, HOLDOUT = "train", "holdout"
@@ -17,44 +18,42 @@ TRAIN, HOLDOUT = "train", "holdout"
 _MIN_SHARPNESS = 1.0  # below it a crop shows nothing: all such hashes are similar
 
 
-def group_crops(
-    candidates: Sequence[Candidate], rows: Sequence[DatasetRow], *pairs: np.ndarray
-) -> dict[str, str]:
+def group_crops(candidates: Sequence[Candidate], *pairs: np.ndarray) -> dict[str, str]:
     """Crop's file name → its group, whose crops are all on one side of the split.
 
-    rows: those of the candidates, from `filter_crops`; pairs: of indices (P, 2), of copies from
-    `find_copies`, of one person from `pairs_of_people`. Groups are articles and folders of the
-    inbox, and those that share an image, have copies of one or show a person that is recognized
-    are one: who posts an image twice shows the same person twice. Crops that are left out count,
-    too, because copies are often small and blurred; not those that are denied, which have no group.
-    Crops that show nothing do not connect groups by their look.
+    pairs: of indices (P, 2), of copies from `find_copies`, of one person from `pairs_of_people`.
+    Groups are articles and folders of the inbox, and those that share an image, have copies of one
+    or show a person that is recognized are one: who posts an image twice shows the same person
+    twice. Crops that are left out count, too, because copies are often small and blurred; not those
+    that are denied, which have no group. Crops that show nothing do not connect groups by their
+    look. A group of several is called by the first of their names.
     """
-    parents: dict[str, str] = {}
-
-    def root(group: str) -> str:
-        while parents.setdefault(group, group) != group:
-            parents[group] = parents[parents[group]]
-            group = parents[group]
-        return group
-
-    def join(first: str, second: str) -> None:
-        first_root, second_root = sorted((root(first), root(second)))
-        parents[second_root] = first_root
-
-    allowed = [
-        candidate for candidate, row in zip(candidates, rows, strict=True) if row.reason != DENIED
+    groups = [  # of each candidate's sources
+        [] if each.reason == DENIED else [source.group for source in each.sources]
+        for each in candidates
     ]
-    for candidate in allowed:
-        for source in candidate.sources:
-            join(candidate.sources[0].group, source.group)
-    connects = [
-        row.reason != DENIED and candidate.crop.sharpness >= _MIN_SHARPNESS
-        for candidate, row in zip(candidates, rows, strict=True)
-    ]
-    for first, second in chain.from_iterable(each.tolist() for each in pairs):
-        if connects[first] and connects[second]:
-            join(candidates[first].sources[0].group, candidates[second].sources[0].group)
-    return {candidate.crop.crop: root(candidate.sources[0].group) for candidate in allowed}
+    names = sorted(set(chain.from_iterable(groups)))
+    numbers = {name: number for number, name in enumerate(names)}
+    links = [(numbers[own[0]], numbers[group]) for own in groups for group in own]
+    for pair in chain.from_iterable(each.tolist() for each in pairs):
+        if all(groups[n] and candidates[n].crop.sharpness >= _MIN_SHARPNESS for n in pair):
+            links.append((numbers[groups[pair[0]][0]], numbers[groups[pair[1]][0]]))
+    components = number_components(len(names), np.array(links, int).reshape(-1, 2))
+    first_names: dict[int, str] = {}
+    for name, component in zip(names, components, strict=True):
+        first_names.setdefault(component, name)
+    return {
+        each.crop.crop: first_names[components[numbers[own[0]]]]
+        for each, own in zip(candidates, groups, strict=True)
+        if own
+    }
+
+
+def number_components(count: int, links: np.ndarray) -> list[int]:
+    """The number of the connected component of each of `count` nodes; links: pairs (P, 2)."""
+    graph = coo_array((np.ones(len(links)), tuple(links.T)), (count, count))
+    components: list[int] = connected_components(graph, directed=False)[1].tolist()
+    return components
 
 
 def split_rows(

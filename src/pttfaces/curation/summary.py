@@ -4,26 +4,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pttfaces.curation import filters
 from pttfaces.curation.filters import CROP_REASONS
 from pttfaces.curation.splits import HOLDOUT, TRAIN
 from pttfaces.errors import DataError
 from pttfaces.tables import DatasetRow
 
 _MIN_CROPS = 2
-_REMEDIES = {
-    filters.BLURRED: "lower blur_threshold",
-    filters.SMALL: "lower curate.min_face_px",
-    filters.ENLARGED: "raise curate.max_upscale",
-    filters.DARK: "lower curate.min_brightness",
-    filters.BRIGHT: "raise curate.max_brightness",
-    filters.TURNED: "raise curate.max_yaw and curate.max_pitch",
-    filters.UNSURE: "lower curate.min_score",
-    filters.OUTSIDE: "raise curate.max_outside",
-    filters.DUPLICATE: "lower curate.duplicate_bits",
-    filters.FREQUENT: "raise curate.max_per_person",
-    filters.NO_FACE_AGAIN: "set curate.recrop to false",
-}
 
 
 def curation_metrics(rows: Sequence[DatasetRow], groups: Mapping[str, str]) -> dict[str, Any]:
@@ -32,10 +18,7 @@ def curation_metrics(rows: Sequence[DatasetRow], groups: Mapping[str, str]) -> d
     groups: as `splits.group_crops` returns them.
     """
     splits, reasons = Counter(row.split for row in rows), Counter(row.reason for row in rows)
-    series = {
-        split: len({groups[row.crop] for row in rows if row.split == split})
-        for split in (TRAIN, HOLDOUT)
-    }
+    series = Counter(split for split, _ in {(row.split, groups.get(row.crop)) for row in rows})
     return {
         "crops": len(rows),
         "kept": reasons[""],
@@ -62,8 +45,8 @@ def explain_empty_holdout(figures: Mapping[str, Any], holdout: float) -> str:
         return ""
     return (
         "curate: no crop is held out, because all of them belong to one group (an article, or a "
-        "folder in data/inbox, with its copies). Add others, such as more folders, or set "
-        "curate.holdout to 0."
+        "folder in data/inbox, with its copies and recognized people). Add others, such as more "
+        "folders, raise curate.same_person if people are recognized, or set curate.holdout to 0."
     )
 
 
@@ -73,7 +56,7 @@ def check_enough(figures: Mapping[str, Any]) -> None:
         return
     counts = figures["left_out"]
     reason = max(counts, key=counts.__getitem__)
-    remedy = f"{_REMEDIES[reason]} or " if reason in _REMEDIES and counts[reason] else ""
+    remedy = f"{CROP_REASONS[reason]} or " if CROP_REASONS[reason] and counts[reason] else ""
     raise DataError(
         f"{figures['kept']} of {figures['crops']} crops can be used, and training needs at least "
         f"{_MIN_CROPS} ({describe_curation(figures)}); look at metrics/pictures/contact_sheet.png, "

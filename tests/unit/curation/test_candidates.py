@@ -2,7 +2,7 @@ import contextlib
 from dataclasses import replace
 
 import pytest
-from candidates_support import USUAL, filtered, look
+from candidates_support import NOBODY, USUAL, filtered, look
 from damage import DAMAGES, Damage
 from faces_support import ledger_row
 from hypothesis import given
@@ -34,7 +34,7 @@ def test_make_candidates_of_an_image_posted_twice_gives_both_sources() -> None:
         ledger_row("", "", "M.3", "https://i.example/3.jpg"),
     ]
     crop = replace(USUAL, crop="x-0.png", image="x.jpg", phash=look("ab" * 32))
-    (found,) = make_candidates([crop], ledger, [ARTICLE])
+    (found,) = make_candidates([crop], ledger, [ARTICLE], NOBODY)
     assert found.crop == crop
     assert found.sha256 == "ab"
     assert found.sources == (
@@ -46,15 +46,17 @@ def test_make_candidates_of_an_image_posted_twice_gives_both_sources() -> None:
 def test_make_candidates_reads_the_hashes_of_version_0_2_but_no_mixture() -> None:
     """Which have half as many bits."""
     old = [replace(USUAL, crop=name, phash="ab" * 32) for name in ("a", "b")]
-    copies = duplicates.find_copies([one.crop.phash for one in make_candidates(old, [], [])], 0)
+    copies = duplicates.find_copies(
+        [one.crop.phash for one in make_candidates(old, [], [], NOBODY)], 0
+    )
     assert copies.tolist() == [[0, 1]]
     with pytest.raises(DataError, match="for a perceptual hash"):
-        make_candidates([*old, replace(USUAL, phash=look("ab" * 32))], [], [])
+        make_candidates([*old, replace(USUAL, phash=look("ab" * 32))], [], [], NOBODY)
 
 
 def test_make_candidates_of_a_damaged_hash_raises_data_error() -> None:
     with pytest.raises(DataError, match=r"crops\.csv has 'abc' for a perceptual hash"):
-        make_candidates([replace(USUAL, phash="abc")], [], [])
+        make_candidates([replace(USUAL, phash="abc")], [], [], NOBODY)
 
 
 @given(DAMAGES, st.booleans())
@@ -72,7 +74,7 @@ def test_make_candidates_of_damaged_tables_raises_at_most_data_error(
 
     def filter_tables() -> list[DatasetRow]:
         read = tables.read(crops, CropRow), tables.read(ledger, LedgerRow)
-        return filtered(make_candidates(*read, [ARTICLE]))
+        return filtered(make_candidates(*read, [ARTICLE], NOBODY))
 
     assert len(filter_tables()) == 2
     path = crops if of_crops else ledger

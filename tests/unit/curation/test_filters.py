@@ -3,17 +3,16 @@ from typing import Any
 
 import pytest
 from candidates_support import (
-    NOBODY,
     candidate,
     changed,
     copies_of,
     filtered,
     look,
-    options,
+    params,
 )
 
 from pttfaces.curation import filters
-from pttfaces.curation.candidates import Candidate, Provenance
+from pttfaces.curation.candidates import NO_FACE_AGAIN, Candidate, Provenance
 from pttfaces.denylist import DenyList
 
 
@@ -141,8 +140,8 @@ def test_filter_crops_finds_duplicates_within_duplicate_bits(
 def test_filter_crops_when_an_original_has_no_face_keeps_its_largest_copy() -> None:
     large, middle, small = (candidate(n, face_px=px) for n, px in ((1, 300), (2, 200), (3, 100)))
     crops = [changed(one, phash=look("ff" * 32)) for one in (small, large, middle)]
-    copies = copies_of(crops, 0)
-    rows = filters.filter_crops(crops, options(), 100, NOBODY, copies, {large.crop.crop})
+    crops[1] = replace(crops[1], reason=NO_FACE_AGAIN)
+    rows = filters.filter_crops(crops, params(), copies_of(crops, 0))
     assert [row.reason for row in rows] == ["duplicate", "no face when cropped again", ""]
     assert rows[0].duplicate_of == middle.crop.crop
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import settings
-from candidates_support import NOBODY, candidate, copies_of, filtered, options
+from candidates_support import candidate, copies_of, denied_by, params
 from faces_support import Portrait
 from PIL import Image, ImageEnhance
 from tiny_onnx import face_network
 
-from pttfaces import files, images
+from pttfaces import config, files, images
 from pttfaces.curation import filters, identity, splits
 from pttfaces.denylist import DenyList
 from pttfaces.errors import WeightsError
@@ -19,14 +19,13 @@ from pttfaces.faces import alignment
 
 
 @pytest.fixture
-def recognizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> identity.Recognizer:
+def parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Params:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     network = face_network()
     files.write_bytes("sface.onnx", network)
     monkeypatch.setattr(identity, "SHA256", files.digest_bytes(network))
-    group = settings.group("curate", identity="sface", identity_weights="sface.onnx")
-    return identity.make_recognizer(settings.params(curate=group))
+    return params(identity="sface", identity_weights="sface.onnx", same_person=0.9)
 
 
 @pytest.fixture
@@ -42,20 +41,20 @@ def crops(tmp_path: Path, portraits: list[Portrait]) -> Path:
     return folder
 
 
-def test_find_same_person_finds_two_crops_of_a_face_again_from_the_cache(
-    recognizer: identity.Recognizer, crops: Path
+def test_pairs_of_people_finds_two_crops_of_a_face_again_from_the_cache(
+    parameters: config.Params, crops: Path
 ) -> None:
     found = [candidate(number, f"M.170407464{number}.A") for number in range(4)]
     for _ in range(2):
-        pairs = identity.find_same_person(found, crops, recognizer, 0.9, NOBODY)
+        pairs = identity.pairs_of_people(found, crops, parameters)
         assert pairs.tolist() == [[0, 3]]
     cached = [path for path in Path(".cache/identity").rglob("*") if path.is_file()]
     assert len(cached) == 4
     for path in cached:
         path.write_bytes(path.read_bytes()[:-4])  # cut by a full disk
-    denied = DenyList.of(["article:M.1704074643.A"])
-    assert not len(identity.find_same_person(found, crops, recognizer, 0.9, denied))
-    assert identity.find_same_person(found, crops, recognizer, 0.9, NOBODY).tolist() == [[0, 3]]
+    denied = denied_by(DenyList.of(["article:M.1704074643.A"]), found)
+    assert not len(identity.pairs_of_people(denied, crops, parameters))
+    assert identity.pairs_of_people(found, crops, parameters).tolist() == [[0, 3]]
 
 
 def test_make_recognizer_without_the_published_file_says_what_to_do(tmp_path: Path) -> None:
@@ -81,7 +80,7 @@ def test_similar_features_compares_all_with_all_across_blocks(
 def test_group_crops_of_one_person_in_two_articles_are_one_group() -> None:
     found = [candidate(number, f"M.{number}") for number in range(4)]
     same_person = np.array([[0, 2], [2, 3]])
-    groups = splits.group_crops(found, filtered(found), same_person)
+    groups = splits.group_crops(found, same_person)
     assert len({groups[found[index].crop.crop] for index in (0, 2, 3)}) == 1
     assert len(set(groups.values())) == 2
 
@@ -91,8 +90,8 @@ def test_filter_crops_with_max_per_person_keeps_the_sharpest() -> None:
         replace(candidate(number), sharpness=sharpness)
         for number, sharpness in enumerate((300.0, 900.0, 200.0, 600.0, 150.0))
     ]
-    people = identity.number_people(5, np.array([[0, 1], [1, 3]]))
+    same_person = np.array([[0, 1], [1, 3]])
     rows = filters.filter_crops(
-        found, options(max_per_person=2), 100, NOBODY, copies_of(found, None), people=people
+        found, params(max_per_person=2), copies_of(found, None), same_person
     )
     assert [row.reason for row in rows] == [filters.FREQUENT, "", "", "", ""]

@@ -1,13 +1,14 @@
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from candidates_support import NOBODY, candidate, copies_of, look, options
+from candidates_support import candidate, params
 from faces_support import Portrait
 from PIL import Image
 
 from pttfaces import files, images
-from pttfaces.curation import filters, image_export
+from pttfaces.curation import image_export
+from pttfaces.faces import quality
 
 
 def test_downscale_averages_pixels_without_aliasing(portraits: list[Portrait]) -> None:
@@ -21,44 +22,42 @@ def test_downscale_averages_pixels_without_aliasing(portraits: list[Portrait]) -
     assert np.array_equal(image_export.downscale(Image.fromarray(face), 256), face)
 
 
-def test_write_images_when_a_crop_gives_none_reports_it_and_writes_the_rest(
-    tmp_path: Path, portraits: list[Portrait]
-) -> None:
-    names = ["a.png", "b.png"]
-    for name, portrait in zip(names, portraits, strict=False):
-        crop = Image.fromarray(portrait.pixels[:256, :256])
-        files.write_bytes(tmp_path / "crops" / name, images.png_bytes(crop))
-    made = image_export.write_images(
-        names,
-        tmp_path / "crops",
-        files.clean_folder(tmp_path / "train"),
-        lambda path: None if path.name == "a.png" else image_export.downscale_file(path, 64),
-    )
-    assert list(made) == [("a.png", False), ("b.png", True)]
-    assert [path.name for path in (tmp_path / "train").iterdir()] == ["b.png"]
-    assert images.read_rgb([tmp_path / "train/b.png"]).shape == (1, 64, 64, 3)
-
-
-def test_export_crops_when_an_original_gives_no_image_uses_its_copy(
-    tmp_path: Path,
-) -> None:
-    """Of a chain of look-alikes first both ends are made, then the middle alone."""
-    sizes = {"original": (300.0, 0), "middle": (200.0, 20), "end": (100.0, 40), "other": (1.0, 200)}
-    crops = [
-        candidate(0, crop=name, face_px=size, phash=look(f"{2**bits - 1:064x}"))
-        for name, (size, bits) in sizes.items()
-    ]
-    target, requested = files.clean_folder(tmp_path / "train"), []
+def test_make_images_measures_what_it_writes_and_passes_over_denied_crops(tmp_path: Path) -> None:
+    """One crop gives no image, one is denied and has no file any more."""
+    found = [candidate(number, sharpness=3.0) for number in range(4)]
+    found[3] = replace(found[3], reason="denied")
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[::9, ::7, 0] = 255
+    for one in found[:3]:
+        images.save_png(tmp_path / "crops" / one.crop.crop, Image.fromarray(stripes))
 
     def make(path: Path) -> np.ndarray | None:
-        requested.append(path.name)
-        return None if path.name == "original" else np.zeros((4, 4, 3), np.uint8)
+        return None if path.name == found[1].crop.crop else np.asarray(images.read_image(path))
 
-    copies = copies_of(crops, 20)
-    filter_crops = partial(filters.filter_crops, crops, options(), 0, NOBODY, copies)
-    rows = image_export.export_crops(filter_crops, tmp_path, target, make)
-    reasons = {row.crop: row.reason for row in rows}
-    assert [name for name, reason in reasons.items() if not reason] == ["middle", "other"]
-    assert reasons["end"] == "duplicate"
-    assert sorted(path.name for path in target.iterdir()) == ["middle", "other"]
-    assert sorted(requested) == ["end", "middle", "original", "other"], "each once"
+    target = files.clean_folder(tmp_path / "train")
+    made = image_export.make_images(found, tmp_path / "crops", target, make, params())
+    assert [one.reason for one in made] == ["", "no face when cropped again", "", "denied"]
+    written = [found[index].crop.crop for index in (0, 2)]
+    assert sorted(path.name for path in target.iterdir()) == written
+    assert np.array_equal(images.read_rgb([target / written[0]])[0], stripes)
+    face = quality.face_mask(64, 0.65)
+    expected = round(quality.face_sharpness(stripes, face), 2)
+    assert [one.sharpness for one in made] == [expected, expected, expected, 3.0]
+    assert made[0].colour == quality.colour(stripes)
+    assert made[3] == found[3]
+
+
+def test_make_images_at_the_crop_s_sharpness_makes_none_of_what_is_left_out(
+    tmp_path: Path,
+) -> None:
+    """A second detection costs more than everything else."""
+    found = [candidate(1), candidate(2, sharpness=3.0)]
+    asked = []
+
+    def make(path: Path) -> np.ndarray:
+        asked.append(path.name)
+        return np.zeros((4, 4, 3), np.uint8)
+
+    chosen = params(sharpness_at="crop")
+    assert image_export.make_images(found, tmp_path, tmp_path, make, chosen) == found
+    assert asked == [found[0].crop.crop]

@@ -58,3 +58,14 @@ def test_sharpness_chart_of_the_same_rows_is_the_same_image() -> None:
     chart = plots.sharpness_chart(rows, settings.params())
     assert chart == plots.sharpness_chart(rows, settings.params())
     assert Image.open(io.BytesIO(chart)).size == (800, 400)
+
+
+def test_sharpness_bins_count_every_crop_with_an_edge_at_the_threshold() -> None:
+    """At 100, the original's."""
+    values = [0, 3, 99.99, 100, 101, 5000, 1e6]
+    bins = plots.sharpness_bins(
+        filtered([candidate(n, sharpness=float(value)) for n, value in enumerate(values)])
+    )
+    assert sum(one.crops for one in bins) == len(values)
+    assert sum(one.crops for one in bins if one.variance < 100) == 3
+    assert 100 in [one.variance for one in bins]

@@ -16,7 +16,7 @@ from pttfaces.faces import quality
 def split(candidates: list[Candidate], share: float) -> dict[str, str]:
     """Crop's file name → its split."""
     rows = filtered(candidates)
-    split_rows = splits.split_rows(rows, grouped(candidates, rows), share)
+    split_rows = splits.split_rows(rows, grouped(candidates), share)
     return {row.crop: row.split for row in split_rows if not row.reason}
 
 
@@ -69,7 +69,7 @@ def test_split_rows_of_any_articles_puts_none_in_both_splits(
 def test_split_rows_of_removed_crops_gives_no_split() -> None:
     crops = [candidate(1), candidate(2, sharpness=1.0)]
     rows = filtered(crops)
-    assert [row.split for row in splits.split_rows(rows, grouped(crops, rows), 0.1)] == [
+    assert [row.split for row in splits.split_rows(rows, grouped(crops), 0.1)] == [
         "train",
         "",
     ]
@@ -84,8 +84,7 @@ def test_split_rows_of_articles_that_share_an_image_or_a_duplicate_gives_one_spl
         crops[number] = replace(one, sources=(*one.sources, again))
         crops[number + 3] = changed(crops[number + 3], phash=crops[number + 2].crop.phash)
         crops.append(candidate(100 + number, f"M.{number + 3}"))
-    rows = filtered(crops)
-    groups = grouped(crops, rows)
+    rows, groups = filtered(crops), grouped(crops)
     for share in (0.1, 0.3, 0.5):
         found = {row.crop: row.split for row in splits.split_rows(rows, groups, share)}
         assert set(found.values()) == {"train", "holdout", ""}
@@ -110,9 +109,9 @@ def test_group_crops_when_a_copy_is_removed_joins_its_groups(fault: dict[str, fl
     rows = filtered(crops, **limits)
     assert [row.reason for row in rows[:3]] == ["", rows[1].reason, ""]
     assert rows[1].reason
-    groups = grouped(crops, rows, 20)
+    groups = grouped(crops, bits=20)
     assert len({groups[one.crop.crop] for one in chain}) == 1
-    groups = grouped(crops, filtered(crops, DenyList.of(["author:by-M.2"]), **limits), 20)
+    groups = grouped(crops, DenyList.of(["author:by-M.2"]), 20)
     assert groups[chain[0].crop.crop] != groups[chain[2].crop.crop], "denied crops join nothing"
 
 
@@ -120,4 +119,4 @@ def test_group_crops_of_blank_crops_joins_no_groups() -> None:
     """As of black spacers: else their articles were one group, and none could be held out."""
     phash = quality.perceptual_hash(np.zeros((256, 256, 3), np.uint8))
     crops = [candidate(n, f"M.{n}", sharpness=0.2, phash=phash) for n in range(3)]
-    assert len(set(grouped(crops, filtered(crops), 30).values())) == 3
+    assert len(set(grouped(crops, bits=30).values())) == 3

@@ -10,8 +10,7 @@ from pttfaces.errors import DataError
 
 
 def figures(candidates: list[Candidate], holdout: float = 0.1, **limits: Any) -> dict[str, Any]:
-    rows = filtered(candidates, **limits)
-    groups = grouped(candidates, rows)
+    rows, groups = filtered(candidates, **limits), grouped(candidates)
     return summary.curation_metrics(splits.split_rows(rows, groups, holdout), groups)
 
 
