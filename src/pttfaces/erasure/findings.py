@@ -100,8 +100,7 @@ class Findings:
     @cached_property
     def images(self) -> set[str]:
         """DVC's objects that are an image, a crop or a training image, under whatever name."""
-        here = (*working_files.named_after(self.root, self.image_ids), *self.input_files())
-        found = {object_id(path.read_bytes()) for path in here}
+        found = {object_id(path.read_bytes()) for path in self._files}
         for entries in self.store.folders.values():
             found |= {oid for oid, path in entries if is_named_after(path, self.image_ids)}
         inputs = [o for o, path in self.store.recorded if path in working_files.INPUT_FOLDERS]
@@ -118,6 +117,11 @@ class Findings:
             return table
         return working_files.without_lines(table, self._search_terms)
 
+    @property
+    def _files(self) -> list[Path]:
+        """Images and crops in the folder."""
+        return [*working_files.named_after(self.root, self.image_ids), *self.input_files()]
+
     def input_files(self) -> list[Path]:
         """Copies that a person put into data/inbox or data/reference."""
         return working_files.input_files(self.root, self.digests)
@@ -127,6 +131,7 @@ class Findings:
         # The faces that were found in a crop are cached by the digest of its bytes, a page by that
         # of its address.
         digests = {files.digest_bytes(self.store.read(oid)) for oid in self.images}
+        digests |= {files.digest_file(path) for path in self._files}  # not yet in DVC's cache
         pages = (str(row["url"]) for row in self.articles.values())
         digests |= {files.digest_bytes(address.encode()) for address in pages}
         ids = self.image_ids | {digest[:ID_LENGTH] for digest in digests}

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pttfaces import config, images, workdir
+from pttfaces import config, images
 from pttfaces.curation import identity
 from pttfaces.denylist import CROP
 from pttfaces.errors import DataError
-from pttfaces.faces.parallel import ordered_map
-from pttfaces.progress import progress
 
 # OpenCV's figure for SFace, chosen on pairs of photographs (LFW): lower than curate.same_person,
 # since a person looks at what is found.
@@ -22,35 +20,33 @@ def find_same_face(file: Path, params: config.Params, crops: Path) -> dict[str, 
 
     file: an image, or a crop of `crops`, the folder of crops. DataError: no face, or no crops.
     """
-    recognizer = identity.make_recognizer(params)
-    own = recognizer.features(_crop(file, params, crops))
-    paths = sorted(crops.glob("*.png"))
+    aligned, paths = _crop(file, params, crops), sorted(crops.glob("*.png"))
     if not paths:
         raise DataError(f"{crops} has no crops; run `dvc repro crop` first.")
-    found = {}
-    with progress("compare faces", len(paths), " crops") as bar:
-        for path, features in ordered_map(recognizer.file_features, paths):
-            if (cosine := float(features @ own)) >= MIN_COSINE:
-                found[path.name] = cosine
-            bar.update()
+    recognizer = identity.make_recognizer(params)
+    cosines = (recognizer.files_features(paths) @ recognizer.features(aligned)).tolist()
+    found = {path.name: c for path, c in zip(paths, cosines, strict=True) if c >= MIN_COSINE}
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _crop(file: Path, params: config.Params, crops: Path) -> np.ndarray:
-    """The file's largest face, aligned, (S, S, 3) uint8 RGB."""
+    """The file's largest face, aligned, (S, S, 3) uint8 RGB. Nothing of it is cached."""
     if CROP.fullmatch(file.name):
         return images.read_rgb([crops / file.name])[0]
-    from pttfaces.faces import alignment, detection  # takes seconds: torch
+    from pttfaces.faces.alignment import FaceCropper  # takes seconds: torch
+    from pttfaces.faces.detection import select_faces
     from pttfaces.faces.detectors import make_detector
 
-    cache = detection.DetectionCache(workdir.cache_dir("detections"), make_detector(params.detect))
-    found = alignment.crop_again(file, cache, alignment.FaceCropper(params.crop))
-    if found is None:
-        raise DataError(
-            f"{file} has no face that {params.detect.detector} finds; name another photograph, or "
-            "a crop of data/crops."
-        )
-    return found
+    instead = "name another photograph, or a crop of data/crops."
+    try:
+        pixels = images.decode(file.read_bytes())
+    except (OSError, images.UnreadableError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{file} cannot be read ({reason}); {instead}") from None
+    for _, face in select_faces(make_detector(params.detect).detect(pixels), "largest"):
+        if aligned := FaceCropper(params.crop).crop(pixels, face.landmarks):
+            return aligned.pixels
+    raise DataError(f"{file} has no face that {params.detect.detector} finds; {instead}")
 
 
 def describe(found: Mapping[str, float], rows: Mapping[str, Mapping[str, str]]) -> Iterator[str]:

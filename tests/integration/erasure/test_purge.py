@@ -323,6 +323,17 @@ def test_detections_of_an_image_and_of_every_version_of_its_crops_are_deleted(
     assert [path.exists() for path in paths] == [False, False, False, True]
 
 
+def test_features_of_a_crop_that_dvc_has_not_stored_are_deleted(repository: Path) -> None:
+    """As after `python src/crop.py`, or before dvc has noted the stage."""
+    name, content = f"{ANN[:16]}-7.png", b"latest ann"
+    files.write_bytes(f"data/crops/{name}", content)
+    digest = files.digest_bytes(content)
+    features = Path(f".cache/identity/sface-ab/{digest[:2]}/{digest}")
+    files.write_bytes(features, b"features")
+    forget(repository, f"sha256:{ANN}")
+    assert not features.exists()
+
+
 def test_no_symbolic_link_into_the_cache_is_left_dangling(
     repository: Path,
 ) -> None:

@@ -13,6 +13,7 @@ from tiny_onnx import face_network
 from pttfaces import cli, files, images
 from pttfaces.curation import identity
 from pttfaces.erasure import same_face
+from pttfaces.errors import DataError
 from pttfaces.faces import alignment
 
 
@@ -63,3 +64,18 @@ def test_forget_face_of_a_file_without_a_face_is_one_sentence(crops: list[str]) 
     images.save_png("sky.png", Image.new("RGB", (300, 300), "blue"))
     ended = CliRunner().invoke(cli.commands, ["forget", "--face", "sky.png"])
     assert "sky.png has no face that haar finds" in str(ended.exception)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("nowhere.jpg", "No such file or directory"),
+        ("data/crops", "Is a directory"),
+        ("dvc.yaml", "not a picture"),
+    ],
+)
+def test_forget_face_of_what_is_no_image_says_why(crops: list[str], name: str, reason: str) -> None:
+    ended = CliRunner().invoke(cli.commands, ["forget", "--face", name])
+    assert isinstance(ended.exception, DataError)
+    assert f"{name} cannot be read ({reason}); name another photograph" in str(ended.exception)
+    assert not list(Path(".cache").rglob("*.json")), "nothing is kept of whoever asks"
