@@ -18,7 +18,7 @@ from pttfaces.faces.detectors.view import VIEW_SIDE, View
 _MAX_OVERLAP = 0.5  # of two faces that share more of the smaller box than this, one is false
 _MAX_ENLARGEMENT = 3.0  # of a small image: a tilted face has to be larger to be found
 _FACE_SIDE = 160  # pixels of a face in a view
-_MAX_LOOKS = 3  # at a tilted face
+MAX_LOOKS = 3  # at a tilted face
 MAX_TILT = 5.0  # degrees: of a face that counts as upright
 
 
@@ -95,7 +95,7 @@ class Detector(ABC):
         look before shows, which is less than all of it.
         """
         upright = 90.0 * round(face.roll / 90)  # that of the quarter turn in which it was found
-        for _ in range(_MAX_LOOKS if self.options.turns else 0):
+        for _ in range(MAX_LOOKS if self.options.turns else 0):
             if abs(angle_between(face.roll, upright)) <= MAX_TILT:
                 break
             upright, view = face.roll, View.of(image, face.box, _FACE_SIDE, face.roll)

@@ -11,6 +11,7 @@ import numpy as np
 
 from pttfaces import config, weights, workdir
 from pttfaces.faces.detectors.base import (
+    MAX_LOOKS,
     MAX_TILT,
     Detector,
     Face,
@@ -36,7 +37,6 @@ _MIN_SIDE = 64  # pixels
 # tenth of the eyes' distance, so that a resized copy would be cropped differently.
 _FACE_SIDES = (145, 155, 170, 200, 230)  # pixels: longer side of the face in a view
 _SEEN_OF_TILT = 0.7  # landmarks of a face tilted by 15° show 10.5°; 0.6 at 30°, 0.5 at 45°
-_MAX_TURNS = 5  # of the views of a tilted face
 # Views of an upright face disagree by 0.03 to 0.055, of one tilted by 30° by up to 0.09, of one on
 # its head, which the network takes for upright, by 0.1 to 0.15.
 _MAX_SPREAD = 0.07  # eye distances
@@ -55,7 +55,7 @@ class YuNetDetector(Detector):
 
     name = "yunet"
     # Raise it whenever other faces are found, also after a change of base.py, view.py or images.py.
-    cache_version = "2"
+    cache_version = "3"
 
     def __init__(self, options: config.Detect, path: Path) -> None:
         self.options = options
@@ -88,7 +88,7 @@ class YuNetDetector(Detector):
         With `options.turns` the views are turned upright by the face's roll, and a sure face has
         their mean score, if it is higher: a look underrates tilted faces.
         """
-        roll, turns = (face.roll, _MAX_TURNS) if self.options.turns else (0.0, 0)
+        roll, turns = (face.roll, MAX_LOOKS - 1) if self.options.turns else (0.0, 0)
         seen = self._look_closer(image, face, roll, turns)
         if not seen:
             return replace(face, spread=1.0)
