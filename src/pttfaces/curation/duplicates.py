@@ -15,6 +15,7 @@ from pttfaces.faces.parallel import ordered_map
 from pttfaces.faces.quality import HASH_BITS, MIRROR_BITS
 from pttfaces.progress import progress
 
+_SURE_BITS = 30  # neither drawn faces nor photographs of two people differ in so few
 _WORD = 64  # bits
 _BLOCK = 1 << 17  # comparisons at once, whose results stay in a core's cache
 
@@ -23,13 +24,14 @@ def find_copies(hashes: Sequence[str], max_bits: int | None) -> np.ndarray:
     """The indices (P, 2) of every two crops that are copies, the smaller one first, sorted.
 
     hashes: of `quality.perceptual_hash`; max_bits: how many bits of 256 copies differ in at most,
-    on average over the hashes of a crop; None: nothing counts as a copy. A mirror image is a copy.
+    on average over the hashes of a crop; None: _SURE_BITS, for the split alone. A mirror image is
+    a copy.
     """
-    if max_bits is None or len(hashes) < 2:
+    if len(hashes) < 2:
         return np.empty((0, 2), np.int64)
-    length = len(hashes[0])
+    length, bits = len(hashes[0]), _SURE_BITS if max_bits is None else max_bits
     flips = hash_words(["0" * length, MIRROR_BITS[:length]])
-    return similar_pairs(hash_words(hashes), _limit(length, max_bits), flips)
+    return similar_pairs(hash_words(hashes), _limit(length, bits), flips)
 
 
 def find_similar(hashes: Sequence[str], others: Sequence[str], max_bits: int) -> np.ndarray:

@@ -61,7 +61,8 @@ def filter_crops(
     latter where curate.max_per_person is set.
     """
     rows = [_row(candidate, find_fault(candidate, params)) for candidate in candidates]
-    _drop_copies(rows, candidates, copies, _PREFERENCES[params.curate.sharpness_at])
+    if params.curate.duplicate_bits is not None:
+        _drop_copies(rows, candidates, copies, _PREFERENCES[params.curate.sharpness_at])
     if params.curate.max_per_person is not None and same_person is not None:
         people = number_components(len(rows), same_person)
         _limit_people(rows, people, params.curate.max_per_person)

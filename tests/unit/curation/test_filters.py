@@ -11,7 +11,7 @@ from candidates_support import (
     params,
 )
 
-from pttfaces.curation import filters
+from pttfaces.curation import filters, splits
 from pttfaces.curation.candidates import NO_FACE_AGAIN, Candidate, Provenance
 from pttfaces.denylist import DenyList
 
@@ -124,9 +124,11 @@ def test_filter_crops_of_copies_keeps_the_one_in_colour() -> None:
     assert reasons([grey, coloured]) == ["duplicate", ""]
 
 
-def test_filter_crops_without_duplicate_bits_keeps_copies() -> None:
-    equal = [candidate(number, phash=look("ff" * 32)) for number in (1, 2)]
+def test_filter_crops_without_duplicate_bits_keeps_copies_in_one_group() -> None:
+    """Else training would see held-out images."""
+    equal = [candidate(n, f"M.{n}", phash=look("ff" * 32)) for n in (1, 2)]
     assert reasons(equal, duplicate_bits=None) == ["", ""]
+    assert len(set(splits.group_crops(equal, copies_of(equal, None)).values())) == 1
 
 
 @pytest.mark.parametrize(("bits", "expected"), [(2, ["", "duplicate"]), (1, ["", ""])])

@@ -91,7 +91,5 @@ def test_filter_crops_with_max_per_person_keeps_the_sharpest() -> None:
         for number, sharpness in enumerate((300.0, 900.0, 200.0, 600.0, 150.0))
     ]
     same_person = np.array([[0, 1], [1, 3]])
-    rows = filters.filter_crops(
-        found, params(max_per_person=2), copies_of(found, None), same_person
-    )
+    rows = filters.filter_crops(found, params(max_per_person=2), copies_of(found, 0), same_person)
     assert [row.reason for row in rows] == [filters.FREQUENT, "", "", "", ""]
