@@ -1,11 +1,12 @@
 """Finds a network's weights file: where the user put it, where it is cached, or on the web."""
 
 import hashlib
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
-from http.client import HTTPException
 from pathlib import Path
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
 
 from pttfaces import files, workdir
 from pttfaces.errors import WeightsError
@@ -13,7 +14,7 @@ from pttfaces.http import LoopbackHosts, ssl_context, user_agent
 from pttfaces.progress import progress
 
 _CHUNK = 1 << 18  # bytes
-_TIMEOUT_S = 60  # to connect, and between two chunks
+_TIMEOUT_S = (10, 60)  # to connect; between two chunks
 
 
 def find(
@@ -60,24 +61,25 @@ def _download(
     name: str, url: str, target: Path, sha256: str | None, advice: str, hosts: LoopbackHosts
 ) -> None:
     address, headers = hosts.resolve(url)
-    request = urllib.request.Request(address, headers={"User-Agent": user_agent(), **headers})
     try:
-        with urllib.request.urlopen(request, None, _TIMEOUT_S, context=ssl_context()) as response:
+        with requests.Session() as session:
+            session.mount("https://", _OurCertificates())
+            headers = {"User-Agent": user_agent(), **headers}
+            response = session.get(address, headers=headers, stream=True, timeout=_TIMEOUT_S)
+            response.raise_for_status()
             length = int(response.headers.get("Content-Length") or 0)
             digest = hashlib.sha256()
             with (
                 files.atomic(target) as handle,
                 progress(f"download {name}", length or None, " bytes") as bar,
             ):
-                while chunk := response.read(_CHUNK):
+                for chunk in response.iter_content(_CHUNK):
                     handle.write(chunk)
                     digest.update(chunk)
                     bar.update(len(chunk))
-                if response.length:  # bytes that have not come
-                    raise ConnectionError
                 # Inside the block, so that a wrong file never gets its name.
                 _compare(digest.hexdigest(), f"what {url} serves", name, sha256, advice)
-    except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
+    except requests.RequestException as error:
         raise WeightsError(
             f"{name}: its weights are not on this machine, and {url} cannot be downloaded "
             f"({_reason(error)}); put the file at {target}, or {advice}."
@@ -96,8 +98,17 @@ def _compare(found: str, what: str, name: str, sha256: str | None, remedy: str) 
         )
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, urllib.error.HTTPError):
-        return f"HTTP {error.code}"
-    is_late = isinstance(getattr(error, "reason", error), TimeoutError)
-    return "no answer in time" if is_late else "no connection"
+def _reason(error: requests.RequestException) -> str:
+    if error.response is not None:
+        return f"HTTP {error.response.status_code}"
+    return "no answer in time" if isinstance(error, requests.Timeout) else "no connection"
+
+
+class _OurCertificates(HTTPAdapter):
+    """Trusts what both web clients trust; requests alone leaves the system's certificates out."""
+
+    def init_poolmanager(self, *values: Any, **options: Any) -> None:
+        super().init_poolmanager(*values, ssl_context=ssl_context(), **options)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        return super().proxy_manager_for(proxy, ssl_context=ssl_context(), **options)

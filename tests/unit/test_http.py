@@ -19,8 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
+from pttfaces import weights
 from pttfaces.board.client import PageClient, RetryPolicy
-from pttfaces.errors import ParamsError, SiteError
+from pttfaces.errors import ParamsError, SiteError, WeightsError
 from pttfaces.http import (
     HttpClient,
     LoopbackHosts,
@@ -269,6 +270,19 @@ def test_http_client_trusts_the_bundle_of_the_environment(
             monkeypatch.setenv(name, str(tmp_path / "ca.pem"))
             assert get(NOWHERE, url) == ["hello"]
             monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_weights_are_downloaded_with_the_bundle_of_the_environment(
+    name: str, authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "net.bin"
+    with raw_server(Raw, server_context(authority)) as port:
+        url = f"https://localhost:{port}/net.bin"
+        with pytest.raises(WeightsError, match="no connection"):
+            weights.find("Net", None, [target], url, None)
+        monkeypatch.setenv(name, str(tmp_path / "ca.pem"))
+        assert weights.find("Net", None, [target], url, None).read_bytes() == b"hello"
 
 
 def test_ssl_context_trusts_certifis_certificates_and_checks_names() -> None:
