@@ -127,10 +127,8 @@ class _Piece:
     max_bits: int
     max_word_bits: int
 
-    def similar_pairs(
-        self, words: np.ndarray, max_bits: int, flip: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """As the function, those that do not differ in more here; their indices, (P,) each."""
+    def similar_pairs(self, words: np.ndarray, max_bits: int, flip: np.ndarray) -> np.ndarray:
+        """As the function, those that do not differ in more here; their indices, (2, P)."""
         values = self._of(words)
         order = np.argsort(values, kind="stable")
         ordered, inverted = words[order, self.word], flip[self.word]
@@ -151,12 +149,12 @@ class _Piece:
                 )
                 if len(hits):
                     rows, columns = np.divmod(hits, len(near))
-                    pairs = np.stack([begin + rows, near[columns]])
+                    pairs = order[begin + rows], order[near[columns]]
+                    differing = count_differing(words[pairs[0]], words[pairs[1]] ^ flip)
                     # Within one value both orders are compared.
-                    found.append(order[pairs[:, pairs[0] < pairs[1]]])
-        first, second = np.concatenate(found, axis=1)
-        is_similar = count_differing(words[first], words[second] ^ flip) <= max_bits
-        return first[is_similar], second[is_similar]
+                    is_pair = (differing <= max_bits) & (begin + rows < near[columns])
+                    found.append(np.stack(pairs)[:, is_pair])
+        return np.concatenate(found, axis=1)
 
     def _of(self, words: np.ndarray) -> np.ndarray:
         """The piece's value in each hash: (…, W) uint64 → (…) int64."""
