@@ -8,6 +8,7 @@ import functools
 import logging
 import os
 import platform
+import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -38,6 +39,7 @@ _PACKAGES = ("numpy", "opencv-python", "pillow", "torch", "face-crop-plus")
 def connect() -> Iterator["RayEngine"]:
     """The cluster's engine. ParamsError: no cluster responds at RAY_ADDRESS, or it has no core."""
     address = os.environ.get("RAY_ADDRESS", "")
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         host, _, port = address.rpartition(":")
         if host and port.isdecimal():  # Ray itself would wait for minutes
@@ -56,6 +58,8 @@ def connect() -> Iterator["RayEngine"]:
             else f"Ray does not start on this machine ({reason}); unset PTTFACES_ENGINE to use "
             "threads."
         ) from None
+    for number, handler in handlers.items():  # Ray's own one would abort the process
+        signal.signal(number, handler)
     try:
         yield RayEngine()
     finally:

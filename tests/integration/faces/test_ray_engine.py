@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -144,6 +145,40 @@ def test_ray_engine_raises_the_functions_own_error(engine: Engine) -> None:
 def test_ray_engine_when_all_workers_die_raises_data_error(engine: Engine) -> None:
     with pytest.raises(DataError, match="workers of the Ray cluster died with the same images"):
         list(engine.ordered_map(die, [1]))
+
+
+WAITING = """
+import time
+from pttfaces.stage import run
+from pttfaces.faces.parallel import connect_engine
+
+def main():
+    with connect_engine():
+        print("connected", flush=True)
+        time.sleep(60)
+
+run(main)
+"""
+
+
+def test_stage_on_a_cluster_that_is_terminated_says_so(cluster: Any) -> None:
+    """Slurm ends a job by SIGTERM, for which Ray has a handler of its own, which aborts."""
+    environment = os.environ | {ENGINE: "ray", "RAY_ADDRESS": cluster.address}
+    with subprocess.Popen(
+        [sys.executable, "-c", WAITING],
+        env=environment | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as stage:
+        assert stage.stdout is not None
+        assert stage.stdout.readline() == "connected\n"
+        stage.terminate()
+        said = stage.communicate(timeout=60)[1]
+    assert (stage.returncode, said) == (
+        130,
+        "Interrupted. Progress is saved; run the same command to resume.\n",
+    )
 
 
 def test_connect_engine_without_a_cluster_raises_params_error(
