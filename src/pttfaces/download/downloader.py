@@ -22,7 +22,7 @@ from pttfaces.download.result import RETRYABLE, Result
 from pttfaces.download.result_cache import ResultCache
 from pttfaces.download.scheduler import fetch_all
 from pttfaces.download.store import ImageStore
-from pttfaces.errors import DataError, SiteError
+from pttfaces.errors import DataError, SiteError, counted
 from pttfaces.http import LoopbackHosts
 from pttfaces.progress import progress
 from pttfaces.tables import HostRow, LedgerRow, Link
@@ -55,7 +55,7 @@ class DownloadSummary:
         return (
             f"download: {counts['pictures']} images ({counts['bytes'] / 2**20:.1f} MiB) from "
             f"{counts['links']} links and {counts['inbox']} files in data/inbox; "
-            f"{self.requested} URLs requested in this run"
+            f"{counted(self.requested, 'URL')} requested in this run"
             + (f", {self.restored} images restored from .cache/originals" if self.restored else "")
             + (f"; {others} (see data/ledger.csv)" if others else "")
         )

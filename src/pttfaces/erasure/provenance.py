@@ -7,6 +7,8 @@ from typing import Any
 import pandas as pd
 
 from pttfaces import files, tables
+from pttfaces.board.hosts import HostRules
+from pttfaces.board.links import image_keys
 from pttfaces.denylist import DenyList
 
 MEASURES = ["sharpness", "face_px", "upscale", "brightness", "yaw", "pitch", "roll", "score"]
@@ -59,13 +61,19 @@ class Provenance:
         return [origin for origin in self.origins if origin.sha256[:ID_LENGTH] in image_ids]
 
     def denied_origins(self, denied: DenyList) -> list[Any]:
-        """The places that a deny list names by article, author or address."""
+        """The places that a deny list names by article, author or address, in any of its forms."""
+        rules = HostRules()
+        keys = {key for url in denied.entries.get("url", ()) for key in image_keys(url, rules)}
+
+        def has_form(url: str) -> bool:
+            return denied.denies(url=url) or not keys.isdisjoint(image_keys(url, rules))
+
         return [
             origin
             for origin in self.origins
             if denied.denies(article=origin.article, author=origin.author)
             or denied.denies(author=origin.poster)
-            or any(denied.denies(url=url) for url in urls_of(origin))
+            or (keys and any(map(has_form, urls_of(origin))))
         ]
 
 

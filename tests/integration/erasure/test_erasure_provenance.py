@@ -84,6 +84,23 @@ def test_every_kind_of_name_finds_its_images(
     assert {origin.sha256 for origin in provenance.denied_origins(denied)} == expected
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "http://imgur.com/Ab12345",
+        "https://i.imgur.com/Ab12345.png)",
+        "https://imgur.com/Ab12345l.jpg",
+    ],
+)
+def test_an_image_is_found_by_another_form_of_its_link(name: str) -> None:
+    ledger = "article,place,url,status,sha256,path\n"
+    ledger += f"M.1,body,https://i.imgur.com/Ab12345.jpg,ok,{ONE},11/1.jpg\n"
+    ledger += f"inbox,inbox,inbox:a.jpg,ok,{TWO},22/2.jpg\n"
+    provenance = Provenance([("ledger.csv", ledger.encode())])
+    found = provenance.denied_origins(DenyList({"url": frozenset({name, "inbox:b.jpg"})}))
+    assert [origin.sha256 for origin in found] == [ONE]
+
+
 def test_an_image_has_all_its_places_and_its_crops(provenance: Provenance) -> None:
     assert [(o.article, o.poster) for o in provenance.origins_of({ONE[:16]})] == [
         ("M.1", "Ann"),

@@ -36,7 +36,7 @@ def kept(repository: Repository) -> set[tuple[str, str]]:
 
 def requested(output: str) -> int:
     """How many addresses download says that it has asked for."""
-    found = re.search(r"; (\d+) URLs requested in this run", output)
+    found = re.search(r"; (\d+) URLs? requested in this run", output)
     return int(found[1]) if found else 0
 
 
