@@ -106,29 +106,6 @@ def busy_node(cluster: Any, notes: Path) -> Any:
     raise AssertionError(f"no node is busy: {searched}")
 
 
-def test_ray_engine_gives_the_bytes_of_threads_also_when_a_node_is_killed(
-    cluster: Any, engine: Engine, images: Images, tmp_path: Path
-) -> None:
-    """The batch of the lost node is searched again, and nothing is lost or doubled."""
-    notes = tmp_path / "notes"
-    detector = SlowDetector(notes)
-    faces = []
-    for row in detect(images, tmp_path / "ray", detector, engine):
-        faces.append(row)
-        if len(faces) == 1:
-            cluster.remove_node(busy_node(cluster, notes), allow_graceful=False)
-    assert len(notes.read_text().split()) > 47  # the images of the lost batch twice
-    threads = Threads()
-    assert list(detect(images, tmp_path / "threads", detector, threads)) == faces
-    # All of it is in the cache: a second run searches nothing.
-    notes.unlink()
-    assert list(detect(images, tmp_path / "ray", detector, engine)) == faces
-    assert not notes.exists()
-    on_threads = crop(images, tmp_path / "threads", faces, threads)
-    assert len(list((tmp_path / "threads/crops").iterdir())) > 20
-    assert crop(images, tmp_path / "ray", faces, engine) == on_threads
-
-
 def refuse(_: object) -> None:
     raise DataError("no such image")
 
@@ -207,3 +184,26 @@ def refuse_to_load() -> None:
 def test_ray_engine_when_a_worker_cannot_load_the_function_says_why(engine: Engine) -> None:
     with pytest.raises(ParamsError, match=r"cannot load this project .*No module named 'cv3'"):
         list(engine.ordered_map(partial(print, Unknown()), [1]))
+
+
+def test_ray_engine_gives_the_bytes_of_threads_also_when_a_node_is_killed(
+    cluster: Any, engine: Engine, images: Images, tmp_path: Path
+) -> None:
+    """The batch of the lost node is searched again, and nothing is lost or doubled."""
+    notes = tmp_path / "notes"
+    detector = SlowDetector(notes)
+    faces = []
+    for row in detect(images, tmp_path / "ray", detector, engine):
+        faces.append(row)
+        if len(faces) == 1:
+            cluster.remove_node(busy_node(cluster, notes), allow_graceful=False)
+    assert len(notes.read_text().split()) > 47  # the images of the lost batch twice
+    threads = Threads()
+    assert list(detect(images, tmp_path / "threads", detector, threads)) == faces
+    # All of it is in the cache: a second run searches nothing.
+    notes.unlink()
+    assert list(detect(images, tmp_path / "ray", detector, engine)) == faces
+    assert not notes.exists()
+    on_threads = crop(images, tmp_path / "threads", faces, threads)
+    assert len(list((tmp_path / "threads/crops").iterdir())) > 20
+    assert crop(images, tmp_path / "ray", faces, engine) == on_threads
