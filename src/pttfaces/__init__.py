@@ -4,4 +4,4 @@ The packages follow the pipeline: board → download → faces → curation → 
 evaluation; `diffusion` is what the last three share.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
